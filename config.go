@@ -1,0 +1,202 @@
+package chathub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"time"
+)
+
+// Config says how a Hub behaves. Only Auth is required. In every number and
+// duration, zero means the default and a negative value means off (no limit, no
+// heartbeat, ...). A Config is read once, by [New].
+//
+// The callbacks run on the goroutine of the client concerned: they may block,
+// which makes only that client wait. A panic in one is logged with its stack and
+// is that client's [CodeInternal].
+type Config struct {
+	// Auth says who a connection is. Required: [JWT], an [Authenticator] of
+	// your own, or [Anonymous].
+	Auth Authenticator
+
+	// Origins lists the web origins (scheme://host[:port], exact) whose pages
+	// may connect. Empty: only pages of the origin that the hub is served from, where
+	// the scheme is that of the connection or of X-Forwarded-Proto. Requests without
+	// an Origin header come from programs, not from pages, and are let in.
+	Origins []string
+	// DangerouslyAllowAnyOrigin lets any web page connect. With TokenCookie,
+	// it lets any web page act as its visitor.
+	DangerouslyAllowAnyOrigin bool
+	// RequireOrigin refuses requests without an Origin header.
+	RequireOrigin bool
+
+	// TokenCookie names a cookie to take the token from, where neither the
+	// Authorization header nor the subprotocol carries one. Empty: none.
+	TokenCookie string
+	// TokenQuery takes the token from the query parameter "token" as the last
+	// resort. URLs end up in logs; prefer the subprotocol.
+	TokenQuery bool
+
+	// TrustedProxies lists the networks of the reverse proxies whose
+	// X-Forwarded-For header says which address a client has.
+	TrustedProxies []netip.Prefix
+
+	// OnConnect runs once a client is authenticated, before its welcome. An
+	// error turns it away (close 4505, with the message of an [Error]). The
+	// client may be joined to rooms and emitted to; it gets all that after its welcome.
+	OnConnect func(ctx context.Context, c *Client, r *http.Request) error
+	// OnDisconnect runs when a client that was welcomed has gone.
+	OnDisconnect func(c *Client, d Disconnect)
+	// Authorize may refuse an action that a client asks for, before anything
+	// else of it happens. It runs on every join, resume, history request and send.
+	// Nil allows everything that the protocol allows.
+	Authorize func(ctx context.Context, c *Client, a Action) error
+
+	// Broker carries and keeps messages. Nil: a [MemoryBroker] of the hub's own.
+	Broker Broker
+	// Logger gets what an operator should know. Nil: slog.Default().
+	Logger *slog.Logger
+	// Trace observes. Nil: nothing.
+	Trace *Trace
+
+	// MaxMessageBytes bounds one message from a client; a larger one closes
+	// with 1009. Default 64 KiB.
+	MaxMessageBytes int
+	// MaxOutboxBytes bounds what waits for one client. Volatile events are
+	// dropped beyond half of it; a client beyond all of it is closed with 4001. It cannot
+	// be off. Default 1 MiB.
+	MaxOutboxBytes int
+	// MaxRooms bounds the rooms of one client. Default 128.
+	MaxRooms int
+	// MaxConns, MaxConnsPerUser and MaxConnsPerAddress bound connections to
+	// this hub. Defaults 100,000, 32, and off (behind a proxy that is not in TrustedProxies
+	// everyone has one address). A client over it is refused with 4504.
+	MaxConns, MaxConnsPerUser, MaxConnsPerAddress int
+
+	// Rate is how many events a second a client may send on average, Burst how
+	// many at once. What exceeds it gets [CodeRateLimited]; a client that goes on is closed
+	// with 4005. Defaults 50 and twice the Rate.
+	Rate  float64
+	Burst int
+	// UserRate and UserBurst bound all connections of one user together.
+	// Defaults: twice Rate and twice Burst.
+	UserRate  float64
+	UserBurst int
+
+	// PingInterval is how long a client may be silent before it is pinged,
+	// PongTimeout how long after that it is given up (close 4002). Defaults 25 s
+	// (proxies cut at 60 s) and 10 s.
+	PingInterval, PongTimeout time.Duration
+	// MessageTimeout bounds how long one message, or one frame, may take to
+	// arrive once it has begun. Default 30 s.
+	MessageTimeout time.Duration
+	// WriteTimeout bounds how long a client may take nothing of what waits for
+	// it, and how long a close handshake may take. It cannot be off. Default 10 s.
+	WriteTimeout time.Duration
+
+	// PresenceInterval is how long changes of presence are gathered before
+	// they are sent; ten times as long where only counts are. Default 100 ms.
+	// Negative: no presence events and lists at all.
+	PresenceInterval time.Duration
+	// PresenceGrace is how long a user whose last connection has gone still
+	// counts as there. Default 5 s.
+	PresenceGrace time.Duration
+	// PresenceListLimit is the number of users (of the hub, of a room) above
+	// which only their count is sent. Default 256.
+	PresenceListLimit int
+	// TypingTimeout ends a typing that its client did not repeat. Default 10 s.
+	TypingTimeout time.Duration
+
+	// ReplayLimit bounds how many missed messages of one room a client may
+	// recover, and how many it may ask for at once. Default 256.
+	ReplayLimit int
+	// DrainWindow is the time over which clients are told to come back when the
+	// hub shuts down. Default 5 s.
+	DrainWindow time.Duration
+}
+
+const (
+	maxRoomBytes    = 128
+	maxUserBytes    = 128
+	maxNameBytes    = 256
+	maxIDBytes      = 64
+	maxTypeBytes    = 64
+	maxTokenBytes   = 8 << 10
+	maxDepth        = 64
+	sweepInterval   = time.Second
+	badPerMinute    = 50  // PROTOCOL section 2
+	limitsPerMinute = 200 // rate_limited errors before 4005
+)
+
+// withDefaults returns c with every zero number replaced by its default.
+func (c Config) withDefaults() Config {
+	def(&c.MaxMessageBytes, 64<<10)
+	def(&c.MaxOutboxBytes, 1<<20)
+	def(&c.MaxRooms, 128)
+	def(&c.MaxConns, 100_000)
+	def(&c.MaxConnsPerUser, 32)
+	def(&c.MaxConnsPerAddress, -1)
+	def(&c.Rate, 50)
+	def(&c.Burst, int(2*c.Rate))
+	def(&c.UserRate, 2*c.Rate)
+	def(&c.UserBurst, 2*c.Burst)
+	def(&c.PingInterval, 25*time.Second)
+	def(&c.PongTimeout, 10*time.Second)
+	def(&c.MessageTimeout, 30*time.Second)
+	def(&c.WriteTimeout, 10*time.Second)
+	def(&c.PresenceInterval, 100*time.Millisecond)
+	def(&c.PresenceGrace, 5*time.Second)
+	def(&c.PresenceListLimit, 256)
+	def(&c.TypingTimeout, 10*time.Second)
+	def(&c.ReplayLimit, 256)
+	def(&c.DrainWindow, 5*time.Second)
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.Trace == nil {
+		c.Trace = &Trace{}
+	}
+	return c
+}
+
+func def[T int | float64 | time.Duration](p *T, v T) {
+	if *p == 0 {
+		*p = v
+	}
+}
+
+// validate returns every mistake of a Config with its defaults filled in.
+func (c Config) validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.Auth == nil {
+		bad("Auth is nil: use &JWT{...}, an Authenticator of your own, or Anonymous{}")
+	} else if v, ok := c.Auth.(interface{ validate() error }); ok {
+		if err := v.validate(); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	for _, o := range c.Origins {
+		if _, err := parseOrigin(o); err != nil {
+			bad("Origins: %w", err)
+		}
+	}
+	if c.DangerouslyAllowAnyOrigin && len(c.Origins) > 0 {
+		bad("Origins and DangerouslyAllowAnyOrigin contradict each other")
+	}
+	if c.MaxOutboxBytes < 0 {
+		bad("MaxOutboxBytes cannot be off: what waits for a client must be bounded")
+	} else if c.MaxMessageBytes > 0 && c.MaxOutboxBytes < 4*c.MaxMessageBytes {
+		bad("MaxOutboxBytes (%d) must be at least four times MaxMessageBytes (%d)", c.MaxOutboxBytes, c.MaxMessageBytes)
+	}
+	if c.WriteTimeout < 0 {
+		bad("WriteTimeout cannot be off: a stuck client must be given up at some time")
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	return fmt.Errorf("chathub: invalid Config: %w", errors.Join(errs...))
+}

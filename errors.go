@@ -1,0 +1,100 @@
+package chathub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Code is an error code of the wire protocol. The set is closed: clients may
+// switch over it.
+type Code string
+
+// The codes that a client can see in an error, connect-error or HTTP refusal.
+const (
+	CodeBadRequest      Code = "bad_request"     // the envelope or its data is malformed
+	CodeUnknownType     Code = "unknown_type"    // no handler for this event name
+	CodeUnauthenticated Code = "unauthenticated" // no token, or not a valid one
+	CodeTokenExpired    Code = "token_expired"   // the token was valid once
+	CodeForbidden       Code = "forbidden"       // the application refused
+	CodeNotInRoom       Code = "not_in_room"     // the event needs membership of its room
+	CodeTooLarge        Code = "too_large"       // a field or the payload is over its limit
+	CodeRateLimited     Code = "rate_limited"    // too many events; see RetryAfter
+	CodeLimitExceeded   Code = "limit_exceeded"  // too many rooms or connections
+	CodeConflict        Code = "conflict"        // contradicts what was there before
+	CodeUnavailable     Code = "unavailable"     // the broker did not accept; try again
+	CodeInternal        Code = "internal"        // a fault of the server; details are in its log
+)
+
+// Error is an error that a client may see. A handler, middleware or callback
+// that returns one (wrapped or not) decides what the client is told; any other
+// error reaches the client as [CodeInternal] without its text, and the log with
+// it. An Error is immutable once returned.
+type Error struct {
+	Code    Code
+	Message string
+	// RetryAfter, where positive, tells the client how long to wait before it
+	// tries again. It is sent in milliseconds.
+	RetryAfter time.Duration
+	// Err is the cause. It is logged and unwrapped, never sent.
+	Err error
+}
+
+// Error implements error.
+func (e *Error) Error() string {
+	s := "chathub: " + string(e.Code)
+	if e.Message != "" {
+		s += ": " + e.Message
+	}
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+var (
+	// ErrClosed is returned by every call on a Hub that was shut down.
+	ErrClosed = errors.New("chathub: hub is closed")
+	// ErrClientGone is returned by calls that need a connection that has ended.
+	ErrClientGone = errors.New("chathub: client is gone")
+)
+
+func errorf(code Code, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// publicError maps any error to what a client may see. Known reports whether
+// the error was meant for the client; where it is false the caller logs it.
+func publicError(err error) (e *Error, known bool) {
+	if errors.As(err, &e) {
+		return e, true
+	}
+	if errors.Is(err, ErrClosed) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return &Error{Code: CodeUnavailable, Message: "Try again", Err: err}, true
+	}
+	return &Error{Code: CodeInternal, Message: "Internal error", Err: err}, false
+}
+
+// closeCode is a WebSocket close code. 4000 to 4499 ask the client to come
+// back, 4500 to 4999 to stay away.
+type closeCode uint16
+
+const (
+	closeProtocolError   closeCode = 1002 // RFC 6455 section 7.4.1
+	closeInvalidPayload  closeCode = 1007
+	closeMessageTooBig   closeCode = 1009
+	closeShutdown        closeCode = 4000
+	closeSlowConsumer    closeCode = 4001
+	closeHeartbeat       closeCode = 4002
+	closeTokenExpired    closeCode = 4003
+	closeRateLimited     closeCode = 4005
+	closeUnauthenticated closeCode = 4500
+	closeViolations      closeCode = 4501
+	closeDisconnected    closeCode = 4503
+	closeLimit           closeCode = 4504
+	closeForbidden       closeCode = 4505
+)

@@ -1,0 +1,42 @@
+package chathub
+
+import "time"
+
+// Trace observes a hub, for metrics. Fields may be nil. The functions are
+// called on the goroutines of clients, concurrently, and must return soon.
+type Trace struct {
+	// Connected: a client was welcomed.
+	Connected func(c *Client)
+	// Refused: a handshake was turned away. It may have no user.
+	Refused func(err *Error)
+	// Disconnected: a client that was welcomed has gone.
+	Disconnected func(c *Client, d Disconnect)
+	// Handled: an event of a client was handled. Err is nil or what the client was told.
+	Handled func(c *Client, e *Event, took time.Duration, err *Error)
+}
+
+// Disconnect says why a connection ended.
+type Disconnect struct {
+	// Code is the WebSocket close code that was sent, or else received, or 1006
+	// where there was neither.
+	Code   int
+	Reason string
+	// Remote reports whether the client ended it.
+	Remote bool
+}
+
+// Stats are a hub's figures at one moment.
+type Stats struct {
+	Connections int
+	Users       int
+	Rooms       int
+	// QueueLength is how many commands wait for the hub's loop.
+	QueueLength int
+	// Since the hub began:
+	Accepted      uint64 // connections that were welcomed
+	Refused       uint64 // handshakes that were turned away
+	Received      uint64 // events from clients
+	Delivered     uint64 // frames handed to outboxes
+	Dropped       uint64 // volatile frames that found an outbox half full
+	SlowConsumers uint64 // clients closed with 4001
+}
