@@ -2,6 +2,8 @@ package chathub
 
 import (
 	"context"
+	"crypto/rand"
+	"fmt"
 	"net/http"
 	"time"
 )
@@ -14,7 +16,8 @@ type User struct {
 
 // Identity is what an [Authenticator] found out.
 type Identity struct {
-	// User.ID must be 1 to 128 bytes of UTF-8 without control characters.
+	// User.ID must be 1 to 128 bytes, User.Name at most 256 bytes, both UTF-8
+	// without control characters.
 	User User
 	// Expires, where not zero, ends the connection (close 4003).
 	Expires time.Time
@@ -25,11 +28,39 @@ type Identity struct {
 
 // Authenticator says who a connection is. It is called concurrently.
 type Authenticator interface {
-	// Authenticate verifies a token, which is empty where the client sent none.
-	// r is the handshake request, for cookies and the like; it is nil when a
-	// connected client presents a new token (refresh-token). To refuse, return an [Error]
-	// with [CodeUnauthenticated] or [CodeTokenExpired]; any other error is logged
-	// and refuses as [CodeInternal]. The request's own fields are the client's claims, not
-	// facts: derive the user only from what is verified.
+	// Authenticate verifies a token: at most 8 KiB of visible ASCII, empty where
+	// the client sent none. r is the handshake request, for client certificates and the
+	// like; it is nil when a connected client presents a new token (refresh-token).
+	//
+	// To refuse, return an [Error] with [CodeUnauthenticated] or
+	// [CodeTokenExpired]; where nobody can tell at the moment, one with [CodeUnavailable],
+	// so that the client comes back. Any other error is logged and refuses as
+	// [CodeInternal]. The request's own fields are the client's claims, not facts:
+	// derive the user only from what is verified. An error must not contain the token.
 	Authenticate(ctx context.Context, token string, r *http.Request) (Identity, error)
+}
+
+// Anonymous is an [Authenticator] that lets everyone in: each connection is a
+// user of its own, with a random id and the name "Guest". Tokens are ignored,
+// and there is nothing that a refresh-token could renew.
+type Anonymous struct{}
+
+// Authenticate implements [Authenticator].
+func (Anonymous) Authenticate(_ context.Context, _ string, r *http.Request) (Identity, error) {
+	if r == nil {
+		return Identity{}, errorf(CodeUnauthenticated, "Guests have no token to refresh")
+	}
+	return Identity{User: User{ID: "anon_" + rand.Text(), Name: "Guest"}}, nil
+}
+
+// validUser returns what is wrong with a user that an Authenticator returned.
+// The error does not quote it.
+func validUser(u User) error {
+	if !validText(u.ID, maxUserBytes) {
+		return fmt.Errorf("user id is not 1 to %d bytes of UTF-8 without control characters", maxUserBytes)
+	}
+	if u.Name != "" && !validText(u.Name, maxNameBytes) {
+		return fmt.Errorf("user name is not at most %d bytes of UTF-8 without control characters", maxNameBytes)
+	}
+	return nil
 }

@@ -15,7 +15,8 @@ type Broker interface {
 	// For one topic, the calls come one after another in log order, each
 	// durable message exactly once, each with the Seq and Time it was stored
 	// under. Deliver may block while the hub is busy; a Broker may hold up that
-	// topic meanwhile, and must not drop. Deliver never calls the Broker.
+	// topic meanwhile, for other hubs too, and must not drop. Deliver may run on the
+	// goroutine of anyone's Publish or Send, and never calls the Broker.
 	Attach(ctx context.Context, deliver func(Message)) (BrokerSession, error)
 }
 
@@ -23,6 +24,7 @@ type Broker interface {
 // concurrently, and give up when ctx ends. A method that cannot do its work
 // now returns an [Error] with [CodeUnavailable], having done nothing, or, where
 // that cannot be known, nothing that a repetition with the same Key would double.
+// After Close that is what every other method returns.
 type BrokerSession interface {
 	// Publish appends m to the log of its topic and returns once the log has
 	// it; delivery follows, or has happened already. Seq and Time of m are
@@ -36,26 +38,31 @@ type BrokerSession interface {
 	Send(ctx context.Context, m Message) error
 
 	// Subscribe starts delivery of a topic and returns its position: every
-	// message after it is delivered, none up to it. Subscribing a topic that the
-	// session has already only returns its present head.
+	// message after it is delivered, none up to it. A topic without a log gets one.
+	// Subscribing a topic that the session has already only returns its present
+	// head, and messages up to that may still be on their way.
 	Subscribe(ctx context.Context, t Topic) (Position, error)
 
-	// Unsubscribe ends delivery of a topic. It is not an error to end one that
-	// the session does not have.
+	// Unsubscribe ends delivery of a topic: deliver is not called for it once it
+	// has returned nil. It may have to wait for a deliver that is running. It is not an
+	// error to end one that the session does not have.
 	Unsubscribe(ctx context.Context, t Topic) error
 
 	// Read returns a stretch of a topic's log, oldest first. It does not need a
 	// subscription and does not create a log.
 	Read(ctx context.Context, t Topic, r Range) (Page, error)
 
-	// Close ends the session; deliver is not called once it has returned.
-	// Closing twice is not an error.
+	// Close ends the session: once it has returned nil, deliver is not called and
+	// none is running. It waits for those that are, so a hub that closes lets its deliver
+	// return. Where ctx ends first, Close may be called again. Closing twice is not
+	// an error.
 	Close(ctx context.Context) error
 }
 
 // Topic names a log and those who hear it: a room, a user (the inbox), or,
 // where both are empty, every connection of every hub. It is comparable.
-// Durable messages go to rooms and users only.
+// Durable messages go to rooms and users only: Publish and Subscribe refuse
+// Topic{}, which has no log and which every session hears.
 type Topic struct {
 	Room string
 	User string
@@ -78,9 +85,10 @@ type Message struct {
 
 // Receipt says where a published message is.
 type Receipt struct {
-	Seq       uint64
-	Time      int64 // Unix milliseconds
-	Duplicate bool
+	Seq  uint64 `json:"seq"`
+	Time int64  `json:"ts"` // Unix milliseconds
+	// Duplicate: the message was there already, at this position.
+	Duplicate bool `json:"dup,omitzero"`
 }
 
 // Position is a place in a topic's log: after the message Seq, in the life of
@@ -91,7 +99,8 @@ type Position struct {
 }
 
 // Range selects messages of a log with After < Seq < Before. Before 0 means no
-// upper bound. Where more than Limit match, the newest Limit are returned.
+// upper bound. Where more than Limit match, the newest Limit are returned. With a
+// Limit of 0 or less, a Page has Head and Trimmed, and neither messages nor More.
 type Range struct {
 	After  uint64
 	Before uint64

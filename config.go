@@ -174,9 +174,12 @@ func (c Config) validate() error {
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if c.Auth == nil {
 		bad("Auth is nil: use &JWT{...}, an Authenticator of your own, or Anonymous{}")
-	} else if v, ok := c.Auth.(interface{ validate() error }); ok {
-		if err := v.validate(); err != nil {
-			errs = append(errs, err)
+	}
+	for _, part := range []any{c.Auth, c.Broker} {
+		if v, ok := part.(interface{ validate() error }); ok {
+			if err := v.validate(); err != nil {
+				errs = append(errs, err)
+			}
 		}
 	}
 	for _, o := range c.Origins {

@@ -40,3 +40,27 @@ type Stats struct {
 	Dropped       uint64 // volatile frames that found an outbox half full
 	SlowConsumers uint64 // clients closed with 4001
 }
+
+func (h *Hub) traceConnected(c *Client) {
+	if f := h.cfg.Trace.Connected; f != nil {
+		_ = h.guard("Trace.Connected", func() error { f(c); return nil })
+	}
+}
+
+func (h *Hub) traceRefused(e *Error) {
+	if f := h.cfg.Trace.Refused; f != nil {
+		_ = h.guard("Trace.Refused", func() error { f(e); return nil })
+	}
+}
+
+func (h *Hub) traceDisconnected(c *Client, d Disconnect) {
+	if f := h.cfg.Trace.Disconnected; f != nil {
+		_ = h.guard("Trace.Disconnected", func() error { f(c, d); return nil })
+	}
+}
+
+func (h *Hub) traceHandled(c *Client, e *Event, took time.Duration, err *Error) {
+	if f := h.cfg.Trace.Handled; f != nil {
+		_ = h.guard("Trace.Handled", func() error { f(c, e, took, err); return nil })
+	}
+}

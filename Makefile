@@ -1,0 +1,75 @@
+# `make` lists the targets. Each of them works on every module of go.work ("work"
+# to the go command), so that a new module needs no line here.
+
+SHELL := bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+# An inherited GOWORK=off would leave out modules without a word.
+export GOWORK := $(CURDIR)/go.work
+
+# A number of inputs, or a duration. Before Go 1.27 a target that is given a duration now
+# and then fails at its end with "context deadline exceeded" (go.dev/issue/75804).
+FUZZTIME ?= 200000x
+BENCH ?= .
+
+# The version is part of the file's name, so that another version, or another Go, installs anew.
+GOLANGCI_LINT_VERSION := v2.15.0
+GOLANGCI_LINT := bin/golangci-lint-$(GOLANGCI_LINT_VERSION)-$(firstword $(shell go env GOVERSION))
+
+say = @printf '\n==> %s\n' '$(1)'
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: test
+test: tidy-check lint unit fuzz ## Everything that CI runs: go.mod files, linters, tests, a short fuzz
+	$(call say,All checks passed)
+
+.PHONY: unit
+unit: ## Run the tests with the race detector, in random order
+	$(call say,Tests)
+	@go test -race -shuffle=on work
+
+.PHONY: lint
+lint: $(GOLANGCI_LINT) ## Run the linters of .golangci.yml
+	$(call say,Linters)
+	@$(GOLANGCI_LINT) config verify
+	@set -eu; modules=$$(go list -m -f '{{.Dir}}/...'); \
+		$(GOLANGCI_LINT) run --disable=depguard $$modules
+	@$(GOLANGCI_LINT) run --enable-only=depguard ./... # of the root module alone
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for FUZZTIME (200000x; or 1m)
+	$(call say,Fuzz targets)
+	@scripts/fuzz '$(FUZZTIME)'
+
+.PHONY: bench
+bench: ## Run the benchmarks that match BENCH (all)
+	@go test -run '^$$' -bench '$(BENCH)' -benchmem work
+
+.PHONY: cover
+cover: ## Measure the root module's coverage, into coverage.out
+	@go test -coverprofile=coverage.out -coverpkg=./... ./...
+	@go tool cover -func=coverage.out | tail -n 1
+	@echo 'Line by line: go tool cover -html=coverage.out'
+
+.PHONY: fmt
+fmt: $(GOLANGCI_LINT) ## Format the Go files
+	@$(GOLANGCI_LINT) fmt
+
+.PHONY: tidy-check
+tidy-check: ## Check that go.mod and go.sum say what the code needs
+	$(call say,go.mod and go.sum)
+	@set -eu; modules=$$(go list -m -f '{{.Dir}}'); \
+		for dir in $$modules; do \
+			echo "$$dir"; \
+			go -C "$$dir" mod tidy -diff; \
+		done
+
+$(GOLANGCI_LINT):
+	$(call say,Installing golangci-lint $(GOLANGCI_LINT_VERSION): the first time takes some minutes)
+	@rm -f bin/golangci-lint*
+	@GOBIN='$(CURDIR)/bin' go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	@mv bin/golangci-lint $@

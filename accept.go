@@ -1,0 +1,216 @@
+package chathub
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/chathub-go/chathub/internal/wire"
+	"github.com/coder/websocket"
+	"github.com/go-json-experiment/json"
+)
+
+const subprotocol = "chathub.v1"
+
+// ServeHTTP upgrades a request to a WebSocket and serves it on a goroutine of its
+// own: it returns after the handshake, so that what net/http holds for the request is freed.
+func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !isUpgrade(r) {
+		w.Header().Set("Connection", "Upgrade")
+		w.Header().Set("Upgrade", "websocket")
+		writeError(w, http.StatusUpgradeRequired, errorf(CodeBadRequest, "This is a WebSocket endpoint"))
+		return
+	}
+	if !originAllowed(r, &h.cfg) {
+		h.figures.refused.Add(1)
+		writeError(w, http.StatusForbidden, errorf(CodeForbidden, "Origin not allowed"))
+		return
+	}
+	addr := clientAddr(r, h.cfg.TrustedProxies)
+	if err := h.entrance.enter(addr); err != nil {
+		if h.entrance.enterRefused() {
+			h.refuse(w, r, err, h.entrance.leaveRefused)
+		} else {
+			h.refuseHTTP(w, err)
+		}
+		return
+	}
+	leave := func() { h.entrance.leave(addr) }
+	id, err := h.identify(r)
+	if err != nil {
+		h.refuse(w, r, err, leave)
+		return
+	}
+	userLimiter, err := h.entrance.enterUser(id.User.ID)
+	if err != nil {
+		h.refuse(w, r, err, leave)
+		return
+	}
+	leaveUser := func() {
+		h.entrance.leaveUser(id.User.ID)
+		leave()
+	}
+	ws, conn, ok := h.upgrade(w, r)
+	if !ok {
+		leaveUser()
+		return
+	}
+	c := newClient(h, id, ws, conn)
+	c.userLimiter = userLimiter
+	go func() {
+		defer leaveUser()
+		c.serve(r)
+	}()
+}
+
+// isUpgrade reports whether a request asks for a WebSocket; what else is wrong
+// with it, the handshake says (RFC 6455 section 4.2.1).
+func isUpgrade(r *http.Request) bool {
+	return r.Header.Get("Upgrade") != "" && r.Header.Get("Sec-WebSocket-Key") != ""
+}
+
+// identify authenticates a handshake.
+func (h *Hub) identify(r *http.Request) (id Identity, e *Error) {
+	token, e := requestToken(r, &h.cfg)
+	if e != nil {
+		return id, e
+	}
+	return h.authenticate(r.Context(), token, r)
+}
+
+// authenticate asks the Authenticator and checks what it says.
+func (h *Hub) authenticate(ctx context.Context, token string, r *http.Request) (id Identity, e *Error) {
+	err := h.guard("Authenticate", func() (err error) {
+		id, err = h.cfg.Auth.Authenticate(ctx, token, r)
+		return err
+	})
+	if err == nil {
+		err = validUser(id.User)
+	}
+	if err == nil && !id.Expires.IsZero() && !time.Now().Before(id.Expires) {
+		err = errorf(CodeTokenExpired, "Token expired")
+	}
+	if err == nil {
+		return id, nil
+	}
+	e, known := publicError(err)
+	if !known {
+		h.log.Error("chathub: authentication", "err", err)
+	}
+	return id, e
+}
+
+// upgrade makes the handshake. Where it fails, the client has been told.
+func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request) (*websocket.Conn, *wire.Conn, bool) {
+	u := &wire.Upgrade{ResponseWriter: w, Limits: wire.Limits{
+		Message: h.cfg.MaxMessageBytes,
+		Outbox:  h.cfg.MaxOutboxBytes,
+	}}
+	ws, err := websocket.Accept(u, r, &websocket.AcceptOptions{
+		Subprotocols:       []string{subprotocol},
+		InsecureSkipVerify: true, // of origins, which were checked more strictly
+	})
+	if err != nil {
+		h.log.Debug("chathub: handshake", "err", err)
+		return nil, nil, false
+	}
+	ws.SetReadLimit(-1) // wire has counted already
+	h.entrance.hold(u.Conn)
+	return ws, u.Conn, true
+}
+
+// refusal is how a refused handshake is told.
+type refusal struct {
+	status int
+	close  closeCode
+}
+
+var refusals = map[Code]refusal{
+	CodeUnauthenticated: {http.StatusUnauthorized, closeUnauthenticated},
+	CodeTokenExpired:    {http.StatusUnauthorized, closeTokenExpired},
+	CodeForbidden:       {http.StatusForbidden, closeForbidden},
+	CodeLimitExceeded:   {http.StatusTooManyRequests, closeLimit},
+	CodeUnavailable:     {http.StatusServiceUnavailable, closeShutdown},
+}
+
+func refusalOf(e *Error) refusal {
+	if e == errFull {
+		return refusal{http.StatusServiceUnavailable, closeLimit}
+	}
+	if r, ok := refusals[e.Code]; ok {
+		return r
+	}
+	return refusal{http.StatusInternalServerError, closeShutdown}
+}
+
+// refuse turns a handshake away: by an envelope and a close code where the client
+// speaks the protocol, since a browser's script sees neither status nor body; by HTTP
+// otherwise. It calls done when the connection has gone.
+func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, e *Error, done func()) {
+	if !offersProtocol(r) {
+		defer done()
+		h.refuseHTTP(w, e)
+		return
+	}
+	h.figures.refused.Add(1)
+	h.traceRefused(e)
+	ws, conn, ok := h.upgrade(w, r)
+	if !ok {
+		done()
+		return
+	}
+	go func() {
+		defer done()
+		defer h.entrance.drop(conn)
+		h.turnAway(ws, conn, e)
+	}()
+}
+
+// turnAway says why, closes, and waits for the peer to do so.
+func (h *Hub) turnAway(ws *websocket.Conn, conn *wire.Conn, e *Error) {
+	env := envelope{typ: "connect-error", data: errorData(e)}
+	conn.Enqueue(env.frame(), false)
+	conn.CloseWith(uint16(refusalOf(e).close), e.Message, false, h.cfg.WriteTimeout)
+	conn.Flush()
+	for {
+		_, r, err := ws.Reader(context.Background())
+		if err == nil {
+			_, err = io.Copy(io.Discard, r)
+		}
+		if err != nil {
+			break // it has closed, or been given up
+		}
+	}
+	conn.CloseAfter(h.cfg.WriteTimeout)
+}
+
+func (h *Hub) refuseHTTP(w http.ResponseWriter, e *Error) {
+	h.figures.refused.Add(1)
+	h.traceRefused(e)
+	status := refusalOf(e).status
+	if status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", "Bearer") // RFC 9110 section 11.6.1
+	}
+	writeError(w, status, e)
+}
+
+func writeError(w http.ResponseWriter, status int, e *Error) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(errorData(e)) // a client that is gone is no fault of ours
+}
+
+// errorData is the data of error and connect-error, and the body of a refusal.
+func errorData(e *Error) []byte {
+	b, err := json.Marshal(struct {
+		Code         Code   `json:"code"`
+		Message      string `json:"message"`
+		RetryAfterMs int64  `json:"retryAfterMs,omitzero"`
+	}{e.Code, e.Message, e.RetryAfter.Milliseconds()})
+	if err != nil { // a message of an application that is not UTF-8
+		return errorData(&Error{Code: e.Code, RetryAfter: e.RetryAfter})
+	}
+	return b
+}

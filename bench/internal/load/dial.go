@@ -1,0 +1,77 @@
+//go:build linux
+
+package load
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// connect opens a connection to addr from the source-th loopback address beside
+// 127.0.0.1. On loopback it is there at once.
+func connect(addr string, source int) (int, error) {
+	to, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return 0, err
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, fmt.Errorf("socket: %w", err)
+	}
+	err = errors.Join(
+		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
+		unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1),
+		unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, byte(2 + source)}}),
+		unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}),
+	)
+	if err != nil {
+		_ = unix.Close(fd)
+		return 0, fmt.Errorf("connect: %w", err)
+	}
+	return fd, nil
+}
+
+// dialTLS goes on with a connection that is read by a goroutine of its own: what
+// is encrypted cannot be counted otherwise.
+func (c *Conn) dialTLS(ctx context.Context) error {
+	file := os.NewFile(uintptr(c.fd), "client")
+	raw, err := net.FileConn(file)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	//nolint:gosec // the server of a benchmark signs its own certificate
+	conn := tls.Client(raw, &tls.Config{InsecureSkipVerify: true})
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return fmt.Errorf("TLS: %w", err)
+	}
+	c.tls = conn
+	c.write([]byte(c.request()))
+	go c.readTLS()
+	return nil
+}
+
+func (c *Conn) readTLS() {
+	buf := make([]byte, 16<<10)
+	for !c.closed.Load() {
+		n, err := c.tls.Read(buf)
+		c.mu.Lock()
+		c.feed(buf[:n])
+		c.mu.Unlock()
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			c.end(fmt.Errorf("read: %w", err))
+			return
+		}
+		c.fleet.pump()
+	}
+}

@@ -1,0 +1,297 @@
+//go:build linux
+
+// Package load is a crowd of WebSocket clients that costs little: a few threads
+// read from all sockets and count messages in the bytes, so that what is measured is
+// the server.
+package load
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/chathub-go/chathub/bench/internal/stats"
+	"golang.org/x/sys/unix"
+)
+
+// Config says what a Fleet is like.
+type Config struct {
+	Addr     string // of the server: 127.0.0.1:port
+	Dialect  *Dialect
+	Capacity int // clients at most
+	// Readers is how many threads read. Default: one for every four cores.
+	Readers int
+	// Rest is how long a reader pauses after each batch. Zero: not at all.
+	Rest time.Duration
+	// Sample is how many clients there are for one whose messages' latency is
+	// taken. Zero: none is.
+	Sample int
+	TLS    bool
+	// Handshakes is how many clients connect at a time: more would overflow the
+	// server's queue of new connections. Default 256.
+	Handshakes int
+	// Size is the bytes of a message's payload.
+	Size int
+}
+
+// Fleet is a crowd of clients of one server.
+type Fleet struct {
+	Latency stats.Histogram // of the sampled clients, while Measure is on
+
+	cfg     Config
+	start   time.Time
+	readers []*reader
+
+	mu    sync.Mutex
+	conns []*Conn
+	lost  int
+	err   error // the first loss
+
+	settled   atomic.Int64
+	change    chan struct{} // holds one: something settled or was lost
+	delivered atomic.Uint64
+	bytes     atomic.Uint64
+	measuring atomic.Bool
+	closing   atomic.Bool
+	flow      atomic.Pointer[flow]
+}
+
+// NewFleet returns a fleet without clients.
+func NewFleet(cfg Config) (*Fleet, error) {
+	f := &Fleet{cfg: cfg, start: time.Now(), change: make(chan struct{}, 1)}
+	if f.cfg.Readers == 0 {
+		f.cfg.Readers = max(1, runtime.NumCPU()/4)
+	}
+	if f.cfg.Handshakes == 0 {
+		f.cfg.Handshakes = 256
+	}
+	for range f.cfg.Readers {
+		r, err := newReader(f, cfg.Capacity)
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+		f.readers = append(f.readers, r)
+	}
+	return f, nil
+}
+
+func (f *Fleet) now() time.Duration { return time.Since(f.start) }
+
+// Delivered returns how many messages all clients have seen.
+func (f *Fleet) Delivered() uint64 { return f.delivered.Load() }
+
+// Bytes returns how many bytes all clients have received, handshakes included.
+func (f *Fleet) Bytes() uint64 { return f.bytes.Load() }
+
+// Measure starts or ends the recording of latencies; starting forgets earlier ones.
+func (f *Fleet) Measure(on bool) {
+	if on {
+		f.Latency.Reset()
+	}
+	f.measuring.Store(on)
+}
+
+// Conns returns all clients, in the order in which they were dialed.
+func (f *Fleet) Conns() []*Conn {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.conns
+}
+
+// Err returns the first unexpected end of a connection, and how many there were.
+func (f *Fleet) Err() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err == nil {
+		return nil
+	}
+	return fmt.Errorf("%d connections lost; the first: %w", f.lost, f.err)
+}
+
+func (f *Fleet) lose(err error) {
+	if f.closing.Load() {
+		return
+	}
+	f.mu.Lock()
+	f.lost++
+	if f.err == nil {
+		f.err = err
+	}
+	f.mu.Unlock()
+	f.signal()
+}
+
+func (f *Fleet) settle() {
+	f.settled.Add(1)
+	f.signal()
+}
+
+func (f *Fleet) signal() {
+	select {
+	case f.change <- struct{}{}:
+	default:
+	}
+}
+
+// Dial connects n more clients and has each do its steps. Room says where a
+// client, by its number, shall go; nil: nowhere. It returns when all have settled.
+func (f *Fleet) Dial(ctx context.Context, n int, room func(id int) *Room, steps func(c *Conn) []Step) error {
+	base := f.settled.Load()
+	for i := range n {
+		c := &Conn{ID: len(f.Conns()), fleet: f}
+		if room != nil {
+			if c.Room = room(c.ID); c.Room != nil {
+				c.Room.enter(c)
+			}
+		}
+		c.sampled = f.cfg.Sample > 0 && c.ID%f.cfg.Sample == 0
+		c.steps = steps(c)
+		if err := c.dial(ctx); err != nil {
+			return fmt.Errorf("client %d: %w", c.ID, err)
+		}
+		f.mu.Lock()
+		f.conns = append(f.conns, c)
+		f.mu.Unlock()
+		if err := f.wait(ctx, base+int64(i+1-f.cfg.Handshakes)); err != nil {
+			return err
+		}
+	}
+	return f.wait(ctx, base+int64(n))
+}
+
+// Do has clients that have settled do more steps, all at once, and returns when
+// they have.
+func (f *Fleet) Do(ctx context.Context, conns []*Conn, steps func(c *Conn) []Step) error {
+	base := f.settled.Load()
+	for _, c := range conns {
+		c.mu.Lock()
+		c.steps, c.begun, c.settled = steps(c), false, false
+		c.advance()
+		c.mu.Unlock()
+	}
+	return f.wait(ctx, base+int64(len(conns)))
+}
+
+// wait returns when so many have settled, or one was lost.
+func (f *Fleet) wait(ctx context.Context, settled int64) error {
+	return f.Until(ctx, func() bool { return f.settled.Load() >= settled })
+}
+
+// Until returns when done reports true, or a connection was lost. It asks
+// whenever a client settles, and every few milliseconds.
+func (f *Fleet) Until(ctx context.Context, done func() bool) error {
+	if done() {
+		return f.Err()
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		if err := f.Err(); err != nil {
+			return err
+		}
+		select {
+		case <-f.change:
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%d settled, %d messages seen: %w", f.settled.Load(), f.Delivered(), ctx.Err())
+		}
+	}
+	return nil
+}
+
+// sourcePorts is how many connections leave one source address: fewer than the
+// ephemeral ports of Linux's default range (28,232).
+const sourcePorts = 25_000
+
+// dial connects and sends the request; who reads does the rest.
+func (c *Conn) dial(ctx context.Context) error {
+	f := c.fleet
+	fd, err := connect(f.cfg.Addr, c.ID/sourcePorts)
+	if err != nil {
+		return err
+	}
+	c.fd = fd
+	if f.cfg.TLS {
+		return c.dialTLS(ctx)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return err
+	}
+	c.write([]byte(c.request()))
+	return f.readers[c.ID%len(f.readers)].add(c)
+}
+
+func (c *Conn) request() string {
+	d := c.fleet.cfg.Dialect
+	room := ""
+	if c.Room != nil {
+		room = c.Room.Name
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", d.Path(room), c.fleet.cfg.Addr)
+	if d.Header != nil {
+		b.WriteString(d.Header(c.ID))
+	}
+	b.WriteString("\r\n")
+	return b.String()
+}
+
+// Pause stops reading from clients, which fills the sockets between.
+func (f *Fleet) Pause(conns []*Conn) error {
+	for _, c := range conns {
+		if err := c.reader.pause(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Gone returns how many of conns the server has closed. It works on paused ones.
+func (f *Fleet) Gone(conns []*Conn) (n int) {
+	for _, c := range conns {
+		if !c.alive() {
+			n++
+		}
+	}
+	return n
+}
+
+// Cut breaks clients off, without a close handshake.
+func (f *Fleet) Cut(conns []*Conn) {
+	for _, c := range conns {
+		c.mu.Lock()
+		c.closed.Store(true)
+		c.reset()
+		c.mu.Unlock()
+	}
+}
+
+// reset closes the socket so that no port waits for its old packets.
+func (c *Conn) reset() {
+	if !c.shut.CompareAndSwap(false, true) {
+		return
+	}
+	if c.tls != nil {
+		_ = c.tls.NetConn().Close()
+		return
+	}
+	_ = unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	_ = unix.Close(c.fd)
+}
+
+// Close ends all clients and the reading.
+func (f *Fleet) Close() {
+	f.flow.Store(nil)
+	f.closing.Store(true)
+	for _, r := range f.readers {
+		<-r.done
+		_ = unix.Close(r.ep)
+	}
+	f.Cut(f.Conns())
+}

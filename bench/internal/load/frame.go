@@ -1,0 +1,164 @@
+package load
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// Marker is the byte with which the payload of every measured message begins.
+// It occurs nowhere else in what a server sends, so that counting it counts messages, also
+// where a server joins several into one frame. JSON does not quote it.
+const Marker = '~'
+
+// stampLen is the length of the time, in hexadecimal nanoseconds, behind a Marker.
+const stampLen = 16
+
+// Payload returns a payload of size bytes, at least 17, that carries its time.
+func Payload(size int, at time.Duration) string {
+	b := make([]byte, 0, size)
+	b = fmt.Appendf(b, "%c%0*x", Marker, stampLen, uint64(at))
+	for len(b) < size {
+		b = append(b, 'x')
+	}
+	return string(b)
+}
+
+// stamps calls f with the time of each message in a frame's payload, and returns
+// how many there were.
+func stamps(p []byte, f func(time.Duration)) (n int) {
+	for {
+		i := bytes.IndexByte(p, Marker)
+		if i < 0 {
+			return n
+		}
+		n++
+		p = p[i+1:]
+		if len(p) < stampLen {
+			return n
+		}
+		if ns, err := strconv.ParseUint(string(p[:stampLen]), 16, 64); err == nil {
+			f(time.Duration(ns))
+		}
+	}
+}
+
+// Opcodes of RFC 6455 section 5.2.
+const (
+	opText  = 0x1
+	opClose = 0x8
+	opPing  = 0x9
+	opPong  = 0xa
+)
+
+// ClientFrame returns a masked frame (RFC 6455 section 5.3). All have the same mask:
+// there is no proxy here to be protected.
+func ClientFrame(op byte, payload string) []byte {
+	mask := [4]byte{0x37, 0xfa, 0x21, 0x3d}
+	n := len(payload)
+	b := make([]byte, 0, n+14)
+	b = append(b, 0x80|op)
+	switch {
+	case n < 126:
+		b = append(b, 0x80|byte(n))
+	case n <= 0xffff:
+		b = binary.BigEndian.AppendUint16(append(b, 0x80|126), uint16(n))
+	default:
+		b = binary.BigEndian.AppendUint64(append(b, 0x80|127), uint64(n))
+	}
+	b = append(b, mask[:]...)
+	for i := range n {
+		b = append(b, payload[i]^mask[i%4])
+	}
+	return b
+}
+
+// sink decides about the frames of a stream.
+type sink interface {
+	// want reports whether a frame shall be kept and handed to frame; the others
+	// are only searched for Markers.
+	want(op byte, n uint64) bool
+	frame(op byte, payload []byte)
+}
+
+// stream follows the frames in the bytes that a server sends, which may be cut
+// anywhere. It counts messages without looking further than it must.
+type stream struct {
+	head   [10]byte
+	have   int
+	op     byte
+	keep   bool
+	left   uint64 // of the present frame's payload
+	within bool   // a frame
+	kept   []byte
+}
+
+// feed takes the next bytes and returns how many messages began in the frames
+// that s does not want.
+func (st *stream) feed(p []byte, s sink) (messages int) {
+	for len(p) > 0 {
+		if !st.within {
+			n, ok := st.header(p)
+			p = p[n:]
+			if !ok {
+				return messages
+			}
+			st.keep = s.want(st.op, st.left)
+		}
+		part := p[:min(uint64(len(p)), st.left)]
+		if st.keep {
+			st.kept = append(st.kept, part...)
+		} else {
+			messages += bytes.Count(part, []byte{Marker})
+		}
+		p = p[len(part):]
+		st.left -= uint64(len(part))
+		st.within = st.left > 0
+		if st.keep && !st.within {
+			s.frame(st.op, st.kept)
+			st.kept = st.kept[:0]
+		}
+	}
+	return messages
+}
+
+// header takes the bytes of a frame's header from p, and reports whether it is
+// complete now.
+func (st *stream) header(p []byte) (n int, ok bool) {
+	for n < len(p) {
+		st.head[st.have] = p[n]
+		st.have++
+		n++
+		if st.have >= 2 && st.have == headerLen(st.head[1]) {
+			st.have = 0
+			st.op = st.head[0] & 0x0f
+			st.left = payloadLen(st.head)
+			st.within = true
+			return n, true
+		}
+	}
+	return n, false
+}
+
+func headerLen(b byte) int {
+	switch b & 0x7f {
+	case 126:
+		return 4
+	case 127:
+		return 10
+	}
+	return 2
+}
+
+func payloadLen(h [10]byte) uint64 {
+	switch n := h[1] & 0x7f; n {
+	case 126:
+		return uint64(binary.BigEndian.Uint16(h[2:]))
+	case 127:
+		return binary.BigEndian.Uint64(h[2:])
+	default:
+		return uint64(n)
+	}
+}

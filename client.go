@@ -1,0 +1,376 @@
+package chathub
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/chathub-go/chathub/internal/wire"
+	"github.com/coder/websocket"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"golang.org/x/time/rate"
+)
+
+// Client is one connection of a user. Its methods may be called by any goroutine,
+// also after the connection has ended; they fail with [ErrClientGone] then.
+type Client struct {
+	hub    *Hub
+	id     string
+	user   User
+	claims []byte
+	conn   *wire.Conn
+	ws     *websocket.Conn
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	expires atomic.Int64 // Unix nanoseconds; 0: never
+	blocked atomic.Bool  // reading waits for the handler
+	busy    atomic.Int64 // since when a handler runs, Unix nanoseconds; 0: none
+
+	// Owned by the goroutine that reads.
+	limiter     *rate.Limiter // nil: no limit
+	userLimiter *rate.Limiter
+	bad         strikes // envelopes that could not be read
+	limited     strikes // events over the rate
+
+	// Owned by the goroutine that handles events.
+	fetched *fetched // not nil while the answer must be followed by older messages
+
+	mu       sync.Mutex
+	rooms    []string               // written by the loop
+	asks     map[string]chan answer // questions to the client without an answer
+	asked    uint64
+	backlog  chan *Event // once reading goes on beside the handler
+	handling bool
+	early    *early // until it is registered
+	ended    bool
+	end      Disconnect
+
+	// Owned by the loop.
+	seats      []seat
+	registered bool
+	marked     bool      // within flushAudience
+	pinged     time.Time // zero: no ping is unanswered
+	seen       []uint64  // see repeated
+}
+
+// early is what OnConnect did, to be done once the client is welcome.
+type early struct {
+	rooms  []string
+	frames [][]byte
+}
+
+// ID returns the id of the connection. It is not secret, and cannot be guessed.
+func (c *Client) ID() string { return c.id }
+
+// User returns the verified user.
+func (c *Client) User() User { return c.user }
+
+// Claims unmarshals the claims of the token that the client connected with into
+// v, as encoding/json/v2 does: names are matched exactly.
+func (c *Client) Claims(v any) error {
+	if c.claims == nil {
+		return json.Unmarshal([]byte("{}"), v)
+	}
+	return json.Unmarshal(c.claims, v)
+}
+
+// Context returns a context that ends when the connection does.
+func (c *Client) Context() context.Context { return c.ctx }
+
+// Rooms returns the rooms that the client is in, oldest first.
+func (c *Client) Rooms() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.rooms)
+}
+
+func (c *Client) inRoom(name string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Contains(c.rooms, name)
+}
+
+// roomCount is for the loop, where every client has two seats that are no rooms:
+// everyone's and its user's.
+func (c *Client) roomCount() int { return len(c.seats) - 2 }
+
+// setRoom notes a membership. Only the loop calls it.
+func (c *Client) setRoom(name string, in bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if in {
+		c.rooms = append(c.rooms, name)
+	} else if i := slices.Index(c.rooms, name); i >= 0 {
+		c.rooms = slices.Delete(c.rooms, i, i+1)
+	}
+}
+
+// Emit sends an event to this connection, at most once: it is not kept for a
+// reconnect, and is dropped when the client's outbox is half full.
+func (c *Client) Emit(_ context.Context, event string, data any) error {
+	e, err := newEnvelope(event, data)
+	if err != nil {
+		return err
+	}
+	return c.send(e.frame(), true)
+}
+
+// send puts a frame of the client's own into its outbox.
+func (c *Client) send(frame []byte, volatile bool) error {
+	c.mu.Lock()
+	if c.early != nil {
+		c.early.frames = append(c.early.frames, frame)
+		c.mu.Unlock()
+		return nil
+	}
+	c.mu.Unlock()
+	switch c.conn.Enqueue(frame, volatile) {
+	case wire.Ready:
+		c.conn.Flush()
+	case wire.Overflow:
+		c.close(closeSlowConsumer, "slow consumer")
+		return ErrClientGone
+	case wire.Dropped:
+		c.hub.figures.droppedDirect.Add(1)
+	case wire.Gone:
+		return ErrClientGone
+	case wire.Queued:
+	}
+	return nil
+}
+
+// To returns the rooms without this connection.
+func (c *Client) To(rooms ...string) Target { return c.hub.To(rooms...).Except(c.id) }
+
+// Broadcast returns everyone without this connection.
+func (c *Client) Broadcast() Target { return c.hub.everyone().Except(c.id) }
+
+// Join puts the client into rooms. It does not ask Config.Authorize. When it
+// returns nil, the client is a member of all of them, or, within OnConnect, will be
+// when it is welcomed; after an error it may be in some.
+func (c *Client) Join(ctx context.Context, rooms ...string) error {
+	for _, name := range rooms {
+		if err := checkRoom(name); err != nil {
+			return err
+		}
+	}
+	c.mu.Lock()
+	if c.early != nil {
+		c.early.rooms = append(c.early.rooms, rooms...)
+		c.mu.Unlock()
+		return nil
+	}
+	c.mu.Unlock()
+	for _, name := range rooms {
+		if _, err := c.join(ctx, &join{room: name}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// join has the loop carry out j.
+func (c *Client) join(ctx context.Context, j *join) (*join, error) {
+	j.c, j.done = c, make(chan struct{})
+	t := Topic{Room: j.room}
+	head, err := c.hub.subs.acquire(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	j.head = head
+	if err := c.hub.await(j, j.done); err != nil {
+		return nil, err
+	}
+	if j.err != nil || !j.fresh { // the room keeps one reference per member
+		c.hub.release(t)
+	}
+	return j, j.err
+}
+
+// Leave takes the client out of rooms. Rooms that it is not in are no error.
+func (c *Client) Leave(_ context.Context, rooms ...string) error {
+	return c.hub.ask(func(l *loop) {
+		for _, name := range rooms {
+			if r := l.rooms[name]; r != nil && c.seatIn(&r.audience) >= 0 {
+				l.leave(c, r, false)
+			}
+		}
+	})
+}
+
+// Disconnect closes the connection with 4503, which tells the client not to come
+// back by itself. What was emitted to it before is sent first. The reason reaches
+// the client; it is cut at 123 bytes.
+func (c *Client) Disconnect(reason string) { c.close(closeDisconnected, reason) }
+
+// close begins the end of the connection, from any goroutine but the loop's.
+func (c *Client) close(code closeCode, reason string) {
+	if !c.setEnd(Disconnect{Code: int(code), Reason: reason}) {
+		return
+	}
+	// Through the loop, so that what it has for the client goes out before.
+	_ = c.hub.post(call(func(l *loop) {
+		for _, s := range c.seats {
+			l.flushAudience(s.a)
+		}
+		if code == closeSlowConsumer {
+			l.slow++
+		}
+		if c.conn.CloseWith(uint16(code), reason, code == closeSlowConsumer, l.cfg.WriteTimeout) == wire.Ready {
+			l.ready = append(l.ready, c.conn)
+		}
+		l.unregister(c)
+	}))
+}
+
+// setEnd notes why the connection ends, and reports whether it is the first to.
+func (c *Client) setEnd(d Disconnect) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return false
+	}
+	c.ended, c.end = true, d
+	for id, ch := range c.asks {
+		delete(c.asks, id)
+		ch <- answer{err: ErrClientGone}
+	}
+	c.cancel(ErrClientGone)
+	return true
+}
+
+func (c *Client) isEnded() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ended
+}
+
+// answer is what a client says to a question of the server.
+type answer struct {
+	data []byte
+	err  error
+}
+
+// EmitWithAck asks the client and waits for its answer, which it unmarshals into
+// reply unless that is nil. It fails with ctx's error, at once with [ErrClientGone] when the
+// connection ends, and with an [Error] where the client answered with one. It may be
+// called within a handler of the same client.
+func (c *Client) EmitWithAck(ctx context.Context, event string, data, reply any) error {
+	e, err := newEnvelope(event, data)
+	if err != nil {
+		return err
+	}
+	a := c.question(ctx, e)
+	if a.err != nil || reply == nil {
+		return a.err
+	}
+	return json.Unmarshal(a.data, reply)
+}
+
+// question sends e as a question and waits for the answer.
+func (c *Client) question(ctx context.Context, e *envelope) answer {
+	ch := make(chan answer, 1) // so that who answers never waits
+	c.mu.Lock()
+	if c.ended {
+		c.mu.Unlock()
+		return answer{err: ErrClientGone}
+	}
+	if c.early != nil {
+		c.mu.Unlock()
+		return answer{err: errors.New("chathub: a client cannot be asked before its welcome")}
+	}
+	c.asked++
+	id := "s" + strconv.FormatUint(c.asked, 36)
+	if c.asks == nil {
+		c.asks = make(map[string]chan answer)
+	}
+	c.asks[id] = ch
+	c.readBeside()
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		delete(c.asks, id)
+		c.mu.Unlock()
+	}()
+
+	q := *e
+	q.id, q.ack = id, true
+	if err := c.send(q.frame(), false); err != nil {
+		return answer{err: err}
+	}
+	select {
+	case a := <-ch:
+		return a
+	case <-ctx.Done():
+		return answer{err: ctx.Err()}
+	}
+}
+
+// answered hands an ack or error of the client to who waits for it.
+func (c *Client) answered(e *Event) {
+	c.mu.Lock()
+	ch := c.asks[e.ID]
+	delete(c.asks, e.ID)
+	c.mu.Unlock()
+	if ch == nil {
+		return // too late, or never asked
+	}
+	if e.Type == "ack" {
+		data := e.Data
+		if data == nil {
+			data = []byte("null")
+		}
+		ch <- answer{data: data}
+		return
+	}
+	var refusal struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+	}
+	_ = json.Unmarshal(e.Data, &refusal) // whatever it says, it is an error
+	ch <- answer{err: &Error{Code: Code(refusal.Code), Message: refusal.Message}}
+}
+
+// newEnvelope checks an event of the application.
+func newEnvelope(event string, data any) (*envelope, error) {
+	if !validType(event) || reserved[event] {
+		return nil, errorf(CodeBadRequest, "%q is not an event name that an application may use", event)
+	}
+	b, err := marshal(data)
+	if err != nil {
+		return nil, err
+	}
+	return &envelope{typ: event, data: b}, nil
+}
+
+// reserved are the types that mean something to every client's connection.
+var reserved = map[string]bool{
+	"welcome": true, "connect-error": true, "ack": true, "error": true, "pong": true, "reconnect": true,
+}
+
+// marshal returns v as JSON; nil is no data.
+func marshal(v any) ([]byte, error) {
+	switch v := v.(type) {
+	case nil:
+		return nil, nil
+	case jsontext.Value:
+		return v, nil
+	}
+	return json.Marshal(v)
+}
+
+// spread returns a random time within the window, so that not everyone comes
+// back at once.
+func spread(window time.Duration) time.Duration {
+	if window <= 0 {
+		return 0
+	}
+	return rand.N(window)
+}

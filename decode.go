@@ -1,0 +1,221 @@
+package chathub
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// decoder reuses the memory of JSON decoding.
+type decoder struct {
+	buf bytes.Buffer
+	dec *jsontext.Decoder
+}
+
+var decoders = sync.Pool{New: func() any {
+	d := new(decoder)
+	d.dec = jsontext.NewDecoder(&d.buf)
+	return d
+}}
+
+// decodeEvent parses an envelope that a client sent. b must be valid UTF-8; the
+// event's Data is part of it. On an error the event has the id, where one could be read.
+func decodeEvent(b []byte) (*Event, *Error) {
+	e := new(Event)
+	if deeper(b, maxDepth) {
+		return e, errorf(CodeBadRequest, "Nested deeper than %d", maxDepth)
+	}
+	d := decoders.Get().(*decoder)
+	defer decoders.Put(d)
+	d.buf = *bytes.NewBuffer(b)
+	d.dec.Reset(&d.buf)
+	defer func() { d.buf = bytes.Buffer{} }()
+	return e, e.decode(d.dec, b)
+}
+
+func (e *Event) decode(dec *jsontext.Decoder, b []byte) *Error {
+	notJSON := errorf(CodeBadRequest, "Not a JSON object")
+	if tok, err := dec.ReadToken(); err != nil || tok.Kind() != '{' {
+		return notJSON
+	}
+	var fault *Error // the first one; reading goes on for the id
+	note := func(err *Error) {
+		if fault == nil {
+			fault = err
+		}
+	}
+	hasType := false
+	for dec.PeekKind() != '}' {
+		name, err := dec.ReadValue()
+		if err != nil {
+			if se := (*jsontext.SyntacticError)(nil); errors.As(err, &se) && se.JSONPointer == "/id" {
+				e.ID = "" // there are two: neither is the id
+			}
+			return syntaxError(notJSON, err)
+		}
+		field := fieldOf(name)
+		value, err := dec.ReadValue()
+		if err != nil {
+			return syntaxError(notJSON, err)
+		}
+		if field == fieldNone {
+			continue
+		}
+		if field == fieldData {
+			end := int(dec.InputOffset())
+			e.Data = b[end-len(value) : end : end]
+			continue
+		}
+		s, ok := text(value)
+		if !ok {
+			note(errorf(CodeBadRequest, "%s must be a string", field))
+			continue
+		}
+		switch field {
+		case fieldType:
+			hasType = true
+			if e.Type = s; !validType(s) {
+				note(errorf(CodeBadRequest, "type must match [a-z0-9][a-z0-9:._-]{0,63}"))
+			}
+		case fieldID:
+			if len(s) > maxIDBytes {
+				note(errorf(CodeBadRequest, "id is over %d bytes", maxIDBytes))
+				continue
+			}
+			e.ID = s
+		case fieldRoom:
+			e.Room = s
+			if err := checkRoom(s); err != nil {
+				note(err)
+			}
+		case fieldTo:
+			e.To = s
+			if !validText(s, maxUserBytes) {
+				note(errorf(CodeBadRequest, "to must be 1 to %d bytes without control characters", maxUserBytes))
+			}
+		}
+	}
+	if _, err := dec.ReadToken(); err != nil { // the closing brace
+		return syntaxError(notJSON, err)
+	}
+	if _, err := dec.ReadToken(); err != io.EOF { //nolint:errorlint // the decoder documents io.EOF itself
+		return errorf(CodeBadRequest, "Text after the JSON object")
+	}
+	if !hasType {
+		note(errorf(CodeBadRequest, "type is missing"))
+	}
+	return fault
+}
+
+// syntaxError keeps the reason for the log: it may quote what the client sent.
+func syntaxError(e *Error, cause error) *Error {
+	e.Message, e.Err = "Not valid JSON", cause
+	return e
+}
+
+// field is a name of the envelope that a client may use.
+type field string
+
+const (
+	fieldNone field = ""
+	fieldType field = "type"
+	fieldID   field = "id"
+	fieldRoom field = "room"
+	fieldTo   field = "to"
+	fieldData field = "data"
+)
+
+// fieldOf returns which field a quoted name is, escapes resolved.
+func fieldOf(name []byte) field {
+	raw := name[1 : len(name)-1]
+	if bytes.IndexByte(raw, '\\') >= 0 {
+		var err error
+		if raw, err = jsontext.AppendUnquote(nil, name); err != nil {
+			return fieldNone
+		}
+	}
+	switch f := field(raw); f {
+	case fieldType, fieldID, fieldRoom, fieldTo, fieldData:
+		return f
+	}
+	return fieldNone
+}
+
+// text returns the string that a JSON value is.
+func text(v jsontext.Value) (string, bool) {
+	if v.Kind() != '"' {
+		return "", false
+	}
+	if bytes.IndexByte(v, '\\') < 0 {
+		return string(v[1 : len(v)-1]), true
+	}
+	b, err := jsontext.AppendUnquote(nil, v)
+	return string(b), err == nil
+}
+
+// deeper reports whether brackets outside of strings nest deeper than most.
+// It runs before the decoder, whose own limit is far higher.
+func deeper(b []byte, most int) bool {
+	depth, quoted := 0, false
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case quoted:
+			switch c {
+			case '\\':
+				i++
+			case '"':
+				quoted = false
+			}
+		case c == '"':
+			quoted = true
+		case c == '{' || c == '[':
+			if depth++; depth > most {
+				return true
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return false
+}
+
+// validType reports whether s is an event name: [a-z0-9][a-z0-9:._-]{0,63}.
+func validType(s string) bool {
+	if s == "" || len(s) > maxTypeBytes {
+		return false
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z' || '0' <= c && c <= '9':
+		case i > 0 && (c == ':' || c == '.' || c == '_' || c == '-'):
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// validText reports whether s is 1 to most bytes of UTF-8 without control
+// characters (Unicode category Cc).
+func validText(s string, most int) bool {
+	if s == "" || len(s) > most || !utf8.ValidString(s) {
+		return false
+	}
+	for _, r := range s {
+		if r < 0x20 || 0x7f <= r && r <= 0x9f {
+			return false
+		}
+	}
+	return true
+}
+
+func checkRoom(name string) *Error {
+	if !validText(name, maxRoomBytes) {
+		return errorf(CodeBadRequest, "room must be 1 to %d bytes without control characters", maxRoomBytes)
+	}
+	return nil
+}

@@ -1,0 +1,248 @@
+package chathub
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/chathub-go/chathub/internal/wire"
+)
+
+// Hub is a chat server: an http.Handler whose clients are WebSocket connections.
+// All its methods may be called concurrently, from anywhere, handlers included. Several
+// hubs in one program share nothing, unless they share a Broker.
+type Hub struct {
+	cfg     Config
+	log     *slog.Logger
+	session BrokerSession
+	flusher *wire.Flusher
+
+	life     context.Context // ends when the hub does
+	end      context.CancelFunc
+	commands chan command
+	done     chan struct{} // closed when the loop must end
+	stopped  chan struct{} // closed when Shutdown has finished
+	draining atomic.Bool
+	closing  sync.Once
+	closeErr error
+
+	subs     subscriptions
+	entrance entrance
+	courier  courier
+	handlers registry
+	figures  figures
+}
+
+// figures are what Stats counts since the beginning.
+type figures struct {
+	accepted, refused, received atomic.Uint64
+	droppedDirect               atomic.Uint64 // in Client.Emit, past the loop
+
+	// Published by the loop.
+	connections, users, rooms atomic.Int64
+	delivered, dropped, slow  atomic.Uint64
+}
+
+// New checks cfg, reporting all of its mistakes at once, and starts a hub, which
+// runs until [Hub.Shutdown].
+func New(cfg Config) (*Hub, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	h := &Hub{
+		cfg:      cfg,
+		log:      cfg.Logger,
+		commands: make(chan command, commandQueue),
+		done:     make(chan struct{}),
+		stopped:  make(chan struct{}),
+	}
+	broker := cfg.Broker
+	if broker == nil {
+		broker = &MemoryBroker{}
+	}
+	h.life, h.end = context.WithCancel(context.Background())
+	session, err := broker.Attach(context.Background(), h.deliver)
+	if err != nil {
+		h.end()
+		return nil, fmt.Errorf("chathub: attach to the broker: %w", err)
+	}
+	h.session = session
+	h.subs.init(h)
+	h.entrance.init(&h.cfg)
+	h.courier.init()
+	h.handlers.init()
+	h.flusher = wire.NewFlusher()
+	l := &loop{
+		hub:     h,
+		cfg:     &h.cfg,
+		clients: make(map[string]*Client),
+		rooms:   make(map[string]*room),
+		users:   make(map[string]*user),
+		gather:  cfg.PresenceInterval,
+	}
+	if !l.presenceOn() {
+		l.gather = time.Second // graces end all the same
+	}
+	l.online.audience = &l.everyone
+	go func() {
+		l.run()
+		h.flusher.Close()
+	}()
+	go h.courier.run(h)
+	return h, nil
+}
+
+// post hands a command to the loop; it waits while the loop is behind.
+func (h *Hub) post(cmd command) error {
+	select {
+	case <-h.done: // a free place in the queue would be a promise
+		return ErrClosed
+	default:
+	}
+	select {
+	case h.commands <- cmd:
+		return nil
+	case <-h.done:
+		return ErrClosed
+	}
+}
+
+// await posts cmd and waits until the loop has run it, which is soon.
+func (h *Hub) await(cmd command, ran <-chan struct{}) error {
+	if err := h.post(cmd); err != nil {
+		return err
+	}
+	select {
+	case <-ran:
+		return nil
+	case <-h.done:
+		return ErrClosed
+	}
+}
+
+// now is the time that events carry, in Unix milliseconds.
+func now() int64 { return time.Now().UnixMilli() }
+
+// ask runs f on the loop and waits for it.
+func (h *Hub) ask(f func(l *loop)) error {
+	ran := make(chan struct{})
+	return h.await(call(func(l *loop) { f(l); close(ran) }), ran)
+}
+
+// Use appends middleware around the handling of every client event. The first
+// one is the outermost. It applies to events that arrive from then on; call it before
+// the hub serves.
+func (h *Hub) Use(m ...Middleware) { h.handlers.use(m) }
+
+// OnlineUsers returns who has a connection, or lost it a moment ago, by name.
+func (h *Hub) OnlineUsers() []User {
+	var users []User
+	_ = h.ask(func(l *loop) { users = l.online.list() }) // a closed hub has none
+	return users
+}
+
+// RoomUsers returns who is in a room, by name.
+func (h *Hub) RoomUsers(room string) []User {
+	var users []User
+	_ = h.ask(func(l *loop) {
+		if r := l.rooms[room]; r != nil {
+			users = r.presence.list()
+		}
+	})
+	return users
+}
+
+// Stats returns figures of this moment. It does not wait for anything.
+func (h *Hub) Stats() Stats {
+	f := &h.figures
+	return Stats{
+		Connections:   int(f.connections.Load()),
+		Users:         int(f.users.Load()),
+		Rooms:         int(f.rooms.Load()),
+		QueueLength:   len(h.commands),
+		Accepted:      f.accepted.Load(),
+		Refused:       f.refused.Load(),
+		Received:      f.received.Load(),
+		Delivered:     f.delivered.Load(),
+		Dropped:       f.dropped.Load() + f.droppedDirect.Load(),
+		SlowConsumers: f.slow.Load(),
+	}
+}
+
+func (l *loop) publishStats() {
+	f := &l.hub.figures
+	f.connections.Store(int64(len(l.clients)))
+	f.users.Store(int64(len(l.users)))
+	f.rooms.Store(int64(len(l.rooms)))
+	f.delivered.Store(l.delivered)
+	f.dropped.Store(l.dropped)
+	f.slow.Store(l.slow)
+}
+
+// Shutdown ends the hub: it refuses new connections, tells every client to come
+// back at a time spread over Config.DrainWindow, lets the handlers that are running finish and
+// be acknowledged, sends what waits, and closes with 4000. When ctx ends first, it
+// closes the connections that are left at once, stops waiting for handlers, and
+// returns ctx's error. Calling it again waits for the first call. http.Server.Shutdown neither
+// waits for nor closes WebSocket connections: call both.
+func (h *Hub) Shutdown(ctx context.Context) error {
+	h.closing.Do(func() {
+		h.closeErr = h.shutdown(ctx)
+		close(h.stopped)
+	})
+	<-h.stopped
+	return h.closeErr
+}
+
+// Close ends the hub at once; clients see their connections break off.
+func (h *Hub) Close() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := h.Shutdown(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+func (h *Hub) shutdown(ctx context.Context) error {
+	h.draining.Store(true)
+	gone := h.entrance.close()
+	_ = h.ask((*loop).drain)
+	var err error
+	select {
+	case <-gone:
+	case <-ctx.Done():
+		err = ctx.Err()
+		h.entrance.abort()
+	}
+	close(h.done)
+	h.end()
+	h.courier.stop()
+	// The session is closed without ctx, which may have ended: what was acked is
+	// in the log, and nothing else is left to say.
+	return errors.Join(err, h.session.Close(context.WithoutCancel(ctx)))
+}
+
+// drain tells every client when to come back, and closes those that are idle; the
+// others close when their handler has returned.
+func (l *loop) drain() {
+	for _, c := range l.clients {
+		after := spread(l.cfg.DrainWindow).Milliseconds()
+		e := envelope{typ: "reconnect", data: fmt.Appendf(nil, `{"afterMs":%d}`, after)}
+		l.send(c, e.frame(), false)
+		if !c.isHandling() {
+			l.close(c, closeShutdown, shutdownReason)
+		}
+	}
+}
+
+const shutdownReason = "server is shutting down"
+
+// newID returns a random id of 80 bits that nobody can guess.
+func newID(prefix string) string { return prefix + rand.Text()[:16] }

@@ -1,0 +1,165 @@
+// Package hubtest runs a hub and its clients in memory, for the tests of
+// applications that embed chathub. Nothing listens on a port, and everything works inside
+// testing/synctest, where timeouts cost no time:
+//
+//	synctest.Test(t, func(t *testing.T) {
+//		hub := hubtest.New(t, chathub.Config{})
+//		ana := hubtest.Dial(t, hub, "ana")
+//		ana.Request(hubtest.Frame{Type: "join-room", Room: "lobby"})
+//	})
+package hubtest
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/chathub-go/chathub"
+)
+
+// Auth is an [chathub.Authenticator] for tests: the token is the user's id, or
+// "id/name". An empty token is refused.
+type Auth struct{}
+
+// Authenticate implements [chathub.Authenticator].
+func (Auth) Authenticate(_ context.Context, token string, _ *http.Request) (chathub.Identity, error) {
+	id, name, ok := strings.Cut(token, "/")
+	if id == "" {
+		return chathub.Identity{}, &chathub.Error{Code: chathub.CodeUnauthenticated, Message: "Authentication required"}
+	}
+	if !ok {
+		name = id
+	}
+	return chathub.Identity{User: chathub.User{ID: id, Name: name}}, nil
+}
+
+// New returns a running hub, which is closed when the test ends. Where cfg has no
+// Auth it is [Auth], and where it has no Logger, the hub logs to the test.
+func New(t testing.TB, cfg chathub.Config) *chathub.Hub {
+	t.Helper()
+	if cfg.Auth == nil {
+		cfg.Auth = Auth{}
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+	}
+	hub, err := chathub.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := hub.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return hub
+}
+
+// transport carries requests to a handler in memory: where the handler takes the
+// connection over, the response's body is the other end of a pipe.
+type transport struct {
+	handler http.Handler
+	valve   *valve // of the last connection taken over
+}
+
+func (tr *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.RequestURI = r.URL.RequestURI()
+	r.RemoteAddr = "192.0.2.1:1234" // RFC 5737
+	if r.Host == "" {
+		r.Host = r.URL.Host
+	}
+	if r.Body == nil {
+		r.Body = http.NoBody
+	}
+	w := &responseWriter{header: make(http.Header), status: http.StatusOK}
+	tr.handler.ServeHTTP(w, r)
+	res := &http.Response{
+		StatusCode: w.status,
+		Status:     http.StatusText(w.status),
+		Proto:      "HTTP/1.1",
+		ProtoMajor: 1,
+		ProtoMinor: 1,
+		Header:     w.header,
+		Request:    r,
+	}
+	if w.peer != nil {
+		tr.valve = newValve(w.peer)
+		res.Body = tr.valve
+	} else {
+		res.Body = io.NopCloser(strings.NewReader(w.body.String()))
+	}
+	return res, nil
+}
+
+// responseWriter is an http.ResponseWriter and http.Hijacker over a pipe.
+type responseWriter struct {
+	header http.Header
+	status int
+	body   strings.Builder
+	peer   net.Conn // the client's end, once hijacked
+}
+
+func (w *responseWriter) Header() http.Header         { return w.header }
+func (w *responseWriter) WriteHeader(status int)      { w.status = status }
+func (w *responseWriter) Write(p []byte) (int, error) { return w.body.Write(p) }
+
+func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	server, client := net.Pipe()
+	w.peer = client
+	return server, bufio.NewReadWriter(bufio.NewReader(server), bufio.NewWriter(server)), nil
+}
+
+// valve is a connection whose reading can be stopped.
+type valve struct {
+	net.Conn
+	mu     sync.Mutex
+	open   chan struct{} // closed: reads pass
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newValve(c net.Conn) *valve {
+	v := &valve{Conn: c, open: make(chan struct{}), closed: make(chan struct{})}
+	close(v.open)
+	return v
+}
+
+func (v *valve) Read(p []byte) (int, error) {
+	v.mu.Lock()
+	open := v.open
+	v.mu.Unlock()
+	select {
+	case <-open:
+		return v.Conn.Read(p)
+	case <-v.closed:
+		return 0, net.ErrClosed
+	}
+}
+
+func (v *valve) Close() error {
+	v.once.Do(func() { close(v.closed) })
+	return v.Conn.Close()
+}
+
+func (v *valve) pause() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.open = make(chan struct{})
+}
+
+func (v *valve) resume() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	select {
+	case <-v.open:
+	default:
+		close(v.open)
+	}
+}

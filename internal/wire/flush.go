@@ -1,0 +1,214 @@
+package wire
+
+import (
+	"runtime"
+	"sync"
+	"time"
+)
+
+// joined is how many bytes of small frames leave in one write at most.
+const joined = 64 << 10
+
+var scratch = sync.Pool{New: func() any { return new([joined]byte) }}
+
+// Flush sends what waits. It must be called once for each [Ready], and does not
+// block: where the peer takes no more, a goroutine goes on until the outbox is
+// empty.
+func (c *Conn) Flush() {
+	if c.fast == nil {
+		go c.drain()
+		return
+	}
+	for c.take() {
+		for len(c.batch) > 0 {
+			n, err := c.writeNow()
+			if err != nil {
+				c.fail()
+				return
+			}
+			if n == 0 { // the socket is full
+				c.stuck.Store(time.Now().UnixNano())
+				go c.drain()
+				return
+			}
+			c.sent(n)
+		}
+	}
+}
+
+// drain sends what waits with blocking writes, until nothing does.
+func (c *Conn) drain() {
+	defer c.stuck.Store(0)
+	for len(c.batch) > 0 || c.take() {
+		c.stuck.Store(time.Now().UnixNano())
+		b, buf := c.next(drainPart)
+		n, err := c.raw.Write(b)
+		release(buf)
+		if err != nil {
+			c.fail()
+			return
+		}
+		c.sent(n)
+	}
+}
+
+// writeNow tries to send the next part of the batch.
+func (c *Conn) writeNow() (int, error) {
+	b, buf := c.next(joined)
+	n, err := c.fast.tryWrite(b)
+	release(buf)
+	return n, err
+}
+
+// next returns the next bytes to send, at most limit of them where frames are
+// joined, and the buffer that they are in, if it is a borrowed one.
+func (c *Conn) next(limit int) ([]byte, *[joined]byte) {
+	first := c.batch[0]
+	if len(c.batch) == 1 || len(first) >= limit {
+		return first[:min(len(first), max(limit, joined))], nil
+	}
+	buf := scratch.Get().(*[joined]byte)
+	n := 0
+	for _, b := range c.batch {
+		if n += copy(buf[n:limit], b); n == limit {
+			break
+		}
+	}
+	return buf[:n], buf
+}
+
+func release(buf *[joined]byte) {
+	if buf != nil {
+		scratch.Put(buf)
+	}
+}
+
+// sent takes note of n written bytes of the batch.
+func (c *Conn) sent(n int) {
+	total := n
+	for n > 0 {
+		if b := c.batch[0]; n < len(b) {
+			c.batch[0] = b[n:]
+			c.partial = true
+			break
+		}
+		n -= len(c.batch[0])
+		c.shift()
+	}
+	c.mu.Lock()
+	c.waiting -= total
+	if c.discard {
+		c.discard = false
+		keep := 0
+		if c.partial {
+			keep = 1
+		}
+		c.waiting -= size(c.batch[keep:])
+		clear(c.batch[keep:])
+		c.batch = c.batch[:keep]
+	}
+	c.mu.Unlock()
+}
+
+func (c *Conn) shift() {
+	c.batch[0] = nil
+	c.batch = c.batch[1:]
+	c.partial = false
+}
+
+// keepQueue is the largest capacity of a queue, in frames, that an idle
+// connection holds on to.
+const keepQueue = 4
+
+// take moves the queue into the empty batch, or, where there is none, gives up
+// the ownership and carries out a close that waited for it.
+func (c *Conn) take() bool {
+	c.mu.Lock()
+	if len(c.queue) > 0 && !c.closed {
+		c.batch, c.queue = c.queue, c.spare[:0]
+		c.spare = c.batch
+		c.discard = false
+		c.mu.Unlock()
+		return true
+	}
+	c.owned = false
+	c.batch = nil
+	if cap(c.queue) > keepQueue {
+		c.queue = nil
+	}
+	if cap(c.spare) > keepQueue {
+		c.spare = nil
+	}
+	closing := c.closing
+	c.mu.Unlock()
+	if closing {
+		c.Abort()
+	}
+	return false
+}
+
+// fail ends the connection after a write that did not work.
+func (c *Conn) fail() {
+	c.Abort()
+	c.mu.Lock()
+	c.queue, c.spare, c.batch = nil, nil, nil
+	c.waiting = 0
+	c.owned = false
+	c.mu.Unlock()
+}
+
+func size(frames [][]byte) (n int) {
+	for _, b := range frames {
+		n += len(b)
+	}
+	return n
+}
+
+// Flusher flushes many connections on a few goroutines.
+type Flusher struct {
+	work chan []*Conn
+	wg   sync.WaitGroup
+}
+
+// flushPart is how many connections one goroutine takes at a time: few enough
+// to spread a room over the goroutines, enough to make the hand-over cheap.
+const flushPart = 64
+
+var parts = sync.Pool{New: func() any { return new([flushPart]*Conn) }}
+
+// NewFlusher returns a running Flusher.
+func NewFlusher() *Flusher {
+	n := runtime.GOMAXPROCS(0)
+	// The buffer lets the caller gather the next batch while this one leaves;
+	// when it is full, the caller waits: then the writes are the bottleneck.
+	f := &Flusher{work: make(chan []*Conn, 4*n)}
+	for range n {
+		f.wg.Go(func() {
+			for conns := range f.work {
+				for _, c := range conns {
+					c.Flush()
+				}
+				clear(conns)
+				parts.Put((*[flushPart]*Conn)(conns[:flushPart]))
+			}
+		})
+	}
+	return f
+}
+
+// Flush flushes every connection of conns, which it does not keep. It may wait
+// for the goroutines, which never wait for a peer.
+func (f *Flusher) Flush(conns []*Conn) {
+	for len(conns) > 0 {
+		part := parts.Get().(*[flushPart]*Conn)
+		n := copy(part[:], conns)
+		conns = conns[n:]
+		f.work <- part[:n]
+	}
+}
+
+// Close ends the goroutines once all work is done.
+func (f *Flusher) Close() {
+	close(f.work)
+	f.wg.Wait()
+}

@@ -1,0 +1,79 @@
+package wire
+
+import (
+	"encoding/binary"
+	"unicode/utf8"
+)
+
+// Opcodes of RFC 6455 section 5.2 that this package has to know.
+const (
+	opText  = 0x1
+	opClose = 0x8
+	opPing  = 0x9
+
+	finBit  = 0x80
+	maskBit = 0x80
+)
+
+// HeaderRoom is how many bytes a buffer must leave free before its payload for
+// [Seal]: the longest header of an unmasked frame (RFC 6455 section 5.2).
+const HeaderRoom = 10
+
+// maxControlPayload is the longest payload of a control frame (RFC 6455
+// section 5.5).
+const maxControlPayload = 125
+
+// Ping is a ready ping frame without payload, shared by all connections.
+var Ping = []byte{finBit | opPing, 0}
+
+// Seal makes a text frame of b, whose first HeaderRoom bytes are free and whose
+// rest is the payload: it writes the header right before the payload and returns
+// the frame, which shares b's memory. Servers do not mask (RFC 6455 section 5.1), so one
+// frame serves any number of connections.
+func Seal(b []byte) []byte {
+	n := len(b) - HeaderRoom
+	switch {
+	case n < 126:
+		f := b[HeaderRoom-2:]
+		f[0], f[1] = finBit|opText, byte(n)
+		return f
+	case n <= 0xffff:
+		f := b[HeaderRoom-4:]
+		f[0], f[1] = finBit|opText, 126
+		binary.BigEndian.PutUint16(f[2:], uint16(n))
+		return f
+	default:
+		f := b
+		f[0], f[1] = finBit|opText, 127
+		binary.BigEndian.PutUint64(f[2:], uint64(n))
+		return f
+	}
+}
+
+// Payload returns the payload of a frame made by [Seal].
+func Payload(frame []byte) []byte {
+	switch frame[1] {
+	case 126:
+		return frame[4:]
+	case 127:
+		return frame[10:]
+	default:
+		return frame[2:]
+	}
+}
+
+// closeFrame returns a close frame (RFC 6455 section 5.5.1). A reason that does
+// not fit is cut at a rune boundary.
+func closeFrame(code uint16, reason string) []byte {
+	const most = maxControlPayload - 2
+	if len(reason) > most {
+		reason = reason[:most]
+		for len(reason) > 0 && !utf8.ValidString(reason) {
+			reason = reason[:len(reason)-1]
+		}
+	}
+	f := make([]byte, 4, 4+len(reason))
+	f[0], f[1] = finBit|opClose, byte(2+len(reason))
+	binary.BigEndian.PutUint16(f[2:], code)
+	return append(f, reason...)
+}

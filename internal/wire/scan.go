@@ -1,0 +1,126 @@
+package wire
+
+import (
+	"encoding/binary"
+	"errors"
+	"time"
+)
+
+// What the scanner refuses. The WebSocket library above counts the bytes of a
+// message only, and only once they are there.
+var (
+	// ErrMessageTooBig is a message over the limit, by the lengths it claims.
+	ErrMessageTooBig = errors.New("wire: message is too big")
+	// ErrFragments is a message of too many fragments.
+	ErrFragments = errors.New("wire: too many fragments")
+	// ErrControlFlood is too many control frames within a second.
+	ErrControlFlood = errors.New("wire: too many control frames")
+)
+
+const (
+	maxFragments   = 1024
+	maxControlRate = 100 // pings, pongs and closes per second
+)
+
+// scanner follows the frame headers in the bytes that pass by, to bound what
+// the layer above does not: the number of fragments, the rate of control frames, and the
+// claimed size of a message before it is there. It does not validate frames. It
+// belongs to the reading goroutine.
+type scanner struct {
+	limit uint64 // bytes of a message; 0: none
+
+	header    [10]byte // what there is of the present frame's header
+	have      int
+	remaining uint64 // bytes of the present frame, mask included, to come
+	payload   bool   // within a frame's payload
+
+	open      bool   // within a fragmented message
+	size      uint64 // bytes of the present message so far
+	fragments int
+
+	window   int64 // the second, of Unix time, in which controls were counted
+	controls int
+}
+
+// feed takes the next bytes of the stream. On an error it returns how many of
+// them come before the offending frame.
+func (s *scanner) feed(p []byte, now time.Time) (int, error) {
+	start := 0 // where the present frame begins in p; below 0 it began earlier
+	for i := 0; i < len(p); {
+		if s.payload {
+			n := uint64(len(p) - i)
+			if n < s.remaining {
+				s.remaining -= n
+				return len(p), nil
+			}
+			i += int(s.remaining)
+			s.payload = false
+			start = i
+			continue
+		}
+		s.header[s.have] = p[i]
+		s.have++
+		i++
+		if s.have < 2 || s.have < headerLen(s.header[1]) {
+			continue
+		}
+		s.have = 0
+		if err := s.frame(now); err != nil {
+			return start, err
+		}
+	}
+	return len(p), nil
+}
+
+// headerLen is the length of a header without its mask, by its second byte.
+func headerLen(b byte) int {
+	switch b &^ maskBit {
+	case 126:
+		return 4
+	case 127:
+		return 10
+	default:
+		return 2
+	}
+}
+
+// frame takes note of the frame whose header is complete.
+func (s *scanner) frame(now time.Time) error {
+	op, fin := s.header[0]&0x0f, s.header[0]&finBit != 0
+	n := uint64(s.header[1] &^ maskBit)
+	switch n {
+	case 126:
+		n = uint64(binary.BigEndian.Uint16(s.header[2:]))
+	case 127:
+		n = binary.BigEndian.Uint64(s.header[2:])
+	}
+	if op >= opClose {
+		if sec := now.Unix(); sec != s.window {
+			s.window, s.controls = sec, 0
+		}
+		if s.controls++; s.controls > maxControlRate {
+			return ErrControlFlood
+		}
+	} else {
+		if !s.open {
+			s.size, s.fragments = 0, 0
+		}
+		s.fragments++
+		if s.fragments > maxFragments {
+			return ErrFragments
+		}
+		if s.limit > 0 && (n > s.limit || s.size+n > s.limit) {
+			return ErrMessageTooBig
+		}
+		s.size += n
+		s.open = !fin
+	}
+	if s.header[1]&maskBit != 0 {
+		n += 4
+	}
+	s.remaining, s.payload = n, n > 0
+	return nil
+}
+
+// idle reports whether the stream is between two messages.
+func (s *scanner) idle() bool { return s.have == 0 && !s.payload && !s.open }

@@ -1,0 +1,499 @@
+package chathub
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// JWT is an [Authenticator] for signed JSON Web Tokens (RFC 7519). Set exactly
+// one of Key, Keys and Keyfunc, and change nothing once it is in use. Its methods
+// may be called concurrently.
+//
+// A token must have an exp claim and the user's id: the claim userId, else sub,
+// a string or an integer. The user's name is the claim name, else the id. A claim
+// that is null counts as absent.
+//
+// A Key decides which algorithm its tokens are signed with; the token's own alg
+// must agree.
+type JWT struct {
+	// Key verifies every token:
+	//   - []byte of at least 32 bytes: HS256
+	//   - *rsa.PublicKey of at least 2048 bits: RS256
+	//   - *ecdsa.PublicKey on the curve P-256: ES256
+	//   - ed25519.PublicKey: EdDSA
+	Key any
+	// Keys holds several such keys by their kid. A token without a kid may be
+	// signed with any of them; one with a kid that is not here is refused.
+	Keys map[string]any
+	// Keyfunc finds the key of a token, or a jwt.VerificationKeySet, as the
+	// libraries for JWKS endpoints do. RSA keys and secrets must be as long as for
+	// Key. It is called concurrently, with a token that is not verified yet, and may
+	// block: only the client concerned waits. Its errors must not contain the token.
+	//
+	// Where it returns an error, the token is invalid and the client stays away.
+	// An error of a network or a context, though, becomes [CodeUnavailable], so that the
+	// client comes back, and an [Error] is passed on as it is. A Keyfunc should let
+	// the errors of fetching keys come through: an endpoint that is down must not look
+	// like a key that is unknown.
+	Keyfunc jwt.Keyfunc
+	// Methods names the algorithms (RFC 7518 section 3.1) that the tokens of
+	// Keyfunc may be signed with. Default RS256, ES256 and EdDSA. Name HMAC ones
+	// (HS256, ...) only for a Keyfunc that returns secrets.
+	Methods []string
+
+	// Issuer must be the token's iss claim. Empty: not checked.
+	Issuer string
+	// Audience must be among the token's aud claim. Empty: not checked, which
+	// suits an issuer whose tokens are all for this service.
+	Audience string
+	// Leeway is how much clocks may differ where exp and nbf are checked.
+	// Default none, at most 30 s.
+	Leeway time.Duration
+
+	// Set by prepare, then only read:
+	once      sync.Once
+	err       error
+	parser    *jwt.Parser
+	validator *jwt.Validator
+	byKid     map[string]pinnedKey
+	byMethod  map[string]jwt.VerificationKeySet
+}
+
+// pinnedKey is a key with the one method that it may be used with.
+type pinnedKey struct {
+	method string
+	key    any
+}
+
+const maxLeeway = 30 * time.Second
+
+// Authenticate implements [Authenticator]. It does not read the request.
+func (j *JWT) Authenticate(_ context.Context, token string, _ *http.Request) (Identity, error) {
+	if err := j.validate(); err != nil {
+		return Identity{}, fmt.Errorf("chathub: %w", err)
+	}
+	if token == "" {
+		return Identity{}, errorf(CodeUnauthenticated, "Authentication required")
+	}
+	if err := checkToken(token); err != nil {
+		return Identity{}, err
+	}
+	if err := checkHeader(token); err != nil {
+		return Identity{}, invalidToken(err)
+	}
+	var claims jwtClaims
+	if _, err := j.parser.ParseWithClaims(token, &claims, j.keyOf); err != nil {
+		return Identity{}, parseRefusal(err)
+	}
+	// Only now that the signature is known to be good: of a forged token nobody
+	// learns that it would have expired.
+	if err := j.validator.Validate(&claims); err != nil {
+		if onlyExpired(err) {
+			return Identity{}, &Error{Code: CodeTokenExpired, Message: "Token expired", Err: err}
+		}
+		return Identity{}, invalidToken(err)
+	}
+	return Identity{
+		User:    claims.user,
+		Expires: claims.ExpiresAt.Add(j.Leeway),
+		Claims:  claims.raw,
+	}, nil
+}
+
+// parseRefusal maps an error of the parser, which may be one of a Keyfunc, to
+// what the client is told.
+func parseRefusal(err error) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	if _, ok := errors.AsType[net.Error](err); ok || errors.Is(err, context.Canceled) {
+		return &Error{Code: CodeUnavailable, Message: "Try again", Err: err}
+	}
+	return invalidToken(err)
+}
+
+// onlyExpired reports whether the validator, which joins all that it has to say
+// against a token, says nothing but that it expired.
+func onlyExpired(err error) bool {
+	all, ok := errors.AsType[interface {
+		error
+		Unwrap() []error
+	}](err)
+	return ok && len(all.Unwrap()) == 1 && errors.Is(err, jwt.ErrTokenExpired)
+}
+
+// validate returns every mistake in the fields. The first call prepares j.
+func (j *JWT) validate() error {
+	if j == nil {
+		return errors.New("JWT is a nil pointer")
+	}
+	j.once.Do(func() { j.err = j.prepare() })
+	return j.err
+}
+
+func (j *JWT) prepare() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("JWT."+format, args...)) }
+
+	j.byKid = make(map[string]pinnedKey)
+	j.byMethod = make(map[string]jwt.VerificationKeySet)
+	pin := func(key any) (pinnedKey, error) {
+		method, err := pinnedMethod(key)
+		if err == nil {
+			set := j.byMethod[method]
+			set.Keys = append(set.Keys, key)
+			j.byMethod[method] = set
+		}
+		return pinnedKey{method, key}, err
+	}
+	sources := 0
+	if j.Key != nil {
+		sources++
+		if _, err := pin(j.Key); err != nil {
+			bad("Key %w", err)
+		}
+	}
+	if j.Keys != nil {
+		sources++
+		if len(j.Keys) == 0 {
+			bad("Keys has no keys")
+		}
+		for _, kid := range slices.Sorted(maps.Keys(j.Keys)) {
+			k, err := pin(j.Keys[kid])
+			if err != nil {
+				bad("Keys[%q] %w", kid, err)
+			}
+			j.byKid[kid] = k
+		}
+	}
+	methods := slices.Collect(maps.Keys(j.byMethod))
+	if j.Keyfunc != nil {
+		sources++
+		methods = j.Methods
+		if methods == nil {
+			methods = []string{"RS256", "ES256", "EdDSA"}
+		}
+	}
+	if sources != 1 {
+		bad("Key, Keys, Keyfunc: set exactly one of them")
+	}
+
+	if j.Methods != nil && j.Keyfunc == nil {
+		bad("Methods is for Keyfunc: a Key has one method only")
+	}
+	if j.Methods != nil && len(j.Methods) == 0 {
+		bad("Methods is empty: no token could be valid")
+	}
+	for _, m := range j.Methods {
+		if !slices.Contains(knownMethods, m) {
+			bad("Methods: %q is not one of %s", m, strings.Join(knownMethods, ", "))
+		}
+	}
+	if j.Leeway < 0 || j.Leeway > maxLeeway {
+		bad("Leeway must be 0 to %v", maxLeeway)
+	}
+
+	options := []jwt.ParserOption{
+		jwt.WithValidMethods(methods),
+		jwt.WithStrictDecoding(),
+		jwt.WithoutClaimsValidation(), // Authenticate does it after the signature
+		jwt.WithExpirationRequired(),
+		jwt.WithLeeway(j.Leeway),
+	}
+	if j.Issuer != "" {
+		options = append(options, jwt.WithIssuer(j.Issuer))
+	}
+	if j.Audience != "" {
+		options = append(options, jwt.WithAudience(j.Audience))
+	}
+	j.parser = jwt.NewParser(options...)
+	j.validator = jwt.NewValidator(options...)
+	return errors.Join(errs...)
+}
+
+// keyOf is what the parser asks for the key of a token, whose method is one of
+// its valid ones already.
+func (j *JWT) keyOf(t *jwt.Token) (any, error) {
+	method := t.Method.Alg()
+	if j.Keyfunc != nil {
+		key, err := j.Keyfunc(t)
+		if err != nil {
+			return nil, err
+		}
+		return fittingKeys(key, method)
+	}
+	kid, ok := t.Header["kid"].(string)
+	if !ok || len(j.byKid) == 0 {
+		return j.byMethod[method], nil
+	}
+	k, ok := j.byKid[kid]
+	if !ok {
+		return nil, errors.New("no key has this kid")
+	}
+	if k.method != method {
+		return nil, errors.New("the key of this kid is for another alg")
+	}
+	return k.key, nil
+}
+
+// checkHeader reads a token's header before the parser does, which takes the
+// last of duplicate names and quotes what it cannot read. It refuses
+//   - duplicate names (RFC 7515 section 4);
+//   - any crit: no extension is understood here (RFC 7515 section 4.1.11);
+//   - a typ of another kind of token than JWT (RFC 8725 section 3.11) and at+jwt
+//     (RFC 9068 section 2.1). "application/" may precede it (RFC 7515 section 4.1.9).
+func checkHeader(token string) error {
+	segment, _, _ := strings.Cut(token, ".")
+	b, err := base64.RawURLEncoding.DecodeString(segment)
+	if err != nil {
+		return fmt.Errorf("header: %w", err)
+	}
+	var header map[string]any
+	if err := json.Unmarshal(b, &header); err != nil {
+		return fmt.Errorf("header: %w", err)
+	}
+	if _, ok := header["crit"]; ok {
+		return errors.New("header: crit names extensions that are not understood")
+	}
+	switch typ := header["typ"].(type) {
+	case nil:
+	case string:
+		switch strings.TrimPrefix(strings.ToLower(typ), "application/") {
+		case "jwt", "at+jwt":
+		default:
+			return errors.New("header: typ is neither JWT nor at+jwt")
+		}
+	default:
+		return errors.New("header: typ is not a string")
+	}
+	switch header["kid"].(type) {
+	case nil, string:
+		return nil
+	}
+	return errors.New("header: kid is not a string")
+}
+
+// knownMethods are those that Methods may name. The parser knows "none" too.
+var knownMethods = []string{
+	"RS256", "RS384", "RS512", "PS256", "PS384", "PS512",
+	"ES256", "ES384", "ES512", "EdDSA", "HS256", "HS384", "HS512",
+}
+
+// pinnedMethod returns the one method that a Key of this type is used with.
+func pinnedMethod(key any) (string, error) {
+	methods, err := keyMethods(key)
+	if err != nil {
+		return "", err
+	}
+	switch methods[0] {
+	case "HS256", "RS256", "ES256", "EdDSA":
+		return methods[0], nil
+	}
+	return "", fmt.Errorf("is for %s, which only a Keyfunc with Methods can use", methods[0])
+}
+
+// fittingKeys returns those of a Keyfunc's keys that may be used with the method.
+func fittingKeys(key any, method string) (jwt.VerificationKeySet, error) {
+	keys, ok := key.(jwt.VerificationKeySet)
+	if !ok {
+		keys.Keys = []jwt.VerificationKey{key}
+	}
+	var fitting jwt.VerificationKeySet
+	var errs []error
+	for _, k := range keys.Keys {
+		methods, err := keyMethods(k)
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("a key %w", err))
+		case slices.Contains(methods, method):
+			fitting.Keys = append(fitting.Keys, k)
+		}
+	}
+	if len(fitting.Keys) == 0 {
+		errs = append(errs, fmt.Errorf("no key for %s", method))
+		return fitting, errors.Join(errs...)
+	}
+	return fitting, nil
+}
+
+// keyMethods returns the methods that a key can verify, or what is wrong with
+// it. A secret must be as long as the hash (RFC 7518 section 3.2), an RSA key have
+// 2048 bits (section 3.3); the curve of an ECDSA key decides its method (section 3.4).
+func keyMethods(key any) ([]string, error) {
+	switch k := key.(type) {
+	case []byte:
+		switch {
+		case isEncodedKey(k):
+			return nil, errors.New("is an encoded key: parse it, as jwt.ParseRSAPublicKeyFromPEM does (with a public key as its secret, anybody could sign)")
+		case len(k) < 32:
+			return nil, fmt.Errorf("is a secret of %d bytes: it must have at least 32, random ones", len(k))
+		case len(k) < 48:
+			return []string{"HS256"}, nil
+		case len(k) < 64:
+			return []string{"HS256", "HS384"}, nil
+		}
+		return []string{"HS256", "HS384", "HS512"}, nil
+	case *rsa.PublicKey:
+		if k == nil || k.N == nil {
+			return nil, errors.New("is a nil RSA key")
+		}
+		if n := k.N.BitLen(); n < 2048 {
+			return nil, fmt.Errorf("is an RSA key of %d bits: it must have at least 2048", n)
+		}
+		return []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}, nil
+	case *ecdsa.PublicKey:
+		switch {
+		case k == nil || k.Curve == nil:
+			return nil, errors.New("is a nil ECDSA key")
+		case k.Curve == elliptic.P256():
+			return []string{"ES256"}, nil
+		case k.Curve == elliptic.P384():
+			return []string{"ES384"}, nil
+		case k.Curve == elliptic.P521():
+			return []string{"ES512"}, nil
+		}
+		return nil, errors.New("is an ECDSA key on a curve that has no method")
+	case ed25519.PublicKey:
+		if len(k) != ed25519.PublicKeySize {
+			return nil, fmt.Errorf("is an Ed25519 key of %d bytes: it must have %d", len(k), ed25519.PublicKeySize)
+		}
+		return []string{"EdDSA"}, nil
+	case crypto.Signer:
+		return nil, fmt.Errorf("is a private key (%T): give its public half, verifying needs no more", key)
+	case string:
+		return nil, errors.New("is a string: a secret must be []byte, a public key parsed")
+	}
+	return nil, fmt.Errorf("is of type %T: it must be []byte, *rsa.PublicKey, *ecdsa.PublicKey or ed25519.PublicKey", key)
+}
+
+// isEncodedKey reports whether a secret is the encoding of another key: PEM,
+// JWK, or a public one in DER.
+func isEncodedKey(secret []byte) bool {
+	if bytes.Contains(secret, []byte("-----BEGIN ")) || bytes.Contains(secret, []byte(`"kty"`)) {
+		return true
+	}
+	if _, err := x509.ParsePKIXPublicKey(secret); err == nil {
+		return true
+	}
+	_, err := x509.ParsePKCS1PublicKey(secret)
+	return err == nil
+}
+
+// jwtClaims are the claims of a token. Until its signature is verified they are
+// anybody's.
+type jwtClaims struct {
+	jwt.RegisteredClaims // what the validator checks; Subject stays empty
+	user                 User
+	raw                  []byte
+}
+
+// maxDate is the end of the year 9999, in Unix seconds. Beyond it, converting
+// would overflow sooner or later.
+const maxDate = 253_402_300_799
+
+// UnmarshalJSON is called by the parser, whose own decoding takes the last of
+// duplicate names, names in any case, and dates that are strings.
+func (c *jwtClaims) UnmarshalJSON(b []byte) error {
+	if deeper(b, maxDepth) {
+		return fmt.Errorf("claims nest deeper than %d", maxDepth)
+	}
+	var w struct {
+		UserID    jsontext.Value `json:"userId"`
+		Subject   jsontext.Value `json:"sub"`
+		Name      string         `json:"name"`
+		Issuer    string         `json:"iss"`
+		Audience  jsontext.Value `json:"aud"`
+		ExpiresAt *float64       `json:"exp"`
+		NotBefore *float64       `json:"nbf"`
+	}
+	if err := json.Unmarshal(b, &w); err != nil {
+		return err
+	}
+	id := w.UserID
+	if k := id.Kind(); k == jsontext.KindInvalid || k == jsontext.KindNull {
+		id = w.Subject
+	}
+	var err error
+	if c.user.ID, err = claimID(id); err != nil {
+		return err
+	}
+	c.user.Name = cmp.Or(w.Name, c.user.ID)
+	c.Issuer = w.Issuer
+	if c.Audience, err = claimStrings(w.Audience); err != nil {
+		return err
+	}
+	if c.ExpiresAt, err = claimDate(w.ExpiresAt); err != nil {
+		return err
+	}
+	if c.NotBefore, err = claimDate(w.NotBefore); err != nil {
+		return err
+	}
+	c.raw = bytes.Clone(b)
+	return nil
+}
+
+// Validate is called by the validator, after its own checks.
+func (c *jwtClaims) Validate() error { return validUser(c.user) }
+
+// claimID returns a user's id: a string, or an integer as it is written.
+func claimID(v jsontext.Value) (string, error) {
+	switch v.Kind() {
+	case jsontext.KindString:
+		s, _ := text(v)
+		return s, nil
+	case jsontext.KindNumber:
+		if !bytes.ContainsAny(v, ".eE") {
+			return string(v), nil
+		}
+	case jsontext.KindInvalid, jsontext.KindNull:
+		return "", nil // for Validate to refuse
+	}
+	return "", errors.New("the user's id is neither a string nor an integer")
+}
+
+// claimStrings returns an aud claim, one string or a list (RFC 7519 section 4.1.3).
+func claimStrings(v jsontext.Value) (jwt.ClaimStrings, error) {
+	switch v.Kind() {
+	case jsontext.KindInvalid, jsontext.KindNull:
+		return nil, nil
+	case jsontext.KindString:
+		s, _ := text(v)
+		return jwt.ClaimStrings{s}, nil
+	}
+	var list []string
+	err := json.Unmarshal(v, &list)
+	return list, err
+}
+
+// claimDate returns a NumericDate (RFC 7519 section 2), to the millisecond.
+func claimDate(seconds *float64) (*jwt.NumericDate, error) {
+	if seconds == nil {
+		return nil, nil
+	}
+	if math.Abs(*seconds) > maxDate {
+		return nil, errors.New("a date is out of range: it is in seconds")
+	}
+	return &jwt.NumericDate{Time: time.UnixMilli(int64(*seconds * 1000))}, nil
+}

@@ -1,0 +1,259 @@
+package chathub
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// presence counts the users of the hub or of a room, not their connections. It
+// belongs to the loop. Changes are gathered and told by tellPresence.
+type presence struct {
+	audience *audience
+	room     string // name of the room; empty: the hub
+	users    map[string]*present
+	visible  int        // users that are there, those in their grace included
+	touched  []*present // changed, or in their grace
+	due      time.Time  // when changes are told next; zero: none wait
+	listed   bool       // someone got a snapshot while changes were waiting
+	snapshot []byte     // cached data of online-users; nil: stale
+}
+
+// present is a user of a presence.
+type present struct {
+	user    User
+	conns   int
+	gone    time.Time // since when it has no connection and its grace runs; zero: none
+	told    bool      // the audience knows of it
+	flapped bool      // left for good since the audience was told
+	touched bool      // in the list of that name
+}
+
+// countOnlyFactor is how much longer changes are gathered where only counts are
+// sent: there are many to send them to.
+const countOnlyFactor = 10
+
+// arrive counts a connection of u.
+func (l *loop) arrive(p *presence, u User) {
+	if p.users == nil {
+		p.users = make(map[string]*present)
+	}
+	e := p.users[u.ID]
+	if e == nil {
+		e = &present{}
+		p.users[u.ID] = e
+	}
+	e.conns++
+	if e.user != u {
+		e.user = u
+		p.snapshot = nil
+	}
+	if e.conns > 1 {
+		return
+	}
+	if e.gone.IsZero() {
+		p.visible++
+		p.snapshot = nil
+		l.touch(p, e)
+	}
+	e.gone = time.Time{} // back within its grace: nobody noticed
+}
+
+// depart takes back one arrival of a user. Without grace, its last connection
+// gone is told with the next changes.
+func (l *loop) depart(p *presence, id string, grace bool) {
+	e := p.users[id]
+	if e.conns--; e.conns > 0 {
+		return
+	}
+	if grace && l.cfg.PresenceGrace > 0 {
+		e.gone = time.Now()
+	} else {
+		e.flapped = true
+		p.visible--
+		p.snapshot = nil
+	}
+	l.touch(p, e)
+}
+
+// touch has e looked at when changes are told, after those that came before.
+func (l *loop) touch(p *presence, e *present) {
+	if e.touched {
+		i := slices.Index(p.touched, e)
+		p.touched = append(slices.Delete(p.touched, i, i+1), e)
+		return
+	}
+	e.touched = true
+	if len(p.touched) == 0 {
+		l.changed = append(l.changed, p)
+	}
+	p.touched = append(p.touched, e)
+	if p.due.IsZero() {
+		p.due = time.Now().Add(l.gatherTime(p))
+	}
+}
+
+func (l *loop) gatherTime(p *presence) time.Duration {
+	if l.countsOnly(p) {
+		return countOnlyFactor * l.gather
+	}
+	return l.gather
+}
+
+// countsOnly reports whether p has too many users to name them.
+func (l *loop) countsOnly(p *presence) bool {
+	return l.cfg.PresenceListLimit >= 0 && p.visible > l.cfg.PresenceListLimit
+}
+
+// tellPresence tells the audiences what has changed, and keeps in l.changed
+// those that have something left to tell later.
+func (l *loop) tellPresence(now time.Time) {
+	l.changed = slices.DeleteFunc(l.changed, func(p *presence) bool {
+		if now.Before(p.due) {
+			return false
+		}
+		l.settle(p, now)
+		return len(p.touched) == 0
+	})
+}
+
+// settle tells one audience of its changes.
+func (l *loop) settle(p *presence, now time.Time) {
+	var joined, left []User
+	p.touched = slices.DeleteFunc(p.touched, func(e *present) bool {
+		grace := !e.gone.IsZero()
+		if grace && now.Sub(e.gone) >= l.cfg.PresenceGrace {
+			grace = false
+			e.gone = time.Time{}
+			p.visible--
+			p.snapshot = nil
+		}
+		here := e.conns > 0 || grace
+		switch {
+		case here && (!e.told || p.listed && e.flapped):
+			joined = append(joined, e.user)
+		case !here && (e.told || p.listed):
+			left = append(left, e.user)
+		}
+		e.told, e.touched, e.flapped = here, grace, false
+		if !here {
+			delete(p.users, e.user.ID)
+		}
+		return !grace
+	})
+	p.listed = false
+	p.due = time.Time{}
+	if len(p.touched) > 0 {
+		p.due = now.Add(l.gatherTime(p)) // graces to end
+	}
+	if l.presenceOn() {
+		in, out := "user-online", "user-offline"
+		if p.room != "" {
+			in, out = "user-joined", "user-left"
+		}
+		l.tell(p, in, joined)
+		l.tell(p, out, left)
+	}
+	if p.room != "" {
+		l.dropIfUnused(l.rooms[p.room])
+	}
+}
+
+// tell sends one gathered change. Who arrived among users, which are in the order
+// of their arrival, is told of those after it only: it had the others in its
+// snapshot, and nobody is told of their own arrival.
+func (l *loop) tell(p *presence, typ string, users []User) {
+	if len(users) == 0 {
+		return
+	}
+	frame := func(users []User) []byte {
+		e := envelope{typ: typ, room: p.room, data: l.presenceData(p, users)}
+		return e.frame()
+	}
+	d := delivery{frame: frame(users), volatile: true}
+	if !l.countsOnly(p) || len(users) == 1 {
+		for i, u := range users {
+			seats := l.seatsOf(p.audience, u.ID)
+			if len(seats) == 0 {
+				continue
+			}
+			var later []byte
+			if i+1 < len(users) {
+				later = frame(users[i+1:])
+			}
+			for _, s := range seats {
+				d.except = append(d.except, p.audience.members[s].c.id)
+				if later != nil {
+					l.flushAudience(p.audience)
+					l.give(&p.audience.members[s], &delivery{frame: later, volatile: true})
+				}
+			}
+		}
+	}
+	l.deliver(p.audience, d)
+}
+
+// seatsOf returns where in an audience the connections of a user sit.
+func (l *loop) seatsOf(a *audience, userID string) (at []int) {
+	u := l.users[userID]
+	if u == nil {
+		return nil
+	}
+	for _, m := range u.members {
+		if s := m.c.seatIn(a); s >= 0 {
+			at = append(at, m.c.seats[s].i)
+		}
+	}
+	return at
+}
+
+// presenceData is {"users":[...],"count":N}; only the count where there are too
+// many to name.
+func (l *loop) presenceData(p *presence, users []User) []byte {
+	b := append(make([]byte, 0, 32+48*len(users)), '{')
+	if !l.countsOnly(p) {
+		b = append(b, `"users":[`...)
+		for i, u := range users {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendUser(b, u)
+		}
+		b = append(b, `],`...)
+	}
+	b = append(b, `"count":`...)
+	b = strconv.AppendInt(b, int64(p.visible), 10)
+	return append(b, '}')
+}
+
+// list returns the users that are there, by name.
+func (p *presence) list() []User {
+	users := make([]User, 0, p.visible)
+	for _, e := range p.users {
+		if e.conns > 0 || !e.gone.IsZero() {
+			users = append(users, e.user)
+		}
+	}
+	slices.SortFunc(users, func(a, b User) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.ID, b.ID))
+	})
+	return users
+}
+
+// snapshotOf returns the data of online-users for p. Whoever gets it must get
+// what is told from then on.
+func (l *loop) snapshotOf(p *presence) []byte {
+	p.listed = p.listed || len(p.touched) > 0
+	if p.snapshot == nil {
+		var users []User
+		if !l.countsOnly(p) {
+			users = p.list()
+		}
+		p.snapshot = l.presenceData(p, users)
+	}
+	return p.snapshot
+}
+
+func (l *loop) presenceOn() bool { return l.cfg.PresenceInterval > 0 }

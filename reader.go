@@ -1,0 +1,402 @@
+package chathub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/chathub-go/chathub/internal/wire"
+	"github.com/coder/websocket"
+	"golang.org/x/time/rate"
+)
+
+func newClient(h *Hub, id Identity, ws *websocket.Conn, conn *wire.Conn) *Client {
+	c := &Client{
+		hub:     h,
+		id:      newID("c_"),
+		user:    id.User,
+		claims:  id.Claims,
+		conn:    conn,
+		ws:      ws,
+		limiter: newLimiter(h.cfg.Rate, h.cfg.Burst),
+		early:   &early{},
+	}
+	c.ctx, c.cancel = context.WithCancelCause(context.Background())
+	if !id.Expires.IsZero() {
+		c.expires.Store(id.Expires.UnixNano())
+	}
+	return c
+}
+
+// serve runs the life of a connection on the goroutine that reads from it.
+func (c *Client) serve(r *http.Request) {
+	h := c.hub
+	defer h.entrance.drop(c.conn)
+	defer c.conn.CloseAfter(h.cfg.WriteTimeout)
+	if err := c.greet(r); err != nil {
+		e, known := publicError(err)
+		if !known {
+			h.log.Error("chathub: connect", "user", c.user.ID, "err", err)
+		}
+		h.figures.refused.Add(1)
+		h.traceRefused(e)
+		c.cancel(ErrClientGone)
+		h.turnAway(c.ws, c.conn, e)
+		return
+	}
+	h.figures.accepted.Add(1)
+	h.traceConnected(c)
+	err := c.handleAll()
+	c.finish(err)
+	c.mu.Lock()
+	end := c.end
+	c.mu.Unlock()
+	if h.cfg.OnDisconnect != nil {
+		_ = h.guard("OnDisconnect", func() error { h.cfg.OnDisconnect(c, end); return nil })
+	}
+	h.traceDisconnected(c, end)
+}
+
+// greet has the application look at the client, and makes it known.
+func (c *Client) greet(r *http.Request) error {
+	h := c.hub
+	if h.cfg.OnConnect != nil {
+		err := h.guard("OnConnect", func() error { return h.cfg.OnConnect(c.ctx, c, r) })
+		if err != nil {
+			if e := (*Error)(nil); errors.As(err, &e) {
+				return &Error{Code: CodeForbidden, Message: e.Message, Err: err}
+			}
+			return vetoed(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, brokerPatience)
+	defer cancel()
+	inbox := Topic{User: c.user.ID}
+	head, err := h.subs.acquire(ctx, inbox)
+	if err != nil {
+		return err
+	}
+	if err := c.register(ctx, head); err != nil {
+		h.release(inbox)
+		return err
+	}
+	return nil
+}
+
+// vetoed is the refusal for an OnConnect error of the application's own, whose
+// text is not for the client; a panic is a fault, not a veto.
+func vetoed(err error) error {
+	if errors.Is(err, errPanic) {
+		return err
+	}
+	return &Error{Code: CodeForbidden, Message: "Connection refused", Err: err}
+}
+
+// register has the loop welcome the client and do what OnConnect asked for.
+func (c *Client) register(ctx context.Context, inbox Position) error {
+	c.mu.Lock()
+	rooms := c.early.rooms
+	c.early.rooms = nil
+	c.mu.Unlock()
+	reg := &register{c: c, inbox: inbox, done: make(chan struct{})}
+	defer reg.settle()
+	for _, name := range rooms {
+		head, err := c.hub.subs.acquire(ctx, Topic{Room: name})
+		if err != nil {
+			return err
+		}
+		reg.joins = append(reg.joins, &join{c: c, room: name, head: head, done: make(chan struct{})})
+	}
+	if err := c.hub.await(reg, reg.done); err != nil {
+		return err
+	}
+	if c.hub.draining.Load() {
+		c.close(closeShutdown, shutdownReason)
+	}
+	return nil
+}
+
+// settle gives back what joins have acquired and do not need.
+func (r *register) settle() {
+	for _, j := range r.joins {
+		if !j.fresh {
+			r.c.hub.release(Topic{Room: j.room})
+		}
+		if j.err != nil {
+			r.c.hub.log.Warn("chathub: join in OnConnect", "client", r.c.id, "room", j.room, "err", j.err)
+		}
+	}
+}
+
+// handleAll handles events until reading fails.
+func (c *Client) handleAll() error {
+	for {
+		e, err := c.next()
+		if err != nil {
+			return err
+		}
+		if !c.begin() {
+			continue // closing; the client will ask again elsewhere
+		}
+		c.handle(e)
+		c.finished()
+	}
+}
+
+// next returns the next event: from the connection, or from who reads ahead.
+func (c *Client) next() (*Event, error) {
+	c.mu.Lock()
+	backlog := c.backlog
+	c.mu.Unlock()
+	if backlog == nil {
+		return c.receive()
+	}
+	if e, ok := <-backlog; ok {
+		return e, nil
+	}
+	return nil, net.ErrClosed // readAhead has said why
+}
+
+// begin notes that a handler runs. It reports false where none may any more.
+func (c *Client) begin() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended || c.hub.draining.Load() {
+		return false
+	}
+	c.handling = true
+	c.busy.Store(time.Now().UnixNano())
+	if len(c.asks) > 0 {
+		c.readBeside() // the answer must not wait for the handler
+	}
+	return true
+}
+
+func (c *Client) finished() {
+	c.mu.Lock()
+	c.handling = false
+	c.busy.Store(0)
+	c.mu.Unlock()
+	if c.hub.draining.Load() {
+		c.close(closeShutdown, shutdownReason)
+	}
+}
+
+func (c *Client) isHandling() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.handling
+}
+
+const (
+	// slowHandler is how long a handler may run before the connection is read
+	// beside it, so that a close, a pong or an answer is noticed.
+	slowHandler = time.Second
+	// backlogLength is how many events are read ahead. Then reading waits, which
+	// slows the client down.
+	backlogLength = 16
+)
+
+// watchHandler has a client read beside a handler that takes long. The loop calls it.
+func (c *Client) watchHandler(now time.Time) {
+	if since := c.busy.Load(); since == 0 || now.UnixNano()-since < int64(slowHandler) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.readBeside()
+}
+
+// readBeside starts a goroutine that reads from now on, if a handler keeps the
+// one that has done so until now. The caller holds c.mu.
+func (c *Client) readBeside() {
+	if c.handling && c.backlog == nil {
+		c.backlog = make(chan *Event, backlogLength)
+		go c.readAhead(c.backlog)
+	}
+}
+
+func (c *Client) readAhead(backlog chan<- *Event) {
+	defer close(backlog)
+	for {
+		e, err := c.receive()
+		if err != nil {
+			c.finish(err)
+			return
+		}
+		select {
+		case backlog <- e:
+			continue
+		default:
+		}
+		c.blocked.Store(true)
+		select {
+		case backlog <- e:
+		case <-c.ctx.Done(): // closing: what it asked for is not done any more
+		}
+		c.blocked.Store(false)
+	}
+}
+
+// errNotUTF8 ends a connection (RFC 6455 section 8.1): relayed, the message
+// would end those of all its recipients.
+var errNotUTF8 = errors.New("chathub: text message is not UTF-8")
+
+// receive reads until there is an event to be handled, and deals with everything
+// else itself: answers, bad input, events over the rate. One goroutine at a time calls it.
+func (c *Client) receive() (*Event, error) {
+	for {
+		// A context that can end would cost allocations for each message; the
+		// sweep bounds reading instead.
+		typ, r, err := c.ws.Reader(context.Background())
+		if err != nil {
+			return nil, err
+		}
+		b, err := readMessage(r)
+		if err != nil {
+			return nil, err
+		}
+		if c.isEnded() {
+			continue
+		}
+		if typ != websocket.MessageText {
+			c.refuseInput(&Event{}, errorf(CodeBadRequest, "Binary messages are not part of the protocol"))
+			continue
+		}
+		if !utf8.Valid(b) {
+			return nil, errNotUTF8
+		}
+		e, fault := decodeEvent(b)
+		switch {
+		case fault != nil:
+			c.refuseInput(e, fault)
+		case e.Type == "ack" || e.Type == "error":
+			c.answered(e)
+		case c.allow(e):
+			return e, nil
+		}
+	}
+}
+
+// scratch holds the beginning of a message while it is being read: most fit.
+var scratch = sync.Pool{New: func() any { return new([4 << 10]byte) }}
+
+// readMessage returns a message in memory of its own, and of its size.
+func readMessage(r io.Reader) ([]byte, error) {
+	s := scratch.Get().(*[4 << 10]byte)
+	defer scratch.Put(s)
+	n := 0
+	for n < len(s) {
+		k, err := r.Read(s[n:])
+		n += k
+		if errors.Is(err, io.EOF) {
+			return append([]byte(nil), s[:n]...), nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	rest, err := io.ReadAll(r)
+	if err != nil {
+		return nil, err
+	}
+	return append(append(make([]byte, 0, n+len(rest)), s[:]...), rest...), nil
+}
+
+// finish notes why reading has ended, answers what the peer did wrong, and takes
+// the client out of everything.
+func (c *Client) finish(err error) {
+	end := c.endOf(err)
+	if c.setEnd(end) && !end.Remote {
+		if c.conn.CloseWith(uint16(end.Code), end.Reason, false, c.hub.cfg.WriteTimeout) == wire.Ready {
+			c.conn.Flush()
+		}
+	}
+	_ = c.hub.ask(func(l *loop) { l.unregister(c) }) // a closed hub knows nobody
+	if !end.Remote {
+		// Closing with unread input would reset the connection, and the peer
+		// would not see why.
+		c.conn.Discard()
+	}
+}
+
+// endOf says what an error of reading means.
+func (c *Client) endOf(err error) Disconnect {
+	var ce websocket.CloseError
+	var op *net.OpError
+	switch {
+	case errors.As(err, &ce):
+		return Disconnect{Code: int(ce.Code), Reason: ce.Reason, Remote: true}
+	case errors.Is(err, wire.ErrMessageTooBig):
+		return Disconnect{Code: int(closeMessageTooBig), Reason: fmt.Sprintf("message is over %d bytes", c.hub.cfg.MaxMessageBytes)}
+	case errors.Is(err, errNotUTF8):
+		return Disconnect{Code: int(closeInvalidPayload), Reason: "text is not UTF-8"}
+	case errors.Is(err, wire.ErrFragments):
+		return Disconnect{Code: int(closeViolations), Reason: "too many fragments"}
+	case errors.Is(err, wire.ErrControlFlood):
+		return Disconnect{Code: int(closeRateLimited), Reason: "too many control frames"}
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.ErrClosedPipe),
+		errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &op):
+		return Disconnect{Code: 1006, Reason: "connection lost", Remote: true}
+	}
+	return Disconnect{Code: int(closeProtocolError), Reason: "protocol error"}
+}
+
+// refuseInput answers an envelope that could not be read.
+func (c *Client) refuseInput(e *Event, fault *Error) {
+	_ = c.send(errorFrame(e.ID, fault), false)
+	if c.bad.hit(time.Now()) > badPerMinute {
+		c.close(closeViolations, "too many bad messages")
+	}
+}
+
+// allow applies the rate limits.
+func (c *Client) allow(e *Event) bool {
+	now := time.Now()
+	wait := max(reserve(c.limiter, now), reserve(c.userLimiter, now))
+	if wait == 0 {
+		return true
+	}
+	_ = c.send(errorFrame(e.ID, &Error{Code: CodeRateLimited, Message: "Too many events", RetryAfter: wait}), false)
+	if c.limited.hit(now) > limitsPerMinute {
+		c.close(closeRateLimited, "rate limit exceeded repeatedly")
+	}
+	return false
+}
+
+// reserve takes a token and returns 0, or returns how long until there is one.
+func reserve(l *rate.Limiter, now time.Time) time.Duration {
+	if l == nil {
+		return 0
+	}
+	r := l.ReserveN(now, 1)
+	if !r.OK() {
+		return time.Minute // a burst of zero: never
+	}
+	wait := r.DelayFrom(now)
+	if wait > 0 {
+		r.CancelAt(now)
+	}
+	return wait
+}
+
+// strikes counts what may not happen often within a minute.
+type strikes struct {
+	since time.Time
+	n     int
+}
+
+func (s *strikes) hit(now time.Time) int {
+	if now.Sub(s.since) >= time.Minute {
+		s.since, s.n = now, 0
+	}
+	s.n++
+	return s.n
+}

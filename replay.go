@@ -1,0 +1,274 @@
+package chathub
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/chathub-go/chathub/internal/wire"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// fetched is what follows the answer to a join or resume: while its topics are
+// held for the client, older messages were read from their logs.
+type fetched struct {
+	c      *Client
+	topics []Topic  // held
+	fresh  []string // rooms that the client was not in before
+	lost   []string // rooms whose log could not be read
+	frames [][]byte // what was missed, in order
+}
+
+// end sends the answer, then, where all went well, what was missed, and lets go
+// of what was held. Otherwise the client is where it was before.
+func (f *fetched) end(answer []byte, ok bool) {
+	_ = f.c.hub.ask(func(l *loop) { // a closed hub has no client to tell
+		if !f.c.registered {
+			return
+		}
+		leave := f.lost
+		if !ok {
+			leave = f.fresh
+		}
+		for _, name := range leave {
+			if r := l.rooms[name]; r != nil && f.c.memberOf(&r.audience) != nil {
+				l.leave(f.c, r, false)
+			}
+		}
+		if answer != nil {
+			l.send(f.c, answer, false)
+		}
+		if ok {
+			for _, frame := range f.frames {
+				l.send(f.c, frame, false)
+			}
+		}
+		for _, t := range f.topics {
+			if a := l.audienceOf(t); a != nil {
+				l.release(f.c, a)
+			}
+		}
+	})
+}
+
+// want is what a client asks for of a log when it joins.
+type want struct {
+	Since   *Position `json:"since"`
+	History int       `json:"history"`
+}
+
+// recover reads what a client wants of a log up to pos, within budget bytes,
+// which it reduces.
+func (h *Hub) recover(ctx context.Context, t Topic, pos Position, w want, budget *int) (frames [][]byte, recovered bool, err error) {
+	limit := min(w.History, max(h.cfg.ReplayLimit, 0))
+	r := Range{Before: pos.Seq + 1, Limit: limit}
+	known := w.Since != nil && w.Since.Epoch == pos.Epoch && w.Since.Seq <= pos.Seq
+	if w.Since != nil {
+		r.Limit = max(h.cfg.ReplayLimit, 0)
+		if known {
+			if r.After = w.Since.Seq; r.After == pos.Seq {
+				return nil, true, nil
+			}
+		}
+	}
+	if r.Limit <= 0 {
+		return nil, false, nil
+	}
+	page, err := h.session.Read(ctx, t, r)
+	if err != nil {
+		return nil, false, err
+	}
+	recovered = known && !page.More && page.Trimmed <= w.Since.Seq
+	frames = framesOf(page.Messages)
+	for i, f := range slices.Backward(frames) {
+		if *budget -= len(f); *budget < 0 {
+			*budget = 0
+			return frames[i+1:], false, nil // the newest that fit
+		}
+	}
+	return frames, recovered, nil
+}
+
+// framesOf returns the events among messages as frames.
+func framesOf(messages []Message) [][]byte {
+	frames := make([][]byte, 0, len(messages))
+	for _, m := range messages {
+		var r routed
+		if r.decode(m.Body) == nil && r.op == opEmit {
+			frames = append(frames, frameOf(r.body, m.Seq, m.Time))
+		}
+	}
+	return frames
+}
+
+// rejoin puts the client into a room, holds it, and reads what it wants.
+func (c *Client) rejoin(ctx context.Context, room string, w want, budget *int) (*join, bool, error) {
+	j, err := c.join(ctx, &join{room: room, hold: true})
+	if err != nil {
+		return nil, false, err
+	}
+	t := Topic{Room: room}
+	f := c.fetched
+	f.topics = append(f.topics, t)
+	if j.fresh {
+		f.fresh = append(f.fresh, room)
+	}
+	frames, recovered, err := c.hub.recover(ctx, t, j.pos, w, budget)
+	if err != nil {
+		if j.fresh {
+			f.lost = append(f.lost, room)
+		}
+		return nil, false, err
+	}
+	f.frames = append(f.frames, frames...)
+	return j, recovered, nil
+}
+
+func onJoinRoom(ctx context.Context, c *Client, e *Event) (any, error) {
+	var w want
+	if err := decodeData(e, &w); err != nil {
+		return nil, err
+	}
+	c.fetched = &fetched{c: c}
+	budget := c.hub.cfg.MaxOutboxBytes / 2
+	j, recovered, err := c.rejoin(ctx, e.Room, w, &budget)
+	if err != nil {
+		return nil, err
+	}
+	return joinData(j, recovered), nil
+}
+
+// joinData is what a client is told of a room that it has joined.
+func joinData(j *join, recovered bool) jsontext.Value {
+	b := positionData(j.pos, recovered)
+	if j.who == nil {
+		return b
+	}
+	b[len(b)-1] = ','
+	return append(b, j.who[1:]...)
+}
+
+func positionData(p Position, recovered bool) jsontext.Value {
+	b, err := json.Marshal(struct {
+		Position  `json:",inline"`
+		Recovered bool `json:"recovered"`
+	}{p, recovered})
+	if err != nil {
+		panic(err) // an epoch that is not UTF-8
+	}
+	return b
+}
+
+func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
+	var data struct {
+		Rooms map[string]Position `json:"rooms"`
+		Inbox *Position           `json:"inbox"`
+	}
+	if err := decodeData(e, &data); err != nil {
+		return nil, err
+	}
+	f := &fetched{c: c}
+	c.fetched = f
+	budget := c.hub.cfg.MaxOutboxBytes / 2
+	result := struct {
+		Rooms map[string]jsontext.Value `json:"rooms"`
+		Inbox jsontext.Value            `json:"inbox,omitzero"`
+	}{Rooms: make(map[string]jsontext.Value, len(data.Rooms))}
+	for _, room := range slices.Sorted(maps.Keys(data.Rooms)) {
+		since := data.Rooms[room]
+		result.Rooms[room] = c.resumeRoom(ctx, room, want{Since: &since}, &budget)
+	}
+	if data.Inbox != nil {
+		t := Topic{User: c.user.ID}
+		var pos Position
+		if err := c.hub.ask(func(l *loop) { pos = l.holdInbox(c) }); err != nil {
+			return nil, err
+		}
+		f.topics = append(f.topics, t)
+		frames, recovered, err := c.hub.recover(ctx, t, pos, want{Since: data.Inbox}, &budget)
+		if err != nil {
+			return nil, err
+		}
+		f.frames = append(f.frames, frames...)
+		result.Inbox = positionData(pos, recovered)
+	}
+	return result, nil
+}
+
+// resumeRoom rejoins one room. A room that cannot be does not fail the others.
+func (c *Client) resumeRoom(ctx context.Context, room string, w want, budget *int) jsontext.Value {
+	var err error
+	if bad := checkRoom(room); bad != nil {
+		err = bad
+	} else if err = c.authorize(Action{Type: "join-room", Room: room}); err == nil {
+		var j *join
+		var recovered bool
+		if j, recovered, err = c.rejoin(ctx, room, w, budget); err == nil {
+			return joinData(j, recovered)
+		}
+	}
+	e, known := publicError(err)
+	if !known {
+		c.hub.log.Error("chathub: resume", "room", room, "user", c.user.ID, "err", err)
+	}
+	return append(append([]byte(`{"error":`), errorData(e)...), '}')
+}
+
+// holdInbox holds the client's inbox, and returns how far it was delivered.
+func (l *loop) holdInbox(c *Client) Position {
+	u := l.users[c.user.ID]
+	if u == nil || !c.registered {
+		return Position{}
+	}
+	l.hold(c, &u.audience)
+	return u.pos
+}
+
+// historyPage is how many messages a history request without a limit gets.
+const historyPage = 50
+
+func onHistory(ctx context.Context, c *Client, e *Event) (any, error) {
+	data := struct {
+		Before uint64 `json:"before"`
+		Limit  int    `json:"limit"`
+	}{Limit: historyPage}
+	if err := decodeData(e, &data); err != nil {
+		return nil, err
+	}
+	if data.Limit <= 0 {
+		return nil, errorf(CodeBadRequest, "limit must be positive")
+	}
+	if c.hub.cfg.ReplayLimit < 0 {
+		return nil, errorf(CodeForbidden, "History is off")
+	}
+	page, err := c.hub.session.Read(ctx, Topic{Room: e.Room}, Range{
+		Before: data.Before,
+		Limit:  min(data.Limit, c.hub.cfg.ReplayLimit),
+	})
+	if err != nil {
+		return nil, err
+	}
+	messages, more := framesOf(page.Messages), page.More
+	size, budget := 0, c.hub.cfg.MaxOutboxBytes/2
+	for i, f := range slices.Backward(messages) {
+		if size += len(f); size > budget {
+			messages, more = messages[i+1:], true
+			break
+		}
+	}
+	b := append(make([]byte, 0, size+64), `{"messages":[`...)
+	for i, f := range messages {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, wire.Payload(f)...)
+	}
+	b = append(b, `],"more":`...)
+	if more {
+		b = append(b, "true}"...)
+	} else {
+		b = append(b, "false}"...)
+	}
+	return jsontext.Value(b), nil
+}

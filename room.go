@@ -1,0 +1,345 @@
+package chathub
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/chathub-go/chathub/internal/wire"
+)
+
+// room is a room with someone in it, or in the grace after it. It belongs to the
+// loop.
+type room struct {
+	audience
+	presence presence
+	name     string
+	pos      Position // of what has been delivered
+	typing   []typist
+	typed    bool // in the loop's list of rooms with typists
+}
+
+// user is a user with at least one connection. It belongs to the loop.
+type user struct {
+	audience
+	pos Position // of the inbox: what has been delivered
+}
+
+// typist is a client that types in a room.
+type typist struct {
+	c     *Client
+	until time.Time
+}
+
+// register is the command that makes a client known: it gets its welcome, and
+// from then on what everyone gets.
+type register struct {
+	c     *Client
+	inbox Position // of the log when the inbox was acquired
+	joins []*join  // asked for by OnConnect
+	done  chan struct{}
+}
+
+func (r *register) run(l *loop) {
+	defer close(r.done)
+	c := r.c
+	u := l.userOf(c.user.ID)
+	u.pos = advance(u.pos, r.inbox)
+	l.clients[c.id] = c
+	c.registered = true
+	l.add(&l.everyone, c, nil)
+	l.add(&u.audience, c, nil)
+	l.enqueue(c, l.welcome(c, u.pos), false)
+	l.arrive(&l.online, c.user)
+	if l.presenceOn() {
+		e := envelope{typ: "online-users", data: l.snapshotOf(&l.online)}
+		l.enqueue(c, e.frame(), false)
+	}
+	for _, j := range r.joins {
+		j.run(l)
+	}
+	c.mu.Lock()
+	early := c.early
+	c.early = nil // from here on everything goes the usual way
+	c.mu.Unlock()
+	for _, f := range early.frames {
+		l.enqueue(c, f, false)
+	}
+	if len(early.rooms) > 0 { // by a goroutine of OnConnect, since the joins were prepared
+		l.joinLater([]*Client{c}, early.rooms)
+	}
+}
+
+// welcome returns the first frame that a client gets.
+func (l *loop) welcome(c *Client, inbox Position) []byte {
+	b := append([]byte(nil), `{"clientId":`...)
+	b = appendQuoted(b, c.id)
+	b = append(b, `,"user":`...)
+	b = appendUser(b, c.user)
+	b = fmt.Appendf(b, `,"time":%d,"inbox":{"epoch":%q,"seq":%d}`, now(), inbox.Epoch, inbox.Seq)
+	b = fmt.Appendf(b, `,"pingInterval":%d,"maxMessage":%d`, max(l.cfg.PingInterval.Milliseconds(), 0), max(l.cfg.MaxMessageBytes, 0))
+	if exp := c.expires.Load(); exp != 0 {
+		b = fmt.Appendf(b, `,"expires":%d`, exp/int64(time.Millisecond))
+	}
+	e := envelope{typ: "welcome", data: append(b, '}')}
+	return e.frame()
+}
+
+func (l *loop) userOf(id string) *user {
+	u := l.users[id]
+	if u == nil {
+		u = &user{}
+		l.users[id] = u
+	}
+	return u
+}
+
+// advance returns the later of two positions; another epoch is a new log.
+func advance(old, now Position) Position {
+	if old.Epoch == now.Epoch || now.Epoch == "" {
+		return Position{Epoch: old.Epoch, Seq: max(old.Seq, now.Seq)}
+	}
+	if old.Epoch == "" {
+		return Position{Epoch: now.Epoch, Seq: max(old.Seq, now.Seq)}
+	}
+	return now
+}
+
+// unregister takes a client out of everything. Doing it again changes nothing.
+func (l *loop) unregister(c *Client) {
+	if !c.registered {
+		return
+	}
+	c.registered = false
+	delete(l.clients, c.id)
+	for len(c.seats) > 0 {
+		last := len(c.seats) - 1
+		if r := c.seats[last].room; r != nil {
+			l.leave(c, r, true)
+		} else {
+			l.remove(c, last)
+		}
+	}
+	l.depart(&l.online, c.user.ID, true)
+	if u := l.users[c.user.ID]; len(u.members) == 0 {
+		delete(l.users, c.user.ID)
+	}
+	l.hub.release(Topic{User: c.user.ID})
+}
+
+// join is the command that puts a client into a room. The caller has acquired
+// the room's topic, and keeps it if the client was not in the room before.
+type join struct {
+	c    *Client
+	room string
+	head Position // of the log when the topic was acquired
+	hold bool     // keep what arrives back until release
+	done chan struct{}
+
+	// Results.
+	err   error
+	fresh bool     // it was not in the room
+	pos   Position // what comes after will be delivered
+	who   []byte   // data of online-users for the room; nil where presence is off
+}
+
+func (j *join) run(l *loop) {
+	defer close(j.done)
+	c := j.c
+	if !c.registered {
+		j.err = ErrClientGone
+		return
+	}
+	r := l.rooms[j.room]
+	member := r != nil && c.seatIn(&r.audience) >= 0
+	if !member && l.cfg.MaxRooms >= 0 && c.roomCount() >= l.cfg.MaxRooms {
+		j.err = errorf(CodeLimitExceeded, "In %d rooms already", l.cfg.MaxRooms)
+		return
+	}
+	if r == nil {
+		r = l.newRoom(j.room)
+	}
+	r.pos = advance(r.pos, j.head)
+	if !member {
+		l.add(&r.audience, c, r)
+		c.setRoom(j.room, true)
+		l.arrive(&r.presence, c.user)
+		j.fresh = true
+	}
+	if j.hold {
+		l.hold(c, &r.audience)
+	}
+	j.pos = r.pos
+	if l.presenceOn() {
+		j.who = l.snapshotOf(&r.presence)
+	}
+}
+
+// hold keeps back what a has for c from now on.
+func (l *loop) hold(c *Client, a *audience) {
+	l.flushAudience(a)
+	if m := c.memberOf(a); m.hold == nil {
+		m.hold = &hold{}
+	}
+}
+
+// release ends a hold: what was held is delivered.
+func (l *loop) release(c *Client, a *audience) {
+	m := c.memberOf(a)
+	if m == nil || m.hold == nil {
+		return
+	}
+	l.flushAudience(a)
+	held := m.hold.deliveries
+	m.hold = nil
+	for i := range held {
+		l.give(m, &held[i])
+	}
+}
+
+// memberOf returns the client's entry in an audience, nil where it has none. Only
+// the loop calls it, and keeps it no longer than until the next add or remove.
+func (c *Client) memberOf(a *audience) *member {
+	if s := c.seatIn(a); s >= 0 {
+		return &a.members[c.seats[s].i]
+	}
+	return nil
+}
+
+// audienceOf returns who hears a topic on this hub, nil where nobody does.
+func (l *loop) audienceOf(t Topic) *audience {
+	switch {
+	case t.Room != "":
+		if r := l.rooms[t.Room]; r != nil {
+			return &r.audience
+		}
+	case t.User != "":
+		if u := l.users[t.User]; u != nil {
+			return &u.audience
+		}
+	default:
+		return &l.everyone
+	}
+	return nil
+}
+
+func (l *loop) newRoom(name string) *room {
+	r := &room{name: name}
+	r.presence.audience, r.presence.room = &r.audience, name
+	l.rooms[name] = r
+	return r
+}
+
+// leave takes a client out of a room it is in.
+func (l *loop) leave(c *Client, r *room, grace bool) {
+	l.stopTyping(c, r)
+	l.remove(c, c.seatIn(&r.audience))
+	c.setRoom(r.name, false)
+	l.depart(&r.presence, c.user.ID, grace)
+	l.hub.release(Topic{Room: r.name})
+}
+
+// dropIfUnused forgets a room that has neither members nor users in their grace.
+func (l *loop) dropIfUnused(r *room) {
+	if r != nil && len(r.members) == 0 && len(r.presence.users) == 0 {
+		delete(l.rooms, r.name)
+	}
+}
+
+// startTyping notes that a member types, until it says otherwise, goes, or is
+// silent for the typing timeout.
+func (l *loop) startTyping(c *Client, name string, now time.Time) {
+	r := l.rooms[name]
+	if r == nil || c.seatIn(&r.audience) < 0 || l.cfg.TypingTimeout < 0 {
+		return
+	}
+	until := now.Add(l.cfg.TypingTimeout)
+	for i := range r.typing {
+		if r.typing[i].c == c {
+			r.typing[i].until = until
+			return
+		}
+	}
+	if !r.typed {
+		r.typed = true
+		l.typing = append(l.typing, r)
+	}
+	r.typing = append(r.typing, typist{c: c, until: until})
+}
+
+// forgetTyping drops the note without telling anyone. It reports whether the user
+// types no more, on any of its connections.
+func (l *loop) forgetTyping(c *Client, r *room) bool {
+	i := slices.IndexFunc(r.typing, func(t typist) bool { return t.c == c })
+	if i < 0 {
+		return false
+	}
+	r.typing = slices.Delete(r.typing, i, i+1)
+	return !slices.ContainsFunc(r.typing, func(t typist) bool { return t.c.user.ID == c.user.ID })
+}
+
+// stopTyping ends a client's typing on its behalf.
+func (l *loop) stopTyping(c *Client, r *room) {
+	if l.forgetTyping(c, r) {
+		l.hub.later(func(h *Hub) {
+			ctx, cancel := h.patience()
+			defer cancel()
+			if err := h.sendTyping(ctx, c, "stop-typing", r.name); err != nil {
+				h.log.Warn("chathub: stop-typing", "room", r.name, "err", err)
+			}
+		})
+	}
+}
+
+// expireTyping ends every typing that was not repeated.
+func (l *loop) expireTyping(now time.Time) {
+	l.typing = slices.DeleteFunc(l.typing, func(r *room) bool {
+		for i := 0; i < len(r.typing); {
+			if t := r.typing[i]; !t.until.After(now) {
+				l.stopTyping(t.c, r)
+			} else {
+				i++
+			}
+		}
+		r.typed = len(r.typing) > 0
+		return !r.typed
+	})
+}
+
+// sweep is the one timer that serves all clients: heartbeats, expiry, stuck
+// peers, endless messages, typing.
+func (l *loop) sweep(now time.Time) {
+	l.expireTyping(now)
+	for _, c := range l.clients {
+		l.check(c, now)
+	}
+}
+
+func (l *loop) check(c *Client, now time.Time) {
+	if exp := c.expires.Load(); exp != 0 && now.UnixNano() >= exp {
+		l.close(c, closeTokenExpired, "token expired")
+		return
+	}
+	if s := c.conn.StuckSince(); !s.IsZero() && now.Sub(s) >= l.cfg.WriteTimeout {
+		l.close(c, closeSlowConsumer, "slow consumer")
+		return
+	}
+	if s := c.conn.MessageBegun(); l.cfg.MessageTimeout > 0 && !s.IsZero() && now.Sub(s) >= l.cfg.MessageTimeout && !c.blocked.Load() {
+		l.close(c, closeHeartbeat, "message took too long")
+		return
+	}
+	c.watchHandler(now)
+	if l.cfg.PingInterval < 0 || c.blocked.Load() {
+		return
+	}
+	silent := now.Sub(c.conn.Heard())
+	switch {
+	case silent < l.cfg.PingInterval:
+		c.pinged = time.Time{}
+	case c.pinged.IsZero():
+		c.pinged = now
+		l.enqueue(c, wire.Ping, false)
+	case l.cfg.PongTimeout > 0 && now.Sub(c.pinged) >= l.cfg.PongTimeout:
+		l.close(c, closeHeartbeat, "heartbeat timeout")
+	}
+}

@@ -1,0 +1,225 @@
+package chathub
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"sync"
+)
+
+// Target names who an emit or a command reaches, on every node of the cluster.
+// It is a value: methods return changed copies, and it may be kept and used concurrently.
+type Target struct {
+	hub      *Hub
+	topics   []Topic
+	clients  []string
+	except   []string
+	volatile bool
+}
+
+// To returns everyone in the given rooms; a client in several is reached once.
+// Without a room it is nobody.
+func (h *Hub) To(rooms ...string) Target {
+	t := Target{hub: h}
+	for _, r := range unique(rooms) {
+		t.topics = append(t.topics, Topic{Room: r})
+	}
+	return t
+}
+
+// ToUser returns all connections of the given users.
+func (h *Hub) ToUser(ids ...string) Target {
+	t := Target{hub: h}
+	for _, id := range unique(ids) {
+		t.topics = append(t.topics, Topic{User: id})
+	}
+	return t
+}
+
+// ToClient returns the connections with the given ids.
+func (h *Hub) ToClient(ids ...string) Target {
+	if len(ids) == 0 {
+		return Target{hub: h}
+	}
+	return Target{hub: h, topics: []Topic{{}}, clients: unique(ids), volatile: true}
+}
+
+func (h *Hub) everyone() Target { return Target{hub: h, topics: []Topic{{}}, volatile: true} }
+
+// Emit sends an event to every connection of every node, at most once: it is not
+// kept for anyone who is away.
+func (h *Hub) Emit(ctx context.Context, event string, data any) error {
+	return h.everyone().Emit(ctx, event, data)
+}
+
+func unique(s []string) []string {
+	var u []string
+	for _, v := range s {
+		if !slices.Contains(u, v) {
+			u = append(u, v)
+		}
+	}
+	return u
+}
+
+// Except returns t without the connections with the given ids. A connection that
+// takes the place of another after a reconnect has an id of its own.
+func (t Target) Except(clientIDs ...string) Target {
+	t.except = append(slices.Clone(t.except), clientIDs...)
+	return t
+}
+
+// Volatile returns t for emits that are not kept: what reaches rooms and users is
+// durable otherwise, and everything else is volatile already.
+func (t Target) Volatile() Target {
+	t.volatile = true
+	return t
+}
+
+// Emit sends an event to whoever t names. To rooms and users it is durable,
+// unless t is volatile: kept in the log of each room and inbox, so that who is away
+// gets it on return. It returns once the broker has accepted it; a failure part of the way through several
+// rooms or users leaves the first ones with it.
+func (t Target) Emit(ctx context.Context, event string, data any) error {
+	e, err := newEnvelope(event, data)
+	if err != nil {
+		return err
+	}
+	r := routed{except: t.except, clients: t.clients}
+	if len(t.topics) > 1 {
+		r.once = 1 + rand.Uint64N(1<<63)
+		e.id = newID("e_") // so that a client can, after a replay
+	}
+	for _, topic := range t.topics {
+		if err := t.emit(ctx, topic, r, *e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t Target) emit(ctx context.Context, topic Topic, r routed, e envelope) error {
+	if err := checkTopic(topic); err != nil {
+		return err
+	}
+	e.room = topic.Room
+	if t.volatile {
+		e.ts = now()
+		return t.hub.session.Send(ctx, Message{Topic: topic, Body: r.emit(&e)})
+	}
+	_, err := t.hub.session.Publish(ctx, Message{Topic: topic, Body: r.emit(&e)})
+	return err
+}
+
+func checkTopic(t Topic) error {
+	if t.Room != "" {
+		if err := checkRoom(t.Room); err != nil {
+			return err
+		}
+	}
+	if t.User != "" && !validText(t.User, maxUserBytes) {
+		return errorf(CodeBadRequest, "not a user id")
+	}
+	return nil
+}
+
+// Join puts whoever t names into rooms, without asking Config.Authorize. When it
+// returns, this hub has done so; other nodes do it when the message reaches them.
+func (t Target) Join(ctx context.Context, rooms ...string) error {
+	for _, name := range rooms {
+		if err := checkRoom(name); err != nil {
+			return err
+		}
+	}
+	return t.act(ctx, routed{op: opJoin, rooms: rooms})
+}
+
+// Leave takes whoever t names out of rooms. See [Target.Join] for when.
+func (t Target) Leave(ctx context.Context, rooms ...string) error {
+	return t.act(ctx, routed{op: opLeave, rooms: rooms})
+}
+
+// Disconnect closes the connections of whoever t names, with 4503: a log-out
+// everywhere is hub.ToUser(id).Disconnect(ctx, "logged out"). See [Target.Join] for when.
+func (t Target) Disconnect(ctx context.Context, reason string) error {
+	return t.act(ctx, routed{op: opDisconnect, body: []byte(reason)})
+}
+
+func (t Target) act(ctx context.Context, r routed) error {
+	r.except, r.clients = t.except, t.clients
+	body := r.encode(0)
+	for _, topic := range t.topics {
+		if err := checkTopic(topic); err != nil {
+			return err
+		}
+		if err := t.hub.session.Send(ctx, Message{Topic: topic, Body: body}); err != nil {
+			return err
+		}
+	}
+	return t.hub.settled(ctx)
+}
+
+// settled waits until the loop and the courier have done what they were handed
+// before.
+func (h *Hub) settled(ctx context.Context) error {
+	if err := h.ask(func(*loop) {}); err != nil {
+		return err
+	}
+	ran := make(chan struct{})
+	h.later(func(*Hub) { close(ran) })
+	select {
+	case <-ran:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-h.done:
+		return ErrClosed
+	}
+}
+
+// Answer is what one connection answered to [Target.EmitWithAck].
+type Answer struct {
+	ClientID string
+	User     User
+	// Data is the JSON value of the answer.
+	Data []byte
+	// Err says why there is none: the context's error, [ErrClientGone], or an
+	// [Error] that the client answered with.
+	Err error
+}
+
+// EmitWithAck asks every connection that t names on this hub, and returns one
+// answer for each when all have answered, have gone, or ctx has ended.
+func (t Target) EmitWithAck(ctx context.Context, event string, data any) ([]Answer, error) {
+	e, err := newEnvelope(event, data)
+	if err != nil {
+		return nil, err
+	}
+	var clients []*Client
+	err = t.hub.ask(func(l *loop) {
+		for _, topic := range t.topics {
+			a := l.audienceOf(topic)
+			if a == nil {
+				continue
+			}
+			for _, c := range l.named(a, &delivered{routed: routed{except: t.except, clients: t.clients}}) {
+				if !slices.Contains(clients, c) {
+					clients = append(clients, c)
+				}
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	answers := make([]Answer, len(clients))
+	var wg sync.WaitGroup
+	for i, c := range clients {
+		wg.Go(func() {
+			a := c.question(ctx, e)
+			answers[i] = Answer{ClientID: c.id, User: c.user, Data: a.data, Err: a.err}
+		})
+	}
+	wg.Wait()
+	return answers, nil
+}
