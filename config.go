@@ -23,9 +23,9 @@ type Config struct {
 	Auth Authenticator
 
 	// Origins lists the web origins (scheme://host[:port], exact) whose pages
-	// may connect. Empty: only pages of the origin that the hub is served from, where
-	// the scheme is that of the connection or of X-Forwarded-Proto. Requests without
-	// an Origin header come from programs, not from pages, and are let in.
+	// may connect, besides those of the origin that the hub is served from: the request's
+	// Host, with the scheme of the connection or of X-Forwarded-Proto. A reverse proxy must pass both on.
+	// Requests without an Origin header come from programs, not from pages, and are let in.
 	Origins []string
 	// DangerouslyAllowAnyOrigin lets any web page connect. With TokenCookie,
 	// it lets any web page act as its visitor.
@@ -73,7 +73,8 @@ type Config struct {
 	MaxRooms int
 	// MaxConns, MaxConnsPerUser and MaxConnsPerAddress bound connections to
 	// this hub. Defaults 100,000, 32, and off (behind a proxy that is not in TrustedProxies
-	// everyone has one address). A client over it is refused with 4504.
+	// everyone has one address). IPv6 addresses count by their /64, which is what one
+	// customer gets. A client over a limit is refused with 4504.
 	MaxConns, MaxConnsPerUser, MaxConnsPerAddress int
 
 	// Rate is how many events a second a client may send on average, Burst how

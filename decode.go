@@ -52,7 +52,7 @@ func (e *Event) decode(dec *jsontext.Decoder, b []byte) *Error {
 	for dec.PeekKind() != '}' {
 		name, err := dec.ReadValue()
 		if err != nil {
-			if se := (*jsontext.SyntacticError)(nil); errors.As(err, &se) && se.JSONPointer == "/id" {
+			if se, ok := errors.AsType[*jsontext.SyntacticError](err); ok && se.JSONPointer == "/id" {
 				e.ID = "" // there are two: neither is the id
 			}
 			return syntaxError(notJSON, err)

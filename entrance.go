@@ -48,27 +48,46 @@ var errFull = errorf(CodeLimitExceeded, "Too many connections")
 func (e *entrance) enter(addr netip.Addr) *Error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	limited := e.limits(addr)
+	addr = network(addr)
 	switch {
 	case e.closed:
 		return errorf(CodeUnavailable, "Server is shutting down")
 	case e.cfg.MaxConns >= 0 && e.inside >= e.cfg.MaxConns:
 		return errFull
-	case e.cfg.MaxConnsPerAddress >= 0 && e.addrs[addr] >= e.cfg.MaxConnsPerAddress:
+	case limited && e.addrs[addr] >= e.cfg.MaxConnsPerAddress:
 		return errorf(CodeLimitExceeded, "Too many connections from this address")
 	}
 	e.inside++
-	if e.cfg.MaxConnsPerAddress >= 0 {
+	if limited {
 		e.addrs[addr]++
 	}
 	return nil
+}
+
+// limits reports whether connections from addr are counted. One over a Unix
+// socket has no address.
+func (e *entrance) limits(addr netip.Addr) bool {
+	return e.cfg.MaxConnsPerAddress >= 0 && addr.IsValid()
+}
+
+// network returns what addresses are counted by: for IPv6 the /64.
+func network(addr netip.Addr) netip.Addr {
+	if addr.Is6() {
+		return netip.PrefixFrom(addr, 64).Masked().Addr()
+	}
+	return addr
 }
 
 func (e *entrance) leave(addr netip.Addr) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.inside--
-	if e.addrs[addr]--; e.addrs[addr] <= 0 {
-		delete(e.addrs, addr)
+	if e.limits(addr) {
+		addr = network(addr)
+		if e.addrs[addr]--; e.addrs[addr] <= 0 {
+			delete(e.addrs, addr)
+		}
 	}
 	e.checkEmpty()
 }

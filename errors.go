@@ -23,7 +23,7 @@ const (
 	CodeRateLimited     Code = "rate_limited"    // too many events; see RetryAfter
 	CodeLimitExceeded   Code = "limit_exceeded"  // too many rooms or connections
 	CodeConflict        Code = "conflict"        // contradicts what was there before
-	CodeUnavailable     Code = "unavailable"     // the broker did not accept; try again
+	CodeUnavailable     Code = "unavailable"     // the broker, or what verifies tokens, did not answer; try again
 	CodeInternal        Code = "internal"        // a fault of the server; details are in its log
 )
 
@@ -70,7 +70,7 @@ func errorf(code Code, format string, args ...any) *Error {
 // publicError maps any error to what a client may see. Known reports whether
 // the error was meant for the client; where it is false the caller logs it.
 func publicError(err error) (e *Error, known bool) {
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e, true
 	}
 	if errors.Is(err, ErrClosed) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {

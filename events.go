@@ -161,8 +161,8 @@ func onRefreshToken(ctx context.Context, c *Client, e *Event) (any, error) {
 	if data.Token == "" {
 		return nil, errorf(CodeBadRequest, "token is missing")
 	}
-	if len(data.Token) > maxTokenBytes {
-		return nil, errorf(CodeUnauthenticated, "Invalid token")
+	if err := checkToken(data.Token); err != nil {
+		return nil, err
 	}
 	id, e2 := c.hub.authenticate(ctx, data.Token, nil)
 	if e2 != nil {

@@ -37,7 +37,7 @@ func OnAck[T, R any](h *Hub, event string, fn func(ctx context.Context, c *Clien
 		}
 		if v, ok := any(&data).(interface{ Validate() error }); ok {
 			if err := v.Validate(); err != nil {
-				if e := (*Error)(nil); errors.As(err, &e) {
+				if e, ok := errors.AsType[*Error](err); ok {
 					return nil, e
 				}
 				return nil, &Error{Code: CodeBadRequest, Message: "Invalid data", Err: err}
@@ -158,7 +158,7 @@ func (c *Client) authorize(a Action) error {
 	if err == nil {
 		return nil
 	}
-	if e := (*Error)(nil); errors.As(err, &e) {
+	if _, ok := errors.AsType[*Error](err); ok {
 		return err
 	}
 	return &Error{Code: CodeForbidden, Message: "Not allowed", Err: err}

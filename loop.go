@@ -146,7 +146,7 @@ type delivery struct {
 
 // onceKept is how many emits to several topics a client remembers: as many may
 // overtake each other on their way through a broker.
-const onceKept = 32
+const onceKept = 128
 
 // repeated reports whether c got another message of the same emit, and
 // otherwise remembers this one.
@@ -177,7 +177,9 @@ func (l *loop) deliver(a *audience, d delivery) {
 		l.dirty = append(l.dirty, a)
 	}
 	a.pending = append(a.pending, d)
-	if a.bytes += len(d.frame); a.bytes >= pendingBytes {
+	// Gathered by audience, the parts of many emits would come too far apart for
+	// onceKept.
+	if a.bytes += len(d.frame); a.bytes >= pendingBytes || d.once != 0 {
 		l.flushAudience(a)
 	}
 }

@@ -147,7 +147,7 @@ func (b *MemoryBroker) start() {
 func (b *MemoryBroker) Attach(ctx context.Context, deliver func(Message)) (BrokerSession, error) {
 	b.once.Do(b.start)
 	if b.invalid != nil {
-		return nil, fmt.Errorf("chathub: %w", b.invalid)
+		return nil, b.invalid
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, unavailable(err)

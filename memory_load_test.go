@@ -156,14 +156,11 @@ func TestMemoryBrokerTorture(t *testing.T) {
 				switch random.IntN(8) {
 				case 0:
 					_, has := s.logs[topic]
-					if has {
-						break
-					}
-					// Deliveries wait until the position is noted.
-					mu.Lock()
+					mu.Lock() // deliveries wait until the position is noted
 					var p Position
-					p, err = s.Subscribe(ctx, topic)
-					last[topic] = p.Seq
+					if p, err = s.Subscribe(ctx, topic); !has {
+						last[topic] = p.Seq
+					}
 					mu.Unlock()
 				case 1:
 					err = s.Unsubscribe(ctx, topic)

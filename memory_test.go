@@ -270,20 +270,20 @@ func TestMemoryBrokerMaxIdleTopics(t *testing.T) {
 	h.read("a") // a use
 	h.publish("c", "", "0")
 	want("ac")
-	h.subscribe("a")
+	h.subscribe("c")
 	h.publish("d", "", "0")
 	h.subscribe("e")
-	want("acde") // a and e do not count
+	want("acde") // c and e, which have subscriptions, do not count
 	h.publish("f", "", "0")
-	want("adef")
-	h.unsubscribe("a")
-	want("aef")
-	h.publish("e", "", "0") // e is subscribed: of no matter for the others
-	want("aef")
+	want("cdef")
+	h.unsubscribe("c")
+	want("cef")
+	h.publish("e", "", "0")
+	want("cef")
 	if err := h.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	want("ae")
+	want("ce")
 }
 
 func TestMemoryBrokerDuplicateWindow(t *testing.T) {
@@ -380,6 +380,21 @@ func TestMemoryBrokerMaxTotalBytesShared(t *testing.T) {
 	}
 	if n := len(h.got); n != topics*share+50*share {
 		t.Errorf("%d messages were delivered", n)
+	}
+
+	// The large log gives way, not the small ones.
+	b = &MemoryBroker{MaxTotalBytes: 20 * (size + messageCost)}
+	h = attachMemory(t, b)
+	for i := range 5 {
+		h.subscribe(fmt.Sprint(i))
+		h.publish(fmt.Sprint(i), "", body)
+	}
+	h.subscribe("large")
+	for range 100 {
+		h.publish("large", "", body)
+	}
+	for i := range 5 {
+		h.wantLog(fmt.Sprint(i), body)
 	}
 
 	// Where no messages are left to drop, keys are forgotten.

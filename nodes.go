@@ -74,6 +74,9 @@ func (s *subscriptions) release(t Topic) {
 	}
 	// Whoever acquires it from here on waits for sub.mu and subscribes anew.
 	sub.live = false
+	if s.hub.life.Err() != nil {
+		return // the session, which closes, forgets all topics
+	}
 	ctx, cancel := s.hub.patience()
 	defer cancel()
 	if err := s.hub.session.Unsubscribe(ctx, t); err != nil {
@@ -218,7 +221,7 @@ func (l *loop) reached(t Topic, seq uint64) *audience {
 func (l *loop) named(a *audience, d *delivered) (clients []*Client) {
 	if len(d.clients) > 0 {
 		for _, id := range d.clients {
-			if c := l.clients[id]; c != nil {
+			if c := l.clients[id]; c != nil && !slices.Contains(d.except, id) {
 				clients = append(clients, c)
 			}
 		}

@@ -70,13 +70,13 @@ func (c *Client) greet(r *http.Request) error {
 	if h.cfg.OnConnect != nil {
 		err := h.guard("OnConnect", func() error { return h.cfg.OnConnect(c.ctx, c, r) })
 		if err != nil {
-			if e := (*Error)(nil); errors.As(err, &e) {
+			if e, ok := errors.AsType[*Error](err); ok {
 				return &Error{Code: CodeForbidden, Message: e.Message, Err: err}
 			}
 			return vetoed(err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(c.ctx, brokerPatience)
+	ctx, cancel := h.patience() // not of c.ctx, which would keep memory for it
 	defer cancel()
 	inbox := Topic{User: c.user.ID}
 	head, err := h.subs.acquire(ctx, inbox)
@@ -329,10 +329,10 @@ func (c *Client) finish(err error) {
 
 // endOf says what an error of reading means.
 func (c *Client) endOf(err error) Disconnect {
-	var ce websocket.CloseError
-	var op *net.OpError
+	ce, closed := errors.AsType[websocket.CloseError](err)
+	_, lost := errors.AsType[*net.OpError](err)
 	switch {
-	case errors.As(err, &ce):
+	case closed:
 		return Disconnect{Code: int(ce.Code), Reason: ce.Reason, Remote: true}
 	case errors.Is(err, wire.ErrMessageTooBig):
 		return Disconnect{Code: int(closeMessageTooBig), Reason: fmt.Sprintf("message is over %d bytes", c.hub.cfg.MaxMessageBytes)}
@@ -343,7 +343,7 @@ func (c *Client) endOf(err error) Disconnect {
 	case errors.Is(err, wire.ErrControlFlood):
 		return Disconnect{Code: int(closeRateLimited), Reason: "too many control frames"}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.ErrClosedPipe),
-		errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &op):
+		errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded), lost:
 		return Disconnect{Code: 1006, Reason: "connection lost", Remote: true}
 	}
 	return Disconnect{Code: int(closeProtocolError), Reason: "protocol error"}

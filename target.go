@@ -12,6 +12,7 @@ import (
 type Target struct {
 	hub      *Hub
 	topics   []Topic
+	all      bool // topics is Topic{}: every connection, or those in clients
 	clients  []string
 	except   []string
 	volatile bool
@@ -41,10 +42,14 @@ func (h *Hub) ToClient(ids ...string) Target {
 	if len(ids) == 0 {
 		return Target{hub: h}
 	}
-	return Target{hub: h, topics: []Topic{{}}, clients: unique(ids), volatile: true}
+	t := h.everyone()
+	t.clients = unique(ids)
+	return t
 }
 
-func (h *Hub) everyone() Target { return Target{hub: h, topics: []Topic{{}}, volatile: true} }
+func (h *Hub) everyone() Target {
+	return Target{hub: h, topics: []Topic{{}}, all: true, volatile: true}
+}
 
 // Emit sends an event to every connection of every node, at most once: it is not
 // kept for anyone who is away.
@@ -85,6 +90,9 @@ func (t Target) Emit(ctx context.Context, event string, data any) error {
 	if err != nil {
 		return err
 	}
+	if err := t.check(); err != nil {
+		return err
+	}
 	r := routed{except: t.except, clients: t.clients}
 	if len(t.topics) > 1 {
 		r.once = 1 + rand.Uint64N(1<<63)
@@ -99,9 +107,6 @@ func (t Target) Emit(ctx context.Context, event string, data any) error {
 }
 
 func (t Target) emit(ctx context.Context, topic Topic, r routed, e envelope) error {
-	if err := checkTopic(topic); err != nil {
-		return err
-	}
 	e.room = topic.Room
 	if t.volatile {
 		e.ts = now()
@@ -111,14 +116,19 @@ func (t Target) emit(ctx context.Context, topic Topic, r routed, e envelope) err
 	return err
 }
 
-func checkTopic(t Topic) error {
-	if t.Room != "" {
-		if err := checkRoom(t.Room); err != nil {
-			return err
+// check refuses names that no room or user can have. An empty one, which an
+// application forgot to fill in, would be everyone.
+func (t Target) check() error {
+	for _, topic := range t.topics {
+		switch {
+		case t.all:
+		case topic.User == "":
+			if err := checkRoom(topic.Room); err != nil {
+				return err
+			}
+		case !validText(topic.User, maxUserBytes):
+			return errorf(CodeBadRequest, "not a user id")
 		}
-	}
-	if t.User != "" && !validText(t.User, maxUserBytes) {
-		return errorf(CodeBadRequest, "not a user id")
 	}
 	return nil
 }
@@ -146,12 +156,12 @@ func (t Target) Disconnect(ctx context.Context, reason string) error {
 }
 
 func (t Target) act(ctx context.Context, r routed) error {
+	if err := t.check(); err != nil {
+		return err
+	}
 	r.except, r.clients = t.except, t.clients
 	body := r.encode(0)
 	for _, topic := range t.topics {
-		if err := checkTopic(topic); err != nil {
-			return err
-		}
 		if err := t.hub.session.Send(ctx, Message{Topic: topic, Body: body}); err != nil {
 			return err
 		}
@@ -193,6 +203,9 @@ type Answer struct {
 func (t Target) EmitWithAck(ctx context.Context, event string, data any) ([]Answer, error) {
 	e, err := newEnvelope(event, data)
 	if err != nil {
+		return nil, err
+	}
+	if err := t.check(); err != nil {
 		return nil, err
 	}
 	var clients []*Client

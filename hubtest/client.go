@@ -105,7 +105,7 @@ func DialHeader(t testing.TB, h http.Handler, header http.Header) (*Client, erro
 		header.Del("Sec-Websocket-Protocol")
 	}
 	tr := &transport{handler: h}
-	ws, _, err := websocket.Dial(context.Background(), "ws://hub.test/", &websocket.DialOptions{
+	ws, _, err := websocket.Dial(t.Context(), "ws://hub.test/", &websocket.DialOptions{
 		HTTPClient:   &http.Client{Transport: tr},
 		HTTPHeader:   header,
 		Subprotocols: protocols,

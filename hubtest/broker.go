@@ -1,0 +1,300 @@
+package hubtest
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chathub-go/chathub"
+)
+
+// TestBroker checks that a broker keeps the contract of [chathub.Broker].
+// Whoever writes one calls it from a test:
+//
+//	func TestConformance(t *testing.T) {
+//		hubtest.TestBroker(t, func(t *testing.T) chathub.Broker { return mybroker.New(t) })
+//	}
+//
+// Every subtest calls newBroker once. It may return the same Broker, or one on
+// the same server, each time: names and keys are not used twice. What it opens it
+// closes with t.Cleanup. The Broker must keep at least 500 messages of a topic, for
+// as long as the test runs, and remember keys for as long.
+func TestBroker(t *testing.T, newBroker func(t *testing.T) chathub.Broker) {
+	for _, c := range []struct {
+		name string
+		test func(*brokerTest)
+	}{
+		{"order and exactly once", testBrokerOrder},
+		{"a repeated key is stored once", testBrokerDuplicates},
+		{"a key repeated at once is stored once", testBrokerDuplicatesAtOnce},
+		{"send", testBrokerSend},
+		{"send to everyone", testBrokerSendEveryone},
+		{"position and page meet", testBrokerStitch},
+		{"subscribe twice", testBrokerSubscribeTwice},
+		{"unsubscribe", testBrokerUnsubscribe},
+		{"unsubscribe under load", testBrokerUnsubscribeLoad},
+		{"read", testBrokerRead},
+		{"read what is not there", testBrokerReadNothing},
+		{"topics are told apart", testBrokerTopics},
+		{"bodies are kept as they are", testBrokerBodies},
+		{"leave during a delivery", testBrokerLeave},
+		{"ended context", testBrokerContext},
+		{"close", testBrokerClose},
+		{"close under load", testBrokerCloseLoad},
+		{"close waits for deliver", testBrokerCloseWaits},
+		{"a blocked topic holds up no other", testBrokerBlocked},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.test(&brokerTest{T: t, broker: newBroker(t), run: rand.Text()})
+		})
+	}
+}
+
+// brokerWait bounds every wait for something that must happen.
+const brokerWait = 30 * time.Second
+
+type brokerTest struct {
+	*testing.T
+	broker chathub.Broker
+	run    string
+}
+
+// room returns a topic that no other test has.
+func (b *brokerTest) room(name string) chathub.Topic {
+	return chathub.Topic{Room: name + "-" + b.run}
+}
+
+// brokerHub stands for a hub: it notes what is delivered to it.
+type brokerHub struct {
+	chathub.BrokerSession
+	t       *brokerTest
+	ctx     context.Context // of all calls
+	deliver func(chathub.Message)
+
+	mu      sync.Mutex
+	got     map[chathub.Topic][]chathub.Message
+	running map[chathub.Topic]bool
+	closed  bool
+	changed chan struct{} // closed and replaced whenever got changes
+}
+
+func (b *brokerTest) attach() *brokerHub { return b.attachWith(nil) }
+
+// attachWith attaches a hub whose deliver, where it is not nil, runs before the
+// message is noted.
+func (b *brokerTest) attachWith(deliver func(chathub.Message)) *brokerHub {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(b.Context(), brokerWait)
+	h := &brokerHub{
+		t:       b,
+		ctx:     ctx,
+		deliver: deliver,
+		got:     make(map[chathub.Topic][]chathub.Message),
+		running: make(map[chathub.Topic]bool),
+		changed: make(chan struct{}),
+	}
+	var err error
+	if h.BrokerSession, err = b.broker.Attach(ctx, h.receive); err != nil {
+		b.Fatalf("Attach: %v", err)
+	}
+	b.Cleanup(func() {
+		cancel()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(b.Context()), brokerWait)
+		defer cancel()
+		if err := h.Close(ctx); err != nil {
+			b.Errorf("Close: %v", err)
+		}
+	})
+	return h
+}
+
+// attachBlocking attaches a hub whose deliver says that it is entered and then
+// blocks, until release is called, once and for all.
+func (b *brokerTest) attachBlocking() (h *brokerHub, entered <-chan struct{}, release func()) {
+	b.Helper()
+	in, out := make(chan struct{}), make(chan struct{})
+	enter := sync.OnceFunc(func() { close(in) })
+	h = b.attachWith(func(chathub.Message) {
+		enter()
+		<-out
+	})
+	return h, in, sync.OnceFunc(func() { close(out) })
+}
+
+func (b *brokerTest) wait(entered <-chan struct{}) {
+	b.Helper()
+	timeout := time.NewTimer(brokerWait)
+	defer timeout.Stop()
+	select {
+	case <-entered:
+	case <-timeout.C:
+		b.Fatalf("nothing was delivered in %v", brokerWait)
+	}
+}
+
+func (h *brokerHub) receive(m chathub.Message) {
+	h.mu.Lock()
+	if h.closed {
+		h.t.Errorf("deliver(%v) after Close", m.Topic)
+	}
+	if h.running[m.Topic] {
+		h.t.Errorf("two calls of deliver at once for %v", m.Topic)
+	}
+	h.running[m.Topic] = true
+	h.mu.Unlock()
+	if h.deliver != nil {
+		h.deliver(m)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.running[m.Topic] = false
+	h.got[m.Topic] = append(h.got[m.Topic], m)
+	close(h.changed)
+	h.changed = make(chan struct{})
+}
+
+func (h *brokerHub) received(topic chathub.Topic) []chathub.Message {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.got[topic])
+}
+
+// await returns what was delivered of a topic once it includes the key.
+func (h *brokerHub) await(topic chathub.Topic, key string) []chathub.Message {
+	h.t.Helper()
+	return h.awaitThat(topic, func(got []chathub.Message) bool {
+		return slices.ContainsFunc(got, func(m chathub.Message) bool { return m.Key == key })
+	})
+}
+
+func (h *brokerHub) awaitThat(topic chathub.Topic, enough func([]chathub.Message) bool) []chathub.Message {
+	h.t.Helper()
+	timeout := time.NewTimer(brokerWait)
+	defer timeout.Stop()
+	for {
+		h.mu.Lock()
+		got, changed := slices.Clone(h.got[topic]), h.changed
+		h.mu.Unlock()
+		if enough(got) {
+			return got
+		}
+		select {
+		case <-changed:
+		case <-timeout.C:
+			h.t.Fatalf("%+q: what must be delivered was not in %v; %d messages were", topic, brokerWait, len(got))
+		}
+	}
+}
+
+// end closes the hub; every deliver after that is an error.
+func (h *brokerHub) end() {
+	h.t.Helper()
+	if err := h.Close(h.ctx); err != nil {
+		h.t.Errorf("Close: %v", err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+}
+
+func (h *brokerHub) subscribe(topic chathub.Topic) chathub.Position {
+	h.t.Helper()
+	p, err := h.Subscribe(h.ctx, topic)
+	if err != nil {
+		h.t.Fatalf("Subscribe(%v): %v", topic, err)
+	}
+	if p.Epoch == "" {
+		h.t.Errorf("Subscribe(%v): no epoch", topic)
+	}
+	return p
+}
+
+func (h *brokerHub) unsubscribe(topic chathub.Topic) {
+	h.t.Helper()
+	if err := h.Unsubscribe(h.ctx, topic); err != nil {
+		h.t.Fatalf("Unsubscribe(%v): %v", topic, err)
+	}
+}
+
+// publish publishes a message and returns it as it must be in the log. It may
+// be called from any goroutine; on failure it returns what it has.
+func (h *brokerHub) publish(topic chathub.Topic, key string, body []byte) (chathub.Message, bool) {
+	h.t.Helper()
+	m := chathub.Message{Topic: topic, Key: key, Body: body, Seq: 1 << 60, Time: 1}
+	r, err := h.Publish(h.ctx, m)
+	if err != nil {
+		h.t.Errorf("Publish(%v, %q): %v", topic, key, err)
+	} else if r.Seq == 0 || r.Seq >= 1<<53 || r.Time <= 0 {
+		h.t.Errorf("Publish(%v, %q): receipt %+v", topic, key, r)
+	}
+	m.Seq, m.Time = r.Seq, r.Time
+	return m, r.Duplicate
+}
+
+// say publishes a new message.
+func (h *brokerHub) say(topic chathub.Topic, body string) chathub.Message {
+	h.t.Helper()
+	m, duplicate := h.publish(topic, rand.Text(), []byte(body))
+	if duplicate {
+		h.t.Errorf("Publish(%v): a new key is a duplicate", topic)
+	}
+	return m
+}
+
+// send sends a message and returns it as it must arrive, but for its Time.
+func (h *brokerHub) send(topic chathub.Topic, body string) chathub.Message {
+	h.t.Helper()
+	m := chathub.Message{Topic: topic, Key: rand.Text(), Body: []byte(body), Seq: 7}
+	if err := h.Send(h.ctx, m); err != nil {
+		h.t.Errorf("Send(%v): %v", topic, err)
+	}
+	m.Seq = 0
+	return m
+}
+
+func (h *brokerHub) read(topic chathub.Topic, r chathub.Range) chathub.Page {
+	h.t.Helper()
+	p, err := h.Read(h.ctx, topic, r)
+	if err != nil {
+		h.t.Fatalf("Read(%v, %+v): %v", topic, r, err)
+	}
+	return p
+}
+
+// brokerAll is more than any log of these tests has.
+const brokerAll = 500
+
+// equal checks messages, of which those that were only sent may have any time.
+func (b *brokerTest) equal(what string, got, want []chathub.Message) {
+	b.Helper()
+	for i := range min(len(got), len(want)) {
+		g, w := got[i], want[i]
+		if w.Seq == 0 {
+			w.Time = g.Time
+		}
+		if g.Topic != w.Topic || g.Key != w.Key || g.Seq != w.Seq || g.Time != w.Time || !bytes.Equal(g.Body, w.Body) {
+			b.Fatalf("%s: message %d is %s, want %s", what, i, brokerMessage(g), brokerMessage(w))
+		}
+	}
+	if len(got) != len(want) {
+		b.Fatalf("%s: %d messages, want %d", what, len(got), len(want))
+	}
+}
+
+func brokerMessage(m chathub.Message) string {
+	return fmt.Sprintf("{%+q key %q body %.40q (%d bytes) seq %d time %d}", m.Topic, m.Key, m.Body, len(m.Body), m.Seq, m.Time)
+}
+
+func (b *brokerTest) unavailable(what string, err error) {
+	b.Helper()
+	var e *chathub.Error
+	if !errors.Is(err, chathub.ErrClosed) && (!errors.As(err, &e) || e.Code != chathub.CodeUnavailable) {
+		b.Errorf("%s: error %v, want code %s", what, err, chathub.CodeUnavailable)
+	}
+}

@@ -1,0 +1,18 @@
+package hubtest_test
+
+import (
+	"testing"
+
+	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/hubtest"
+)
+
+func TestMemoryBroker(t *testing.T) {
+	hubtest.TestBroker(t, func(*testing.T) chathub.Broker { return &chathub.MemoryBroker{} })
+}
+
+// One Broker for all subtests: they must leave each other alone.
+func TestMemoryBrokerShared(t *testing.T) {
+	broker := &chathub.MemoryBroker{}
+	hubtest.TestBroker(t, func(*testing.T) chathub.Broker { return broker })
+}
