@@ -361,6 +361,9 @@ func marshal(v any) ([]byte, error) {
 	case nil:
 		return nil, nil
 	case jsontext.Value:
+		if !v.IsValid() { // one bad byte would end the connections of all recipients
+			return nil, errors.New("chathub: data is not a JSON value")
+		}
 		return v, nil
 	}
 	return json.Marshal(v)

@@ -43,6 +43,9 @@ type Error struct {
 
 // Error implements error.
 func (e *Error) Error() string {
+	if e == nil { // a nil *Error is an error all the same, in Go's eyes
+		return "chathub: nil *Error"
+	}
 	s := "chathub: " + string(e.Code)
 	if e.Message != "" {
 		s += ": " + e.Message
@@ -54,7 +57,12 @@ func (e *Error) Error() string {
 }
 
 // Unwrap returns the cause.
-func (e *Error) Unwrap() error { return e.Err }
+func (e *Error) Unwrap() error {
+	if e == nil {
+		return nil
+	}
+	return e.Err
+}
 
 var (
 	// ErrClosed is returned by every call on a Hub that was shut down.
@@ -70,13 +78,22 @@ func errorf(code Code, format string, args ...any) *Error {
 // publicError maps any error to what a client may see. Known reports whether
 // the error was meant for the client; where it is false the caller logs it.
 func publicError(err error) (e *Error, known bool) {
-	if e, ok := errors.AsType[*Error](err); ok {
+	if e = ownError(err); e != nil {
 		return e, true
 	}
-	if errors.Is(err, ErrClosed) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return &Error{Code: CodeUnavailable, Message: "Try again", Err: err}, true
+	for _, passing := range []error{ErrClosed, ErrClientGone, context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, passing) {
+			return &Error{Code: CodeUnavailable, Message: "Try again", Err: err}, true
+		}
 	}
 	return &Error{Code: CodeInternal, Message: "Internal error", Err: err}, false
+}
+
+// ownError returns the Error that err is or wraps; nil where there is none, or a
+// nil *Error that became an error by mistake.
+func ownError(err error) *Error {
+	e, _ := errors.AsType[*Error](err)
+	return e
 }
 
 // closeCode is a WebSocket close code. 4000 to 4499 ask the client to come

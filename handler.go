@@ -21,6 +21,9 @@ import (
 // On panics where the name is not valid, built in, or registered already. Register
 // before the hub serves.
 func On[T any](h *Hub, event string, fn func(ctx context.Context, c *Client, data T) error) {
+	if fn == nil {
+		panic(fmt.Sprintf("chathub: On: the handler of %q is nil", event))
+	}
 	OnAck(h, event, func(ctx context.Context, c *Client, data T) (any, error) {
 		return nil, fn(ctx, c, data)
 	})
@@ -28,6 +31,9 @@ func On[T any](h *Hub, event string, fn func(ctx context.Context, c *Client, dat
 
 // OnAck is [On] for a handler whose result is sent as the data of the ack.
 func OnAck[T, R any](h *Hub, event string, fn func(ctx context.Context, c *Client, data T) (R, error)) {
+	if fn == nil {
+		panic(fmt.Sprintf("chathub: On: the handler of %q is nil", event))
+	}
 	h.handlers.add(event, func(ctx context.Context, c *Client, e *Event) (any, error) {
 		var data T
 		if e.Data != nil {
@@ -35,16 +41,28 @@ func OnAck[T, R any](h *Hub, event string, fn func(ctx context.Context, c *Clien
 				return nil, &Error{Code: CodeBadRequest, Message: "Invalid data", Err: err}
 			}
 		}
-		if v, ok := any(&data).(interface{ Validate() error }); ok {
-			if err := v.Validate(); err != nil {
-				if e, ok := errors.AsType[*Error](err); ok {
-					return nil, e
-				}
-				return nil, &Error{Code: CodeBadRequest, Message: "Invalid data", Err: err}
-			}
+		if err := validate(&data); err != nil {
+			return nil, err
 		}
 		return fn(ctx, c, data)
 	})
+}
+
+// validate calls the Validate method that *T or, where that is a pointer itself, T has.
+func validate[T any](data *T) error {
+	type validator interface{ Validate() error }
+	v, ok := any(data).(validator)
+	if !ok {
+		v, ok = any(*data).(validator)
+	}
+	if !ok {
+		return nil
+	}
+	err := v.Validate()
+	if err == nil || ownError(err) != nil {
+		return err
+	}
+	return &Error{Code: CodeBadRequest, Message: "Invalid data", Err: err}
 }
 
 // registry holds what handles events.
@@ -69,6 +87,11 @@ func (r *registry) init() {
 func (r *registry) use(m []Middleware) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for _, mw := range m {
+		if mw == nil {
+			panic("chathub: Use: the middleware is nil")
+		}
+	}
 	r.middleware = append(r.middleware, m...)
 	r.publish()
 }
@@ -112,9 +135,12 @@ func (c *Client) handle(e *Event) {
 	h := c.hub
 	h.figures.received.Add(1)
 	start := time.Now()
-	var result any
-	err := h.guard(e.Type, func() (err error) {
-		result, err = c.dispatch(e)
+	var ack []byte
+	err := h.guard(e.Type, func() error {
+		result, err := c.dispatch(e)
+		if err == nil && e.ID != "" {
+			ack, err = ackFrame(e, result) // here: a MarshalJSON may panic
+		}
 		return err
 	})
 	var public *Error
@@ -126,7 +152,7 @@ func (c *Client) handle(e *Event) {
 			h.log.Debug("chathub: event refused", "event", e.Type, "user", c.user.ID, "client", c.id, "err", err)
 		}
 	}
-	c.answer(e, result, public)
+	c.answer(e, ack, public)
 	h.traceHandled(c, e, time.Since(start), public)
 }
 
@@ -158,20 +184,14 @@ func (c *Client) authorize(a Action) error {
 	if err == nil {
 		return nil
 	}
-	if _, ok := errors.AsType[*Error](err); ok {
+	if ownError(err) != nil {
 		return err
 	}
 	return &Error{Code: CodeForbidden, Message: "Not allowed", Err: err}
 }
 
 // answer answers an event that was handled, and sends what the handler fetched.
-func (c *Client) answer(e *Event, result any, err *Error) {
-	var frame []byte
-	if err == nil && e.ID != "" {
-		if frame, err = ackFrame(e, result); err != nil {
-			c.hub.log.Error("chathub: result cannot be sent", "event", e.Type, "err", err)
-		}
-	}
+func (c *Client) answer(e *Event, frame []byte, err *Error) {
 	if err != nil {
 		frame = errorFrame(e.ID, err)
 	}
@@ -191,10 +211,10 @@ func errorFrame(id string, err *Error) []byte {
 }
 
 // ackFrame returns the ack of an event.
-func ackFrame(e *Event, result any) ([]byte, *Error) {
+func ackFrame(e *Event, result any) ([]byte, error) {
 	data, err := marshal(result)
 	if err != nil {
-		return nil, &Error{Code: CodeInternal, Message: "Internal error", Err: err}
+		return nil, fmt.Errorf("chathub: result: %w", err)
 	}
 	env := envelope{typ: "ack", id: e.ID, data: data}
 	if r, ok := result.(Receipt); ok {
@@ -214,5 +234,8 @@ func (h *Hub) guard(what string, f func() error) (err error) {
 			err = errPanic
 		}
 	}()
-	return f()
+	if err = f(); err != nil {
+		_, _ = publicError(err) // here: the methods of an error may panic
+	}
+	return err
 }

@@ -54,7 +54,8 @@ func (s *subscriptions) acquire(ctx context.Context, t Topic) (Position, error) 
 	if !sub.live {
 		head, err := s.hub.session.Subscribe(ctx, t)
 		if err != nil {
-			s.drop(t, sub)
+			s.drop(sub)
+			s.forget(t, sub)
 			return Position{}, err
 		}
 		sub.live, sub.head = true, head
@@ -69,31 +70,39 @@ func (s *subscriptions) release(t Topic) {
 	s.mu.Unlock()
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
-	if s.drop(t, sub) > 0 || !sub.live {
+	if s.drop(sub) > 0 {
 		return
 	}
-	// Whoever acquires it from here on waits for sub.mu and subscribes anew.
-	sub.live = false
-	if s.hub.life.Err() != nil {
-		return // the session, which closes, forgets all topics
+	if sub.live && s.hub.life.Err() == nil { // a session that closes forgets all topics
+		ctx, cancel := s.hub.patience()
+		defer cancel()
+		if err := s.hub.session.Unsubscribe(ctx, t); err != nil {
+			// The broker goes on delivering. Who acquires it next finds it live.
+			s.hub.log.Warn("chathub: unsubscribe", "topic", t, "err", err)
+			return
+		}
+		sub.live = false
+		_ = s.hub.post(call(func(l *loop) { l.released(t) })) // a closed hub forgets it anyway
 	}
-	ctx, cancel := s.hub.patience()
-	defer cancel()
-	if err := s.hub.session.Unsubscribe(ctx, t); err != nil {
-		s.hub.log.Warn("chathub: unsubscribe", "topic", t, "err", err)
-	}
-	_ = s.hub.post(call(func(l *loop) { l.released(t) })) // a closed hub forgets it anyway
+	s.forget(t, sub)
 }
 
 // drop takes back one reference and returns how many are left.
-func (s *subscriptions) drop(t Topic, sub *subscription) int {
+func (s *subscriptions) drop(sub *subscription) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sub.refs--
-	if sub.refs == 0 && s.topics[t] == sub {
+	return sub.refs
+}
+
+// forget takes a subscription that nobody refers to out of the map. The caller
+// holds its mutex: whoever found it in the map meanwhile waits for that, and counts.
+func (s *subscriptions) forget(t Topic, sub *subscription) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sub.refs == 0 {
 		delete(s.topics, t)
 	}
-	return sub.refs
 }
 
 // released forgets the position of a topic that nobody has any more.

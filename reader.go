@@ -70,7 +70,7 @@ func (c *Client) greet(r *http.Request) error {
 	if h.cfg.OnConnect != nil {
 		err := h.guard("OnConnect", func() error { return h.cfg.OnConnect(c.ctx, c, r) })
 		if err != nil {
-			if e, ok := errors.AsType[*Error](err); ok {
+			if e := ownError(err); e != nil {
 				return &Error{Code: CodeForbidden, Message: e.Message, Err: err}
 			}
 			return vetoed(err)

@@ -209,6 +209,7 @@ func (t Target) EmitWithAck(ctx context.Context, event string, data any) ([]Answ
 		return nil, err
 	}
 	var clients []*Client
+	found := make(map[*Client]bool)
 	err = t.hub.ask(func(l *loop) {
 		for _, topic := range t.topics {
 			a := l.audienceOf(topic)
@@ -216,7 +217,8 @@ func (t Target) EmitWithAck(ctx context.Context, event string, data any) ([]Answ
 				continue
 			}
 			for _, c := range l.named(a, &delivered{routed: routed{except: t.except, clients: t.clients}}) {
-				if !slices.Contains(clients, c) {
+				if !found[c] {
+					found[c] = true
 					clients = append(clients, c)
 				}
 			}
