@@ -2,6 +2,7 @@ package chathub
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"time"
@@ -14,7 +15,8 @@ import (
 const subprotocol = "chathub.v1"
 
 // ServeHTTP upgrades a request to a WebSocket and serves it on a goroutine of its
-// own: it returns after the handshake, so that what net/http holds for the request is freed.
+// own: it returns after the handshake and Config.OnConnect, so that what net/http
+// holds for the request is freed.
 func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !isUpgrade(r) {
 		w.Header().Set("Connection", "Upgrade")
@@ -58,9 +60,11 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	c := newClient(h, id, ws, conn)
 	c.userLimiter = userLimiter
+	// Here, while r is good: routers and middleware reuse what is in its context.
+	refused := c.greet(r)
 	go func() {
 		defer leaveUser()
-		c.serve(r)
+		c.serve(refused)
 	}()
 }
 
@@ -103,6 +107,12 @@ func (h *Hub) authenticate(ctx context.Context, token string, r *http.Request) (
 
 // upgrade makes the handshake. Where it fails, the client has been told.
 func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request) (*websocket.Conn, *wire.Conn, bool) {
+	if !wire.Hijackable(w) {
+		h.log.Error("chathub: no WebSocket is possible here: a ResponseWriter in between has neither Hijack nor Unwrap, as under http.TimeoutHandler",
+			"writer", fmt.Sprintf("%T", w))
+		writeError(w, http.StatusNotImplemented, errorf(CodeInternal, "The server cannot upgrade this connection"))
+		return nil, nil, false
+	}
 	u := &wire.Upgrade{ResponseWriter: w, Limits: wire.Limits{
 		Message: h.cfg.MaxMessageBytes,
 		Outbox:  h.cfg.MaxOutboxBytes,
@@ -170,9 +180,10 @@ func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, e *Error, done func
 // turnAway says why, closes, and waits for the peer to do so.
 func (h *Hub) turnAway(ws *websocket.Conn, conn *wire.Conn, e *Error) {
 	env := envelope{typ: "connect-error", data: errorData(e)}
-	conn.Enqueue(env.frame(), false)
-	conn.CloseWith(uint16(refusalOf(e).close), e.Message, false, h.cfg.WriteTimeout)
-	conn.Flush()
+	ready := conn.Enqueue(env.frame(), false) == wire.Ready
+	if conn.CloseWith(uint16(refusalOf(e).close), e.Message, false, h.cfg.WriteTimeout) == wire.Ready || ready {
+		conn.Flush()
+	}
 	for {
 		_, r, err := ws.Reader(context.Background())
 		if err == nil {

@@ -84,7 +84,8 @@ func (c *Client) Claims(v any) error {
 // Context returns a context that ends when the connection does.
 func (c *Client) Context() context.Context { return c.ctx }
 
-// Rooms returns the rooms that the client is in, oldest first.
+// Rooms returns the rooms that the client is in, oldest first; once it has gone,
+// those that it was in then.
 func (c *Client) Rooms() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -130,7 +131,11 @@ func (c *Client) send(frame []byte, volatile bool) error {
 		c.mu.Unlock()
 		return nil
 	}
+	ended := c.ended
 	c.mu.Unlock()
+	if ended {
+		return ErrClientGone
+	}
 	switch c.conn.Enqueue(frame, volatile) {
 	case wire.Ready:
 		c.conn.Flush()
@@ -313,14 +318,15 @@ func (c *Client) question(ctx context.Context, e *envelope) answer {
 	}
 }
 
-// answered hands an ack or error of the client to who waits for it.
-func (c *Client) answered(e *Event) {
+// answered hands an ack or error of the client to who waits for it. It reports
+// false where nobody does: it comes too late, or nobody asked.
+func (c *Client) answered(e *Event) bool {
 	c.mu.Lock()
 	ch := c.asks[e.ID]
 	delete(c.asks, e.ID)
 	c.mu.Unlock()
 	if ch == nil {
-		return // too late, or never asked
+		return false
 	}
 	if e.Type == "ack" {
 		data := e.Data
@@ -328,7 +334,7 @@ func (c *Client) answered(e *Event) {
 			data = []byte("null")
 		}
 		ch <- answer{data: data}
-		return
+		return true
 	}
 	var refusal struct {
 		Code    string `json:"code"`
@@ -336,6 +342,7 @@ func (c *Client) answered(e *Event) {
 	}
 	_ = json.Unmarshal(e.Data, &refusal) // whatever it says, it is an error
 	ch <- answer{err: &Error{Code: Code(refusal.Code), Message: refusal.Message}}
+	return true
 }
 
 // newEnvelope checks an event of the application.
@@ -352,7 +359,7 @@ func newEnvelope(event string, data any) (*envelope, error) {
 
 // reserved are the types that mean something to every client's connection.
 var reserved = map[string]bool{
-	"welcome": true, "connect-error": true, "ack": true, "error": true, "pong": true, "reconnect": true,
+	"welcome": true, "connect-error": true, "ack": true, "error": true, "ping": true, "pong": true, "reconnect": true,
 }
 
 // marshal returns v as JSON; nil is no data.

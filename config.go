@@ -79,11 +79,11 @@ type Config struct {
 
 	// Rate is how many events a second a client may send on average, Burst how
 	// many at once. What exceeds it gets [CodeRateLimited]; a client that goes on is closed
-	// with 4005. Defaults 50 and twice the Rate.
+	// with 4005. Defaults 50 and twice the Rate, at least 1.
 	Rate  float64
 	Burst int
 	// UserRate and UserBurst bound all connections of one user together.
-	// Defaults: twice Rate and twice Burst.
+	// Defaults: twice Rate, and the larger of twice Burst and twice UserRate.
 	UserRate  float64
 	UserBurst int
 
@@ -141,9 +141,9 @@ func (c Config) withDefaults() Config {
 	def(&c.MaxConnsPerUser, 32)
 	def(&c.MaxConnsPerAddress, -1)
 	def(&c.Rate, 50)
-	def(&c.Burst, int(2*c.Rate))
+	def(&c.Burst, max(1, int(2*c.Rate)))
 	def(&c.UserRate, 2*c.Rate)
-	def(&c.UserBurst, 2*c.Burst)
+	def(&c.UserBurst, max(1, 2*c.Burst, int(2*c.UserRate)))
 	def(&c.PingInterval, 25*time.Second)
 	def(&c.PongTimeout, 10*time.Second)
 	def(&c.MessageTimeout, 30*time.Second)

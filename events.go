@@ -29,7 +29,6 @@ var builtin = map[string]builtinEvent{
 	"history":           {check: isMember, run: onHistory},
 	"resume":            {check: anything, free: true, run: onResume},
 	"refresh-token":     {check: anything, free: true, run: onRefreshToken},
-	"ping":              {check: anything, free: true, run: onPing},
 }
 
 func anything(*Client, *Event) *Error { return nil }
@@ -183,6 +182,12 @@ func onRefreshToken(ctx context.Context, c *Client, e *Event) (any, error) {
 
 var pong = (&envelope{typ: "pong"}).frame()
 
-func onPing(_ context.Context, c *Client, _ *Event) (any, error) {
-	return nil, c.send(pong, false)
+// pong answers a ping. Who reads does it: whether the server is still there must
+// not depend on a handler that takes long.
+func (c *Client) pong(e *Event) {
+	_ = c.send(pong, false) // a client that is gone needs no answer
+	if e.ID != "" {
+		ack := envelope{typ: "ack", id: e.ID}
+		_ = c.send(ack.frame(), false)
+	}
 }

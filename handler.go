@@ -102,7 +102,9 @@ func (r *registry) add(event string, h Handler) {
 	switch _, taken := r.own[event]; {
 	case !validType(event):
 		panic(fmt.Sprintf("chathub: On: %q is not an event name", event))
-	case builtin[event].run != nil || reserved[event]:
+	case reserved[event]:
+		panic(fmt.Sprintf("chathub: On: %q is the protocol's own", event))
+	case builtin[event].run != nil:
 		panic(fmt.Sprintf("chathub: On: %q is built in; wrap it with Use", event))
 	case taken:
 		panic(fmt.Sprintf("chathub: On: %q is registered already", event))

@@ -26,10 +26,14 @@ type Hub struct {
 	end      context.CancelFunc
 	commands chan command
 	done     chan struct{} // closed when the loop must end
-	stopped  chan struct{} // closed when Shutdown has finished
+	ended    chan struct{} // closed when it has
 	draining atomic.Bool
-	closing  sync.Once
-	closeErr error
+
+	closing   sync.Once
+	impatient chan error    // holds one: why to wait for nobody any more
+	stopped   chan struct{} // closed when shutdown has finished, and set:
+	cutShort  error         // what was in impatient
+	closeErr  error         // of the session
 
 	subs     subscriptions
 	entrance entrance
@@ -60,7 +64,10 @@ func New(cfg Config) (*Hub, error) {
 		log:      cfg.Logger,
 		commands: make(chan command, commandQueue),
 		done:     make(chan struct{}),
+		ended:    make(chan struct{}),
 		stopped:  make(chan struct{}),
+
+		impatient: make(chan error, 1),
 	}
 	broker := cfg.Broker
 	if broker == nil {
@@ -92,6 +99,7 @@ func New(cfg Config) (*Hub, error) {
 	l.online.audience = &l.everyone
 	go func() {
 		l.run()
+		close(h.ended)
 		h.flusher.Close()
 	}()
 	go h.courier.run(h)
@@ -100,16 +108,24 @@ func New(cfg Config) (*Hub, error) {
 
 // post hands a command to the loop; it waits while the loop is behind.
 func (h *Hub) post(cmd command) error {
-	select {
-	case <-h.done: // a free place in the queue would be a promise
-		return ErrClosed
-	default:
+	if err := h.open(); err != nil { // a free place in the queue would be a promise
+		return err
 	}
 	select {
 	case h.commands <- cmd:
 		return nil
 	case <-h.done:
 		return ErrClosed
+	}
+}
+
+// open returns ErrClosed once the hub has ended.
+func (h *Hub) open() error {
+	select {
+	case <-h.done:
+		return ErrClosed
+	default:
+		return nil
 	}
 }
 
@@ -121,7 +137,12 @@ func (h *Hub) await(cmd command, ran <-chan struct{}) error {
 	select {
 	case <-ran:
 		return nil
-	case <-h.done:
+	case <-h.ended: // not done: cmd may be running, on what the caller looks at next
+	}
+	select {
+	case <-ran:
+		return nil
+	default:
 		return ErrClosed
 	}
 }
@@ -188,45 +209,60 @@ func (l *loop) publishStats() {
 // Shutdown ends the hub: it refuses new connections, tells every client to come
 // back at a time spread over Config.DrainWindow, lets the handlers that are running finish and
 // be acknowledged, sends what waits, and closes with 4000. When ctx ends first, it
-// closes the connections that are left at once, stops waiting for handlers, and
-// returns ctx's error. Calling it again waits for the first call. http.Server.Shutdown neither
-// waits for nor closes WebSocket connections: call both.
+// closes the connections that are left at once, stops waiting for handlers, whose contexts
+// end, and returns ctx's error. Where it is called several times, all calls wait for the same
+// end, and the first ctx to end cuts it short. A handler must not call it: it would wait for
+// itself. http.Server.Shutdown neither waits for nor closes WebSocket connections: call both.
 func (h *Hub) Shutdown(ctx context.Context) error {
-	h.closing.Do(func() {
-		h.closeErr = h.shutdown(ctx)
-		close(h.stopped)
-	})
-	<-h.stopped
+	h.closing.Do(func() { go h.shutdown() })
+	select {
+	case <-h.stopped:
+	case <-ctx.Done():
+		h.hurry(ctx.Err())
+	}
+	return errors.Join(h.cutShort, h.closeErr)
+}
+
+// Close ends the hub at once; clients see their connections break off. A Shutdown
+// that is going on returns [ErrClosed].
+func (h *Hub) Close() error {
+	h.closing.Do(func() { go h.shutdown() })
+	h.hurry(ErrClosed)
 	return h.closeErr
 }
 
-// Close ends the hub at once; clients see their connections break off.
-func (h *Hub) Close() error {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if err := h.Shutdown(ctx); err != nil && !errors.Is(err, context.Canceled) {
-		return err
+// hurry ends a shutdown at once.
+func (h *Hub) hurry(why error) {
+	select {
+	case h.impatient <- why:
+	default: // someone was faster
 	}
-	return nil
+	<-h.stopped
 }
 
-func (h *Hub) shutdown(ctx context.Context) error {
+func (h *Hub) shutdown() {
+	defer close(h.stopped)
 	h.draining.Store(true)
 	gone := h.entrance.close()
 	_ = h.ask((*loop).drain)
-	var err error
 	select {
 	case <-gone:
-	case <-ctx.Done():
-		err = ctx.Err()
-		h.entrance.abort()
+	case why := <-h.impatient:
+		select {
+		case <-gone: // nobody was left to wait for
+		default:
+			h.cutShort = why
+			h.entrance.abort()
+		}
 	}
 	close(h.done)
 	h.end()
 	h.courier.stop()
-	// The session is closed without ctx, which may have ended: what was acked is
-	// in the log, and nothing else is left to say.
-	return errors.Join(err, h.session.Close(context.WithoutCancel(ctx)))
+	// What was acked is in the log: nothing is left to be said that would be worth
+	// more patience.
+	ctx, cancel := context.WithTimeout(context.Background(), brokerPatience)
+	defer cancel()
+	h.closeErr = h.session.Close(ctx)
 }
 
 // drain tells every client when to come back, and closes those that are idle; the

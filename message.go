@@ -26,7 +26,8 @@ type Event struct {
 // the ack; an error, as an error: see [Error].
 type Handler func(ctx context.Context, c *Client, e *Event) (any, error)
 
-// Middleware wraps the handling of every client event, built-in ones included.
+// Middleware wraps the handling of every client event, built-in ones included,
+// except for ping, which is answered at once.
 // The context given to the handler ends when the client goes.
 type Middleware func(next Handler) Handler
 

@@ -28,7 +28,7 @@ func newClient(h *Hub, id Identity, ws *websocket.Conn, conn *wire.Conn) *Client
 		limiter: newLimiter(h.cfg.Rate, h.cfg.Burst),
 		early:   &early{},
 	}
-	c.ctx, c.cancel = context.WithCancelCause(context.Background())
+	c.ctx, c.cancel = context.WithCancelCause(h.life)
 	if !id.Expires.IsZero() {
 		c.expires.Store(id.Expires.UnixNano())
 	}
@@ -36,14 +36,15 @@ func newClient(h *Hub, id Identity, ws *websocket.Conn, conn *wire.Conn) *Client
 }
 
 // serve runs the life of a connection on the goroutine that reads from it.
-func (c *Client) serve(r *http.Request) {
+// Refused is what greet has said.
+func (c *Client) serve(refused error) {
 	h := c.hub
 	defer h.entrance.drop(c.conn)
 	defer c.conn.CloseAfter(h.cfg.WriteTimeout)
-	if err := c.greet(r); err != nil {
-		e, known := publicError(err)
+	if refused != nil {
+		e, known := publicError(refused)
 		if !known {
-			h.log.Error("chathub: connect", "user", c.user.ID, "err", err)
+			h.log.Error("chathub: connect", "user", c.user.ID, "err", refused)
 		}
 		h.figures.refused.Add(1)
 		h.traceRefused(e)
@@ -278,8 +279,13 @@ func (c *Client) receive() (*Event, error) {
 		case fault != nil:
 			c.refuseInput(e, fault)
 		case e.Type == "ack" || e.Type == "error":
-			c.answered(e)
-		case c.allow(e):
+			if !c.answered(e) {
+				c.allow(e) // ignored, but not for free
+			}
+		case !c.allow(e):
+		case e.Type == "ping":
+			c.pong(e)
+		default:
 			return e, nil
 		}
 	}

@@ -121,9 +121,6 @@ func (l *loop) unregister(c *Client) {
 		}
 	}
 	l.depart(&l.online, c.user.ID, true)
-	if u := l.users[c.user.ID]; len(u.members) == 0 {
-		delete(l.users, c.user.ID)
-	}
 	l.hub.release(Topic{User: c.user.ID})
 }
 
@@ -234,14 +231,17 @@ func (l *loop) newRoom(name string) *room {
 func (l *loop) leave(c *Client, r *room, grace bool) {
 	l.stopTyping(c, r)
 	l.remove(c, c.seatIn(&r.audience))
-	c.setRoom(r.name, false)
+	if c.registered { // one that is going keeps the names, for OnDisconnect
+		c.setRoom(r.name, false)
+	}
 	l.depart(&r.presence, c.user.ID, grace)
 	l.hub.release(Topic{Room: r.name})
 }
 
-// dropIfUnused forgets a room that has neither members nor users in their grace.
+// dropIfUnused forgets a room that has neither members nor users in their grace,
+// once its topic is released: until then someone may be about to join, who needs pos.
 func (l *loop) dropIfUnused(r *room) {
-	if r != nil && len(r.members) == 0 && len(r.presence.users) == 0 {
+	if r != nil && len(r.members) == 0 && len(r.presence.users) == 0 && r.pos == (Position{}) {
 		delete(l.rooms, r.name)
 	}
 }

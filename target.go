@@ -119,6 +119,9 @@ func (t Target) emit(ctx context.Context, topic Topic, r routed, e envelope) err
 // check refuses names that no room or user can have. An empty one, which an
 // application forgot to fill in, would be everyone.
 func (t Target) check() error {
+	if err := t.hub.open(); err != nil {
+		return err
+	}
 	for _, topic := range t.topics {
 		switch {
 		case t.all:

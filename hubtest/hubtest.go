@@ -78,9 +78,23 @@ func (tr *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Body == nil {
 		r.Body = http.NoBody
 	}
-	w := &responseWriter{header: make(http.Header), status: http.StatusOK}
-	tr.handler.ServeHTTP(w, r)
-	res := &http.Response{
+	w := &responseWriter{header: make(http.Header), status: http.StatusOK, hijacked: make(chan net.Conn, 1)}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		tr.handler.ServeHTTP(w, r)
+	}()
+	select {
+	case conn := <-w.hijacked:
+		return tr.takenOver(conn, r)
+	case <-served:
+	}
+	select {
+	case conn := <-w.hijacked:
+		return tr.takenOver(conn, r)
+	default:
+	}
+	return &http.Response{
 		StatusCode: w.status,
 		Status:     http.StatusText(w.status),
 		Proto:      "HTTP/1.1",
@@ -88,22 +102,28 @@ func (tr *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		ProtoMinor: 1,
 		Header:     w.header,
 		Request:    r,
+		Body:       io.NopCloser(strings.NewReader(w.body.String())),
+	}, nil
+}
+
+// takenOver reads the response that the handler writes to the connection.
+func (tr *transport) takenOver(conn net.Conn, r *http.Request) (*http.Response, error) {
+	v := newValve(conn)
+	res, err := http.ReadResponse(v.br, r)
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
 	}
-	if w.peer != nil {
-		tr.valve = newValve(w.peer)
-		res.Body = tr.valve
-	} else {
-		res.Body = io.NopCloser(strings.NewReader(w.body.String()))
-	}
+	tr.valve, res.Body = v, v
 	return res, nil
 }
 
 // responseWriter is an http.ResponseWriter and http.Hijacker over a pipe.
 type responseWriter struct {
-	header http.Header
-	status int
-	body   strings.Builder
-	peer   net.Conn // the client's end, once hijacked
+	header   http.Header
+	status   int
+	body     strings.Builder
+	hijacked chan net.Conn // holds the client's end, once
 }
 
 func (w *responseWriter) Header() http.Header         { return w.header }
@@ -112,13 +132,14 @@ func (w *responseWriter) Write(p []byte) (int, error) { return w.body.Write(p) }
 
 func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	server, client := net.Pipe()
-	w.peer = client
+	w.hijacked <- client
 	return server, bufio.NewReadWriter(bufio.NewReader(server), bufio.NewWriter(server)), nil
 }
 
 // valve is a connection whose reading can be stopped.
 type valve struct {
 	net.Conn
+	br     *bufio.Reader
 	mu     sync.Mutex
 	open   chan struct{} // closed: reads pass
 	closed chan struct{}
@@ -126,7 +147,7 @@ type valve struct {
 }
 
 func newValve(c net.Conn) *valve {
-	v := &valve{Conn: c, open: make(chan struct{}), closed: make(chan struct{})}
+	v := &valve{Conn: c, br: bufio.NewReader(c), open: make(chan struct{}), closed: make(chan struct{})}
 	close(v.open)
 	return v
 }
@@ -137,7 +158,7 @@ func (v *valve) Read(p []byte) (int, error) {
 	v.mu.Unlock()
 	select {
 	case <-open:
-		return v.Conn.Read(p)
+		return v.br.Read(p)
 	case <-v.closed:
 		return 0, net.ErrClosed
 	}

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bufio"
+	"bytes"
 	"net"
 	"net/http"
 )
@@ -15,6 +16,10 @@ const (
 )
 
 // Upgrade is a ResponseWriter whose Hijack puts a Conn under whoever upgrades.
+//
+// The 101 response is its own, written once it has the connection: middleware may
+// hold a status back until a body follows, and there is none; and a hijacking that
+// fails can still be told.
 type Upgrade struct {
 	http.ResponseWriter
 	Limits Limits
@@ -22,12 +27,29 @@ type Upgrade struct {
 	Conn *Conn
 }
 
+// Hijackable reports whether a connection can be taken over from w: whether the
+// writer under all those with an Unwrap method has a Hijack method. Wrappers tend to
+// have one that relies on the next.
+func Hijackable(w http.ResponseWriter) bool {
+	for {
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			_, ok := w.(http.Hijacker)
+			return ok
+		}
+		w = u.Unwrap()
+	}
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (u *Upgrade) WriteHeader(status int) {
+	if status != http.StatusSwitchingProtocols {
+		u.ResponseWriter.WriteHeader(status)
+	}
+}
+
 // Hijack implements http.Hijacker.
 func (u *Upgrade) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	// Gin notes the status that was set and writes it only when told to.
-	if w, ok := u.ResponseWriter.(interface{ WriteHeaderNow() }); ok {
-		w.WriteHeaderNow()
-	}
 	raw, rw, err := http.NewResponseController(u.ResponseWriter).Hijack()
 	if err != nil {
 		return nil, nil, err
@@ -41,7 +63,25 @@ func (u *Upgrade) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		}
 	}
 	u.Conn = New(raw, early, u.Limits)
+	if u.Conn.Enqueue(u.head(), false) == Ready {
+		u.Conn.Flush()
+	}
 	return u.Conn, bufio.NewReadWriter(
 		bufio.NewReaderSize(u.Conn, readBuffer),
 		bufio.NewWriterSize(u.Conn, controlBuffer)), nil
+}
+
+// ofBody are the fields that middleware may have set and a 101 cannot have
+// (RFC 9110 sections 8.6 and 15.2, RFC 9112 section 6.1).
+var ofBody = map[string]bool{
+	"Content-Encoding": true, "Content-Length": true, "Content-Type": true, "Transfer-Encoding": true,
+}
+
+// head returns the response that completes the handshake (RFC 6455 section 4.2.2).
+func (u *Upgrade) head() []byte {
+	var b bytes.Buffer
+	b.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
+	_ = u.Header().WriteSubset(&b, ofBody) // a Buffer takes everything
+	b.WriteString("\r\n")
+	return b.Bytes()
 }

@@ -1,0 +1,116 @@
+// Command chat is a chat service in one program: a page, a hub, and a log-in that
+// believes everyone. See its README for the ways to try it.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/chathub-go/chathub"
+)
+
+// shutdownTimeout bounds how long connections may take to end.
+const shutdownTimeout = 10 * time.Second
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	if err := run(ctx, os.Args[1:], os.Getenv, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "chat:", err)
+		os.Exit(1)
+	}
+}
+
+// run serves until ctx ends, then shuts down and returns nil.
+func run(ctx context.Context, args []string, getenv func(string) string, stderr io.Writer) error {
+	cfg, err := parseConfig(args, getenv, stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: cfg.logLevel}))
+	if cfg.secretIsRandom {
+		log.Warn("JWT_SECRET is not set: tokens are signed with a random key and do not survive a restart")
+	}
+	log.Warn("demonstration log-in: anyone may take any name")
+
+	hub, err := chathub.New(chathub.Config{
+		Auth:    &chathub.JWT{Key: cfg.secret},
+		Origins: cfg.origins,
+		Rate:    cfg.rate,
+		Logger:  log,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = hub.Close() }() // of no effect after shutdown
+
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.addr)
+	if err != nil {
+		return err
+	}
+	srv := &http.Server{
+		Handler: routes(hub, &login{key: cfg.secret, origins: cfg.origins, log: log}),
+		// net/http lifts its deadlines when a connection becomes a WebSocket.
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      10 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10, // a token may have 8 KiB
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	served := make(chan error, 1) // so that the goroutine ends, whoever has stopped waiting
+	go func() { served <- srv.Serve(ln) }()
+	log.Info("chat is ready", "url", urlOf(ln.Addr()))
+
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	log.Info("shutting down")
+	shutdown(context.WithoutCancel(ctx), srv, hub, log)
+	log.Info("bye")
+	return nil
+}
+
+// shutdown ends the server and the hub together: srv neither waits for WebSocket
+// connections nor closes them.
+func shutdown(ctx context.Context, srv *http.Server, hub *chathub.Hub, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(ctx, shutdownTimeout)
+	defer cancel()
+	var wg sync.WaitGroup
+	for name, end := range map[string]func(context.Context) error{"server": srv.Shutdown, "hub": hub.Shutdown} {
+		wg.Go(func() {
+			if err := end(ctx); err != nil {
+				log.Warn("shutdown was cut short", "of", name, "err", err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// urlOf returns what to type into a browser for a listener's address.
+func urlOf(addr net.Addr) string {
+	host, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return addr.String()
+	}
+	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return "http://" + net.JoinHostPort(host, port) + "/"
+}

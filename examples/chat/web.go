@@ -1,0 +1,54 @@
+package main
+
+import (
+	"embed"
+	"io/fs"
+	"net/http"
+
+	"github.com/chathub-go/chathub"
+	"github.com/go-json-experiment/json"
+)
+
+//go:embed page
+var embedded embed.FS
+
+// routes is everything that the server answers.
+func routes(hub *chathub.Hub, login *login) http.Handler {
+	page, err := fs.Sub(embedded, "page")
+	if err != nil {
+		panic(err) // only for a name that is not valid
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /", http.FileServerFS(page))
+	mux.Handle("GET /ws", hub)
+	mux.Handle("POST /login", login)
+	mux.Handle("OPTIONS /login", login)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, hub.Stats())
+	})
+	return secured(mux)
+}
+
+// contentPolicy lets the page load its own files and connect to its own server,
+// and nothing else. In connect-src, 'self' covers ws and wss (CSP level 3).
+const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; " +
+	"connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+
+// secured sets the headers that keep a browser from doing more than the page needs.
+func secured(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", contentPolicy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cache-Control", "no-cache") // embedded files carry no time to revalidate by
+		next.ServeHTTP(w, r)
+	})
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.MarshalWrite(w, v) // a client that is gone needs no answer
+}
