@@ -219,9 +219,14 @@ func errorData(e *Error) []byte {
 		Code         Code   `json:"code"`
 		Message      string `json:"message"`
 		RetryAfterMs int64  `json:"retryAfterMs,omitzero"`
-	}{e.Code, e.Message, e.RetryAfter.Milliseconds()})
+	}{e.Code, e.Message, ceilMillis(e.RetryAfter)})
 	if err != nil { // a message of an application that is not UTF-8
 		return errorData(&Error{Code: e.Code, RetryAfter: e.RetryAfter})
 	}
 	return b
+}
+
+// ceilMillis rounds up: who waits that long must not come too early.
+func ceilMillis(d time.Duration) int64 {
+	return (d + time.Millisecond - 1).Milliseconds()
 }

@@ -30,7 +30,6 @@ type Client struct {
 	cancel context.CancelCauseFunc
 
 	expires atomic.Int64 // Unix nanoseconds; 0: never
-	blocked atomic.Bool  // reading waits for the handler
 	busy    atomic.Int64 // since when a handler runs, Unix nanoseconds; 0: none
 
 	// Owned by the goroutine that reads.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/netip"
 	"time"
@@ -163,6 +164,8 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+func finite(f float64) bool { return !math.IsNaN(f) && !math.IsInf(f, 0) }
+
 func def[T int | float64 | time.Duration](p *T, v T) {
 	if *p == 0 {
 		*p = v
@@ -187,6 +190,9 @@ func (c Config) validate() error {
 		if _, err := parseOrigin(o); err != nil {
 			bad("Origins: %w", err)
 		}
+	}
+	if !finite(c.Rate) || !finite(c.UserRate) {
+		bad("Rate and UserRate must be numbers")
 	}
 	if c.DangerouslyAllowAnyOrigin && len(c.Origins) > 0 {
 		bad("Origins and DangerouslyAllowAnyOrigin contradict each other")

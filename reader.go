@@ -200,8 +200,9 @@ const (
 	// slowHandler is how long a handler may run before the connection is read
 	// beside it, so that a close, a pong or an answer is noticed.
 	slowHandler = time.Second
-	// backlogLength is how many events are read ahead. Then reading waits, which
-	// slows the client down.
+	// backlogLength is how many events are read ahead. Then reading waits for as
+	// long as slowHandler, which slows the client down; but not longer, since what comes
+	// behind may be the answer that the handler waits for, or the end of the connection.
 	backlogLength = 16
 )
 
@@ -226,6 +227,7 @@ func (c *Client) readBeside() {
 
 func (c *Client) readAhead(backlog chan<- *Event) {
 	defer close(backlog)
+	wait := slowHandler // for a place
 	for {
 		e, err := c.receive()
 		if err != nil {
@@ -234,15 +236,19 @@ func (c *Client) readAhead(backlog chan<- *Event) {
 		}
 		select {
 		case backlog <- e:
+			wait = slowHandler
 			continue
 		default:
 		}
-		c.blocked.Store(true)
+		timer := time.NewTimer(wait)
 		select {
 		case backlog <- e:
 		case <-c.ctx.Done(): // closing: what it asked for is not done any more
+		case <-timer.C:
+			wait = 0 // in vain once is enough, until a place is free again
+			c.limit(e, "Too many events wait", slowHandler)
 		}
-		c.blocked.Store(false)
+		timer.Stop()
 	}
 }
 
@@ -370,11 +376,16 @@ func (c *Client) allow(e *Event) bool {
 	if wait == 0 {
 		return true
 	}
-	_ = c.send(errorFrame(e.ID, &Error{Code: CodeRateLimited, Message: "Too many events", RetryAfter: wait}), false)
-	if c.limited.hit(now) > limitsPerMinute {
+	c.limit(e, "Too many events", wait)
+	return false
+}
+
+// limit refuses an event that is one too many.
+func (c *Client) limit(e *Event, message string, wait time.Duration) {
+	_ = c.send(errorFrame(e.ID, &Error{Code: CodeRateLimited, Message: message, RetryAfter: wait}), false)
+	if c.limited.hit(time.Now()) > limitsPerMinute {
 		c.close(closeRateLimited, "rate limit exceeded repeatedly")
 	}
-	return false
 }
 
 // reserve takes a token and returns 0, or returns how long until there is one.

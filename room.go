@@ -324,12 +324,12 @@ func (l *loop) check(c *Client, now time.Time) {
 		l.close(c, closeSlowConsumer, "slow consumer")
 		return
 	}
-	if s := c.conn.MessageBegun(); l.cfg.MessageTimeout > 0 && !s.IsZero() && now.Sub(s) >= l.cfg.MessageTimeout && !c.blocked.Load() {
+	if s := c.conn.MessageBegun(); l.cfg.MessageTimeout > 0 && !s.IsZero() && now.Sub(s) >= l.cfg.MessageTimeout {
 		l.close(c, closeHeartbeat, "message took too long")
 		return
 	}
 	c.watchHandler(now)
-	if l.cfg.PingInterval < 0 || c.blocked.Load() {
+	if l.cfg.PingInterval < 0 {
 		return
 	}
 	silent := now.Sub(c.conn.Heard())

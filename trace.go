@@ -27,18 +27,18 @@ type Disconnect struct {
 
 // Stats are a hub's figures at one moment.
 type Stats struct {
-	Connections int
-	Users       int
-	Rooms       int
+	Connections int `json:"connections"`
+	Users       int `json:"users"`
+	Rooms       int `json:"rooms"`
 	// QueueLength is how many commands wait for the hub's loop.
-	QueueLength int
+	QueueLength int `json:"queueLength"`
 	// Since the hub began:
-	Accepted      uint64 // connections that were welcomed
-	Refused       uint64 // handshakes that were turned away
-	Received      uint64 // events from clients
-	Delivered     uint64 // frames handed to outboxes
-	Dropped       uint64 // volatile frames that found an outbox half full
-	SlowConsumers uint64 // clients closed with 4001
+	Accepted      uint64 `json:"accepted"`      // connections that were welcomed
+	Refused       uint64 `json:"refused"`       // handshakes that were turned away
+	Received      uint64 `json:"received"`      // events from clients
+	Delivered     uint64 `json:"delivered"`     // frames handed to outboxes
+	Dropped       uint64 `json:"dropped"`       // volatile frames that found an outbox half full
+	SlowConsumers uint64 `json:"slowConsumers"` // clients closed with 4001
 }
 
 func (h *Hub) traceConnected(c *Client) {

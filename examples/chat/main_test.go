@@ -5,10 +5,8 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
-	"path"
 	"regexp"
 	"strings"
 	"sync"
@@ -19,7 +17,6 @@ import (
 	"github.com/coder/websocket"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
-	"github.com/golang-jwt/jwt/v5"
 )
 
 const (
@@ -200,154 +197,6 @@ func (c *client) await(typ string) envelope {
 	}
 }
 
-func TestLogin(t *testing.T) {
-	s := start(t, nil)
-	ana := s.login(t, "  Ana María ")
-	if ana.User.Name != "Ana María" || ana.User.ID == "" {
-		t.Errorf("user %+v", ana.User)
-	}
-	if again := s.login(t, "ana maría"); again.User.ID != ana.User.ID {
-		t.Errorf("ids %q and %q for the same name", again.User.ID, ana.User.ID)
-	}
-	if ben := s.login(t, "Ben"); ben.User.ID == ana.User.ID {
-		t.Errorf("id %q for two names", ben.User.ID)
-	}
-	s.login(t, strings.Repeat("é", maxName))
-
-	var c claims
-	_, err := jwt.ParseWithClaims(ana.Token, &c, func(*jwt.Token) (any, error) { return []byte(secret), nil },
-		jwt.WithValidMethods([]string{"HS256"}), jwt.WithExpirationRequired())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if c.UserID != ana.User.ID || c.Subject != ana.User.ID || c.Name != "Ana María" {
-		t.Errorf("claims %+v", c)
-	}
-	if life := c.ExpiresAt.Sub(c.IssuedAt.Time); life != time.Hour {
-		t.Errorf("the token lives for %s", life)
-	}
-	if strings.Contains(s.logs.String(), ana.Token) {
-		t.Error("a token is in the log")
-	}
-}
-
-func TestLoginRefuses(t *testing.T) {
-	s := start(t, nil)
-	for name, tt := range map[string]struct {
-		body   string
-		status int
-		code   chathub.Code
-	}{
-		"nothing":           {``, http.StatusBadRequest, "bad_request"},
-		"not JSON":          {`name=Ana`, http.StatusBadRequest, "bad_request"},
-		"not an object":     {`["Ana"]`, http.StatusBadRequest, "bad_request"},
-		"not a string":      {`{"name":7}`, http.StatusBadRequest, "bad_request"},
-		"two names":         {`{"name":"Ana","name":"Ben"}`, http.StatusBadRequest, "bad_request"},
-		"text after it":     {`{"name":"Ana"} {}`, http.StatusBadRequest, "bad_request"},
-		"not UTF-8":         {"{\"name\":\"\xff\"}", http.StatusBadRequest, "bad_request"},
-		"no name":           {`{}`, http.StatusBadRequest, "bad_request"},
-		"spaces":            {`{"name":" \t "}`, http.StatusBadRequest, "bad_request"},
-		"long name":         {`{"name":"` + strings.Repeat("é", maxName+1) + `"}`, http.StatusBadRequest, "bad_request"},
-		"control character": {`{"name":"A\u0007na"}`, http.StatusBadRequest, "bad_request"},
-		"nothing to see":    {`{"name":"\u200b\u200d"}`, http.StatusBadRequest, "bad_request"},
-		"large body":        {`{"name":"Ana","x":"` + strings.Repeat("x", maxLoginBody) + `"}`, http.StatusRequestEntityTooLarge, "too_large"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			a := s.request(t, http.MethodPost, "login", tt.body, nil)
-			var e refusal
-			if err := json.Unmarshal([]byte(a.body), &e); err != nil {
-				t.Fatalf("%s: %v", a.body, err)
-			}
-			if a.status != tt.status || e.Code != tt.code || e.Message == "" {
-				t.Errorf("%d, %s; want %d and %s", a.status, a.body, tt.status, tt.code)
-			}
-			if got := a.header.Get("Content-Type"); got != "application/json" {
-				t.Errorf("Content-Type %q", got)
-			}
-		})
-	}
-}
-
-// A page of a listed origin can log in and connect; one of another cannot read
-// the answer, and is not let in.
-func TestOrigins(t *testing.T) {
-	const listed, other = "https://chat.example.com", "https://evil.example.com"
-	s := start(t, map[string]string{"CLIENT_URL": " http://localhost:5173 , " + listed + "/"})
-	token := s.login(t, "Ana").Token
-	for origin, allowed := range map[string]bool{listed: true, other: false} {
-		header := http.Header{"Origin": {origin}, "Access-Control-Request-Method": {"POST"}}
-		for _, method := range []string{http.MethodOptions, http.MethodPost} {
-			a := s.request(t, method, "login", `{"name":"Ana"}`, header)
-			if got := a.header.Get("Access-Control-Allow-Origin") == origin; got != allowed {
-				t.Errorf("%s from %s: allowed is %v", method, origin, got)
-			}
-		}
-		want := http.StatusForbidden
-		if allowed {
-			want = http.StatusSwitchingProtocols
-		}
-		conn, status, err := s.dial(t, token, origin)
-		if err == nil {
-			_ = conn.CloseNow()
-		}
-		if status != want {
-			t.Errorf("connecting from %s: %d, want %d", origin, status, want)
-		}
-	}
-}
-
-var reference = regexp.MustCompile(`(?:src|href|from)(?:=| )["']([^"'#]+)["']`)
-
-// Every file of the page is there, with its type, under a policy that lets
-// nothing in from elsewhere; and the page asks for nothing else.
-func TestPage(t *testing.T) {
-	s := start(t, nil)
-	types := map[string]string{
-		".html": "text/html; charset=utf-8",
-		".js":   "text/javascript; charset=utf-8",
-		".css":  "text/css; charset=utf-8",
-		".svg":  "image/svg+xml",
-	}
-	files, err := fs.Glob(embedded, "page/*")
-	if err != nil || len(files) < len(types) {
-		t.Fatal(files, err)
-	}
-	have := map[string]bool{}
-	for _, name := range files {
-		have[path.Base(name)] = true
-	}
-	for name := range have {
-		url := strings.TrimSuffix(name, "index.html")
-		a := s.request(t, http.MethodGet, url, "", nil)
-		if a.status != http.StatusOK {
-			t.Errorf("%s: %d", name, a.status)
-		}
-		if got, want := a.header.Get("Content-Type"), types[path.Ext(name)]; got != want {
-			t.Errorf("%s has the type %q, want %q", name, got, want)
-		}
-		for _, m := range reference.FindAllStringSubmatch(a.body, -1) {
-			if !have[path.Base(m[1])] {
-				t.Errorf("%s refers to %s", name, m[1])
-			}
-		}
-	}
-	for _, p := range []string{"", "style.css", "nowhere", "healthz"} {
-		header := s.request(t, http.MethodGet, p, "", nil).header
-		csp := header.Get("Content-Security-Policy")
-		for _, directive := range []string{"default-src 'none'", "script-src 'self'", "frame-ancestors 'none'"} {
-			if !strings.Contains(csp, directive) {
-				t.Errorf("/%s: policy %q has no %s", p, csp, directive)
-			}
-		}
-		if strings.Contains(csp, "unsafe") {
-			t.Errorf("/%s: policy %q", p, csp)
-		}
-		if header.Get("X-Content-Type-Options") != "nosniff" || header.Get("Referrer-Policy") == "" {
-			t.Errorf("/%s: headers %v", p, header)
-		}
-	}
-}
-
 func TestChat(t *testing.T) {
 	s := start(t, nil)
 	ana, ben := s.connect(t, "Ana"), s.connect(t, "Ben")
@@ -436,53 +285,6 @@ func TestSecret(t *testing.T) {
 	for _, s := range []string{secret, base64.StdEncoding.EncodeToString([]byte(secret))} {
 		if strings.Contains(first.logs.String(), s) {
 			t.Error("the secret is in the log")
-		}
-	}
-}
-
-func TestRunFails(t *testing.T) {
-	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer taken.Close()
-	for name, tt := range map[string]struct {
-		args []string
-		env  map[string]string
-		want string
-	}{
-		"port in use":       {args: []string{"-addr", taken.Addr().String()}, want: "address already in use"},
-		"port from PORT":    {env: map[string]string{"PORT": "notaport"}, want: "notaport"},
-		"short secret":      {env: map[string]string{"JWT_SECRET": "hush"}, want: "JWT_SECRET has 4 bytes, it needs at least 32"},
-		"origin":            {env: map[string]string{"CLIENT_URL": "chat.example.com"}, want: "chat.example.com"},
-		"unknown flag":      {args: []string{"-port", "1"}, want: "-port"},
-		"unknown level":     {args: []string{"-log-level", "loud"}, want: "loud"},
-		"rate not a number": {args: []string{"-rate", "fast"}, want: "fast"},
-		"argument":          {args: []string{"serve"}, want: `unexpected argument "serve"`},
-	} {
-		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), patience) // where it does not fail, it serves
-			defer cancel()
-			var out strings.Builder
-			err := run(ctx, tt.args, func(name string) string { return tt.env[name] }, &out)
-			if err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("error %v, want one that says %q", err, tt.want)
-			}
-			if err != nil && strings.Contains(err.Error(), "hush") {
-				t.Errorf("the secret is in the error: %v", err)
-			}
-		})
-	}
-}
-
-func TestHelp(t *testing.T) {
-	var out strings.Builder
-	if err := run(t.Context(), []string{"-help"}, func(string) string { return "" }, &out); err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []string{"-addr", "-rate", "-log-level", "PORT", "JWT_SECRET", "CLIENT_URL", ":5000"} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("help without %s:\n%s", want, &out)
 		}
 	}
 }
