@@ -221,9 +221,7 @@ func (c *Client) close(code closeCode, reason string) {
 	}
 	// Through the loop, so that what it has for the client goes out before.
 	_ = c.hub.post(call(func(l *loop) {
-		for _, s := range c.seats {
-			l.flushAudience(s.a)
-		}
+		l.flushFor(c)
 		if code == closeSlowConsumer {
 			l.slow++
 		}

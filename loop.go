@@ -281,11 +281,16 @@ func (l *loop) enqueue(c *Client, b []byte, volatile bool) wire.Result {
 // send sends something of its own to one client, behind what its audiences have
 // for it already.
 func (l *loop) send(c *Client, frame []byte, volatile bool) {
-	for _, s := range c.seats {
-		l.flushAudience(s.a)
-	}
+	l.flushFor(c)
 	if l.enqueue(c, frame, volatile) == wire.Dropped {
 		l.dropped++
+	}
+}
+
+// flushFor puts into c's outbox what is on its way to it.
+func (l *loop) flushFor(c *Client) {
+	for _, s := range c.seats {
+		l.flushAudience(s.a)
 	}
 }
 

@@ -265,6 +265,7 @@ func (l *loop) act(d *delivered, clients []*Client) {
 		}
 	case opDisconnect:
 		for _, c := range clients {
+			l.flushFor(c)
 			l.close(c, closeDisconnected, string(d.body))
 		}
 	case opCount:

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -37,24 +38,40 @@ func newClient(h *Hub, id Identity, ws *websocket.Conn, conn *wire.Conn) *Client
 
 // serve runs the life of a connection on the goroutine that reads from it.
 // Refused is what greet has said.
+//
+// Idle connections wait within handleAll: what is on the stack until there is kept
+// small, so that the runtime can halve it.
 func (c *Client) serve(refused error) {
-	h := c.hub
-	defer h.entrance.drop(c.conn)
-	defer c.conn.CloseAfter(h.cfg.WriteTimeout)
 	if refused != nil {
-		e, known := publicError(refused)
-		if !known {
-			h.log.Error("chathub: connect", "user", c.user.ID, "err", refused)
-		}
-		h.figures.refused.Add(1)
-		h.traceRefused(e)
-		c.cancel(ErrClientGone)
-		h.turnAway(c.ws, c.conn, e)
-		return
+		c.turnAway(refused)
+	} else {
+		c.welcomed()
+		c.left(c.handleAll())
 	}
-	h.figures.accepted.Add(1)
-	h.traceConnected(c)
-	err := c.handleAll()
+	c.conn.CloseAfter(c.hub.cfg.WriteTimeout)
+	c.hub.entrance.drop(c.conn)
+}
+
+// turnAway tells the client that it was refused after the handshake.
+func (c *Client) turnAway(err error) {
+	e, known := publicError(err)
+	if !known {
+		c.hub.log.Error("chathub: connect", "user", c.user.ID, "err", err)
+	}
+	c.hub.figures.refused.Add(1)
+	c.hub.traceRefused(e)
+	c.cancel(ErrClientGone)
+	c.hub.turnAway(c.ws, c.conn, e)
+}
+
+func (c *Client) welcomed() {
+	c.hub.figures.accepted.Add(1)
+	c.hub.traceConnected(c)
+}
+
+// left tells the application that the client, reading from which has ended, is gone.
+func (c *Client) left(err error) {
+	h := c.hub
 	c.finish(err)
 	c.mu.Lock()
 	end := c.end
@@ -157,6 +174,7 @@ func (c *Client) next() (*Event, error) {
 	backlog := c.backlog
 	c.mu.Unlock()
 	if backlog == nil {
+		c.conn.Wait() // here rather than further down the stack
 		return c.receive()
 	}
 	if e, ok := <-backlog; ok {
@@ -345,7 +363,7 @@ func (c *Client) endOf(err error) Disconnect {
 	_, lost := errors.AsType[*net.OpError](err)
 	switch {
 	case closed:
-		return Disconnect{Code: int(ce.Code), Reason: ce.Reason, Remote: true}
+		return Disconnect{Code: int(ce.Code), Reason: strings.ToValidUTF8(ce.Reason, "\uFFFD"), Remote: true}
 	case errors.Is(err, wire.ErrMessageTooBig):
 		return Disconnect{Code: int(closeMessageTooBig), Reason: fmt.Sprintf("message is over %d bytes", c.hub.cfg.MaxMessageBytes)}
 	case errors.Is(err, errNotUTF8):
@@ -372,7 +390,10 @@ func (c *Client) refuseInput(e *Event, fault *Error) {
 // allow applies the rate limits.
 func (c *Client) allow(e *Event) bool {
 	now := time.Now()
-	wait := max(reserve(c.limiter, now), reserve(c.userLimiter, now))
+	wait := reserve(c.limiter, now)
+	if wait == 0 { // what one connection has too many of costs the user's others nothing
+		wait = reserve(c.userLimiter, now)
+	}
 	if wait == 0 {
 		return true
 	}

@@ -68,6 +68,7 @@ type Client struct {
 	nextID int
 }
 
+// message is what waits to be written; without a type, it is the end.
 type message struct {
 	typ  websocket.MessageType
 	data []byte
@@ -153,6 +154,10 @@ func (c *Client) write() {
 		c.out = nil
 		c.mu.Unlock()
 		for _, m := range out {
+			if m.typ == 0 {
+				_ = c.ws.Close(websocket.StatusNormalClosure, "") // it may be closed already
+				return
+			}
 			if c.ws.Write(context.Background(), m.typ, m.data) != nil {
 				return // the reader has the reason
 			}
@@ -187,6 +192,10 @@ func (c *Client) SendRaw(binary bool, data []byte) {
 	if binary {
 		m.typ = websocket.MessageBinary
 	}
+	c.queue(m)
+}
+
+func (c *Client) queue(m message) {
 	c.mu.Lock()
 	c.out = append(c.out, m)
 	c.mu.Unlock()
@@ -291,9 +300,16 @@ func (c *Client) Pause() { c.valve.pause() }
 // Resume goes on reading after Pause.
 func (c *Client) Resume() { c.valve.resume() }
 
-// Close closes the connection as a browser does.
+// Close closes the connection as a browser does, once what was sent before is on
+// its way. It waits for the end.
 func (c *Client) Close() {
-	_ = c.ws.Close(websocket.StatusNormalClosure, "") // it may be closed already
+	c.queue(message{})
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	select {
+	case <-c.closed:
+	case <-timeout.C: // the hub does not answer
+	}
 }
 
 // Drop breaks the connection off, as when a network fails.

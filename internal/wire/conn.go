@@ -4,11 +4,12 @@
 package wire
 
 import (
-	"errors"
+	"bytes"
 	"net"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 )
 
 // Result says what became of a frame handed to [Conn.Enqueue].
@@ -31,38 +32,44 @@ const (
 // drainPart is how much a blocking write takes at once, so that progress shows.
 const drainPart = 16 << 10
 
-// Conn is a net.Conn with an outbox. Enqueue, Flush, CloseWith, Close, Abort and
-// the observers may be called by any goroutine and do not block on the peer; Read is for one goroutine at a
-// time. Write takes one whole control frame per call, which is what the
-// WebSocket library above issues.
+// Conn is a net.Conn with an outbox. All methods but Read and Discard may be called
+// by any goroutine and do not wait for the peer; those two are for one goroutine at
+// a time. Write takes one whole control frame per call, which is what the WebSocket
+// library above issues.
 type Conn struct {
 	raw  net.Conn
 	fast rawWriter // nil where the connection cannot be written without blocking
 
-	// Owned by the reading goroutine.
-	early []byte // bytes that came with the handshake
-	scan  scanner
-	fault error // what the scanner found behind the bytes handed on already
+	sock *socket // nil where it is not a plain socket
 
-	heard atomic.Int64 // when bytes last came, Unix nanoseconds
+	in input // owned by the reading goroutine
+
+	// Times by clock.
+	heard atomic.Int64 // when bytes last came
 	begun atomic.Int64 // when the unfinished message began, or 0
-	stuck atomic.Int64 // since when a write waits for the peer, or 0
+	stuck atomic.Int64 // since when a write waits for the peer, or 0; set by who flushes
 
 	mu      sync.Mutex
 	queue   [][]byte
-	waiting int  // bytes not yet written, those being written included
+	waiting int  // bytes not yet written, those of the batch included
 	limit   int  // of waiting
 	owned   bool // someone flushes, or was told to
 	sealed  bool // a close frame is queued: nothing may follow it
 	closing bool // close the connection once the queue is empty
 	closed  bool
-	discard bool        // drop what was taken for writing but is not begun
-	timer   *time.Timer // closes for good, once closing
+	discard bool        // drop what is in the batch but not begun
+	timer   *time.Timer // closes for good; runs once sealed or closing
 
 	// Owned by who flushes.
 	spare   [][]byte // the batch's whole slice, to be used again
 	batch   [][]byte // taken from the queue; batch[0] lacks what was written of it
 	partial bool     // batch[0] was begun
+}
+
+// rawWriter writes without waiting.
+type rawWriter interface {
+	// tryWrite sends what can be sent now, which is nothing where the socket is full.
+	tryWrite(p []byte) (int, error)
 }
 
 // Limits bound a Conn.
@@ -73,10 +80,30 @@ type Limits struct {
 
 // New returns a Conn over raw. Early holds bytes that were read from raw already.
 func New(raw net.Conn, early []byte, l Limits) *Conn {
-	c := &Conn{raw: raw, fast: newRawWriter(raw), early: early, limit: l.Outbox}
-	c.scan.limit = uint64(max(l.Message, 0))
-	c.heard.Store(time.Now().UnixNano())
+	c := &Conn{raw: raw, sock: newSocket(raw), limit: l.Outbox}
+	if c.sock != nil {
+		c.fast = c.sock
+	}
+	c.in.scan.limit = uint64(max(l.Message, 0))
+	if len(early) > 0 {
+		c.took(nil, early)
+	}
+	c.heard.Store(clock())
 	return c
+}
+
+var start = time.Now()
+
+// clock is a steady clock, in nanoseconds: where the wall clock is set anew, nobody
+// must look silent or stuck.
+func clock() int64 { return int64(time.Since(start)) }
+
+// timeOf is the time of a reading of clock; zero for 0.
+func timeOf(reading int64) time.Time {
+	if reading == 0 {
+		return time.Time{}
+	}
+	return start.Add(time.Duration(reading))
 }
 
 // Enqueue appends a frame, or several in one slice, to the outbox. It keeps b,
@@ -90,7 +117,7 @@ func (c *Conn) Enqueue(b []byte, volatile bool) Result {
 
 func (c *Conn) enqueue(b []byte, volatile bool) Result {
 	switch n := c.waiting + len(b); {
-	case c.sealed || c.closed || c.closing:
+	case c.ending():
 		return Gone
 	case volatile && n > c.limit/2:
 		return Dropped
@@ -99,6 +126,9 @@ func (c *Conn) enqueue(b []byte, volatile bool) Result {
 	}
 	return c.push(b)
 }
+
+// ending reports whether nothing more is taken.
+func (c *Conn) ending() bool { return c.sealed || c.closing || c.closed }
 
 func (c *Conn) push(b []byte) Result {
 	c.queue = append(c.queue, b)
@@ -110,42 +140,43 @@ func (c *Conn) push(b []byte) Result {
 	return Ready
 }
 
-// Congested reports whether n more bytes would go beyond half of the outbox,
-// where volatile frames must be told from others.
-func (c *Conn) Congested(n int) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.waiting+n > c.limit/2
-}
-
 // Write implements io.Writer for the layer above: p is one whole control frame.
 // It is queued like any other, so it neither splits a frame nor blocks the reader.
+// A close frame is the last, as with CloseWith. There are no errors: a pong that
+// finds the outbox full, or closed, is lost, and who fills or closes it knows why.
 func (c *Conn) Write(p []byte) (int, error) {
-	b := append([]byte(nil), p...)
+	b := bytes.Clone(p)
+	var res Result
 	c.mu.Lock()
-	res := c.enqueue(b, false)
-	if res <= Ready && p[0]&0x0f == opClose {
-		c.sealed = true
+	if b[0]&0x0f == opClose {
+		if len(b) > 4 && !utf8.Valid(b[4:]) {
+			// The answer to a close whose reason nobody has looked at (RFC 6455 section 8.1).
+			b = closeFrame(closeInvalidPayload, "")
+		}
+		res = c.seal(b, false, closeGrace)
+	} else {
+		res = c.enqueue(b, false)
 	}
 	c.mu.Unlock()
-	switch res {
-	case Ready:
+	if res == Ready {
 		c.Flush()
-	case Overflow:
-		return 0, errors.New("wire: outbox is full")
-	case Gone: // nothing may follow a close frame; losing a pong then is right
 	}
 	return len(p), nil
 }
 
-// CloseWith queues a close frame, after which nothing is sent, and closes the
-// connection for good once grace has passed; the peer's answer, seen by who reads, closes it earlier. With
-// discard, what waits is dropped, but for a frame that is partly written. Gone
-// means that the connection is closing already.
+// CloseWith queues a close frame, after which nothing is sent, even where the outbox
+// is full, and closes the connection for good once grace has passed; the peer's
+// answer, seen by who reads, closes it earlier. With discard, what waits is dropped,
+// but for what is being written and the frame that this ends in. The results are
+// those of Enqueue; Gone means that the connection is closing already.
 func (c *Conn) CloseWith(code uint16, reason string, discard bool, grace time.Duration) Result {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.sealed || c.closed || c.closing {
+	return c.seal(closeFrame(code, reason), discard, grace)
+}
+
+func (c *Conn) seal(frame []byte, discard bool, grace time.Duration) Result {
+	if c.ending() {
 		return Gone
 	}
 	c.sealed = true
@@ -156,11 +187,12 @@ func (c *Conn) CloseWith(code uint16, reason string, discard bool, grace time.Du
 		c.discard = true
 	}
 	c.timer = time.AfterFunc(grace, c.Abort)
-	return c.push(closeFrame(code, reason))
+	return c.push(frame)
 }
 
-// CloseAfter closes the connection once everything that waits has been sent, and
-// after grace at the latest; it returns at once. Reading ends now.
+// CloseAfter closes the connection once everything that waits has been sent, and at
+// the latest after grace, or after what is left of an earlier CloseWith's. Reading
+// ends now.
 func (c *Conn) CloseAfter(grace time.Duration) {
 	c.mu.Lock()
 	if c.closed || c.closing {
@@ -177,10 +209,10 @@ func (c *Conn) CloseAfter(grace time.Duration) {
 		c.timer = time.AfterFunc(grace, c.Abort)
 	}
 	c.mu.Unlock()
-	_ = c.raw.SetReadDeadline(time.Unix(1, 0)) // only wakes the reader
+	c.wakeReader()
 }
 
-// closeGrace bounds a Close by the layer above.
+// closeGrace bounds a close by the layer above.
 const closeGrace = 5 * time.Second
 
 // Close implements net.Conn: see [Conn.CloseAfter].
@@ -194,79 +226,34 @@ func (c *Conn) Abort() {
 	c.mu.Lock()
 	already := c.closed
 	c.closed = true
+	c.waiting -= size(c.queue)
+	c.queue = nil
 	if c.timer != nil {
 		c.timer.Stop()
 	}
 	c.mu.Unlock()
-	if !already {
+	switch {
+	case already:
+	case c.fast != nil:
 		_ = c.raw.Close()
+	default: // closing TLS writes an alert, which may wait for the peer
+		c.wakeReader()
+		go func() { _ = c.raw.Close() }()
 	}
 }
 
-// Discard reads and forgets what the peer still sends, until it closes or the
-// connection is closed for good. It takes the place of who reads.
-func (c *Conn) Discard() {
-	c.early = nil
-	buf := scratch.Get().(*[joined]byte)
-	defer scratch.Put(buf)
-	for {
-		if _, err := c.raw.Read(buf[:]); err != nil {
-			return
-		}
-	}
-}
-
-// Waiting returns how many bytes are not sent yet.
-func (c *Conn) Waiting() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.waiting
-}
+// wakeReader ends a Read that waits, and all to come.
+func (c *Conn) wakeReader() { _ = c.raw.SetReadDeadline(time.Unix(1, 0)) }
 
 // Heard returns when the peer was last heard of.
-func (c *Conn) Heard() time.Time { return time.Unix(0, c.heard.Load()) }
+func (c *Conn) Heard() time.Time { return timeOf(c.heard.Load()) }
 
 // MessageBegun returns since when a message is arriving; zero: none is.
-func (c *Conn) MessageBegun() time.Time { return orZero(c.begun.Load()) }
+func (c *Conn) MessageBegun() time.Time { return timeOf(c.begun.Load()) }
 
 // StuckSince returns since when the peer has taken nothing of what waits for it;
 // zero: nothing waits.
-func (c *Conn) StuckSince() time.Time { return orZero(c.stuck.Load()) }
-
-func orZero(ns int64) time.Time {
-	if ns == 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, ns)
-}
-
-// Read implements net.Conn.
-func (c *Conn) Read(p []byte) (n int, err error) {
-	if c.fault != nil {
-		return 0, c.fault
-	}
-	if len(c.early) > 0 {
-		n = copy(p, c.early)
-		if c.early = c.early[n:]; len(c.early) == 0 {
-			c.early = nil
-		}
-	} else if n, err = c.raw.Read(p); n == 0 {
-		return 0, err
-	}
-	now := time.Now()
-	c.heard.Store(now.UnixNano())
-	n, c.fault = c.scan.feed(p[:n], now)
-	if c.fault != nil && n == 0 {
-		return 0, c.fault
-	}
-	switch {
-	case c.scan.idle():
-		c.begun.Store(0)
-	case c.begun.Load() == 0:
-		c.begun.Store(now.UnixNano())
-	}
-	return n, err
-}
+func (c *Conn) StuckSince() time.Time { return timeOf(c.stuck.Load()) }
 
 // LocalAddr implements net.Conn.
 func (c *Conn) LocalAddr() net.Addr { return c.raw.LocalAddr() }

@@ -3,7 +3,6 @@ package wire
 import (
 	"runtime"
 	"sync"
-	"time"
 )
 
 // joined is how many bytes of small frames leave in one write at most.
@@ -27,7 +26,7 @@ func (c *Conn) Flush() {
 				return
 			}
 			if n == 0 { // the socket is full
-				c.stuck.Store(time.Now().UnixNano())
+				c.stuck.Store(clock())
 				go c.drain()
 				return
 			}
@@ -38,9 +37,8 @@ func (c *Conn) Flush() {
 
 // drain sends what waits with blocking writes, until nothing does.
 func (c *Conn) drain() {
-	defer c.stuck.Store(0)
 	for len(c.batch) > 0 || c.take() {
-		c.stuck.Store(time.Now().UnixNano())
+		c.stuck.Store(clock())
 		b, buf := c.next(drainPart)
 		n, err := c.raw.Write(b)
 		release(buf)
@@ -60,12 +58,12 @@ func (c *Conn) writeNow() (int, error) {
 	return n, err
 }
 
-// next returns the next bytes to send, at most limit of them where frames are
-// joined, and the buffer that they are in, if it is a borrowed one.
+// next returns the next bytes to send, at most limit of them, and the buffer that
+// they are in, if it is a borrowed one.
 func (c *Conn) next(limit int) ([]byte, *[joined]byte) {
 	first := c.batch[0]
 	if len(c.batch) == 1 || len(first) >= limit {
-		return first[:min(len(first), max(limit, joined))], nil
+		return first[:min(len(first), limit)], nil
 	}
 	buf := scratch.Get().(*[joined]byte)
 	n := 0
@@ -124,7 +122,7 @@ const keepQueue = 4
 // the ownership and carries out a close that waited for it.
 func (c *Conn) take() bool {
 	c.mu.Lock()
-	if len(c.queue) > 0 && !c.closed {
+	if len(c.queue) > 0 {
 		c.batch, c.queue = c.queue, c.spare[:0]
 		c.spare = c.batch
 		c.discard = false
@@ -132,6 +130,7 @@ func (c *Conn) take() bool {
 		return true
 	}
 	c.owned = false
+	c.stuck.Store(0) // while no other can flush
 	c.batch = nil
 	if cap(c.queue) > keepQueue {
 		c.queue = nil
@@ -151,10 +150,11 @@ func (c *Conn) take() bool {
 func (c *Conn) fail() {
 	c.Abort()
 	c.mu.Lock()
-	c.queue, c.spare, c.batch = nil, nil, nil
-	c.waiting = 0
+	defer c.mu.Unlock()
+	c.waiting -= size(c.batch)
+	c.batch, c.spare = nil, nil
+	c.stuck.Store(0)
 	c.owned = false
-	c.mu.Unlock()
 }
 
 func size(frames [][]byte) (n int) {

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/binary"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -10,6 +11,7 @@ const (
 	opText  = 0x1
 	opClose = 0x8
 	opPing  = 0x9
+	opPong  = 0xa
 
 	finBit  = 0x80
 	maskBit = 0x80
@@ -18,6 +20,10 @@ const (
 // HeaderRoom is how many bytes a buffer must leave free before its payload for
 // [Seal]: the longest header of an unmasked frame (RFC 6455 section 5.2).
 const HeaderRoom = 10
+
+// closeInvalidPayload is the close code of RFC 6455 section 7.4.1 for text that is
+// not UTF-8.
+const closeInvalidPayload = 1007
 
 // maxControlPayload is the longest payload of a control frame (RFC 6455
 // section 5.5).
@@ -62,15 +68,18 @@ func Payload(frame []byte) []byte {
 	}
 }
 
-// closeFrame returns a close frame (RFC 6455 section 5.5.1). A reason that does
+// closeFrame returns a close frame (RFC 6455 section 5.5.1). A reason that is not
+// UTF-8 is made so, since a peer must fail the connection otherwise; one that does
 // not fit is cut at a rune boundary.
 func closeFrame(code uint16, reason string) []byte {
 	const most = maxControlPayload - 2
+	reason = strings.ToValidUTF8(reason, string(utf8.RuneError))
 	if len(reason) > most {
-		reason = reason[:most]
-		for len(reason) > 0 && !utf8.ValidString(reason) {
-			reason = reason[:len(reason)-1]
+		n := most
+		for !utf8.RuneStart(reason[n]) {
+			n--
 		}
+		reason = reason[:n]
 	}
 	f := make([]byte, 4, 4+len(reason))
 	f[0], f[1] = finBit|opClose, byte(2+len(reason))

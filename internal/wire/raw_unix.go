@@ -4,19 +4,33 @@ package wire
 
 import (
 	"errors"
+	"io"
 	"net"
+	"os"
 	"syscall"
 )
 
-// rawWriter writes to a socket without waiting for it.
-type rawWriter interface {
-	// tryWrite returns 0 and no error where the socket is full.
-	tryWrite(p []byte) (int, error)
+// socket reads from and writes to a plain socket in ways that net.Conn has not:
+// writing without waiting, and waiting without a buffer to read into. One goroutine
+// at a time may read, and one write. The callbacks and what they work on are fields, so
+// that nothing is allocated for a call.
+type socket struct {
+	rc syscall.RawConn
+
+	reading func(fd uintptr) bool
+	buf     *[readSize]byte
+	got     int
+	readErr error
+
+	writing  func(fd uintptr) bool
+	p        []byte
+	put      int
+	writeErr error
 }
 
-// newRawWriter returns nil where raw is not a plain socket: TLS has no
-// non-blocking write, and a wrapper must not be gone around.
-func newRawWriter(raw net.Conn) rawWriter {
+// newSocket returns nil where raw is not a plain socket: TLS has no non-blocking
+// write, and a wrapper must not be gone around.
+func newSocket(raw net.Conn) *socket {
 	var sc syscall.Conn
 	switch c := raw.(type) {
 	case *net.TCPConn:
@@ -31,40 +45,66 @@ func newRawWriter(raw net.Conn) rawWriter {
 		return nil
 	}
 	s := &socket{rc: rc}
-	s.write = s.writeFD
+	s.reading, s.writing = s.readFD, s.writeFD
 	return s
 }
 
-// socket is used by one goroutine at a time. The callback and what it works on
-// are fields so that a write allocates nothing.
-type socket struct {
-	rc    syscall.RawConn
-	write func(fd uintptr) bool
-	p     []byte
-	n     int
-	err   error
-}
-
-func (s *socket) writeFD(fd uintptr) bool {
-	for {
-		s.n, s.err = syscall.Write(int(fd), s.p)
-		if !errors.Is(s.err, syscall.EINTR) {
-			return true // done, even where the socket is full: never wait
-		}
+// read waits for input and returns it in a borrowed buffer, nil on an error.
+func (s *socket) read() (*[readSize]byte, int, error) {
+	s.buf = nil
+	err := s.rc.Read(s.reading)
+	buf := s.buf
+	s.buf = nil
+	switch {
+	case err != nil:
+		return nil, 0, err
+	case s.readErr == nil && s.got > 0:
+		return buf, s.got, nil
 	}
+	readBuffers.Put(buf)
+	if s.readErr != nil {
+		return nil, 0, &net.OpError{Op: "read", Net: "socket", Err: os.NewSyscallError("read", s.readErr)}
+	}
+	return nil, 0, io.EOF
 }
 
+func (s *socket) readFD(fd uintptr) bool {
+	buf := readBuffers.Get().(*[readSize]byte)
+	n, err := restarted(func() (int, error) { return syscall.Read(int(fd), buf[:]) })
+	if errors.Is(err, syscall.EAGAIN) {
+		readBuffers.Put(buf)
+		return false // wait, without a buffer
+	}
+	s.buf, s.got, s.readErr = buf, n, err
+	return true
+}
+
+// tryWrite implements rawWriter.
 func (s *socket) tryWrite(p []byte) (int, error) {
 	s.p = p
-	err := s.rc.Write(s.write)
+	err := s.rc.Write(s.writing)
 	s.p = nil
 	switch {
 	case err != nil:
 		return 0, err
-	case errors.Is(s.err, syscall.EAGAIN):
+	case errors.Is(s.writeErr, syscall.EAGAIN):
 		return 0, nil
-	case s.err != nil:
-		return 0, s.err
+	case s.writeErr != nil:
+		return 0, s.writeErr
 	}
-	return s.n, nil
+	return s.put, nil
+}
+
+func (s *socket) writeFD(fd uintptr) bool {
+	s.put, s.writeErr = restarted(func() (int, error) { return syscall.Write(int(fd), s.p) })
+	return true // done, even where the socket is full: never wait
+}
+
+// restarted calls f until no signal interrupts it.
+func restarted(f func() (int, error)) (int, error) {
+	for {
+		if n, err := f(); !errors.Is(err, syscall.EINTR) {
+			return n, err
+		}
+	}
 }

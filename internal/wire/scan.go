@@ -32,31 +32,40 @@ type scanner struct {
 	header    [10]byte // what there is of the present frame's header
 	have      int
 	remaining uint64 // bytes of the present frame, mask included, to come
-	payload   bool   // within a frame's payload
 
-	open      bool   // within a fragmented message
-	size      uint64 // bytes of the present message so far
+	open      bool          // within a fragmented message
+	begun     time.Duration // when the present message, or control frame between two, began
+	size      uint64        // bytes of the present message so far
 	fragments int
 
-	window   int64 // the second, of Unix time, in which controls were counted
+	window   time.Duration // the second in which controls were counted
 	controls int
+
+	failed bool // a limit was broken: follow the frames, and count no more
+	closed bool // a close frame came
 }
 
-// feed takes the next bytes of the stream. On an error it returns how many of
-// them come before the offending frame.
-func (s *scanner) feed(p []byte, now time.Time) (int, error) {
-	start := 0 // where the present frame begins in p; below 0 it began earlier
+// feed takes the next bytes of the stream, at the time now of any steady clock. It
+// returns how many of them may be handed on, which is all, or those before the first
+// frame that breaks a limit, which it says once.
+func (s *scanner) feed(p []byte, now time.Duration) (n int, err error) {
+	n = len(p)
+	if s.failed {
+		n = 0
+	}
+	start := 0 // where the present frame begins in p, or 0: in what came earlier
 	for i := 0; i < len(p); {
-		if s.payload {
-			n := uint64(len(p) - i)
-			if n < s.remaining {
-				s.remaining -= n
-				return len(p), nil
-			}
-			i += int(s.remaining)
-			s.payload = false
-			start = i
+		if s.remaining > 0 {
+			n := min(s.remaining, uint64(len(p)-i))
+			s.remaining -= n
+			i += int(n)
 			continue
+		}
+		if s.have == 0 {
+			start = i
+			if !s.open {
+				s.begun = now
+			}
 		}
 		s.header[s.have] = p[i]
 		s.have++
@@ -65,11 +74,12 @@ func (s *scanner) feed(p []byte, now time.Time) (int, error) {
 			continue
 		}
 		s.have = 0
-		if err := s.frame(now); err != nil {
-			return start, err
+		if broken := s.frame(now); broken != nil && !s.failed {
+			s.failed = true
+			n, err = start, broken
 		}
 	}
-	return len(p), nil
+	return n, err
 }
 
 // headerLen is the length of a header without its mask, by its second byte.
@@ -84,8 +94,14 @@ func headerLen(b byte) int {
 	}
 }
 
-// frame takes note of the frame whose header is complete.
-func (s *scanner) frame(now time.Time) error {
+// isLimit reports whether an error is one of the scanner's.
+func isLimit(err error) bool {
+	return errors.Is(err, ErrMessageTooBig) || errors.Is(err, ErrFragments) || errors.Is(err, ErrControlFlood)
+}
+
+// frame takes note of the frame whose header is complete, and returns what limit it
+// breaks.
+func (s *scanner) frame(now time.Duration) error {
 	op, fin := s.header[0]&0x0f, s.header[0]&finBit != 0
 	n := uint64(s.header[1] &^ maskBit)
 	switch n {
@@ -94,8 +110,13 @@ func (s *scanner) frame(now time.Time) error {
 	case 127:
 		n = binary.BigEndian.Uint64(s.header[2:])
 	}
+	s.remaining = n
+	if s.header[1]&maskBit != 0 && n <= 1<<63-1 {
+		s.remaining += 4
+	}
 	if op >= opClose {
-		if sec := now.Unix(); sec != s.window {
+		s.closed = s.closed || op == opClose
+		if sec := now.Truncate(time.Second); sec != s.window {
 			s.window, s.controls = sec, 0
 		}
 		if s.controls++; s.controls > maxControlRate {
@@ -115,12 +136,8 @@ func (s *scanner) frame(now time.Time) error {
 		s.size += n
 		s.open = !fin
 	}
-	if s.header[1]&maskBit != 0 {
-		n += 4
-	}
-	s.remaining, s.payload = n, n > 0
 	return nil
 }
 
 // idle reports whether the stream is between two messages.
-func (s *scanner) idle() bool { return s.have == 0 && !s.payload && !s.open }
+func (s *scanner) idle() bool { return s.have == 0 && s.remaining == 0 && !s.open }

@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// readBuffer holds headers and small messages; larger payloads bypass it.
-	readBuffer = 512
+	// readBuffer is as small as it can be: Conn has a buffer when it needs one.
+	readBuffer = 16
 	// controlBuffer lets the layer above write each control frame at once
 	// (RFC 6455 section 5.5: at most 125 bytes and a header).
 	controlBuffer = 131

@@ -223,7 +223,8 @@ export class Chat extends EventTarget {
         return;
     }
     if (e.ack) this.#write({ type: 'ack', id: e.id, data: null });
-    if (e.seq !== undefined && !this.#isNew(e)) return;
+    // What a log holds comes again after the answer to resume, in its place.
+    if (e.seq !== undefined && (this.#state !== 'online' || !this.#isNew(e))) return;
     this.#emit('event', e);
   }
 

@@ -1,0 +1,288 @@
+package chathub_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/hubtest"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// number is data of a custom event.
+type number struct {
+	N int `json:"n"`
+}
+
+// TestOnData: what a client sends arrives typed, or is refused.
+func TestOnData(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newParty(t, chathub.Config{})
+		ana := p.dial("ana")
+		chathub.OnAck(p.hub, "struct", echo[number])
+		chathub.OnAck(p.hub, "pointer", echo[*number])
+		chathub.OnAck(p.hub, "list", echo[[]number])
+		chathub.OnAck(p.hub, "map", echo[map[string]number])
+		chathub.OnAck(p.hub, "string", echo[string])
+		chathub.OnAck(p.hub, "bool", echo[bool])
+		chathub.OnAck(p.hub, "raw", echo[jsontext.Value])
+		chathub.OnAck(p.hub, "any", echo[any])
+		chathub.OnAck(p.hub, "nothing", echo[struct{}])
+		const refused = "bad_request"
+		for _, tc := range []struct{ event, data, want string }{
+			{"struct", `{"n":7}`, `{"n":7}`},
+			{"struct", `{"n":7,"more":[1]}`, `{"n":7}`},
+			{"struct", `{"N":7}`, `{"n":0}`}, // names are matched exactly
+			{"struct", `{}`, `{"n":0}`},
+			{"struct", `null`, `{"n":0}`},
+			{"struct", ``, `{"n":0}`},
+			{"struct", `{"n":"7"}`, refused},
+			{"struct", `{"n":7.5}`, refused},
+			{"struct", `{"n":1e99}`, refused},
+			{"struct", `[7]`, refused},
+			{"struct", `7`, refused},
+			{"pointer", `{"n":7}`, `{"n":7}`},
+			{"pointer", `null`, `null`},
+			{"pointer", ``, `null`},
+			{"list", `[{"n":1},{"n":2}]`, `[{"n":1},{"n":2}]`},
+			{"list", `[{"n":1},{"n":"2"}]`, refused},
+			{"map", `{"a":{"n":1}}`, `{"a":{"n":1}}`},
+			{"string", `"ünï\u0000<"`, `"ünï\u0000<"`},
+			{"string", `7`, refused},
+			{"bool", `true`, `true`},
+			{"raw", `{"b":1,"a":[1e5,1.0]}`, `{"b":1,"a":[1e5,1.0]}`}, // as it was sent
+			{"any", `{"a":[1,null,"x"]}`, `{"a":[1,null,"x"]}`},
+			{"nothing", `{"a":1}`, `{}`},
+			{"nothing", `"text"`, refused},
+		} {
+			got := ana.Request(hubtest.Frame{Type: tc.event, Data: raw(tc.data)})
+			if s := string(got.Data); got.Type == "ack" && s != tc.want || got.Type == "error" && tc.want != refused {
+				t.Errorf("%s %s: %s %s, want %s", tc.event, tc.data, got.Type, s, tc.want)
+			}
+			if got.Type == "error" && (got.Code() != chathub.CodeBadRequest || strings.Contains(string(got.Data), "number")) {
+				t.Errorf("%s %s: %s", tc.event, tc.data, got.Data)
+			}
+		}
+	})
+}
+
+func echo[T any](_ context.Context, _ *chathub.Client, data T) (T, error) { return data, nil }
+
+// TestAckData: what a handler returns arrives as the data of the ack.
+func TestAckData(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log logBuffer
+		p := newParty(t, chathub.Config{Logger: log.logger()})
+		ana := p.dial("ana")
+		var result any
+		chathub.OnAck(p.hub, "do", func(context.Context, *chathub.Client, struct{}) (any, error) { return result, nil })
+		chathub.On(p.hub, "quiet", func(context.Context, *chathub.Client, struct{}) error { return nil })
+		for _, tc := range []struct {
+			result any
+			want   string // empty: no data
+		}{
+			{nil, ``},
+			{number{3}, `{"n":3}`},
+			{&number{3}, `{"n":3}`},
+			{(*number)(nil), `null`},
+			{[]number(nil), `[]`},
+			{"text", `"text"`},
+			{jsontext.Value(`{"a": 1}`), `{"a": 1}`},
+			{map[string]int{}, `{}`},
+		} {
+			result = tc.result
+			if got := ana.Must(hubtest.Frame{Type: "do"}); string(got.Data) != tc.want {
+				t.Errorf("%#v became %s, want %s", tc.result, got.Data, tc.want)
+			}
+		}
+		if got := ana.Must(hubtest.Frame{Type: "quiet"}); got.Data != nil {
+			t.Errorf("an ack of On has data %s", got.Data)
+		}
+		log.take()
+		for _, result = range []any{func() {}, "\xff", jsontext.Value(`{"a":`)} {
+			if got := ana.Request(hubtest.Frame{Type: "do"}); got.Code() != chathub.CodeInternal {
+				t.Errorf("%#v became %s %s, want %s", result, got.Type, got.Data, chathub.CodeInternal)
+			}
+			if s := log.take(); !strings.Contains(s, "level=ERROR") || !strings.Contains(s, "event=do") {
+				t.Errorf("%#v: log %q", result, s)
+			}
+		}
+	})
+}
+
+// TestAnswerNeedsID: without an id there is no ack, but there are errors.
+func TestAnswerNeedsID(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newParty(t, chathub.Config{})
+		ana := p.dial("ana")
+		chathub.On(p.hub, "do", func(_ context.Context, _ *chathub.Client, fail bool) error {
+			if fail {
+				return &chathub.Error{Code: chathub.CodeConflict}
+			}
+			return nil
+		})
+		ana.Send(hubtest.Frame{Type: "do"})
+		wantHeard(t, "ana", ana.Client)
+		ana.Send(hubtest.Frame{Type: "do", Data: hubtest.Data(true)})
+		wantHeard(t, "ana", ana.Client, `error {"code":"conflict","message":""}`)
+		ana.Send(hubtest.Frame{Type: "do-not"})
+		wantHeard(t, "ana", ana.Client, `error {"code":"unknown_type","message":"Unknown event type"}`)
+	})
+}
+
+// positive has a Validate on values.
+type positive int
+
+func (p positive) Validate() error {
+	if p == 0 {
+		return &chathub.Error{Code: chathub.CodeTooLarge, Message: "Zero is too large"}
+	}
+	if p < 0 {
+		return errors.New("negative, a secret")
+	}
+	return nil
+}
+
+// trimmed has a Validate on pointers, which may mend.
+type trimmed struct {
+	S string `json:"s"`
+}
+
+func (d *trimmed) Validate() error {
+	if d.S = strings.TrimSpace(d.S); d.S == "" {
+		return errors.New("empty, a secret")
+	}
+	return nil
+}
+
+func TestValidate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log logBuffer
+		p := newParty(t, chathub.Config{Logger: log.logger()})
+		ana := p.dial("ana")
+		chathub.OnAck(p.hub, "positive", echo[positive])
+		chathub.OnAck(p.hub, "trimmed", echo[trimmed])
+		chathub.OnAck(p.hub, "pointer", echo[*trimmed])
+		log.take()
+		for _, tc := range []struct{ event, data, want string }{
+			{"positive", `1`, `1`},
+			{"positive", `0`, `{"code":"too_large","message":"Zero is too large"}`},
+			{"positive", ``, `{"code":"too_large","message":"Zero is too large"}`},
+			{"positive", `-1`, `{"code":"bad_request","message":"Invalid data"}`},
+			{"trimmed", `{"s":" x "}`, `{"s":"x"}`},
+			{"trimmed", `{"s":" "}`, `{"code":"bad_request","message":"Invalid data"}`},
+			{"trimmed", ``, `{"code":"bad_request","message":"Invalid data"}`},
+			{"pointer", `{"s":" x "}`, `{"s":"x"}`},
+			{"pointer", `{"s":" "}`, `{"code":"bad_request","message":"Invalid data"}`},
+		} {
+			got := ana.Request(hubtest.Frame{Type: tc.event, Data: raw(tc.data)})
+			if string(got.Data) != tc.want {
+				t.Errorf("%s %s: %s %s, want %s", tc.event, tc.data, got.Type, got.Data, tc.want)
+			}
+			if s := log.take(); strings.Contains(s, "ERROR") || strings.Contains(tc.want, "Invalid") && !strings.Contains(s, "a secret") {
+				t.Errorf("%s %s: log %q", tc.event, tc.data, s)
+			}
+		}
+	})
+}
+
+// TestHandlerErrors: what a client is told of an error, and what the log has.
+func TestHandlerErrors(t *testing.T) {
+	full := &chathub.Error{Code: chathub.CodeConflict, Message: "Taken", RetryAfter: 1500 * time.Millisecond, Err: errors.New("secret cause")}
+	var none *chathub.Error
+	const (
+		unavailable = `{"code":"unavailable","message":"Try again"}`
+		internal    = `{"code":"internal","message":"Internal error"}`
+	)
+	for _, tc := range []struct {
+		name  string
+		err   error
+		want  string
+		level string
+	}{
+		{"own", full, `{"code":"conflict","message":"Taken","retryAfterMs":1500}`, "DEBUG"},
+		{"own, wrapped", fmt.Errorf("secret: %w", full), `{"code":"conflict","message":"Taken","retryAfterMs":1500}`, "DEBUG"},
+		{"own, joined", errors.Join(errors.New("secret"), full), `{"code":"conflict","message":"Taken","retryAfterMs":1500}`, "DEBUG"},
+		{"own, not UTF-8", &chathub.Error{Code: chathub.CodeForbidden, Message: "\xff"}, `{"code":"forbidden","message":""}`, ""},
+		{"plain", errors.New("secret"), internal, "ERROR"},
+		{"nil pointer", none, internal, "ERROR"},
+		{"deadline", fmt.Errorf("secret: %w", context.DeadlineExceeded), unavailable, "DEBUG"},
+		{"cancelled", context.Canceled, unavailable, "DEBUG"},
+		{"closed", chathub.ErrClosed, unavailable, "DEBUG"},
+		{"gone", fmt.Errorf("ask: %w", chathub.ErrClientGone), unavailable, "DEBUG"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var log logBuffer
+				p := newParty(t, chathub.Config{Logger: log.logger()})
+				ana, bob := p.dial("ana"), p.dial("bob")
+				chathub.OnAck(p.hub, "do", func(context.Context, *chathub.Client, struct{}) (string, error) { return "ignored", tc.err })
+				log.take()
+				got := ana.Request(hubtest.Frame{Type: "do"})
+				if got.Type != "error" || string(got.Data) != tc.want {
+					t.Errorf("got %s %s, want %s", got.Type, got.Data, tc.want)
+				}
+				s := log.take()
+				if tc.level == "" && s != "" || !strings.Contains(s, "level="+tc.level) && tc.level != "" {
+					t.Errorf("log %q, want level %q", s, tc.level)
+				}
+				if strings.Contains(tc.err.Error(), "secret") && !strings.Contains(s, "secret") {
+					t.Errorf("the log does not say why: %q", s)
+				}
+				ana.Must(hubtest.Frame{Type: "message"})
+				wantHeard(t, "bob", bob.Client, "message")
+			})
+		})
+	}
+}
+
+func TestRegisteringMistakes(t *testing.T) {
+	p := newParty(t, chathub.Config{})
+	handler := func(context.Context, *chathub.Client, struct{}) error { return nil }
+	chathub.On(p.hub, "taken", handler)
+	for event, want := range map[string]string{
+		"":                      "is not an event name",
+		"New":                   "is not an event name",
+		"a b":                   "is not an event name",
+		strings.Repeat("a", 65): "is not an event name",
+		"room-message":          "is built in; wrap it with Use",
+		"ping":                  "is the protocol's own",
+		"welcome":               "is the protocol's own",
+		"ack":                   "is the protocol's own",
+		"taken":                 "is registered already",
+	} {
+		for how, register := range map[string]func(){
+			"On": func() { chathub.On(p.hub, event, handler) },
+			"OnAck": func() {
+				chathub.OnAck(p.hub, event, func(context.Context, *chathub.Client, struct{}) (int, error) { return 0, nil })
+			},
+		} {
+			got := panicOf(register)
+			if !strings.HasPrefix(got, "chathub: ") || !strings.Contains(got, fmt.Sprintf("%q", event)) || !strings.HasSuffix(got, want) {
+				t.Errorf("%s %q: panic %q, want %q", how, event, got, want)
+			}
+		}
+	}
+	if got := panicOf(func() { chathub.On[struct{}](p.hub, "nil", nil) }); !strings.Contains(got, `"nil"`) {
+		t.Errorf("On without a handler: panic %q", got)
+	}
+	if got := panicOf(func() { p.hub.Use(nil) }); !strings.HasPrefix(got, "chathub: Use: ") {
+		t.Errorf("Use without middleware: panic %q", got)
+	}
+}
+
+// panicOf returns what f panics with; empty: nothing.
+func panicOf(f func()) (text string) {
+	defer func() {
+		if v := recover(); v != nil {
+			text = fmt.Sprint(v)
+		}
+	}()
+	f()
+	return ""
+}

@@ -1,0 +1,465 @@
+package wire
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// readToClose reads frames up to a close frame with code, and returns those before it.
+func readToClose(r io.Reader, code uint16) (frames []frame, err error) {
+	for {
+		f, err := readFrame(r)
+		if err != nil {
+			return frames, err
+		}
+		if f.op == opClose {
+			if got := binary.BigEndian.Uint16(f.payload); got != code {
+				err = fmt.Errorf("close code %d, want %d", got, code)
+			}
+			return frames, err
+		}
+		frames = append(frames, f)
+	}
+}
+
+// numbered returns a frame that ends in its number.
+func numbered(i, size int) []byte {
+	return sealed(binary.BigEndian.AppendUint32(make([]byte, size), uint32(i)))
+}
+
+func checkNumbers(t *testing.T, frames []frame) {
+	t.Helper()
+	for i, f := range frames {
+		if got := binary.BigEndian.Uint32(f.payload[len(f.payload)-4:]); got != uint32(i) {
+			t.Fatalf("frame %d is number %d", i, got)
+		}
+	}
+}
+
+// fillUp sends numbered frames until the outbox is full, and returns how many.
+func fillUp(t *testing.T, c *Conn, size int) (n int) {
+	t.Helper()
+	for {
+		switch res := send(c, numbered(n, size)); res {
+		case Queued, Ready:
+			n++
+		case Overflow:
+			return n
+		default:
+			t.Fatalf("frame %d: %d", n, res)
+		}
+	}
+}
+
+func isClosed(c *Conn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed
+}
+
+// checkClosesAt wants the connection to close when d has passed, and not before.
+func checkClosesAt(t *testing.T, c *Conn, d time.Duration) {
+	t.Helper()
+	time.Sleep(d - 1)
+	synctest.Wait()
+	if isClosed(c) {
+		t.Error("closed before its time")
+	}
+	time.Sleep(1)
+	synctest.Wait()
+	if !isClosed(c) {
+		t.Errorf("not closed after %v", d)
+	}
+	if !atRest(c) {
+		t.Error("closed, but not at rest")
+	}
+}
+
+// What was taken is sent before the close frame, and nothing behind it, though others
+// go on sending.
+func TestCloseWithIsTheLast(t *testing.T) {
+	overTransports(t, func(t *testing.T, server, client net.Conn) {
+		const senders = 4
+		c := New(server, nil, Limits{Outbox: 1 << 20})
+		defer c.Abort()
+		var warm, done sync.WaitGroup
+		taken := make([]int, senders)
+		warm.Add(senders)
+		for s := range senders {
+			done.Go(func() {
+				f := sealed(make([]byte, 3000))
+				for {
+					switch send(c, f) {
+					case Queued, Ready:
+						if taken[s]++; taken[s] == 50 {
+							warm.Done()
+						}
+					case Overflow:
+						runtime.Gosched()
+					case Gone:
+						return
+					}
+				}
+			})
+		}
+		r := bufio.NewReader(client)
+		read := make(chan int, 1)
+		go func() {
+			frames, err := readToClose(r, 4000)
+			if err != nil {
+				t.Error(err)
+			}
+			read <- len(frames)
+		}()
+		warm.Wait()
+		if c.CloseWith(4000, "", false, time.Minute) == Ready {
+			c.Flush()
+		}
+		done.Wait()
+		want := 0
+		for _, n := range taken {
+			want += n
+		}
+		if got := <-read; got != want {
+			t.Errorf("%d frames before the close frame, want %d", got, want)
+		}
+		await(t, "rest", func() bool { return atRest(c) })
+		c.Abort()
+		if rest, _ := io.ReadAll(r); len(rest) > 0 {
+			t.Errorf("%d bytes behind the close frame", len(rest))
+		}
+	})
+}
+
+func TestCloseWithDiscard(t *testing.T) {
+	overTransports(t, func(t *testing.T, server, client net.Conn) {
+		c := New(server, nil, Limits{Outbox: 1 << 20})
+		defer c.Abort()
+		n := fillUp(t, c, 5000)
+		if res := c.CloseWith(4001, "slow consumer", true, time.Minute); res != Queued {
+			t.Errorf("CloseWith: %d, want %d", res, Queued)
+		}
+		frames, err := readToClose(client, 4001)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkNumbers(t, frames)
+		if len(frames) == n {
+			t.Error("nothing was dropped")
+		}
+		await(t, "rest", func() bool { return atRest(c) })
+	})
+}
+
+// What has been taken for writing is dropped too, except what is being written and
+// the frame that this ends in.
+func TestCloseWithDiscardInABatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, client := pipe(t)
+		c := New(server, nil, Limits{Outbox: 1 << 20})
+		defer c.Abort()
+		c.Enqueue(numbered(0, 10_000), false)
+		for i := range 9 {
+			c.Enqueue(numbered(i+1, 10_000), false)
+		}
+		c.Flush()
+		synctest.Wait() // it writes the first frame, and a part of the second
+		c.CloseWith(4001, "", true, time.Minute)
+		if n := waitingIn(c); n < 90_000 {
+			t.Errorf("only %d bytes wait before the peer has read", n)
+		}
+		if _, err := io.CopyN(io.Discard, client, drainPart); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if n := waitingIn(c); n > 10_000 {
+			t.Errorf("%d bytes wait after the drop", n)
+		}
+		if _, err := io.CopyN(io.Discard, client, 2*10_008-drainPart); err != nil {
+			t.Fatal(err)
+		}
+		if frames, err := readToClose(client, 4001); err != nil || len(frames) > 0 {
+			t.Errorf("behind the second frame: %d more, %v", len(frames), err)
+		}
+	})
+}
+
+func TestCloseWithGrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, client := pipe(t)
+		c := New(server, nil, Limits{Outbox: 1000})
+		if c.CloseWith(4000, "", false, 7*time.Second) != Ready {
+			t.Fatal("somebody else flushes")
+		}
+		c.Flush()
+		if _, err := readToClose(client, 4000); err != nil {
+			t.Fatal(err)
+		}
+		checkClosesAt(t, c, 7*time.Second) // the peer does not answer
+	})
+}
+
+// A close frame from the layer above, like one of ours, bounds how long a peer may
+// keep the connection.
+func TestWrittenCloseFrame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, _ := pipe(t)
+		c := New(server, nil, Limits{Outbox: 100})
+		n := fillUp(t, c, 10)
+		f := closeFrame(1002, "")
+		if k, err := c.Write(f); k != len(f) || err != nil {
+			t.Errorf("a close frame where the outbox is full of %d frames: %d, %v", n, k, err)
+		}
+		f[3]++ // a Write must not keep what it gets
+		if res := c.CloseWith(4000, "", false, time.Hour); res != Gone {
+			t.Errorf("CloseWith after it: %d, want %d", res, Gone)
+		}
+		if res := c.Enqueue(Ping, false); res != Gone {
+			t.Errorf("Enqueue after it: %d, want %d", res, Gone)
+		}
+		ended := make(chan struct{})
+		go func() {
+			c.Discard()
+			close(ended)
+		}()
+		checkClosesAt(t, c, closeGrace)
+		<-ended
+	})
+}
+
+func TestWrittenCloseFrameIsSent(t *testing.T) {
+	overTransports(t, func(t *testing.T, server, client net.Conn) {
+		c := New(server, nil, Limits{Outbox: 1 << 20})
+		n := fillUp(t, c, 5000)
+		if _, err := c.Write(closeFrame(1002, "")); err != nil {
+			t.Error(err)
+		}
+		c.Close()
+		r := bufio.NewReader(client)
+		frames, err := readToClose(r, 1002)
+		if err != nil || len(frames) != n {
+			t.Errorf("%d frames before the close frame, want %d, %v", len(frames), n, err)
+		}
+		checkNumbers(t, frames)
+		if _, err := r.ReadByte(); !errors.Is(err, io.EOF) {
+			t.Errorf("after the close frame: %v", err)
+		}
+	})
+}
+
+func TestCloseAfter(t *testing.T) {
+	// read begins a Read, and returns what it ends with.
+	read := func(c *Conn) <-chan error {
+		ended := make(chan error, 1)
+		go func() {
+			_, err := c.Read(make([]byte, 1))
+			ended <- err
+		}()
+		synctest.Wait()
+		return ended
+	}
+	start := func(t *testing.T) (c *Conn, client net.Conn) {
+		server, client := pipe(t)
+		return New(server, nil, Limits{Outbox: 1 << 20}), client
+	}
+	bubble := func(name string, test func(t *testing.T)) {
+		t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
+	}
+
+	bubble("idle", func(t *testing.T) {
+		c, client := start(t)
+		ended := read(c)
+		c.CloseAfter(time.Minute)
+		if err := <-ended; err == nil {
+			t.Error("the reader was not woken")
+		}
+		if _, err := client.Read(make([]byte, 1)); !errors.Is(err, io.EOF) || !isClosed(c) {
+			t.Errorf("the peer sees %v", err)
+		}
+	})
+	bubble("sends first", func(t *testing.T) {
+		c, client := start(t)
+		begin, ended := time.Now(), read(c)
+		n := fillUp(t, c, 5000)
+		c.CloseAfter(time.Minute)
+		if res := c.Enqueue(Ping, false); res != Gone {
+			t.Errorf("Enqueue: %d, want %d", res, Gone)
+		}
+		if res := c.CloseWith(4000, "", false, time.Hour); res != Gone {
+			t.Errorf("CloseWith: %d, want %d", res, Gone)
+		}
+		c.CloseAfter(0)
+		if err := <-ended; !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("the reader was woken by %v", err)
+		}
+		stream, err := io.ReadAll(client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		frames := parseAll(t, stream)
+		if checkNumbers(t, frames); len(frames) != n {
+			t.Errorf("%d frames were sent, want %d", len(frames), n)
+		}
+		if d := time.Since(begin); d > 0 {
+			t.Errorf("it took %v", d)
+		}
+		synctest.Wait()
+		if !atRest(c) {
+			t.Error("not at rest")
+		}
+	})
+	bubble("stuck", func(t *testing.T) {
+		c, _ := start(t)
+		fillUp(t, c, 5000)
+		c.CloseAfter(10 * time.Second)
+		checkClosesAt(t, c, 10*time.Second)
+	})
+	bubble("never flushed", func(t *testing.T) {
+		c, _ := start(t)
+		c.Enqueue(Ping, false)
+		c.CloseAfter(10 * time.Second)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if !isClosed(c) || waitingIn(c) > 0 {
+			t.Errorf("closed: %t, %d bytes wait", isClosed(c), waitingIn(c))
+		}
+		c.Flush() // late
+		synctest.Wait()
+		if !atRest(c) {
+			t.Error("not at rest")
+		}
+	})
+	bubble("by the layer above", func(t *testing.T) {
+		c, _ := start(t)
+		fillUp(t, c, 5000)
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+		checkClosesAt(t, c, closeGrace)
+	})
+	bubble("after CloseWith", func(t *testing.T) {
+		c, _ := start(t)
+		fillUp(t, c, 5000)
+		c.CloseWith(4000, "", false, 10*time.Second)
+		time.Sleep(4 * time.Second)
+		c.CloseAfter(time.Minute)
+		checkClosesAt(t, c, 6*time.Second)
+	})
+}
+
+func TestAbort(t *testing.T) {
+	overTransports(t, func(t *testing.T, server, client net.Conn) {
+		c := New(server, nil, Limits{Outbox: 1 << 20})
+		fillUp(t, c, 5000)
+		ended := make(chan error, 1)
+		go func() {
+			_, err := c.Read(make([]byte, 1))
+			ended <- err
+		}()
+		c.Abort()
+		if err := <-ended; err == nil {
+			t.Error("the reader was not woken")
+		}
+		await(t, "rest", func() bool { return atRest(c) })
+		if s := c.StuckSince(); !s.IsZero() {
+			t.Errorf("stuck since %v", s)
+		}
+		if c.mu.Lock(); slices.Concat(c.queue, c.batch, c.spare) != nil {
+			t.Error("it holds on to frames")
+		}
+		c.mu.Unlock()
+		if res := c.Enqueue(Ping, false); res != Gone {
+			t.Errorf("Enqueue: %d, want %d", res, Gone)
+		}
+		if res := c.CloseWith(4000, "", false, time.Minute); res != Gone {
+			t.Errorf("CloseWith: %d, want %d", res, Gone)
+		}
+		c.CloseAfter(time.Minute)
+		c.Abort()
+	})
+}
+
+// What waits for a Flush is forgotten at once, and the Flush may still come.
+func TestAbortBeforeFlush(t *testing.T) {
+	overTransports(t, func(t *testing.T, server, client net.Conn) {
+		c := New(server, nil, Limits{Outbox: 1 << 20})
+		if res := c.Enqueue(sealed("lost"), false); res != Ready {
+			t.Fatal(res)
+		}
+		c.Abort()
+		if n := waitingIn(c); n != 0 || c.queue != nil {
+			t.Errorf("%d bytes wait", n)
+		}
+		c.Flush()
+		await(t, "rest", func() bool { return atRest(c) })
+	})
+}
+
+// slowCloser takes its time to close, as TLS does where its alert has to wait.
+type slowCloser struct {
+	net.Conn
+	closing chan struct{}
+	release chan struct{}
+}
+
+func (s *slowCloser) Close() error {
+	close(s.closing)
+	<-s.release
+	return s.Conn.Close()
+}
+
+func TestCloseDoesNotWait(t *testing.T) {
+	for name, end := range map[string]func(c *Conn){
+		"Abort": (*Conn).Abort,
+		"Close": func(c *Conn) { c.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				server, client := pipe(t)
+				slow := &slowCloser{server, make(chan struct{}), make(chan struct{})}
+				c := New(slow, nil, Limits{Outbox: 100})
+				ended := make(chan error, 1)
+				go func() {
+					_, err := c.Read(make([]byte, 1))
+					ended <- err
+				}()
+				synctest.Wait()
+				end(c)
+				<-slow.closing
+				if err := <-ended; err == nil {
+					t.Error("the reader was not woken")
+				}
+				close(slow.release)
+				if _, err := client.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+					t.Errorf("the peer sees %v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestDiscard(t *testing.T) {
+	overTransports(t, func(t *testing.T, server, client net.Conn) {
+		c := New(server, []byte("early"), Limits{Message: 1})
+		defer c.Abort()
+		go func() {
+			_, _ = client.Write(make([]byte, 1<<20))
+			client.Close()
+		}()
+		c.Discard()
+		if _, err := server.Read(make([]byte, 1)); err == nil {
+			t.Error("it ended before the peer")
+		}
+	})
+}

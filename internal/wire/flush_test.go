@@ -1,0 +1,247 @@
+package wire
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+)
+
+// countingSocket takes everything, and counts how often it is asked to.
+type countingSocket struct {
+	writes atomic.Int64
+	got    []byte
+}
+
+func (s *countingSocket) tryWrite(p []byte) (int, error) {
+	s.writes.Add(1)
+	s.got = append(s.got, p...)
+	return len(p), nil
+}
+
+func TestFlusher(t *testing.T) {
+	for _, n := range []int{0, 1, flushPart - 1, flushPart, flushPart + 1, 10*flushPart + 7, 100 * flushPart} {
+		t.Run(fmt.Sprint("conns=", n), func(t *testing.T) {
+			f := NewFlusher()
+			conns, sockets := make([]*Conn, n), make([]countingSocket, n)
+			server, _ := pipe(t)
+			var want []byte
+			for i := range conns {
+				conns[i] = New(server, nil, Limits{Outbox: 1000})
+				conns[i].fast = &sockets[i]
+			}
+			const rounds = 3
+			for range rounds {
+				for _, c := range conns {
+					if res := c.Enqueue(sealed("one"), false); res != Ready {
+						t.Fatal(res)
+					}
+					if res := c.Enqueue(sealed("two"), false); res != Queued {
+						t.Fatal(res)
+					}
+				}
+				want = append(append(want, sealed("one")...), sealed("two")...)
+				ready := append([]*Conn(nil), conns...)
+				f.Flush(ready)
+				clear(ready) // it must not keep them
+				for _, c := range conns {
+					await(t, "rest", func() bool { return atRest(c) })
+				}
+			}
+			f.Close()
+			for i := range sockets {
+				if w := sockets[i].writes.Load(); w != rounds || !bytes.Equal(sockets[i].got, want) {
+					t.Fatalf("connection %d: %d bytes in %d writes, want %d in %d", i, len(sockets[i].got), w, len(want), rounds)
+				}
+			}
+		})
+	}
+}
+
+// gatedSocket does not come back from a write until it may.
+type gatedSocket struct {
+	asked, pass chan struct{}
+}
+
+func (s *gatedSocket) tryWrite(p []byte) (int, error) {
+	close(s.asked)
+	<-s.pass
+	return len(p), nil
+}
+
+func TestFlusherCloseWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, _ := pipe(t)
+		c := New(server, nil, Limits{Outbox: 1000})
+		gate := &gatedSocket{make(chan struct{}), make(chan struct{})}
+		c.fast = gate
+		c.Enqueue(Ping, false)
+		f := NewFlusher()
+		f.Flush([]*Conn{c})
+		<-gate.asked
+		closed := make(chan struct{})
+		go func() {
+			f.Close()
+			close(closed)
+		}()
+		synctest.Wait()
+		select {
+		case <-closed:
+			t.Error("Close came back while a write was under way")
+		default:
+		}
+		close(gate.pass)
+		<-closed
+		if !atRest(c) {
+			t.Error("not at rest after Close")
+		}
+	})
+}
+
+// A peer that does not read does not hold up the others of its part.
+func TestFlusherPassesStuckPeers(t *testing.T) {
+	stuckServer, _ := tcpPair(t)
+	stuck := New(stuckServer, nil, Limits{Outbox: 1 << 20})
+	defer stuck.Abort()
+	server, client := tcpPair(t)
+	c := New(server, nil, Limits{Outbox: 1 << 20})
+	defer c.Abort()
+	stuck.Enqueue(sealed(make([]byte, 1<<19)), false) // beyond its socket's buffers
+	c.Enqueue(sealed("through"), false)
+	f := NewFlusher()
+	f.Flush([]*Conn{stuck, c})
+	f.Close()
+	if got, err := readFrame(client); err != nil || string(got.payload) != "through" {
+		t.Errorf("%q, %v", got.payload, err)
+	}
+	if stuck.StuckSince().IsZero() {
+		t.Error("the stuck one is not")
+	}
+}
+
+// Small frames that wait together leave in one write.
+func TestFlushJoins(t *testing.T) {
+	server, _ := pipe(t)
+	c := New(server, nil, Limits{Outbox: 1 << 20})
+	socket := &countingSocket{}
+	c.fast = socket
+	var want []byte
+	for i := range 1000 {
+		f := sealed(fmt.Sprint("message ", i))
+		want = append(want, f...)
+		c.Enqueue(f, false)
+	}
+	c.Flush()
+	if w := socket.writes.Load(); w != 1 || !bytes.Equal(socket.got, want) {
+		t.Errorf("%d bytes in %d writes, want %d in one", len(socket.got), w, len(want))
+	}
+}
+
+// errSocket fails.
+type errSocket struct{}
+
+var errTest = errors.New("test")
+
+func (errSocket) tryWrite([]byte) (int, error) { return 0, errTest }
+
+func TestFlushError(t *testing.T) {
+	server, client := pipe(t)
+	c := New(server, nil, Limits{Outbox: 1 << 20})
+	c.fast = errSocket{}
+	c.Enqueue(sealed("lost"), false)
+	c.Enqueue(sealed("lost too"), false)
+	c.Flush()
+	if !atRest(c) || c.batch != nil || c.queue != nil || c.spare != nil {
+		t.Error("it holds on to frames")
+	}
+	if res := c.Enqueue(Ping, false); res != Gone {
+		t.Errorf("Enqueue: %d, want %d", res, Gone)
+	}
+	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("the peer sees %v", err)
+	}
+}
+
+// An idle connection keeps no big queue, nor any frame.
+func TestIdleMemory(t *testing.T) {
+	server, client := pipe(t)
+	c := New(server, nil, Limits{Outbox: 1 << 20})
+	defer c.Abort()
+	go func() { _, _ = io.Copy(io.Discard, client) }()
+	for _, burst := range []int{1, 2, keepQueue, 1000, 1, 1000, 1000, 2} {
+		for range burst {
+			send(c, sealed("x"))
+		}
+		await(t, "rest", func() bool { return atRest(c) })
+		c.mu.Lock()
+		if cap(c.queue) > keepQueue || cap(c.spare) > keepQueue || c.batch != nil {
+			t.Errorf("after %d frames: room for %d and %d", burst, cap(c.queue), cap(c.spare))
+		}
+		for _, f := range append(c.queue[:cap(c.queue)], c.spare[:cap(c.spare)]...) {
+			if f != nil {
+				t.Errorf("after %d frames: one is still held", burst)
+			}
+		}
+		c.mu.Unlock()
+	}
+}
+
+// exchange has c send frame, handed over n times, and its peer read it.
+func exchange(tb testing.TB, c *Conn, client net.Conn, frame []byte, n int, buf []byte) {
+	for range n {
+		if res := c.Enqueue(frame, false); res > Ready {
+			tb.Fatal(res)
+		}
+	}
+	c.Flush()
+	if _, err := io.ReadFull(client, buf[:n*len(frame)]); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func TestFlushDoesNotAllocate(t *testing.T) {
+	server, client := tcpPair(t)
+	c := New(server, nil, Limits{Outbox: 1 << 20})
+	defer c.Abort()
+	shared, buf := sealed(make([]byte, 200)), make([]byte, 1<<10)
+	for _, tt := range []struct {
+		name           string
+		frames, rounds int
+	}{
+		{"single", 1, 10},
+		// Two rounds: with the race detector, a sync.Pool forgets one thing in four.
+		{"joined", keepQueue, 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			n := testing.AllocsPerRun(500, func() {
+				for range tt.rounds {
+					exchange(t, c, client, shared, tt.frames, buf)
+				}
+			})
+			if n > 0 {
+				t.Errorf("%v allocations for %d times %d frames", n, tt.rounds, tt.frames)
+			}
+		})
+	}
+}
+
+func BenchmarkEnqueueFlush(b *testing.B) {
+	for _, n := range []int{1, 4, 16} {
+		b.Run(fmt.Sprint("frames=", n), func(b *testing.B) {
+			server, client := socketPair(b, "tcp", "127.0.0.1:0")
+			c := New(server, nil, Limits{Outbox: 1 << 20})
+			defer c.Abort()
+			shared := sealed(make([]byte, 200))
+			buf := make([]byte, n*len(shared))
+			b.ReportAllocs()
+			b.SetBytes(int64(len(buf)))
+			for b.Loop() {
+				exchange(b, c, client, shared, n, buf)
+			}
+		})
+	}
+}

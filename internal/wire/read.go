@@ -1,0 +1,131 @@
+package wire
+
+import (
+	"sync"
+	"time"
+)
+
+// readSize is how much is read at once: more than most messages are long.
+const readSize = 8 << 10
+
+var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
+
+// input is what came from the peer. It belongs to the goroutine that reads.
+type input struct {
+	scan   scanner
+	unread []byte          // came, but was not handed on
+	buf    *[readSize]byte // what unread is in, where that is a borrowed buffer
+	err    error           // what comes after unread
+}
+
+// take scans what came, and keeps what may be handed on.
+func (in *input) take(buf *[readSize]byte, b []byte, now time.Duration) {
+	n, err := in.scan.feed(b, now)
+	if in.unread = b[:n]; err != nil && in.err == nil {
+		in.err = err
+	}
+	in.buf = buf
+	in.release()
+}
+
+// release gives the borrowed buffer back once all of it has been handed on.
+func (in *input) release() {
+	if len(in.unread) > 0 {
+		return
+	}
+	in.unread = nil
+	if in.buf != nil {
+		readBuffers.Put(in.buf)
+		in.buf = nil
+	}
+}
+
+// Wait waits until the peer has sent something, or the connection has ended: the
+// next Read will not wait. A connection that waits holds no memory for it. A pong
+// that comes alone has served its purpose, and is waited on.
+func (c *Conn) Wait() {
+	for len(c.in.unread) == 0 && c.in.err == nil {
+		c.fill()
+		if c.in.scan.idle() && isPong(c.in.unread) {
+			c.in.unread = nil
+			c.in.release()
+		}
+	}
+}
+
+// isPong reports whether b is one whole pong frame of a client. What is wrong with
+// such a frame in any way is left to the layer above to see.
+func isPong(b []byte) bool {
+	const mask = 4 // bytes
+	return len(b) >= 2+mask && len(b) <= 2+mask+maxControlPayload &&
+		b[0] == finBit|opPong && int(b[1]) == maskBit|(len(b)-2-mask)
+}
+
+// fill reads once from the connection below.
+func (c *Conn) fill() {
+	var buf *[readSize]byte
+	var n int
+	if c.sock != nil {
+		buf, n, c.in.err = c.sock.read()
+	} else {
+		buf = readBuffers.Get().(*[readSize]byte)
+		n, c.in.err = c.raw.Read(buf[:])
+	}
+	if buf == nil {
+		return
+	}
+	c.took(buf, buf[:n])
+}
+
+// took takes note of what came, in a borrowed buffer unless buf is nil.
+func (c *Conn) took(buf *[readSize]byte, b []byte) {
+	now := clock()
+	if len(b) > 0 {
+		c.heard.Store(now)
+	}
+	c.in.take(buf, b, time.Duration(now))
+	if c.in.scan.idle() {
+		c.begun.Store(0)
+	} else {
+		c.begun.Store(int64(c.in.scan.begun))
+	}
+}
+
+// Read implements net.Conn. Its errors are those of the connection below and of the
+// limits: [ErrMessageTooBig], [ErrFragments], [ErrControlFlood]. What came before the
+// frame that breaks one is handed on first.
+func (c *Conn) Read(p []byte) (int, error) {
+	if len(c.in.unread) == 0 {
+		if c.in.err == nil {
+			c.fill()
+		}
+		if len(c.in.unread) == 0 {
+			return 0, c.in.err
+		}
+	}
+	n := copy(p, c.in.unread)
+	c.in.unread = c.in.unread[n:]
+	c.in.release()
+	return n, nil
+}
+
+// Discard takes the place of who reads, after an error of the limits or of the layer
+// above. It forgets what the peer still sends, until that is a close frame, or the
+// connection ends: closing it earlier, with input unread, would reset it, and the
+// peer might not see why it was closed (RFC 9293 section 3.10.4).
+func (c *Conn) Discard() {
+	if isLimit(c.in.err) {
+		c.in.err = nil
+	}
+	for {
+		c.in.unread = nil
+		c.in.release()
+		if c.in.scan.closed || c.in.err != nil {
+			return
+		}
+		c.fill()
+		if isLimit(c.in.err) {
+			c.in.err = nil
+		}
+	}
+}
