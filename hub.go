@@ -50,6 +50,7 @@ type figures struct {
 	// Published by the loop.
 	connections, users, rooms atomic.Int64
 	delivered, dropped, slow  atomic.Uint64
+	behind                    atomic.Int64 // since when the queue was never empty, Unix nanoseconds; 0: it was just now
 }
 
 // New checks cfg, reporting all of its mistakes at once, and starts a hub, which
@@ -182,7 +183,7 @@ func (h *Hub) RoomUsers(room string) []User {
 // Stats returns figures of this moment. It does not wait for anything.
 func (h *Hub) Stats() Stats {
 	f := &h.figures
-	return Stats{
+	stats := Stats{
 		Connections:   int(f.connections.Load()),
 		Users:         int(f.users.Load()),
 		Rooms:         int(f.rooms.Load()),
@@ -194,6 +195,10 @@ func (h *Hub) Stats() Stats {
 		Dropped:       f.dropped.Load() + f.droppedDirect.Load(),
 		SlowConsumers: f.slow.Load(),
 	}
+	if since := f.behind.Load(); since != 0 {
+		stats.QueueAge = time.Since(time.Unix(0, since))
+	}
+	return stats
 }
 
 func (l *loop) publishStats() {
@@ -204,6 +209,12 @@ func (l *loop) publishStats() {
 	f.delivered.Store(l.delivered)
 	f.dropped.Store(l.dropped)
 	f.slow.Store(l.slow)
+	switch waiting := len(l.hub.commands) > 0; {
+	case !waiting:
+		f.behind.Store(0)
+	case f.behind.Load() == 0:
+		f.behind.Store(time.Now().UnixNano())
+	}
 }
 
 // Shutdown ends the hub: it refuses new connections, tells every client to come
