@@ -24,8 +24,13 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: tidy-check lint unit fuzz ## Everything that CI runs: go.mod files, linters, tests, a short fuzz
+test: tidy-check lint test-deps unit fuzz ## Everything that CI runs: go.mod files, linters, tests, a short fuzz
 	$(call say,All checks passed)
+
+.PHONY: test-deps
+test-deps: ## Install the clients and the proxy that integration/ tests with
+	$(call say,What integration/ tests with)
+	@scripts/install-test-deps
 
 .PHONY: unit
 unit: ## Run the tests with the race detector, in random order

@@ -71,7 +71,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // isUpgrade reports whether a request asks for a WebSocket; what else is wrong
 // with it, the handshake says (RFC 6455 section 4.2.1).
 func isUpgrade(r *http.Request) bool {
-	return r.Header.Get("Upgrade") != "" && r.Header.Get("Sec-WebSocket-Key") != ""
+	return r.Header.Get("Upgrade") != ""
 }
 
 // identify authenticates a handshake.
@@ -116,6 +116,7 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request) (*websocket.Conn, 
 	u := &wire.Upgrade{ResponseWriter: w, Limits: wire.Limits{
 		Message: h.cfg.MaxMessageBytes,
 		Outbox:  h.cfg.MaxOutboxBytes,
+		Grace:   h.cfg.WriteTimeout,
 	}}
 	ws, err := websocket.Accept(u, r, &websocket.AcceptOptions{
 		Subprotocols:       []string{subprotocol},

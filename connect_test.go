@@ -264,3 +264,37 @@ func TestOnDisconnect(t *testing.T) {
 		})
 	}
 }
+
+// claimed is an Authenticator that passes on what its tokens say.
+type claimed struct{}
+
+func (claimed) Authenticate(_ context.Context, token string, _ *http.Request) (chathub.Identity, error) {
+	id := chathub.Identity{User: chathub.User{ID: "ana"}}
+	if token != "none" {
+		id.Claims = []byte(token)
+	}
+	return id, nil
+}
+
+func TestClaims(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newParty(t, chathub.Config{Auth: claimed{}})
+		for _, tc := range []struct {
+			token, want string
+			ok          bool
+		}{
+			{`{"role":"admin","Role":"guest"}`, "admin", true},
+			{`{}`, "", true},
+			{`none`, "", true},
+			{`{"role":7}`, "", false},
+		} {
+			var claims struct {
+				Role string `json:"role"`
+			}
+			err := p.dial(tc.token).server.Claims(&claims)
+			if claims.Role != tc.want || (err == nil) != tc.ok {
+				t.Errorf("%s: role %q, %v", tc.token, claims.Role, err)
+			}
+		}
+	})
+}

@@ -30,7 +30,8 @@ const (
 // Error is an error that a client may see. A handler, middleware or callback
 // that returns one (wrapped or not) decides what the client is told; any other
 // error reaches the client as [CodeInternal] without its text, and the log with
-// it. An Error is immutable once returned.
+// it; an error of a context, ErrClosed and ErrClientGone as [CodeUnavailable]. An Error is
+// immutable once returned.
 type Error struct {
 	Code    Code
 	Message string

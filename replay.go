@@ -2,6 +2,7 @@ package chathub
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -18,6 +19,13 @@ type fetched struct {
 	fresh  []string // rooms that the client was not in before
 	lost   []string // rooms whose log could not be read
 	frames [][]byte // what was missed, in order
+	lists  int      // bytes that lists of users may still have in the answer
+}
+
+// newFetched bounds what the answer holds of lists, so that with what follows it
+// (see recover) the outbox has room for it.
+func newFetched(c *Client) *fetched {
+	return &fetched{c: c, lists: c.hub.cfg.MaxOutboxBytes / 4}
 }
 
 // end sends the answer, then, where all went well, what was missed, and lets go
@@ -130,23 +138,28 @@ func onJoinRoom(ctx context.Context, c *Client, e *Event) (any, error) {
 	if err := decodeData(e, &w); err != nil {
 		return nil, err
 	}
-	c.fetched = &fetched{c: c}
+	c.fetched = newFetched(c)
 	budget := c.hub.cfg.MaxOutboxBytes / 2
 	j, recovered, err := c.rejoin(ctx, e.Room, w, &budget)
 	if err != nil {
 		return nil, err
 	}
-	return joinData(j, recovered), nil
+	return c.fetched.joinData(j, recovered), nil
 }
 
-// joinData is what a client is told of a room that it has joined.
-func joinData(j *join, recovered bool) jsontext.Value {
-	b := positionData(j.pos, recovered)
-	if j.who == nil {
+// joinData is what a client is told of a room that it has joined. Where the list of
+// who is there is too large, their count is there alone.
+func (f *fetched) joinData(j *join, recovered bool) jsontext.Value {
+	b, who := positionData(j.pos, recovered), j.who
+	if who == nil {
 		return b
 	}
+	if len(who) > f.lists {
+		who = fmt.Appendf(nil, `{"count":%d}`, j.count)
+	}
+	f.lists -= len(who)
 	b[len(b)-1] = ','
-	return append(b, j.who[1:]...)
+	return append(b, who[1:]...)
 }
 
 func positionData(p Position, recovered bool) jsontext.Value {
@@ -168,14 +181,18 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 	if err := decodeData(e, &data); err != nil {
 		return nil, err
 	}
-	f := &fetched{c: c}
+	f := newFetched(c)
 	c.fetched = f
 	budget := c.hub.cfg.MaxOutboxBytes / 2
 	result := struct {
 		Rooms map[string]jsontext.Value `json:"rooms"`
 		Inbox jsontext.Value            `json:"inbox,omitzero"`
 	}{Rooms: make(map[string]jsontext.Value, len(data.Rooms))}
-	for _, room := range slices.Sorted(maps.Keys(data.Rooms)) {
+	for i, room := range slices.Sorted(maps.Keys(data.Rooms)) {
+		if most := c.hub.cfg.MaxRooms; most >= 0 && i >= most { // without asking for what cannot be
+			result.Rooms[room] = errorPart(errorf(CodeLimitExceeded, "More than %d rooms", most))
+			continue
+		}
 		since := data.Rooms[room]
 		result.Rooms[room] = c.resumeRoom(ctx, room, want{Since: &since}, &budget)
 	}
@@ -205,13 +222,18 @@ func (c *Client) resumeRoom(ctx context.Context, room string, w want, budget *in
 		var j *join
 		var recovered bool
 		if j, recovered, err = c.rejoin(ctx, room, w, budget); err == nil {
-			return joinData(j, recovered)
+			return c.fetched.joinData(j, recovered)
 		}
 	}
 	e, known := publicError(err)
 	if !known {
 		c.hub.log.Error("chathub: resume", "room", room, "user", c.user.ID, "err", err)
 	}
+	return errorPart(e)
+}
+
+// errorPart is what the answer to resume says of a room that cannot be rejoined.
+func errorPart(e *Error) jsontext.Value {
 	return append(append([]byte(`{"error":`), errorData(e)...), '}')
 }
 

@@ -138,6 +138,7 @@ type join struct {
 	fresh bool     // it was not in the room
 	pos   Position // what comes after will be delivered
 	who   []byte   // data of online-users for the room; nil where presence is off
+	count int      // how many that are
 }
 
 func (j *join) run(l *loop) {
@@ -168,7 +169,7 @@ func (j *join) run(l *loop) {
 	}
 	j.pos = r.pos
 	if l.presenceOn() {
-		j.who = l.snapshotOf(&r.presence)
+		j.who, j.count = l.snapshotOf(&r.presence), r.presence.visible
 	}
 }
 

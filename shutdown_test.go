@@ -405,3 +405,44 @@ func TestShutdownWithServer(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestCloseRaces: a hub may be closed while everything in it is going on.
+func TestCloseRaces(t *testing.T) {
+	for range 50 {
+		synctest.Test(t, func(t *testing.T) {
+			p := newParty(t, chathub.Config{
+				OnConnect: func(ctx context.Context, c *chathub.Client, _ *http.Request) error { return c.Join(ctx, "blue") },
+			})
+			ana := p.dial("ana", "red")
+			ctx := t.Context()
+			var wg sync.WaitGroup
+			until := func(call func() error) {
+				wg.Go(func() {
+					for err := error(nil); err == nil; err = call() {
+					}
+				})
+			}
+			for range 3 {
+				until(func() error {
+					for _, users := range [][]chathub.User{p.hub.OnlineUsers(), p.hub.RoomUsers("red")} {
+						if len(users) == 0 {
+							return chathub.ErrClosed
+						}
+					}
+					return nil
+				})
+				until(func() error { return p.hub.To("red").Emit(ctx, "news", nil) })
+				until(func() error { return p.hub.ToUser("ana").Join(ctx, "red", "green") })
+				until(func() error { return errors.Join(ana.server.Leave(ctx, "green"), ana.server.Join(ctx, "green")) })
+				until(func() error {
+					_, err := hubtest.DialHeader(t, p.hub, http.Header{"Authorization": {"Bearer bob"}})
+					return err
+				})
+			}
+			if err := p.hub.Close(); err != nil {
+				t.Error(err)
+			}
+			wg.Wait()
+		})
+	}
+}

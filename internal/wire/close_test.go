@@ -76,7 +76,7 @@ func checkClosesAt(t *testing.T, c *Conn, d time.Duration) {
 	if isClosed(c) {
 		t.Error("closed before its time")
 	}
-	time.Sleep(1)
+	time.Sleep(time.Nanosecond)
 	synctest.Wait()
 	if !isClosed(c) {
 		t.Errorf("not closed after %v", d)
@@ -91,7 +91,7 @@ func checkClosesAt(t *testing.T, c *Conn, d time.Duration) {
 func TestCloseWithIsTheLast(t *testing.T) {
 	overTransports(t, func(t *testing.T, server, client net.Conn) {
 		const senders = 4
-		c := New(server, nil, Limits{Outbox: 1 << 20})
+		c := New(server, nil, Limits{Outbox: 1 << 20, Grace: closeGrace})
 		defer c.Abort()
 		var warm, done sync.WaitGroup
 		taken := make([]int, senders)
@@ -144,7 +144,7 @@ func TestCloseWithIsTheLast(t *testing.T) {
 
 func TestCloseWithDiscard(t *testing.T) {
 	overTransports(t, func(t *testing.T, server, client net.Conn) {
-		c := New(server, nil, Limits{Outbox: 1 << 20})
+		c := New(server, nil, Limits{Outbox: 1 << 20, Grace: closeGrace})
 		defer c.Abort()
 		n := fillUp(t, c, 5000)
 		if res := c.CloseWith(4001, "slow consumer", true, time.Minute); res != Queued {
@@ -167,7 +167,7 @@ func TestCloseWithDiscard(t *testing.T) {
 func TestCloseWithDiscardInABatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, client := pipe(t)
-		c := New(server, nil, Limits{Outbox: 1 << 20})
+		c := New(server, nil, Limits{Outbox: 1 << 20, Grace: closeGrace})
 		defer c.Abort()
 		c.Enqueue(numbered(0, 10_000), false)
 		for i := range 9 {
@@ -198,7 +198,7 @@ func TestCloseWithDiscardInABatch(t *testing.T) {
 func TestCloseWithGrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, client := pipe(t)
-		c := New(server, nil, Limits{Outbox: 1000})
+		c := New(server, nil, Limits{Outbox: 1000, Grace: closeGrace})
 		if c.CloseWith(4000, "", false, 7*time.Second) != Ready {
 			t.Fatal("somebody else flushes")
 		}
@@ -215,7 +215,7 @@ func TestCloseWithGrace(t *testing.T) {
 func TestWrittenCloseFrame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, _ := pipe(t)
-		c := New(server, nil, Limits{Outbox: 100})
+		c := New(server, nil, Limits{Outbox: 100, Grace: closeGrace})
 		n := fillUp(t, c, 10)
 		f := closeFrame(1002, "")
 		if k, err := c.Write(f); k != len(f) || err != nil {
@@ -240,12 +240,12 @@ func TestWrittenCloseFrame(t *testing.T) {
 
 func TestWrittenCloseFrameIsSent(t *testing.T) {
 	overTransports(t, func(t *testing.T, server, client net.Conn) {
-		c := New(server, nil, Limits{Outbox: 1 << 20})
+		c := New(server, nil, Limits{Outbox: 1 << 20, Grace: closeGrace})
 		n := fillUp(t, c, 5000)
 		if _, err := c.Write(closeFrame(1002, "")); err != nil {
 			t.Error(err)
 		}
-		c.Close()
+		_ = c.Close()
 		r := bufio.NewReader(client)
 		frames, err := readToClose(r, 1002)
 		if err != nil || len(frames) != n {
@@ -271,7 +271,7 @@ func TestCloseAfter(t *testing.T) {
 	}
 	start := func(t *testing.T) (c *Conn, client net.Conn) {
 		server, client := pipe(t)
-		return New(server, nil, Limits{Outbox: 1 << 20}), client
+		return New(server, nil, Limits{Outbox: 1 << 20, Grace: closeGrace}), client
 	}
 	bubble := func(name string, test func(t *testing.T)) {
 		t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
@@ -360,7 +360,7 @@ func TestCloseAfter(t *testing.T) {
 
 func TestAbort(t *testing.T) {
 	overTransports(t, func(t *testing.T, server, client net.Conn) {
-		c := New(server, nil, Limits{Outbox: 1 << 20})
+		c := New(server, nil, Limits{Outbox: 1 << 20, Grace: closeGrace})
 		fillUp(t, c, 5000)
 		ended := make(chan error, 1)
 		go func() {
@@ -393,7 +393,7 @@ func TestAbort(t *testing.T) {
 // What waits for a Flush is forgotten at once, and the Flush may still come.
 func TestAbortBeforeFlush(t *testing.T) {
 	overTransports(t, func(t *testing.T, server, client net.Conn) {
-		c := New(server, nil, Limits{Outbox: 1 << 20})
+		c := New(server, nil, Limits{Outbox: 1 << 20, Grace: closeGrace})
 		if res := c.Enqueue(sealed("lost"), false); res != Ready {
 			t.Fatal(res)
 		}
@@ -422,13 +422,13 @@ func (s *slowCloser) Close() error {
 func TestCloseDoesNotWait(t *testing.T) {
 	for name, end := range map[string]func(c *Conn){
 		"Abort": (*Conn).Abort,
-		"Close": func(c *Conn) { c.Close() },
+		"Close": func(c *Conn) { _ = c.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				server, client := pipe(t)
 				slow := &slowCloser{server, make(chan struct{}), make(chan struct{})}
-				c := New(slow, nil, Limits{Outbox: 100})
+				c := New(slow, nil, Limits{Outbox: 100, Grace: closeGrace})
 				ended := make(chan error, 1)
 				go func() {
 					_, err := c.Read(make([]byte, 1))
@@ -451,7 +451,7 @@ func TestCloseDoesNotWait(t *testing.T) {
 
 func TestDiscard(t *testing.T) {
 	overTransports(t, func(t *testing.T, server, client net.Conn) {
-		c := New(server, []byte("early"), Limits{Message: 1})
+		c := New(server, []byte("early"), Limits{Message: 1, Grace: closeGrace})
 		defer c.Abort()
 		go func() {
 			_, _ = client.Write(make([]byte, 1<<20))

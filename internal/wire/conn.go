@@ -51,8 +51,9 @@ type Conn struct {
 
 	mu      sync.Mutex
 	queue   [][]byte
-	waiting int  // bytes not yet written, those of the batch included
-	limit   int  // of waiting
+	waiting int // bytes not yet written, those of the batch included
+	limit   int // of waiting
+	grace   time.Duration
 	owned   bool // someone flushes, or was told to
 	sealed  bool // a close frame is queued: nothing may follow it
 	closing bool // close the connection once the queue is empty
@@ -76,11 +77,13 @@ type rawWriter interface {
 type Limits struct {
 	Message int // bytes of one incoming message; 0: no limit
 	Outbox  int // bytes waiting to be sent
+	// Grace bounds a close that the layer above begins; see CloseAfter.
+	Grace time.Duration
 }
 
 // New returns a Conn over raw. Early holds bytes that were read from raw already.
 func New(raw net.Conn, early []byte, l Limits) *Conn {
-	c := &Conn{raw: raw, sock: newSocket(raw), limit: l.Outbox}
+	c := &Conn{raw: raw, sock: newSocket(raw), limit: l.Outbox, grace: l.Grace}
 	if c.sock != nil {
 		c.fast = c.sock
 	}
@@ -153,7 +156,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 			// The answer to a close whose reason nobody has looked at (RFC 6455 section 8.1).
 			b = closeFrame(closeInvalidPayload, "")
 		}
-		res = c.seal(b, false, closeGrace)
+		res = c.seal(b, false, c.grace)
 	} else {
 		res = c.enqueue(b, false)
 	}
@@ -212,12 +215,9 @@ func (c *Conn) CloseAfter(grace time.Duration) {
 	c.wakeReader()
 }
 
-// closeGrace bounds a close by the layer above.
-const closeGrace = 5 * time.Second
-
 // Close implements net.Conn: see [Conn.CloseAfter].
 func (c *Conn) Close() error {
-	c.CloseAfter(closeGrace)
+	c.CloseAfter(c.grace)
 	return nil
 }
 

@@ -31,7 +31,7 @@ func TestFlusher(t *testing.T) {
 			server, _ := pipe(t)
 			var want []byte
 			for i := range conns {
-				conns[i] = New(server, nil, Limits{Outbox: 1000})
+				conns[i] = New(server, nil, Limits{Outbox: 1000, Grace: closeGrace})
 				conns[i].fast = &sockets[i]
 			}
 			const rounds = 3
@@ -76,7 +76,7 @@ func (s *gatedSocket) tryWrite(p []byte) (int, error) {
 func TestFlusherCloseWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, _ := pipe(t)
-		c := New(server, nil, Limits{Outbox: 1000})
+		c := New(server, nil, Limits{Outbox: 1000, Grace: closeGrace})
 		gate := &gatedSocket{make(chan struct{}), make(chan struct{})}
 		c.fast = gate
 		c.Enqueue(Ping, false)
@@ -105,10 +105,10 @@ func TestFlusherCloseWaits(t *testing.T) {
 // A peer that does not read does not hold up the others of its part.
 func TestFlusherPassesStuckPeers(t *testing.T) {
 	stuckServer, _ := tcpPair(t)
-	stuck := New(stuckServer, nil, Limits{Outbox: 1 << 20})
+	stuck := New(stuckServer, nil, Limits{Outbox: 1 << 20, Grace: closeGrace})
 	defer stuck.Abort()
 	server, client := tcpPair(t)
-	c := New(server, nil, Limits{Outbox: 1 << 20})
+	c := New(server, nil, Limits{Outbox: 1 << 20, Grace: closeGrace})
 	defer c.Abort()
 	stuck.Enqueue(sealed(make([]byte, 1<<19)), false) // beyond its socket's buffers
 	c.Enqueue(sealed("through"), false)
@@ -126,7 +126,7 @@ func TestFlusherPassesStuckPeers(t *testing.T) {
 // Small frames that wait together leave in one write.
 func TestFlushJoins(t *testing.T) {
 	server, _ := pipe(t)
-	c := New(server, nil, Limits{Outbox: 1 << 20})
+	c := New(server, nil, Limits{Outbox: 1 << 20, Grace: closeGrace})
 	socket := &countingSocket{}
 	c.fast = socket
 	var want []byte
@@ -150,7 +150,7 @@ func (errSocket) tryWrite([]byte) (int, error) { return 0, errTest }
 
 func TestFlushError(t *testing.T) {
 	server, client := pipe(t)
-	c := New(server, nil, Limits{Outbox: 1 << 20})
+	c := New(server, nil, Limits{Outbox: 1 << 20, Grace: closeGrace})
 	c.fast = errSocket{}
 	c.Enqueue(sealed("lost"), false)
 	c.Enqueue(sealed("lost too"), false)
@@ -169,7 +169,7 @@ func TestFlushError(t *testing.T) {
 // An idle connection keeps no big queue, nor any frame.
 func TestIdleMemory(t *testing.T) {
 	server, client := pipe(t)
-	c := New(server, nil, Limits{Outbox: 1 << 20})
+	c := New(server, nil, Limits{Outbox: 1 << 20, Grace: closeGrace})
 	defer c.Abort()
 	go func() { _, _ = io.Copy(io.Discard, client) }()
 	for _, burst := range []int{1, 2, keepQueue, 1000, 1, 1000, 1000, 2} {
@@ -205,7 +205,7 @@ func exchange(tb testing.TB, c *Conn, client net.Conn, frame []byte, n int, buf 
 
 func TestFlushDoesNotAllocate(t *testing.T) {
 	server, client := tcpPair(t)
-	c := New(server, nil, Limits{Outbox: 1 << 20})
+	c := New(server, nil, Limits{Outbox: 1 << 20, Grace: closeGrace})
 	defer c.Abort()
 	shared, buf := sealed(make([]byte, 200)), make([]byte, 1<<10)
 	for _, tt := range []struct {
@@ -233,7 +233,7 @@ func BenchmarkEnqueueFlush(b *testing.B) {
 	for _, n := range []int{1, 4, 16} {
 		b.Run(fmt.Sprint("frames=", n), func(b *testing.B) {
 			server, client := socketPair(b, "tcp", "127.0.0.1:0")
-			c := New(server, nil, Limits{Outbox: 1 << 20})
+			c := New(server, nil, Limits{Outbox: 1 << 20, Grace: closeGrace})
 			defer c.Abort()
 			shared := sealed(make([]byte, 200))
 			buf := make([]byte, n*len(shared))

@@ -80,7 +80,7 @@ func TestFramesAgainstAClient(t *testing.T) {
 	defer cancel()
 	answer := make(chan error, 1)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		u := &Upgrade{ResponseWriter: w, Limits: Limits{Outbox: 1 << 20}}
+		u := &Upgrade{ResponseWriter: w, Limits: Limits{Outbox: 1 << 20, Grace: closeGrace}}
 		ws, err := websocket.Accept(u, r, nil)
 		if err != nil {
 			answer <- err

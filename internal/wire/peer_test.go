@@ -57,6 +57,9 @@ func await(t *testing.T, what string, done func() bool) {
 	}
 }
 
+// closeGrace is the grace of the connections under test.
+const closeGrace = 5 * time.Second
+
 // Opcodes that only tests name.
 const (
 	opContinuation = 0x0
@@ -138,7 +141,7 @@ func readFrame(r io.Reader) (f frame, err error) {
 // readAll fills p; an end before that is not io.EOF.
 func readAll(r io.Reader, p []byte) error {
 	_, err := io.ReadFull(r, p)
-	if err == io.EOF { //nolint:errorlint // ReadFull's own
+	if err == io.EOF {
 		return io.ErrUnexpectedEOF
 	}
 	return err

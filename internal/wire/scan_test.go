@@ -285,7 +285,7 @@ func TestReadHandsOnWhatIsBefore(t *testing.T) {
 			t.Run(fmt.Sprintf("early=%d,reads=%d", early, size), func(t *testing.T) {
 				server, client := pipe(t)
 				stream := slices.Concat(good, bad)
-				c := New(server, stream[:early], Limits{Message: 5})
+				c := New(server, stream[:early], Limits{Message: 5, Grace: closeGrace})
 				go func() { // ends with the pipe
 					_, _ = client.Write(stream[early:])
 				}()

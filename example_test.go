@@ -1,0 +1,438 @@
+package chathub_test
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/hubtest"
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// A hub is an http.Handler. This is a whole chat server, but for its users, who
+// come with tokens that the service around it has signed.
+func Example() {
+	secret := []byte("0123456789abcdef0123456789abcdef") // from your configuration
+	hub, err := chathub.New(chathub.Config{Auth: &chathub.JWT{Key: secret}})
+	if err != nil {
+		panic(err)
+	}
+	defer hub.Close()
+	mux := http.NewServeMux()
+	mux.Handle("/ws", hub)
+	server := httptest.NewServer(mux)
+	defer server.Close()
+
+	// What the login of your service does:
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
+		"sub": "u1", "name": "Ana", "exp": time.Now().Add(time.Hour).Unix(),
+	}).SignedString(secret)
+	if err != nil {
+		panic(err)
+	}
+
+	// And what a page does with new WebSocket(url, ["chathub.v1", "chathub.bearer." + token]):
+	ana := connect(server.URL+"/ws", http.Header{"Authorization": {"Bearer " + token}})
+	ana.send(`{"type":"join-room","room":"lobby"}`)
+	ana.send(`{"type":"room-message","room":"lobby","data":"Hello"}`)
+	m := ana.wait("room-message")
+	fmt.Println(m.From.Name, "says", m.Data, "in", m.Room)
+	// Output: Ana says "Hello" in lobby
+}
+
+// An event of your own has typed data, which may check itself, and an answer.
+func ExampleOnAck() {
+	hub, dial, stop := serve(chathub.Config{})
+	defer stop()
+
+	chathub.OnAck(hub, "vote", func(ctx context.Context, c *chathub.Client, v Vote) (Tally, error) {
+		if v.Option > 3 {
+			return Tally{}, &chathub.Error{Code: chathub.CodeConflict, Message: "There is no such option"}
+		}
+		return Tally{Option: v.Option, Votes: 1}, nil
+	})
+
+	ana := dial("ana")
+	ana.send(`{"type":"vote","id":"1","data":{"option":2}}`)
+	fmt.Println(ana.wait("ack").Data)
+	ana.send(`{"type":"vote","id":"2","data":{"option":9}}`)
+	fmt.Println(ana.wait("error").Data)
+	ana.send(`{"type":"vote","id":"3","data":{"option":-1}}`)
+	fmt.Println(ana.wait("error").Data)
+	// Output:
+	// {"option":2,"votes":1}
+	// {"code":"conflict","message":"There is no such option"}
+	// {"code":"bad_request","message":"Invalid data"}
+}
+
+// Vote is what a client sends with the event "vote".
+type Vote struct {
+	Option int `json:"option"`
+}
+
+// Validate is called before the handler.
+func (v Vote) Validate() error {
+	if v.Option < 1 {
+		return errors.New("options count from 1")
+	}
+	return nil
+}
+
+// Tally is the answer to a Vote.
+type Tally struct {
+	Option int `json:"option"`
+	Votes  int `json:"votes"`
+}
+
+// Middleware is around every event, built-in ones included. Before next it may
+// refuse or change the event; after next it knows where the message is in its log. A
+// message that a client repeats, as it does after a lost connection, is saved once.
+func ExampleHub_Use() {
+	hub, dial, stop := serve(chathub.Config{})
+	defer stop()
+
+	hub.Use(func(next chathub.Handler) chathub.Handler {
+		return func(ctx context.Context, c *chathub.Client, e *chathub.Event) (any, error) {
+			if e.Type != "room-message" {
+				return next(ctx, c, e)
+			}
+			if strings.Contains(string(e.Data), "spam") {
+				return nil, &chathub.Error{Code: chathub.CodeForbidden, Message: "Please don't"}
+			}
+			result, err := next(ctx, c, e)
+			if r, ok := result.(chathub.Receipt); ok && !r.Duplicate {
+				fmt.Println("INSERT", e.Room, r.Seq, c.User().ID, string(e.Data))
+			}
+			return result, err
+		}
+	})
+
+	ana := dial("ana")
+	ana.send(`{"type":"join-room","room":"lobby"}`)
+	ana.send(`{"type":"room-message","id":"m1","room":"lobby","data":"Hello"}`)
+	ana.send(`{"type":"room-message","id":"m1","room":"lobby","data":"Hello"}`)
+	ana.send(`{"type":"room-message","id":"m2","room":"lobby","data":"Buy spam"}`)
+	fmt.Println(ana.wait("error").Data)
+	// Output:
+	// INSERT lobby 1 ana "Hello"
+	// {"code":"forbidden","message":"Please don't"}
+}
+
+// Authorize says who may do what: here, who may join a room, and so who may write
+// to it and read it.
+func ExampleConfig_authorize() {
+	members := map[string]bool{"ana": true}
+	_, dial, stop := serve(chathub.Config{
+		Authorize: func(ctx context.Context, c *chathub.Client, a chathub.Action) error {
+			if a.Type == "join-room" && a.Room == "staff" && !members[c.User().ID] {
+				return &chathub.Error{Code: chathub.CodeForbidden, Message: "Staff only"}
+			}
+			return nil
+		},
+	})
+	defer stop()
+
+	ana, eve := dial("ana"), dial("eve")
+	ana.send(`{"type":"join-room","id":"1","room":"staff"}`)
+	fmt.Println(ana.wait("ack").Type)
+	eve.send(`{"type":"join-room","id":"1","room":"staff"}`)
+	fmt.Println(eve.wait("error").Data)
+	eve.send(`{"type":"room-message","id":"2","room":"staff","data":"Hi"}`)
+	fmt.Println(eve.wait("error").Data)
+	// Output:
+	// ack
+	// {"code":"forbidden","message":"Staff only"}
+	// {"code":"not_in_room","message":"Join the room first"}
+}
+
+// OnConnect may turn a client away, and put it into the rooms that are its own. It
+// is welcomed after that.
+func ExampleConfig_onConnect() {
+	hub, dial, stop := serve(chathub.Config{
+		OnConnect: func(ctx context.Context, c *chathub.Client, r *http.Request) error {
+			if c.User().ID == "eve" {
+				return &chathub.Error{Code: chathub.CodeForbidden, Message: "You are banned"}
+			}
+			return c.Join(ctx, "team:7", "city:"+r.Header.Get("X-City"))
+		},
+	})
+	defer stop()
+
+	dial("ana")
+	fmt.Println(hub.RoomUsers("team:7"))
+	fmt.Println(dial("eve").wait("connect-error").Data)
+	// Output:
+	// [{ana ana}]
+	// {"code":"forbidden","message":"You are banned"}
+}
+
+// The server may ask a client, in a handler too, and wait for its answer for as
+// long as it likes. A client that goes answers no more: then it fails at once.
+func ExampleClient_EmitWithAck() {
+	hub, dial, stop := serve(chathub.Config{})
+	defer stop()
+
+	chathub.OnAck(hub, "delete-account", func(ctx context.Context, c *chathub.Client, _ struct{}) (string, error) {
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		var sure bool
+		if err := c.EmitWithAck(ctx, "confirm", "Really?", &sure); err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("sure: %t", sure), nil
+	})
+
+	ana := dial("ana")
+	ana.send(`{"type":"delete-account","id":"1"}`)
+	question := ana.wait("confirm")
+	fmt.Println(question.Data)
+	ana.send(`{"type":"ack","id":"` + question.ID + `","data":true}`)
+	fmt.Println(ana.wait("ack").Data)
+	// Output:
+	// "Really?"
+	// "sure: true"
+}
+
+// A service whose identity provider publishes its keys (a JWKS) gives a Keyfunc: a
+// library such as github.com/MicahParks/keyfunc fetches them and keeps them fresh.
+func ExampleJWT_keyfunc() {
+	public, private, err := ed25519.GenerateKey(nil) // the provider's
+	if err != nil {
+		panic(err)
+	}
+	published := map[any]ed25519.PublicKey{"2026-07": public}
+
+	_, dial, stop := serve(chathub.Config{Auth: &chathub.JWT{
+		Keyfunc: func(t *jwt.Token) (any, error) {
+			key, ok := published[t.Header["kid"]]
+			if !ok {
+				return nil, errors.New("unknown key")
+			}
+			return key, nil
+		},
+		Methods:  []string{"EdDSA"},
+		Issuer:   "https://id.example.com/",
+		Audience: "chat",
+	}})
+	defer stop()
+
+	t := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims{
+		"sub": "u1", "name": "Ana", "iss": "https://id.example.com/", "aud": "chat", "exp": time.Now().Add(time.Hour).Unix(),
+	})
+	t.Header["kid"] = "2026-07"
+	token, err := t.SignedString(private)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(dial(token).user)
+	fmt.Println(dial("forged").wait("connect-error").Data)
+	// Output:
+	// {u1 Ana}
+	// {"code":"unauthenticated","message":"Invalid token"}
+}
+
+// Sessions is an Authenticator for a service that has sessions and cookies.
+type Sessions struct {
+	users sync.Map // of chathub.User by session id
+}
+
+// Authenticate gets the value of the cookie that Config.TokenCookie names.
+func (s *Sessions) Authenticate(_ context.Context, session string, _ *http.Request) (chathub.Identity, error) {
+	user, ok := s.users.Load(session)
+	if !ok {
+		return chathub.Identity{}, &chathub.Error{Code: chathub.CodeUnauthenticated, Message: "Please log in"}
+	}
+	return chathub.Identity{User: user.(chathub.User)}, nil
+}
+
+// With a session cookie, a page connects without a token. The hub lets pages of its
+// own origin do so, and those of Config.Origins.
+func ExampleAuthenticator() {
+	sessions := &Sessions{}
+	sessions.users.Store("s3cr3t", chathub.User{ID: "u1", Name: "Ana"})
+	hub, err := chathub.New(chathub.Config{Auth: sessions, TokenCookie: "session"})
+	if err != nil {
+		panic(err)
+	}
+	defer hub.Close()
+	server := httptest.NewServer(hub)
+	defer server.Close()
+
+	page := http.Header{"Cookie": {"session=s3cr3t"}, "Origin": {server.URL}}
+	fmt.Println(connect(server.URL, page).user)
+	page.Set("Cookie", "session=guessed")
+	fmt.Println(connect(server.URL, page).wait("connect-error").Data)
+	// Output:
+	// {u1 Ana}
+	// {"code":"unauthenticated","message":"Please log in"}
+}
+
+// A user who logs out is disconnected everywhere, on every node, and told not to
+// come back.
+func ExampleTarget_Disconnect() {
+	hub, dial, stop := serve(chathub.Config{})
+	defer stop()
+	phone, laptop := dial("ana"), dial("ana")
+
+	// Take the session away first, lest a client come back with it.
+	if err := hub.ToUser("ana").Disconnect(context.Background(), "logged out"); err != nil {
+		panic(err)
+	}
+	fmt.Println(phone.closed())
+	fmt.Println(laptop.closed())
+	// Output:
+	// 4503 logged out
+	// 4503 logged out
+}
+
+// What the service itself has to say goes to rooms and users from anywhere. It is
+// kept for who is away.
+func ExampleHub_ToUser() {
+	hub, dial, stop := serve(chathub.Config{})
+	defer stop()
+	ana, bob := dial("ana"), dial("bob")
+	ana.send(`{"type":"join-room","id":"1","room":"orders"}`)
+	ana.wait("ack")
+
+	ctx := context.Background()
+	order := struct {
+		Number int    `json:"number"`
+		State  string `json:"state"`
+	}{17, "shipped"}
+	if err := hub.ToUser("bob").Emit(ctx, "order", order); err != nil {
+		panic(err)
+	}
+	if err := hub.To("orders").Emit(ctx, "order", order); err != nil {
+		panic(err)
+	}
+	fmt.Println(bob.wait("order").Data)
+	fmt.Println(ana.wait("order").Room)
+	// Output:
+	// {"number":17,"state":"shipped"}
+	// orders
+}
+
+// Presence counts users, not connections.
+func ExampleHub_OnlineUsers() {
+	hub, dial, stop := serve(chathub.Config{})
+	defer stop()
+	dial("u1/Ana")
+	dial("u1/Ana") // a second tab
+	bob := dial("u2/Bob")
+	bob.send(`{"type":"join-room","id":"1","room":"lobby"}`)
+	bob.wait("ack")
+
+	fmt.Println(hub.OnlineUsers())
+	fmt.Println(hub.RoomUsers("lobby"))
+	// Output:
+	// [{u1 Ana} {u2 Bob}]
+	// [{u2 Bob}]
+}
+
+// Several hubs on one mux share nothing: what Socket.IO calls namespaces.
+func Example_severalHubs() {
+	chat, err := chathub.New(chathub.Config{Auth: hubtest.Auth{}})
+	if err != nil {
+		panic(err)
+	}
+	defer chat.Close()
+	admin, err := chathub.New(chathub.Config{Auth: hubtest.Auth{}, MaxConns: 10})
+	if err != nil {
+		panic(err)
+	}
+	defer admin.Close()
+	mux := http.NewServeMux()
+	mux.Handle("/chat", chat)
+	mux.Handle("/admin", admin)
+	server := httptest.NewServer(mux)
+	defer server.Close()
+
+	bearer := http.Header{"Authorization": {"Bearer ana"}}
+	connect(server.URL+"/chat", bearer)
+	fmt.Println(chat.OnlineUsers(), admin.OnlineUsers())
+	// Output: [{ana ana}] []
+}
+
+// http.Server.Shutdown neither waits for WebSocket connections nor closes them: the
+// hub has its own, to be called beside it.
+func ExampleHub_Shutdown() {
+	hub, err := chathub.New(chathub.Config{Auth: hubtest.Auth{}, DrainWindow: time.Second})
+	if err != nil {
+		panic(err)
+	}
+	test := httptest.NewServer(hub)
+	defer test.Close()
+	server := test.Config // the http.Server
+	ana := connect(test.URL, http.Header{"Authorization": {"Bearer ana"}})
+
+	// On SIGTERM:
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, shutdown := range []func(context.Context) error{server.Shutdown, hub.Shutdown} {
+		wg.Go(func() {
+			if err := shutdown(ctx); err != nil {
+				fmt.Println(err)
+			}
+		})
+	}
+
+	ana.wait("reconnect")
+	fmt.Println(ana.closed())
+	wg.Wait()
+	// Output: 4000 server is shutting down
+}
+
+// The tempting mistake: to believe a client that says who it is. Whatever is in the
+// data, anybody can have written; who the client is, only Client.User knows.
+func ExampleClient_User() {
+	hub, dial, stop := serve(chathub.Config{})
+	defer stop()
+
+	type payment struct {
+		From   string `json:"from"`
+		Amount int    `json:"amount"`
+	}
+	chathub.On(hub, "pay", func(ctx context.Context, c *chathub.Client, p payment) error {
+		fmt.Println("wrong:", p.From, "pays", p.Amount)
+		fmt.Println("right:", c.User().ID, "pays", p.Amount)
+		return nil
+	})
+
+	eve := dial("eve")
+	eve.send(`{"type":"pay","id":"1","data":{"from":"ana","amount":100}}`)
+	eve.wait("ack")
+	// Output:
+	// wrong: ana pays 100
+	// right: eve pays 100
+}
+
+// Only the text of an Error reaches the client. What else goes wrong is "internal",
+// and in the log.
+func ExampleError() {
+	hub, dial, stop := serve(chathub.Config{Logger: slog.New(slog.DiscardHandler)})
+	defer stop()
+	errDatabase := errors.New("pq: password authentication failed for user chat")
+
+	chathub.On(hub, "plain", func(context.Context, *chathub.Client, struct{}) error { return errDatabase })
+	chathub.On(hub, "own", func(context.Context, *chathub.Client, struct{}) error {
+		return &chathub.Error{Code: chathub.CodeUnavailable, Message: "Try again later", RetryAfter: time.Minute, Err: errDatabase}
+	})
+
+	ana := dial("ana")
+	ana.send(`{"type":"plain","id":"1"}`)
+	fmt.Println(ana.wait("error").Data)
+	ana.send(`{"type":"own","id":"2"}`)
+	fmt.Println(ana.wait("error").Data)
+	// Output:
+	// {"code":"internal","message":"Internal error"}
+	// {"code":"unavailable","message":"Try again later","retryAfterMs":60000}
+}
