@@ -71,7 +71,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // isUpgrade reports whether a request asks for a WebSocket; what else is wrong
 // with it, the handshake says (RFC 6455 section 4.2.1).
 func isUpgrade(r *http.Request) bool {
-	return r.Header.Get("Upgrade") != ""
+	return r.Header.Get("Upgrade") != "" && r.Header.Get("Sec-WebSocket-Key") != ""
 }
 
 // identify authenticates a handshake.
@@ -142,7 +142,9 @@ var refusals = map[Code]refusal{
 	CodeTokenExpired:    {http.StatusUnauthorized, closeTokenExpired},
 	CodeForbidden:       {http.StatusForbidden, closeForbidden},
 	CodeLimitExceeded:   {http.StatusTooManyRequests, closeLimit},
+	CodeRateLimited:     {http.StatusTooManyRequests, closeRateLimited},
 	CodeUnavailable:     {http.StatusServiceUnavailable, closeShutdown},
+	CodeInternal:        {http.StatusInternalServerError, closeShutdown},
 }
 
 func refusalOf(e *Error) refusal {
@@ -152,7 +154,7 @@ func refusalOf(e *Error) refusal {
 	if r, ok := refusals[e.Code]; ok {
 		return r
 	}
-	return refusal{http.StatusInternalServerError, closeShutdown}
+	return refusal{http.StatusForbidden, closeForbidden} // the application's, for whatever reason
 }
 
 // refuse turns a handshake away: by an envelope and a close code where the client

@@ -289,7 +289,7 @@ func TestTargetEmitWithAck(t *testing.T) {
 			if a.ClientID != guests[a.User.ID].server.ID() {
 				t.Errorf("the answer of %s is from connection %s", a.User.ID, a.ClientID)
 			}
-			says[a.User.ID] += fmt.Sprintf("%s %v", a.Data, a.Err)
+			says[a.User.ID] += fmt.Sprintf("%s %v", string(a.Data), a.Err)
 		}
 		want := map[string]string{
 			"ana": `"yes" <nil>`,

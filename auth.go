@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // User is who is behind a connection. It is sent to other clients.
@@ -23,7 +25,7 @@ type Identity struct {
 	Expires time.Time
 	// Claims is a JSON object that handlers read with [Client.Claims]. It is
 	// never sent to anyone. May be nil.
-	Claims []byte
+	Claims jsontext.Value
 }
 
 // Authenticator says who a connection is. It is called concurrently.

@@ -47,7 +47,8 @@ type Client struct {
 	asked    uint64
 	backlog  chan *Event // once reading goes on beside the handler
 	handling bool
-	early    *early // until it is registered
+	early    *early      // until it is registered
+	values   map[any]any // the application's; nil until there are some
 	ended    bool
 	end      Disconnect
 
@@ -154,7 +155,24 @@ func (c *Client) send(frame []byte, volatile bool) error {
 func (c *Client) To(rooms ...string) Target { return c.hub.To(rooms...).Except(c.id) }
 
 // Broadcast returns everyone without this connection.
-func (c *Client) Broadcast() Target { return c.hub.everyone().Except(c.id) }
+func (c *Client) Broadcast() Target { return c.hub.Broadcast().Except(c.id) }
+
+// Set keeps a value of the application's for as long as the connection lasts.
+func (c *Client) Set(key, value any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.values == nil {
+		c.values = make(map[any]any)
+	}
+	c.values[key] = value
+}
+
+// Value returns what was set for a key; nil where nothing was.
+func (c *Client) Value(key any) any {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.values[key]
+}
 
 // Join puts the client into rooms. It does not ask Config.Authorize. When it
 // returns nil, the client is a member of all of them, or, within OnConnect, will be
@@ -256,14 +274,15 @@ func (c *Client) isEnded() bool {
 
 // answer is what a client says to a question of the server.
 type answer struct {
-	data []byte
+	data jsontext.Value
 	err  error
 }
 
 // EmitWithAck asks the client and waits for its answer, which it unmarshals into
 // reply unless that is nil. It fails with ctx's error, at once with [ErrClientGone] when the
-// connection ends, and with an [Error] where the client answered with one. It may be
-// called within a handler of the same client.
+// connection ends, and with an [Error] where the client answered with one: a handler that returns
+// it answers [CodeInternal], since it is another client's word. It may be called within a handler of
+// the same client, but not within OnConnect.
 func (c *Client) EmitWithAck(ctx context.Context, event string, data, reply any) error {
 	e, err := newEnvelope(event, data)
 	if err != nil {
@@ -338,7 +357,7 @@ func (c *Client) answered(e *Event) bool {
 		Message string `json:"message"`
 	}
 	_ = json.Unmarshal(e.Data, &refusal) // whatever it says, it is an error
-	ch <- answer{err: &Error{Code: Code(refusal.Code), Message: refusal.Message}}
+	ch <- answer{err: &Error{Code: Code(refusal.Code), Message: refusal.Message, answered: true}}
 	return true
 }
 

@@ -45,9 +45,10 @@ type Config struct {
 	// X-Forwarded-For header says which address a client has.
 	TrustedProxies []netip.Prefix
 
-	// OnConnect runs once a client is authenticated, before its welcome. An
-	// error turns it away (close 4505, with the message of an [Error]). The
-	// client may be joined to rooms and emitted to; it gets all that after its welcome.
+	// OnConnect runs once a client is authenticated, before its welcome, within
+	// ServeHTTP. An error turns it away: an [Error] with its message, and a close by its
+	// code (4505 for [CodeForbidden]); any other error is a fault, and the client may come back (4000). The client may be joined to rooms and
+	// emitted to; it gets all that after its welcome.
 	OnConnect func(ctx context.Context, c *Client, r *http.Request) error
 	// OnDisconnect runs when a client that was welcomed has gone.
 	OnDisconnect func(c *Client, d Disconnect)

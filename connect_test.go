@@ -20,12 +20,17 @@ func TestOnConnectVeto(t *testing.T) {
 		name string
 		err  error
 		want string
+		code int
 	}{
-		{"plain", errors.New("secret"), `connect-error {"code":"forbidden","message":"Connection refused"}`},
+		{"plain", errors.New("secret"), `connect-error {"code":"internal","message":"Internal error"}`, 4000},
 		{"own", fmt.Errorf("secret: %w", &chathub.Error{Code: chathub.CodeForbidden, Message: "You are banned"}),
-			`connect-error {"code":"forbidden","message":"You are banned"}`},
+			`connect-error {"code":"forbidden","message":"You are banned"}`, 4505},
 		{"own of another code", &chathub.Error{Code: chathub.CodeConflict, Message: "You are here already"},
-			`connect-error {"code":"forbidden","message":"You are here already"}`},
+			`connect-error {"code":"conflict","message":"You are here already"}`, 4505},
+		{"for now", &chathub.Error{Code: chathub.CodeUnavailable, Message: "Try again"},
+			`connect-error {"code":"unavailable","message":"Try again"}`, 4000},
+		{"of a context", context.DeadlineExceeded,
+			`connect-error {"code":"unavailable","message":"Try again"}`, 4000},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -45,8 +50,8 @@ func TestOnConnectVeto(t *testing.T) {
 				for range 3 { // one after the other: each gives its place back
 					ana := knock(t, hub, "ana")
 					wantHeard(t, "ana", ana, tc.want)
-					if code, _ := ana.Closed(); code != 4505 {
-						t.Errorf("closed with %d, want 4505", code)
+					if code, _ := ana.Closed(); code != tc.code {
+						t.Errorf("closed with %d, want %d", code, tc.code)
 					}
 				}
 				time.Sleep(time.Minute)

@@ -30,5 +30,8 @@
 // once, and dropped first for a client that does not keep up; a client that does not even keep up
 // with durable events is disconnected with 4001, and resumes.
 //
+// There is no order between different targets: an ack may overtake the sender's own
+// room message, and a frame for one connection what was emitted to its rooms just before.
+//
 // The wire protocol is described in the directory protocol, the design in docs/design.md.
 package chathub

@@ -40,6 +40,8 @@ type Error struct {
 	RetryAfter time.Duration
 	// Err is the cause. It is logged and unwrapped, never sent.
 	Err error
+
+	answered bool // by a client: not for another one to see
 }
 
 // Error implements error.
@@ -79,7 +81,11 @@ func errorf(code Code, format string, args ...any) *Error {
 // publicError maps any error to what a client may see. Known reports whether
 // the error was meant for the client; where it is false the caller logs it.
 func publicError(err error) (e *Error, known bool) {
-	if e = ownError(err); e != nil {
+	switch e = ownError(err); {
+	case e == nil:
+	case e.Code == "":
+		return &Error{Code: CodeInternal, Message: e.Message, RetryAfter: e.RetryAfter, Err: e.Err}, true
+	default:
 		return e, true
 	}
 	for _, passing := range []error{ErrClosed, ErrClientGone, context.Canceled, context.DeadlineExceeded} {
@@ -90,10 +96,13 @@ func publicError(err error) (e *Error, known bool) {
 	return &Error{Code: CodeInternal, Message: "Internal error", Err: err}, false
 }
 
-// ownError returns the Error that err is or wraps; nil where there is none, or a
-// nil *Error that became an error by mistake.
+// ownError returns the Error that err is or wraps; nil where there is none, where a
+// client answered with it, or where a nil *Error became an error by mistake.
 func ownError(err error) *Error {
 	e, _ := errors.AsType[*Error](err)
+	if e != nil && e.answered {
+		return nil
+	}
 	return e
 }
 

@@ -44,8 +44,17 @@ func OnAck[T, R any](h *Hub, event string, fn func(ctx context.Context, c *Clien
 		if err := validate(&data); err != nil {
 			return nil, err
 		}
-		return fn(ctx, c, data)
+		return fn(context.WithValue(ctx, eventKey{}, e), c, data)
 	})
+}
+
+type eventKey struct{}
+
+// EventFrom returns the event that a handler registered with [On] or [OnAck] was
+// called for, from its ctx: for its Room or To, which Config.Authorize was asked about, and its ID. Nil elsewhere.
+func EventFrom(ctx context.Context) *Event {
+	e, _ := ctx.Value(eventKey{}).(*Event)
+	return e
 }
 
 // validate calls the Validate method that *T or, where that is a pointer itself, T has.

@@ -162,14 +162,15 @@ func (h *Hub) ask(f func(l *loop)) error {
 // the hub serves.
 func (h *Hub) Use(m ...Middleware) { h.handlers.use(m) }
 
-// OnlineUsers returns who has a connection, or lost it a moment ago, by name.
+// OnlineUsers returns who has a connection to this hub, or lost it a moment ago, by
+// name.
 func (h *Hub) OnlineUsers() []User {
 	var users []User
 	_ = h.ask(func(l *loop) { users = l.online.list() }) // a closed hub has none
 	return users
 }
 
-// RoomUsers returns who is in a room, by name.
+// RoomUsers returns who is in a room on this hub, by name.
 func (h *Hub) RoomUsers(room string) []User {
 	var users []User
 	_ = h.ask(func(l *loop) {

@@ -21,12 +21,13 @@ type loop struct {
 	online   presence
 	gather   time.Duration // how long changes of presence are gathered
 
-	dirty   []*audience  // have pending deliveries
-	ready   []*wire.Conn // have something to send and nobody who does
-	marked  []*Client    // scratch of flushAudience
-	gone    []*Client    // closed by the loop, to be taken out of their audiences
-	changed []*presence  // have changes to tell, or users in their grace
-	typing  []*room      // have someone who types
+	dirty    []*audience  // have pending deliveries
+	gathered int          // bytes of deliveries in this burst
+	ready    []*wire.Conn // have something to send and nobody who does
+	marked   []*Client    // scratch of flushAudience
+	gone     []*Client    // closed by the loop, to be taken out of their audiences
+	changed  []*presence  // have changes to tell, or users in their grace
+	typing   []*room      // have someone who types
 
 	delivered, dropped, slow uint64 // for Stats
 }
@@ -46,6 +47,9 @@ const (
 	// burst is how many commands run before what they queued is sent: it bounds
 	// how long a message waits for others to share its write with.
 	burst = 256
+	// burstBytes bounds how much they queue for one client: an outbox must not fill
+	// up before the first attempt to send.
+	burstBytes = 64 << 10
 )
 
 // run runs the loop until the hub is done.
@@ -81,6 +85,9 @@ func (l *loop) run() {
 // drainBurst runs the commands that wait already.
 func (l *loop) drainBurst() {
 	for range burst {
+		if l.gathered >= burstBytes {
+			return
+		}
 		select {
 		case cmd := <-l.hub.commands:
 			cmd.run(l)
@@ -92,6 +99,7 @@ func (l *loop) drainBurst() {
 
 // flush moves what is pending into outboxes and has them sent.
 func (l *loop) flush() {
+	l.gathered = 0
 	for _, a := range l.dirty {
 		l.flushAudience(a)
 	}
@@ -179,6 +187,7 @@ func (l *loop) deliver(a *audience, d delivery) {
 	a.pending = append(a.pending, d)
 	// Gathered by audience, the parts of many emits would come too far apart for
 	// onceKept.
+	l.gathered += len(d.frame)
 	if a.bytes += len(d.frame); a.bytes >= pendingBytes || d.once != 0 {
 		l.flushAudience(a)
 	}

@@ -17,9 +17,9 @@ type Event struct {
 	ID   string // empty where the client wants no answer
 	Room string
 	To   string
-	// Data is the payload, one JSON value as the client sent it; nil where it
-	// sent none. Its bytes may be kept, and must not be modified.
-	Data []byte
+	// Data is the payload as the client sent it; nil where it sent none. Its bytes
+	// may be kept, and must not be modified.
+	Data jsontext.Value
 }
 
 // Handler handles an event of a client. What it returns is sent as the data of
@@ -27,8 +27,9 @@ type Event struct {
 type Handler func(ctx context.Context, c *Client, e *Event) (any, error)
 
 // Middleware wraps the handling of every client event, built-in ones included,
-// except for ping, which is answered at once.
-// The context given to the handler ends when the client goes.
+// except for ping, which is answered at once. The context given to the handler ends
+// when the client goes. A Middleware may be called several times while handlers are
+// registered: what it returns may keep state, the Middleware itself may not.
 type Middleware func(next Handler) Handler
 
 // Action is what a client wants to do; see Config.Authorize. Type is the event's

@@ -205,7 +205,7 @@ func TestPanicsOfConnections(t *testing.T) {
 		{"Trace.Refused", chathub.Config{
 			OnConnect: func(_ context.Context, c *chathub.Client, _ *http.Request) error {
 				if c.User().ID == "boom" {
-					return &chathub.Error{}
+					return &chathub.Error{Code: chathub.CodeForbidden}
 				}
 				return nil
 			},

@@ -86,12 +86,8 @@ func (c *Client) left(err error) {
 func (c *Client) greet(r *http.Request) error {
 	h := c.hub
 	if h.cfg.OnConnect != nil {
-		err := h.guard("OnConnect", func() error { return h.cfg.OnConnect(c.ctx, c, r) })
-		if err != nil {
-			if e := ownError(err); e != nil {
-				return &Error{Code: CodeForbidden, Message: e.Message, Err: err}
-			}
-			return vetoed(err)
+		if err := h.guard("OnConnect", func() error { return h.cfg.OnConnect(c.ctx, c, r) }); err != nil {
+			return err
 		}
 	}
 	ctx, cancel := h.patience() // not of c.ctx, which would keep memory for it
@@ -106,15 +102,6 @@ func (c *Client) greet(r *http.Request) error {
 		return err
 	}
 	return nil
-}
-
-// vetoed is the refusal for an OnConnect error of the application's own, whose
-// text is not for the client; a panic is a fault, not a veto.
-func vetoed(err error) error {
-	if errors.Is(err, errPanic) {
-		return err
-	}
-	return &Error{Code: CodeForbidden, Message: "Connection refused", Err: err}
 }
 
 // register has the loop welcome the client and do what OnConnect asked for.

@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Target names who an emit or a command reaches, on every node of the cluster.
@@ -42,19 +44,20 @@ func (h *Hub) ToClient(ids ...string) Target {
 	if len(ids) == 0 {
 		return Target{hub: h}
 	}
-	t := h.everyone()
+	t := h.Broadcast()
 	t.clients = unique(ids)
 	return t
 }
 
-func (h *Hub) everyone() Target {
+// Broadcast returns everyone: every connection of every node.
+func (h *Hub) Broadcast() Target {
 	return Target{hub: h, topics: []Topic{{}}, all: true, volatile: true}
 }
 
 // Emit sends an event to every connection of every node, at most once: it is not
 // kept for anyone who is away.
 func (h *Hub) Emit(ctx context.Context, event string, data any) error {
-	return h.everyone().Emit(ctx, event, data)
+	return h.Broadcast().Emit(ctx, event, data)
 }
 
 func unique(s []string) []string {
@@ -194,8 +197,8 @@ func (h *Hub) settled(ctx context.Context) error {
 type Answer struct {
 	ClientID string
 	User     User
-	// Data is the JSON value of the answer.
-	Data []byte
+	// Data is the answer; nil where there is none.
+	Data jsontext.Value
 	// Err says why there is none: the context's error, [ErrClientGone], or an
 	// [Error] that the client answered with.
 	Err error

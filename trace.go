@@ -34,7 +34,7 @@ type Stats struct {
 	QueueLength int `json:"queueLength"`
 	// QueueAge is for how long some have waited without a break: above a few
 	// milliseconds, the loop is at its limit, and senders are being slowed down.
-	QueueAge time.Duration `json:"queueAgeNs,format:nano"`
+	QueueAge time.Duration `json:"-"`
 	// Since the hub began:
 	Accepted      uint64 `json:"accepted"`      // connections that were welcomed
 	Refused       uint64 `json:"refused"`       // handshakes that were turned away

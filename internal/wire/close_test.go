@@ -71,7 +71,7 @@ func isClosed(c *Conn) bool {
 // checkClosesAt wants the connection to close when d has passed, and not before.
 func checkClosesAt(t *testing.T, c *Conn, d time.Duration) {
 	t.Helper()
-	time.Sleep(d - 1)
+	time.Sleep(d - time.Nanosecond)
 	synctest.Wait()
 	if isClosed(c) {
 		t.Error("closed before its time")
@@ -221,7 +221,6 @@ func TestWrittenCloseFrame(t *testing.T) {
 		if k, err := c.Write(f); k != len(f) || err != nil {
 			t.Errorf("a close frame where the outbox is full of %d frames: %d, %v", n, k, err)
 		}
-		f[3]++ // a Write must not keep what it gets
 		if res := c.CloseWith(4000, "", false, time.Hour); res != Gone {
 			t.Errorf("CloseWith after it: %d, want %d", res, Gone)
 		}
@@ -238,13 +237,36 @@ func TestWrittenCloseFrame(t *testing.T) {
 	})
 }
 
+// The layer above answers a close with the reason that it got, which it has not
+// looked at.
+func TestWrittenReasonIsText(t *testing.T) {
+	for _, tt := range []struct {
+		reason string
+		want   uint16
+	}{
+		{"", 4000}, {"bye €", 4000}, {"bye \xff", 1007}, {"bye \xe2\x82", 1007},
+	} {
+		server, client := pipe(t)
+		c := New(server, nil, Limits{Outbox: 100, Grace: closeGrace})
+		if _, err := c.Write(append([]byte{finBit | opClose, byte(2 + len(tt.reason)), 0x0f, 0xa0}, tt.reason...)); err != nil {
+			t.Error(err)
+		}
+		if _, err := readToClose(client, tt.want); err != nil {
+			t.Errorf("reason %q: %v", tt.reason, err)
+		}
+		c.Abort()
+	}
+}
+
 func TestWrittenCloseFrameIsSent(t *testing.T) {
 	overTransports(t, func(t *testing.T, server, client net.Conn) {
 		c := New(server, nil, Limits{Outbox: 1 << 20, Grace: closeGrace})
 		n := fillUp(t, c, 5000)
-		if _, err := c.Write(closeFrame(1002, "")); err != nil {
+		f := closeFrame(1002, "")
+		if _, err := c.Write(f); err != nil {
 			t.Error(err)
 		}
+		f[3]++ // a Write must not keep what it gets
 		_ = c.Close()
 		r := bufio.NewReader(client)
 		frames, err := readToClose(r, 1002)
@@ -390,6 +412,19 @@ func TestAbort(t *testing.T) {
 	})
 }
 
+// A timer that goes on would hold on to the connection.
+func TestAbortStopsTheTimer(t *testing.T) {
+	server, _ := pipe(t)
+	c := New(server, nil, Limits{Outbox: 100, Grace: closeGrace})
+	c.CloseWith(4000, "", false, time.Hour)
+	timer := c.timer
+	c.CloseAfter(time.Hour)
+	c.Abort()
+	if timer.Stop() || c.timer.Stop() {
+		t.Error("a timer goes on")
+	}
+}
+
 // What waits for a Flush is forgotten at once, and the Flush may still come.
 func TestAbortBeforeFlush(t *testing.T) {
 	overTransports(t, func(t *testing.T, server, client net.Conn) {
@@ -447,19 +482,4 @@ func TestCloseDoesNotWait(t *testing.T) {
 			})
 		})
 	}
-}
-
-func TestDiscard(t *testing.T) {
-	overTransports(t, func(t *testing.T, server, client net.Conn) {
-		c := New(server, []byte("early"), Limits{Message: 1, Grace: closeGrace})
-		defer c.Abort()
-		go func() {
-			_, _ = client.Write(make([]byte, 1<<20))
-			client.Close()
-		}()
-		c.Discard()
-		if _, err := server.Read(make([]byte, 1)); err == nil {
-			t.Error("it ended before the peer")
-		}
-	})
 }

@@ -481,54 +481,6 @@ func (m *model) end() {
 	}
 }
 
-func TestHeardAndMessageBegun(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		server, client := pipe(t)
-		begin := time.Now()
-		c := New(server, text("early")[:3], Limits{Message: 100, Grace: closeGrace})
-		defer c.Abort()
-		buf := make([]byte, 200)
-		check := func(heard, begun time.Duration) {
-			t.Helper()
-			if got := c.Heard().Sub(begin); got != heard {
-				t.Errorf("heard at %v, want %v", got, heard)
-			}
-			got := c.MessageBegun()
-			if begun < 0 != got.IsZero() || begun >= 0 && got.Sub(begin) != begun {
-				t.Errorf("message begun at %v, want %v", got.Sub(begin), begun)
-			}
-		}
-		receive := func(b []byte) {
-			t.Helper()
-			go func() { _, _ = client.Write(b) }()
-			if n, err := c.Read(buf); n != len(b) || err != nil {
-				t.Fatalf("read %d of %d bytes: %v", n, len(b), err)
-			}
-		}
-		const none = -1
-		check(0, 0)
-		time.Sleep(time.Second)
-		if n, err := c.Read(buf); n != 3 || err != nil {
-			t.Fatal(n, err)
-		}
-		check(0, 0)
-		time.Sleep(time.Second)
-		receive(text("early")[3:])
-		check(2*time.Second, none)
-		time.Sleep(time.Second)
-		check(2*time.Second, none)
-		receive(clientFrame(opText, false, []byte("a")))
-		check(3*time.Second, 3*time.Second)
-		time.Sleep(time.Second)
-		receive(clientFrame(opPong, true, nil))
-		check(4*time.Second, 3*time.Second)
-		time.Sleep(time.Second)
-		// The message ends, and another begins, in one read.
-		receive(append(clientFrame(opContinuation, true, nil), text("b")[:1]...))
-		check(5*time.Second, 5*time.Second)
-	})
-}
-
 func TestWriteErrors(t *testing.T) {
 	overTransports(t, func(t *testing.T, server, client net.Conn) {
 		c := New(server, nil, Limits{Outbox: 1 << 30, Grace: closeGrace})

@@ -96,7 +96,6 @@ func (c *Conn) sent(n int) {
 	c.mu.Lock()
 	c.waiting -= total
 	if c.discard {
-		c.discard = false
 		keep := 0
 		if c.partial {
 			keep = 1
@@ -125,7 +124,6 @@ func (c *Conn) take() bool {
 	if len(c.queue) > 0 {
 		c.batch, c.queue = c.queue, c.spare[:0]
 		c.spare = c.batch
-		c.discard = false
 		c.mu.Unlock()
 		return true
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -168,26 +169,38 @@ func TestFlushError(t *testing.T) {
 
 // An idle connection keeps no big queue, nor any frame.
 func TestIdleMemory(t *testing.T) {
-	server, client := pipe(t)
-	c := New(server, nil, Limits{Outbox: 1 << 20, Grace: closeGrace})
-	defer c.Abort()
-	go func() { _, _ = io.Copy(io.Discard, client) }()
-	for _, burst := range []int{1, 2, keepQueue, 1000, 1, 1000, 1000, 2} {
-		for range burst {
-			send(c, sealed("x"))
-		}
-		await(t, "rest", func() bool { return atRest(c) })
-		c.mu.Lock()
-		if cap(c.queue) > keepQueue || cap(c.spare) > keepQueue || c.batch != nil {
-			t.Errorf("after %d frames: room for %d and %d", burst, cap(c.queue), cap(c.spare))
-		}
-		for _, f := range append(c.queue[:cap(c.queue)], c.spare[:cap(c.spare)]...) {
-			if f != nil {
-				t.Errorf("after %d frames: one is still held", burst)
+	synctest.Test(t, func(t *testing.T) {
+		server, client := pipe(t)
+		c := New(server, nil, Limits{Outbox: 1 << 20, Grace: closeGrace})
+		defer c.Abort()
+		f := sealed("x")
+		for _, n := range []int{1, 2, keepQueue, 1000, 1} {
+			send(c, f)
+			synctest.Wait() // it is being written; the next two bursts wait
+			for range n {
+				send(c, f)
+			}
+			if err := readAll(client, make([]byte, len(f))); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			for range n {
+				send(c, f)
+			}
+			if err := readAll(client, make([]byte, 2*n*len(f))); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if !atRest(c) || cap(c.queue) > keepQueue || cap(c.spare) > keepQueue || c.batch != nil {
+				t.Errorf("after %d frames: room for %d and %d", n, cap(c.queue), cap(c.spare))
+			}
+			for _, held := range slices.Concat(c.queue[:cap(c.queue)], c.spare[:cap(c.spare)]) {
+				if held != nil {
+					t.Errorf("after %d frames: one is still held", n)
+				}
 			}
 		}
-		c.mu.Unlock()
-	}
+	})
 }
 
 // exchange has c send frame, handed over n times, and its peer read it.

@@ -228,6 +228,10 @@ func socketPair(t testing.TB, network, addr string) (server, client net.Conn) {
 		server.Close()
 		client.Close()
 	})
+	// A test that waits in vain fails then.
+	if err := client.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
 	const buffer = 32 << 10
 	if err := server.(interface{ SetWriteBuffer(int) error }).SetWriteBuffer(buffer); err != nil {
 		t.Fatal(err)

@@ -5,8 +5,13 @@ import (
 	"time"
 )
 
-// readSize is how much is read at once: more than most messages are long.
-const readSize = 8 << 10
+const (
+	// readSize is how much is read at once: more than most messages are long.
+	readSize = 8 << 10
+	// ownSize is the same where waiting needs a buffer, and is what an idle
+	// connection costs then.
+	ownSize = 1 << 10
+)
 
 var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
 
@@ -15,6 +20,7 @@ type input struct {
 	scan   scanner
 	unread []byte          // came, but was not handed on
 	buf    *[readSize]byte // what unread is in, where that is a borrowed buffer
+	own    []byte          // where nothing can be borrowed
 	err    error           // what comes after unread
 }
 
@@ -41,7 +47,7 @@ func (in *input) release() {
 }
 
 // Wait waits until the peer has sent something, or the connection has ended: the
-// next Read will not wait. A connection that waits holds no memory for it. A pong
+// next Read will not wait. A plain socket that waits holds no memory for it. A pong
 // that comes alone has served its purpose, and is waited on.
 func (c *Conn) Wait() {
 	for len(c.in.unread) == 0 && c.in.err == nil {
@@ -63,18 +69,19 @@ func isPong(b []byte) bool {
 
 // fill reads once from the connection below.
 func (c *Conn) fill() {
-	var buf *[readSize]byte
-	var n int
 	if c.sock != nil {
-		buf, n, c.in.err = c.sock.read()
-	} else {
-		buf = readBuffers.Get().(*[readSize]byte)
-		n, c.in.err = c.raw.Read(buf[:])
-	}
-	if buf == nil {
+		buf, n, err := c.sock.read()
+		if c.in.err = err; err == nil {
+			c.took(buf, buf[:n])
+		}
 		return
 	}
-	c.took(buf, buf[:n])
+	if c.in.own == nil {
+		c.in.own = make([]byte, ownSize)
+	}
+	n, err := c.raw.Read(c.in.own)
+	c.in.err = err
+	c.took(nil, c.in.own[:n])
 }
 
 // took takes note of what came, in a borrowed buffer unless buf is nil.

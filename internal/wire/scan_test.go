@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -89,75 +88,105 @@ func checkPieces(t *testing.T, stream []byte, limit int, cut func(left int) int)
 	wantN, wantErr := whole.feed(stream, time.Second)
 
 	pieces := newScanner(limit)
-	at, n, err := 0, 0, error(nil)
-	for at < len(stream) && err == nil {
+	handedOn, broken := 0, error(nil)
+	for at := 0; at < len(stream); {
 		end := at + cut(len(stream)-at)
-		n, err = pieces.feed(stream[at:end], time.Second)
-		if err == nil && n != end-at {
-			t.Fatalf("%d bytes of %d taken, and no error", n, end-at)
+		n, err := pieces.feed(stream[at:end], time.Second)
+		switch {
+		case broken != nil && (n > 0 || err != nil):
+			t.Fatalf("after %v: %d bytes, %v", broken, n, err)
+		case broken == nil && err == nil && n != end-at:
+			t.Fatalf("%d bytes of %d handed on, and no error", n, end-at)
+		case err != nil:
+			broken = err
 		}
-		at += n
+		handedOn += n
+		at = end
 	}
-	switch {
-	case !errors.Is(err, wantErr):
-		t.Fatalf("in pieces: %v; at once: %v", err, wantErr)
-	case err == nil && *pieces != *whole:
+	// The beginning of the offending header may be handed on.
+	most := wantN
+	if wantErr != nil {
+		most += len(whole.header) - 1
+	}
+	if !errors.Is(broken, wantErr) || handedOn < wantN || handedOn > most {
+		t.Fatalf("in pieces: %d bytes, %v; at once: %d, %v", handedOn, broken, wantN, wantErr)
+	}
+	if *pieces != *whole {
 		t.Fatalf("in pieces: %+v; at once: %+v", *pieces, *whole)
-	case err != nil && (at < wantN || at > wantN+len(whole.header)):
-		// It may have handed on the beginning of the offending header.
-		t.Fatalf("in pieces: %v behind %d bytes; at once: behind %d", err, at, wantN)
 	}
 }
 
 // checkReference compares feed with a plain reading of the whole stream.
 func checkReference(t *testing.T, stream []byte, limit int) {
 	t.Helper()
-	n, err := newScanner(limit).feed(stream, time.Second)
-	wantN, wantErr := reference(stream, uint64(limit))
-	if n != wantN || !errors.Is(err, wantErr) {
-		t.Fatalf("%d bytes, %v; want %d, %v", n, err, wantN, wantErr)
+	s := newScanner(limit)
+	n, err := s.feed(stream, time.Second)
+	wantN, closed, wantErr := reference(stream, uint64(limit))
+	if n != wantN || s.closed != closed || !errors.Is(err, wantErr) {
+		t.Fatalf("%d bytes, closed: %t, %v; want %d, %t, %v", n, s.closed, err, wantN, closed, wantErr)
 	}
 }
 
-func reference(stream []byte, limit uint64) (int, error) {
+// reference returns how much of stream comes before what breaks a limit, and which,
+// and whether there is a close frame anywhere in it.
+func reference(stream []byte, limit uint64) (good int, closed bool, err error) {
 	var size, fragments, controls uint64
+	breaks := func(at int, limit error) {
+		if err == nil {
+			good, err = at, limit
+		}
+	}
 	for at := 0; ; {
-		b := stream[at:]
-		if len(b) < 2 {
-			return len(stream), nil
+		n, rest, ok := parseHeader(stream[at:])
+		if !ok {
+			break
 		}
-		n, rest := uint64(b[1]&0x7f), b[2:]
+		first := stream[at]
 		switch {
-		case n == 126 && len(rest) >= 2:
-			n, rest = uint64(binary.BigEndian.Uint16(rest)), rest[2:]
-		case n == 127 && len(rest) >= 8:
-			n, rest = binary.BigEndian.Uint64(rest), rest[8:]
-		case n >= 126:
-			return len(stream), nil
-		}
-		if b[0]&8 != 0 {
+		case first&8 != 0:
+			closed = closed || first&0xf == opClose
 			if controls++; controls > 100 {
-				return at, ErrControlFlood
+				breaks(at, ErrControlFlood)
 			}
-		} else {
-			if fragments++; fragments > 1024 {
-				return at, ErrFragments
+		case err == nil: // what is behind the first error does not count
+			fragments++
+			switch {
+			case fragments > 1024:
+				breaks(at, ErrFragments)
+			case limit > 0 && (n > limit || n > limit-size):
+				breaks(at, ErrMessageTooBig)
 			}
-			if limit > 0 && (n > limit || n > limit-size) {
-				return at, ErrMessageTooBig
-			}
-			if size += n; b[0]&finBit != 0 {
+			if size += n; first&finBit != 0 {
 				size, fragments = 0, 0
 			}
 		}
-		if b[1]&maskBit != 0 {
+		if stream[at+1]&maskBit != 0 && n < math.MaxUint64-4 {
 			n += 4
 		}
 		if uint64(len(rest)) < n {
-			return len(stream), nil
+			break
 		}
 		at = len(stream) - len(rest[n:])
 	}
+	if err == nil {
+		good = len(stream)
+	}
+	return good, closed, err
+}
+
+// parseHeader returns the length that a frame claims, and what follows that.
+func parseHeader(b []byte) (n uint64, rest []byte, ok bool) {
+	if len(b) < 2 {
+		return 0, nil, false
+	}
+	n, rest = uint64(b[1]&0x7f), b[2:]
+	switch {
+	case n == 126 && len(rest) >= 2:
+		return uint64(binary.BigEndian.Uint16(rest)), rest[2:], true
+	case n == 127 && len(rest) >= 8:
+		return binary.BigEndian.Uint64(rest), rest[8:], true
+	}
+	return n, rest, n < 126
 }
 
 // randomStream returns frames as they come, not all of them right.
@@ -271,36 +300,6 @@ func TestScannerBegunInAStream(t *testing.T) {
 		}
 		if !s.idle() && now-s.begun > 3*step {
 			t.Fatalf("at %d: the message began at %d", now, s.begun)
-		}
-	}
-}
-
-// The whole frames before the one that is refused get through, by every size of
-// reads.
-func TestReadHandsOnWhatIsBefore(t *testing.T) {
-	good := slices.Concat(text("one"), clientFrame(opPing, true, nil), text("two"))
-	bad := slices.Concat(text("far too much"), text("more"))
-	for _, early := range []int{0, 1, len(good), len(good) + 1, len(good) + 3, len(good) + len(bad)} {
-		for size := 1; size <= len(good)+len(bad); size++ {
-			t.Run(fmt.Sprintf("early=%d,reads=%d", early, size), func(t *testing.T) {
-				server, client := pipe(t)
-				stream := slices.Concat(good, bad)
-				c := New(server, stream[:early], Limits{Message: 5, Grace: closeGrace})
-				go func() { // ends with the pipe
-					_, _ = client.Write(stream[early:])
-				}()
-				var got bytes.Buffer
-				_, err := io.CopyBuffer(struct{ io.Writer }{&got}, c, make([]byte, size))
-				if !errors.Is(err, ErrMessageTooBig) {
-					t.Fatal(err)
-				}
-				if !bytes.HasPrefix(got.Bytes(), good) || got.Len() > len(good)+2 {
-					t.Errorf("%d bytes were handed on, want %d", got.Len(), len(good))
-				}
-				if n, err := c.Read(make([]byte, 1)); n != 0 || !errors.Is(err, ErrMessageTooBig) {
-					t.Errorf("after that: %d bytes, %v", n, err)
-				}
-			})
 		}
 	}
 }

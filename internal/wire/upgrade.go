@@ -63,9 +63,8 @@ func (u *Upgrade) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		}
 	}
 	u.Conn = New(raw, early, u.Limits)
-	if u.Conn.Enqueue(u.head(), false) == Ready {
-		u.Conn.Flush()
-	}
+	u.Conn.push(u.head()) // the first, whatever the outbox holds
+	u.Conn.Flush()
 	return u.Conn, bufio.NewReadWriter(
 		bufio.NewReaderSize(u.Conn, readBuffer),
 		bufio.NewWriterSize(u.Conn, controlBuffer)), nil
