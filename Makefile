@@ -12,6 +12,8 @@ export GOWORK := $(CURDIR)/go.work
 # and then fails at its end with "context deadline exceeded" (go.dev/issue/75804).
 FUZZTIME ?= 200000x
 BENCH ?= .
+BENCHFLAGS ?= -quick
+SOAKFLAGS ?=
 
 # The version is part of the file's name, so that another version, or another Go, installs anew.
 GOLANGCI_LINT_VERSION := v2.15.0
@@ -51,8 +53,16 @@ fuzz: ## Run each fuzz target for FUZZTIME (200000x; or 1m)
 	@scripts/fuzz '$(FUZZTIME)'
 
 .PHONY: bench
-bench: ## Run the benchmarks that match BENCH (all)
+bench: ## Measure against other servers: BENCHFLAGS (-quick: three minutes)
+	@go -C bench run . $(BENCHFLAGS)
+
+.PHONY: microbench
+microbench: ## Run the Go benchmarks that match BENCH (all)
 	@go test -run '^$$' -bench '$(BENCH)' -benchmem work
+
+.PHONY: soak
+soak: ## Many clients with random faults: SOAKFLAGS (-duration 20s)
+	@go run ./soak $(SOAKFLAGS)
 
 .PHONY: cover
 cover: ## Measure the root module's coverage, into coverage.out
