@@ -55,6 +55,7 @@ type Client struct {
 	// Owned by the loop.
 	seats      []seat
 	registered bool
+	told       bool      // that the hub shuts down
 	marked     bool      // within flushAudience
 	pinged     time.Time // zero: no ping is unanswered
 	seen       []uint64  // see repeated
@@ -240,6 +241,9 @@ func (c *Client) close(code closeCode, reason string) {
 	// Through the loop, so that what it has for the client goes out before.
 	_ = c.hub.post(call(func(l *loop) {
 		l.flushFor(c)
+		if code == closeShutdown {
+			l.tellReconnect(c)
+		}
 		if code == closeSlowConsumer {
 			l.slow++
 		}

@@ -281,13 +281,23 @@ func (h *Hub) shutdown() {
 // others close when their handler has returned.
 func (l *loop) drain() {
 	for _, c := range l.clients {
-		after := spread(l.cfg.DrainWindow).Milliseconds()
-		e := envelope{typ: "reconnect", data: fmt.Appendf(nil, `{"afterMs":%d}`, after)}
-		l.send(c, e.frame(), false)
+		l.tellReconnect(c)
 		if !c.isHandling() {
 			l.close(c, closeShutdown, shutdownReason)
 		}
 	}
+}
+
+// tellReconnect tells a client when to come back, once. A handler that returns right
+// after draining was set closes its client before drain is there to tell it.
+func (l *loop) tellReconnect(c *Client) {
+	if c.told {
+		return
+	}
+	c.told = true
+	after := spread(l.cfg.DrainWindow).Milliseconds()
+	e := envelope{typ: "reconnect", data: fmt.Appendf(nil, `{"afterMs":%d}`, after)}
+	l.send(c, e.frame(), false)
 }
 
 const shutdownReason = "server is shutting down"

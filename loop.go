@@ -47,8 +47,7 @@ const (
 	// burst is how many commands run before what they queued is sent: it bounds
 	// how long a message waits for others to share its write with.
 	burst = 256
-	// burstBytes bounds how much they queue for one client: an outbox must not fill
-	// up before the first attempt to send.
+	// burstBytes bounds how much they queue for one client.
 	burstBytes = 64 << 10
 )
 
@@ -85,7 +84,7 @@ func (l *loop) run() {
 // drainBurst runs the commands that wait already.
 func (l *loop) drainBurst() {
 	for range burst {
-		if l.gathered >= burstBytes {
+		if l.gathered >= l.burstBytes() {
 			return
 		}
 		select {
@@ -99,6 +98,7 @@ func (l *loop) drainBurst() {
 
 // flush moves what is pending into outboxes and has them sent.
 func (l *loop) flush() {
+	full := l.gathered >= l.burstBytes()
 	l.gathered = 0
 	for _, a := range l.dirty {
 		l.flushAudience(a)
@@ -115,7 +115,14 @@ func (l *loop) flush() {
 		clear(l.ready)
 		l.ready = l.ready[:0]
 	}
+	if full {
+		l.hub.flusher.Wait()
+	}
 }
+
+// burstBytes is a part of an outbox: that must not fill up before the socket was
+// offered what is in it, or clients would be closed that are not slow.
+func (l *loop) burstBytes() int { return min(burstBytes, l.cfg.MaxOutboxBytes/4) }
 
 // audience is who hears a topic: a room, a user's connections, everyone.
 type audience struct {

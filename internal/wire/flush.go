@@ -164,8 +164,9 @@ func size(frames [][]byte) (n int) {
 
 // Flusher flushes many connections on a few goroutines.
 type Flusher struct {
-	work chan []*Conn
-	wg   sync.WaitGroup
+	work    chan []*Conn
+	wg      sync.WaitGroup
+	pending sync.WaitGroup // parts that were handed over
 }
 
 // flushPart is how many connections one goroutine takes at a time: few enough
@@ -188,6 +189,7 @@ func NewFlusher() *Flusher {
 				}
 				clear(conns)
 				parts.Put((*[flushPart]*Conn)(conns[:flushPart]))
+				f.pending.Done()
 			}
 		})
 	}
@@ -201,9 +203,14 @@ func (f *Flusher) Flush(conns []*Conn) {
 		part := parts.Get().(*[flushPart]*Conn)
 		n := copy(part[:], conns)
 		conns = conns[n:]
+		f.pending.Add(1)
 		f.work <- part[:n]
 	}
 }
+
+// Wait waits until every connection handed over was flushed: whatever its socket
+// takes at once has left. It is for who calls Flush.
+func (f *Flusher) Wait() { f.pending.Wait() }
 
 // Close ends the goroutines once all work is done.
 func (f *Flusher) Close() {

@@ -1,0 +1,388 @@
+package chathub_test
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/hubtest"
+)
+
+// gathered is how long changes of presence take at most, with the default interval.
+const gathered = 250 * time.Millisecond
+
+// changes describes the events of presence among frames: "user-joined lobby [ana] 1".
+func changes(t testing.TB, frames []hubtest.Frame) (all []string) {
+	t.Helper()
+	for _, f := range frames {
+		d := dataOf[usersData](t, f)
+		all = append(all, strings.Join(strings.Fields(fmt.Sprint(f.Type, " ", f.Room, " ", ids(d.Users), " ", d.Count)), " "))
+	}
+	return all
+}
+
+// expectChanges lets changes be gathered, and checks what a client is told.
+func expectChanges(t testing.TB, c *hubtest.Client, want ...string) {
+	t.Helper()
+	time.Sleep(gathered)
+	if got := changes(t, arrived(c)); !slices.Equal(got, want) {
+		t.Errorf("told %q, want %q", got, want)
+	}
+}
+
+func TestOnlineUsers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := hubtest.New(t, chathub.Config{})
+		ana := hubtest.Dial(t, hub, "ana")
+		expectChanges(t, ana, "online-users [ana] 1")
+		bob := hubtest.Dial(t, hub, "bob/Bob")
+		expectChanges(t, bob, "online-users [bob ana] 2") // by name
+		expectChanges(t, ana, "user-online [bob] 2")
+
+		// A second tab, and the first one gone, are nobody's business.
+		tab := hubtest.Dial(t, hub, "bob/Bob")
+		expectChanges(t, tab, "online-users [bob ana] 2")
+		bob.Drop()
+		time.Sleep(time.Minute)
+		expectNothing(t, ana, tab)
+
+		// The last one gone is, after the grace.
+		tab.Drop()
+		time.Sleep(4900 * time.Millisecond)
+		expectNothing(t, ana)
+		if got := ids(hub.OnlineUsers()); !slices.Equal(got, []string{"bob", "ana"}) {
+			t.Errorf("within the grace there are %v", got)
+		}
+		time.Sleep(100 * time.Millisecond)
+		expectChanges(t, ana, "user-offline [bob] 1")
+
+		// The list comes again when asked for, before the ack.
+		ana.Send(hubtest.Frame{Type: "online-users", ID: "o"})
+		got := arrived(ana)
+		if len(got) != 2 || got[1].Type != "ack" || got[1].Data != nil || changes(t, got[:1])[0] != "online-users [ana] 1" {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
+
+func TestRoomPresence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := hubtest.New(t, chathub.Config{})
+		ana, bob, tab := hubtest.Dial(t, hub, "ana"), hubtest.Dial(t, hub, "bob"), hubtest.Dial(t, hub, "bob")
+		outside := hubtest.Dial(t, hub, "outside")
+		enter(ana, "lobby")
+		time.Sleep(gathered)
+		for _, c := range []*hubtest.Client{ana, bob, tab, outside} {
+			arrived(c)
+		}
+
+		enter(bob, "lobby")
+		expectChanges(t, ana, "user-joined lobby [bob] 2")
+		enter(tab, "lobby")
+		bob.Must(hubtest.Frame{Type: "leave-room", Room: "lobby"})
+		time.Sleep(time.Minute)
+		expectNothing(t, ana, bob, tab)
+		tab.Must(hubtest.Frame{Type: "leave-room", Room: "lobby"})
+		expectChanges(t, ana, "user-left lobby [bob] 1") // at once
+
+		// Who is told of its own arrival? Nobody. Who is told of a room it is not in? Nobody.
+		enter(bob, "lobby")
+		time.Sleep(gathered)
+		expectNothing(t, bob, tab, outside)
+		expectChanges(t, ana, "user-joined lobby [bob] 2")
+
+		// A lost connection has a grace, in which the user comes back.
+		bob.Drop()
+		time.Sleep(2 * time.Second)
+		bob = hubtest.Dial(t, hub, "bob")
+		if got := dataOf[joinData](t, enter(bob, "lobby")); got.Count != 2 || !slices.Equal(ids(got.Users), []string{"ana", "bob"}) {
+			t.Errorf("after the reconnect there are %+v", got)
+		}
+		time.Sleep(time.Minute)
+		expectNothing(t, ana, outside)
+
+		// Back in the hub and not in the room: left when the grace ends.
+		bob.Drop()
+		hubtest.Dial(t, hub, "bob")
+		time.Sleep(5 * time.Second)
+		expectChanges(t, ana, "user-left lobby [bob] 1")
+		expectNothing(t, outside)
+
+		// Gone from the hub: gone from its rooms.
+		enter(tab, "lobby")
+		arrived(tab)
+		ana.Drop()
+		time.Sleep(5 * time.Second)
+		time.Sleep(gathered)
+		got := changes(t, arrived(tab))
+		slices.Sort(got)
+		if !slices.Equal(got, []string{"user-left lobby [ana] 1", "user-offline [ana] 2"}) {
+			t.Errorf("told %q", got)
+		}
+	})
+}
+
+// TestPresenceGathered: a storm of arrivals costs each client a few envelopes.
+func TestPresenceGathered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const storm = 100
+		hub := hubtest.New(t, chathub.Config{})
+		clients := []*hubtest.Client{hubtest.Dial(t, hub, "first")}
+		enter(clients[0], "lobby")
+		for i := range storm {
+			clients = append(clients, hubtest.Dial(t, hub, fmt.Sprint("user", i)))
+		}
+		for _, c := range clients[1:] {
+			c.Send(hubtest.Frame{Type: "join-room", Room: "lobby"})
+		}
+		time.Sleep(gathered)
+		synctest.Wait()
+		for i, c := range clients {
+			online, joined := 0, 0
+			for _, f := range c.Pending() {
+				switch f.Type {
+				case "user-online":
+					online++
+				case "user-joined":
+					joined++
+				}
+			}
+			if online > 3 || joined > 3 {
+				t.Errorf("client %d got %d user-online and %d user-joined for %d arrivals", i, online, joined, storm)
+			}
+		}
+	})
+}
+
+func TestPresenceCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := hubtest.New(t, chathub.Config{PresenceListLimit: 2, PresenceGrace: -1})
+		const slow = 10 * gathered // counts are gathered for ten times as long
+		ana := members(t, hub, "lobby", "ana")[0]
+		bob := members(t, hub, "lobby", "bob")[0]
+		time.Sleep(slow)
+		arrived(ana)
+		arrived(bob)
+
+		carol := hubtest.Dial(t, hub, "carol")
+		time.Sleep(slow)
+		expectChanges(t, ana, "user-online [] 3")
+		expectChanges(t, carol, "online-users [] 3")
+		if ack := enter(carol, "lobby"); strings.Contains(string(ack.Data), "users") || dataOf[joinData](t, ack).Count != 3 {
+			t.Errorf("answer is %s", ack.Data)
+		}
+		time.Sleep(slow)
+		got := arrived(bob)
+		if last := got[len(got)-1]; strings.Contains(string(last.Data), "users") || changes(t, got)[len(got)-1] != "user-joined lobby [] 3" {
+			t.Errorf("got %s %s", last.Type, last.Data)
+		}
+		if got := ids(hub.RoomUsers("lobby")); len(got) != 3 {
+			t.Errorf("the application sees %v", got)
+		}
+
+		// Back at the limit there are names again.
+		arrived(ana)
+		bob.Drop()
+		time.Sleep(slow)
+		told := changes(t, arrived(ana))
+		slices.Sort(told)
+		if !slices.Equal(told, []string{"user-left lobby [bob] 2", "user-offline [bob] 2"}) {
+			t.Errorf("told %q", told)
+		}
+	})
+}
+
+func TestPresenceOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := hubtest.New(t, chathub.Config{PresenceInterval: -1, PresenceGrace: time.Second})
+		ana, bob := hubtest.Dial(t, hub, "ana"), hubtest.Dial(t, hub, "bob")
+		ack := enter(ana, "lobby")
+		if s := string(ack.Data); strings.Contains(s, "users") || strings.Contains(s, "count") {
+			t.Errorf("answer is %s", s)
+		}
+		enter(bob, "lobby")
+		if got := ids(hub.RoomUsers("lobby")); !slices.Equal(got, []string{"ana", "bob"}) {
+			t.Errorf("the application sees %v", got)
+		}
+		expectRefused(t, ana, hubtest.Frame{Type: "online-users"}, chathub.CodeUnknownType)
+		bob.Drop()
+		time.Sleep(time.Minute)
+		expectNothing(t, ana)
+		if got := ids(hub.OnlineUsers()); !slices.Equal(got, []string{"ana"}) {
+			t.Errorf("online are %v", got)
+		}
+	})
+}
+
+// presenceTab is a connection, and what a client makes of what it is told.
+type presenceTab struct {
+	*hubtest.Client
+	user   string
+	online *presenceList
+	rooms  map[string]*presenceList
+	in     map[string]bool // rooms that it has asked to be in
+}
+
+// presenceList is a list that began with a snapshot and follows the changes.
+type presenceList struct {
+	users map[string]bool
+	count int // as it was told last
+}
+
+func newPresenceList(d usersData) *presenceList {
+	l := &presenceList{users: map[string]bool{}, count: d.Count}
+	for _, u := range d.Users {
+		l.users[u.ID] = true
+	}
+	return l
+}
+
+// told takes note of all that has come.
+func (p *presenceTab) told(t *testing.T) {
+	for _, f := range arrived(p.Client) {
+		switch verb, room, _ := strings.Cut(f.ID, " "); {
+		case f.Type == "online-users":
+			p.online = newPresenceList(dataOf[usersData](t, f))
+		case f.Type == "ack" && verb == "join":
+			d := dataOf[joinData](t, f)
+			p.rooms[room] = newPresenceList(usersData{d.Users, d.Count})
+		case f.Type == "ack" && verb == "leave":
+			delete(p.rooms, room)
+		case f.Type == "ack":
+		default:
+			p.changed(t, f)
+		}
+	}
+}
+
+func (p *presenceTab) changed(t *testing.T, f hubtest.Frame) {
+	list := p.online
+	if f.Room != "" {
+		list = p.rooms[f.Room]
+	}
+	if list == nil {
+		t.Errorf("%s was told of %s %q without having its list", p.user, f.Type, f.Room)
+		return
+	}
+	d := dataOf[usersData](t, f)
+	list.count = d.Count
+	for _, u := range d.Users {
+		if u.ID == p.user {
+			t.Errorf("%s was told %s of itself", p.user, f.Type)
+		}
+		if f.Type == "user-joined" || f.Type == "user-online" {
+			list.users[u.ID] = true
+		} else {
+			delete(list.users, u.ID)
+		}
+	}
+}
+
+// TestPresenceNeverContradicts: users with several tabs come, go, join, leave and fall off
+// at random. Whenever it is quiet, what each client makes of its snapshots and the
+// changes since is what is the case.
+func TestPresenceNeverContradicts(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		cfg  chathub.Config
+	}{
+		{"grace", chathub.Config{}},
+		{"no grace", chathub.Config{PresenceGrace: -1}},
+		{"long interval", chathub.Config{PresenceInterval: time.Second, PresenceGrace: 500 * time.Millisecond}},
+	} {
+		for seed := range uint64(4) {
+			t.Run(fmt.Sprintf("%s/seed %d", tc.name, seed), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					cfg := tc.cfg
+					cfg.Rate, cfg.UserRate = -1, -1
+					presenceAtRandom(t, hubtest.New(t, cfg), rand.New(rand.NewPCG(seed, 0)))
+				})
+			})
+		}
+	}
+}
+
+func presenceAtRandom(t *testing.T, hub *chathub.Hub, rnd *rand.Rand) {
+	rooms := []string{"red", "blue"}
+	tabs := make([]*presenceTab, 12)
+	pauses := []time.Duration{0, 0, 0, time.Millisecond, 30 * time.Millisecond, 120 * time.Millisecond, time.Second}
+	step := func() {
+		i, room := rnd.IntN(len(tabs)), rooms[rnd.IntN(len(rooms))]
+		tab := tabs[i]
+		if tab == nil {
+			user := fmt.Sprint("user", i%5)
+			tabs[i] = &presenceTab{hubtest.Dial(t, hub, user), user, nil, map[string]*presenceList{}, map[string]bool{}}
+			return
+		}
+		switch rnd.IntN(10) {
+		case 0:
+			tab.Drop()
+			tabs[i] = nil
+		case 1:
+			tab.Close()
+			tabs[i] = nil
+		case 2:
+			tab.Send(hubtest.Frame{Type: "online-users"})
+		case 3, 4, 5:
+			tab.Send(hubtest.Frame{Type: "leave-room", ID: "leave " + room, Room: room})
+			delete(tab.in, room)
+		default:
+			tab.Send(hubtest.Frame{Type: "join-room", ID: "join " + room, Room: room})
+			tab.in[room] = true
+		}
+	}
+	for range 6 {
+		for range 60 {
+			step()
+			time.Sleep(pauses[rnd.IntN(len(pauses))])
+		}
+		time.Sleep(10 * time.Second) // quiet
+		online, in := map[string]bool{}, map[string]map[string]bool{"red": {}, "blue": {}}
+		for _, tab := range tabs {
+			if tab == nil {
+				continue
+			}
+			tab.told(t)
+			online[tab.user] = true
+			for room := range tab.in {
+				in[room][tab.user] = true
+			}
+		}
+		check := func(whose string, got, want map[string]bool) {
+			if !maps.Equal(got, want) {
+				t.Errorf("%s: %v, want %v", whose, slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
+			}
+		}
+		check("the hub's", newPresenceList(usersData{Users: hub.OnlineUsers()}).users, online)
+		for room := range in {
+			check("the hub's "+room, newPresenceList(usersData{Users: hub.RoomUsers(room)}).users, in[room])
+		}
+		for i, tab := range tabs {
+			if tab == nil {
+				continue
+			}
+			check(fmt.Sprint("tab ", i), tab.online.users, online)
+			if len(tab.rooms) != len(tab.in) {
+				t.Errorf("tab %d is in %v, asked for %v", i, tab.rooms, tab.in)
+			}
+			for room, list := range tab.rooms {
+				check(fmt.Sprint("tab ", i, " ", room), list.users, in[room])
+				if list.count != len(in[room]) {
+					t.Errorf("tab %d: %d in %s, want %d", i, list.count, room, len(in[room]))
+				}
+			}
+			if tab.online.count != len(online) {
+				t.Errorf("tab %d: %d online, want %d", i, tab.online.count, len(online))
+			}
+		}
+		if t.Failed() {
+			return
+		}
+	}
+}

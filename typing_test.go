@@ -1,0 +1,135 @@
+package chathub_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/hubtest"
+)
+
+// expectTyping checks that exactly the given events of typing have come, all from one user.
+func expectTyping(t *testing.T, c *hubtest.Client, from string, types ...string) {
+	t.Helper()
+	got := arrived(c)
+	if len(got) != len(types) {
+		t.Errorf("got %+v, want %v", got, types)
+		return
+	}
+	for i, f := range got {
+		if f.Type != types[i] || f.Room != "lobby" || f.From == nil || f.From.ID != from || f.Seq != 0 || f.ID != "" || f.Data != nil {
+			t.Errorf("got %+v, want %s", f, types[i])
+		}
+	}
+}
+
+func typing(c *hubtest.Client)     { c.Send(hubtest.Frame{Type: "typing", Room: "lobby"}) }
+func stopTyping(c *hubtest.Client) { c.Send(hubtest.Frame{Type: "stop-typing", Room: "lobby"}) }
+
+func TestTyping(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := quietHub(t)
+		c := members(t, hub, "lobby", "ana", "bob", "carol")
+		outside := hubtest.Dial(t, hub, "dave")
+		typing(c[0])
+		typing(c[0])
+		for _, other := range c[1:] {
+			expectTyping(t, other, "ana", "typing", "typing") // each time
+		}
+		stopTyping(c[0])
+		expectTyping(t, c[1], "ana", "stop-typing")
+		time.Sleep(time.Minute)
+		expectNothing(t, c[0], c[1], outside) // it has stopped already
+
+		for _, typ := range []string{"typing", "stop-typing"} {
+			if ack := c[0].Must(hubtest.Frame{Type: typ, ID: "t", Room: "lobby", Data: hubtest.Data("ignored")}); ack.Data != nil {
+				t.Errorf("answer is %s", ack.Data)
+			}
+		}
+		expectTyping(t, c[1], "ana", "typing", "stop-typing")
+	})
+}
+
+// TestTypingEnds: where the client does not say so, the server does, once.
+func TestTypingEnds(t *testing.T) {
+	for name, end := range map[string]func(*hubtest.Client){
+		"leave": func(c *hubtest.Client) { c.Must(hubtest.Frame{Type: "leave-room", Room: "lobby"}) },
+		"close": func(c *hubtest.Client) { c.Close() },
+		"drop":  func(c *hubtest.Client) { c.Drop() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := members(t, quietHub(t), "lobby", "ana", "bob")
+				typing(c[0])
+				time.Sleep(time.Second)
+				expectTyping(t, c[1], "ana", "typing")
+				end(c[0])
+				expectTyping(t, c[1], "ana", "stop-typing")
+				time.Sleep(time.Minute)
+				expectNothing(t, c[1])
+			})
+		})
+	}
+	t.Run("silence", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c := members(t, quietHub(t), "lobby", "ana", "bob")
+			for range 4 { // still typing
+				typing(c[0])
+				expectTyping(t, c[1], "ana", "typing")
+				time.Sleep(9 * time.Second)
+				expectNothing(t, c[1])
+			}
+			time.Sleep(2 * time.Second) // 10 s, and up to one for the sweep
+			expectTyping(t, c[1], "ana", "stop-typing")
+			time.Sleep(time.Minute)
+			expectNothing(t, c...)
+		})
+	})
+	t.Run("silence, timeout off", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c := members(t, hubtest.New(t, chathub.Config{PresenceInterval: -1, TypingTimeout: -1}), "lobby", "ana", "bob")
+			typing(c[0])
+			time.Sleep(time.Hour)
+			expectTyping(t, c[1], "ana", "typing")
+		})
+	})
+}
+
+// TestTypingInTwoTabs: the user types until the last tab has stopped.
+func TestTypingInTwoTabs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := members(t, quietHub(t), "lobby", "ana", "ana", "ana", "bob")
+		bob := c[3]
+		for _, tab := range c[:3] {
+			typing(tab)
+		}
+		expectTyping(t, bob, "ana", "typing", "typing", "typing")
+		arrived(c[2])
+		c[0].Must(hubtest.Frame{Type: "leave-room", Room: "lobby"})
+		c[1].Drop()
+		expectNothing(t, bob, c[2])
+		time.Sleep(11 * time.Second)
+		expectTyping(t, bob, "ana", "stop-typing")
+	})
+}
+
+// TestTypingInSeveralRooms: each room has its own.
+func TestTypingInSeveralRooms(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := members(t, quietHub(t), "lobby", "ana", "bob")
+		for _, client := range c {
+			enter(client, "hall")
+		}
+		typing(c[0])
+		c[0].Send(hubtest.Frame{Type: "typing", Room: "hall"})
+		got := arrived(c[1])
+		if len(got) != 2 || got[0].Room != "lobby" || got[1].Room != "hall" {
+			t.Errorf("got %+v", got)
+		}
+		c[0].Must(hubtest.Frame{Type: "leave-room", Room: "hall"})
+		if got := arrived(c[1]); len(got) != 1 || got[0].Type != "stop-typing" || got[0].Room != "hall" {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
