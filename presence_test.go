@@ -186,8 +186,18 @@ func TestPresenceCounts(t *testing.T) {
 			t.Errorf("the application sees %v", got)
 		}
 
-		// Back at the limit there are names again.
+		// Counts are gathered for longer: there are many to send them to.
 		arrived(ana)
+		for i := range 8 {
+			hubtest.Dial(t, hub, fmt.Sprint("user", i)).Drop()
+			time.Sleep(100 * time.Millisecond)
+		}
+		time.Sleep(slow)
+		if got := changes(t, arrived(ana)); len(got) == 0 || len(got) > 4 {
+			t.Errorf("told %q", got)
+		}
+
+		// Back at the limit there are names again.
 		bob.Drop()
 		time.Sleep(slow)
 		told := changes(t, arrived(ana))

@@ -18,7 +18,7 @@ func (c *Conn) Flush() {
 		go c.drain()
 		return
 	}
-	for c.take() {
+	for len(c.batch) > 0 || c.take() {
 		for len(c.batch) > 0 {
 			n, err := c.writeNow()
 			if err != nil {
@@ -173,6 +173,10 @@ type Flusher struct {
 // to spread a room over the goroutines, enough to make the hand-over cheap.
 const flushPart = 64
 
+// flushHere is how few connections are flushed by who has them flushed: handing
+// them over, and waking a goroutine for them, would cost as much as their writes.
+const flushHere = 16
+
 var parts = sync.Pool{New: func() any { return new([flushPart]*Conn) }}
 
 // NewFlusher returns a running Flusher.
@@ -199,6 +203,12 @@ func NewFlusher() *Flusher {
 // Flush flushes every connection of conns, which it does not keep. It may wait
 // for the goroutines, which never wait for a peer.
 func (f *Flusher) Flush(conns []*Conn) {
+	if len(conns) <= flushHere {
+		for _, c := range conns {
+			c.Flush()
+		}
+		return
+	}
 	for len(conns) > 0 {
 		part := parts.Get().(*[flushPart]*Conn)
 		n := copy(part[:], conns)

@@ -25,7 +25,7 @@ func (s *countingSocket) tryWrite(p []byte) (int, error) {
 }
 
 func TestFlusher(t *testing.T) {
-	for _, n := range []int{0, 1, flushPart - 1, flushPart, flushPart + 1, 10*flushPart + 7, 100 * flushPart} {
+	for _, n := range []int{0, 1, flushHere, flushHere + 1, flushPart - 1, flushPart, flushPart + 1, 10*flushPart + 7, 100 * flushPart} {
 		t.Run(fmt.Sprint("conns=", n), func(t *testing.T) {
 			f := NewFlusher()
 			conns, sockets := make([]*Conn, n), make([]countingSocket, n)
@@ -80,9 +80,17 @@ func TestFlusherCloseWaits(t *testing.T) {
 		c := New(server, nil, Limits{Outbox: 1000, Grace: closeGrace})
 		gate := &gatedSocket{make(chan struct{}), make(chan struct{})}
 		c.fast = gate
-		c.Enqueue(Ping, false)
+		conns := []*Conn{c}
+		for range flushHere { // so many that they are handed over
+			other := New(server, nil, Limits{Outbox: 1000, Grace: closeGrace})
+			other.fast = &countingSocket{}
+			conns = append(conns, other)
+		}
+		for _, c := range conns {
+			c.Enqueue(Ping, false)
+		}
 		f := NewFlusher()
-		f.Flush([]*Conn{c})
+		f.Flush(conns)
 		<-gate.asked
 		closed := make(chan struct{})
 		go func() {

@@ -64,6 +64,7 @@ func (u *Upgrade) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	u.Conn = New(raw, early, u.Limits)
 	u.Conn.push(u.head()) // the first, whatever the outbox holds
+	u.Conn.take()         // out of the queue, which a close may discard
 	u.Conn.Flush()
 	return u.Conn, bufio.NewReadWriter(
 		bufio.NewReaderSize(u.Conn, readBuffer),

@@ -287,3 +287,36 @@ func TestUpgradeResponse(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// hijacked is an http.ResponseWriter whose connection is one end of a pipe.
+type hijacked struct {
+	http.ResponseWriter
+	conn net.Conn
+}
+
+func (h hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return h.conn, bufio.NewReadWriter(bufio.NewReader(h.conn), bufio.NewWriter(h.conn)), nil
+}
+
+// A client that is cut off at once still gets a whole response before the close
+// frame: else it would read the one as the other.
+func TestUpgradeResponseIsNotDiscarded(t *testing.T) {
+	server, client := pipe(t)
+	u := &Upgrade{ResponseWriter: hijacked{httptest.NewRecorder(), server}, Limits: Limits{Outbox: 1 << 10, Grace: closeGrace}}
+	if _, _, err := u.Hijack(); err != nil {
+		t.Fatal(err)
+	}
+	u.Conn.CloseWith(4001, "slow consumer", true, closeGrace)
+	r := bufio.NewReader(client)
+	res, err := http.ReadResponse(r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusSwitchingProtocols {
+		t.Errorf("status %d", res.StatusCode)
+	}
+	if _, err := readToClose(r, 4001); err != nil {
+		t.Error(err)
+	}
+}

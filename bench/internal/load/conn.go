@@ -31,8 +31,8 @@ type Conn struct {
 	shut    atomic.Bool   // the descriptor is closed
 
 	mu      sync.Mutex // held while bytes are read and looked at
-	http    []byte // the response to the handshake so far
-	open    bool   // the handshake is through
+	http    []byte     // the response to the handshake so far
+	open    bool       // the handshake is through
 	stream  stream
 	steps   []Step
 	begun   bool // the first step's frame is sent
@@ -159,12 +159,4 @@ func (c *Conn) end(err error) {
 	if c.closed.CompareAndSwap(false, true) {
 		c.fleet.lose(fmt.Errorf("client %d: %w", c.ID, err))
 	}
-}
-
-// alive reports whether the server has not closed the connection, also where
-// nobody reads from it.
-func (c *Conn) alive() bool {
-	const established = 1 // net/tcp_states.h
-	info, err := unix.GetsockoptTCPInfo(c.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-	return err == nil && info.State == established
 }

@@ -17,7 +17,7 @@ import (
 
 // connect opens a connection to addr from the source-th loopback address beside
 // 127.0.0.1. On loopback it is there at once.
-func connect(addr string, source int) (int, error) {
+func connect(addr string, source int, small bool) (int, error) {
 	to, err := netip.ParseAddrPort(addr)
 	if err != nil {
 		return 0, err
@@ -25,6 +25,11 @@ func connect(addr string, source int) (int, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, fmt.Errorf("socket: %w", err)
+	}
+	if small {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1); err != nil { // the least there is
+			return 0, errors.Join(err, unix.Close(fd))
+		}
 	}
 	err = errors.Join(
 		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),

@@ -25,12 +25,13 @@ type Config struct {
 	Capacity int // clients at most
 	// Readers is how many threads read. Default: one for every four cores.
 	Readers int
-	// Rest is how long a reader pauses after each batch. Zero: not at all.
-	Rest time.Duration
-	// Sample is how many clients there are for one whose messages' latency is
-	// taken. Zero: none is.
-	Sample int
-	TLS    bool
+	// Sample reports for which clients, by number, the latency of messages is
+	// taken. Nil: for none.
+	Sample func(id int) bool
+	// Small reports which clients, by number, have the smallest possible buffer
+	// in the kernel. Nil: none.
+	Small func(id int) bool
+	TLS   bool
 	// Handshakes is how many clients connect at a time: more would overflow the
 	// server's queue of new connections. Default 256.
 	Handshakes int
@@ -141,15 +142,35 @@ func (f *Fleet) signal() {
 // Dial connects n more clients and has each do its steps. Room says where a
 // client, by its number, shall go; nil: nowhere. It returns when all have settled.
 func (f *Fleet) Dial(ctx context.Context, n int, room func(id int) *Room, steps func(c *Conn) []Step) error {
-	base := f.settled.Load()
-	for i := range n {
-		c := &Conn{ID: len(f.Conns()), fleet: f}
+	conns := make([]*Conn, n)
+	first := len(f.Conns())
+	for i := range conns {
+		c := &Conn{ID: first + i}
 		if room != nil {
 			if c.Room = room(c.ID); c.Room != nil {
 				c.Room.enter(c)
 			}
 		}
-		c.sampled = f.cfg.Sample > 0 && c.ID%f.cfg.Sample == 0
+		conns[i] = c
+	}
+	return f.dial(ctx, conns, steps)
+}
+
+// Redial connects those who were cut again, as the same users, in no Room, and
+// returns their new connections.
+func (f *Fleet) Redial(ctx context.Context, cut []*Conn, steps func(c *Conn) []Step) ([]*Conn, error) {
+	conns := make([]*Conn, len(cut))
+	for i, c := range cut {
+		conns[i] = &Conn{ID: c.ID}
+	}
+	return conns, f.dial(ctx, conns, steps)
+}
+
+func (f *Fleet) dial(ctx context.Context, conns []*Conn, steps func(c *Conn) []Step) error {
+	base := f.settled.Load()
+	for i, c := range conns {
+		c.fleet = f
+		c.sampled = f.cfg.Sample != nil && f.cfg.Sample(c.ID)
 		c.steps = steps(c)
 		if err := c.dial(ctx); err != nil {
 			return fmt.Errorf("client %d: %w", c.ID, err)
@@ -161,7 +182,7 @@ func (f *Fleet) Dial(ctx context.Context, n int, room func(id int) *Room, steps 
 			return err
 		}
 	}
-	return f.wait(ctx, base+int64(n))
+	return f.wait(ctx, base+int64(len(conns)))
 }
 
 // Do has clients that have settled do more steps, all at once, and returns when
@@ -211,7 +232,7 @@ const sourcePorts = 25_000
 // dial connects and sends the request; who reads does the rest.
 func (c *Conn) dial(ctx context.Context) error {
 	f := c.fleet
-	fd, err := connect(f.cfg.Addr, c.ID/sourcePorts)
+	fd, err := connect(f.cfg.Addr, c.ID/sourcePorts, f.cfg.Small != nil && f.cfg.Small(c.ID))
 	if err != nil {
 		return err
 	}
@@ -250,16 +271,6 @@ func (f *Fleet) Pause(conns []*Conn) error {
 		}
 	}
 	return nil
-}
-
-// Gone returns how many of conns the server has closed. It works on paused ones.
-func (f *Fleet) Gone(conns []*Conn) (n int) {
-	for _, c := range conns {
-		if !c.alive() {
-			n++
-		}
-	}
-	return n
 }
 
 // Cut breaks clients off, without a close handshake.

@@ -4,6 +4,7 @@ package load
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -48,6 +49,16 @@ func (r *Room) floor() uint32 {
 		}
 	}
 	return least
+}
+
+// Missing returns how many messages members have not seen, all together.
+func (r *Room) Missing() (n int) {
+	for i := range r.members {
+		if !r.ignored[i] {
+			n += int(r.sent.Load() - r.counts[i].Load())
+		}
+	}
+	return n
 }
 
 // publish sends n messages from one member.
@@ -144,4 +155,44 @@ func (f *Fleet) Drain(ctx context.Context, rooms []*Room) error {
 		return fmt.Errorf("messages missing: %w", err)
 	}
 	return nil
+}
+
+// Greet publishes in each room until a message has reached everyone in it, and
+// then counts from zero anew. A server without acks of joining may still be about to note
+// the last clients when their handshakes are through.
+func (f *Fleet) Greet(ctx context.Context, rooms []*Room) error {
+	const patience = 2 * time.Second
+	for {
+		before := make(map[*Conn]int)
+		for _, r := range rooms {
+			for _, c := range r.members {
+				before[c] = c.Total()
+			}
+		}
+		for _, r := range rooms {
+			r.Publish()
+		}
+		short, cancel := context.WithTimeout(ctx, patience)
+		err := f.Until(short, func() bool {
+			for c, n := range before {
+				if c.Total() == n {
+					return false
+				}
+			}
+			return true
+		})
+		cancel()
+		switch {
+		case err == nil:
+			for _, r := range rooms {
+				r.sent.Store(0)
+				for i := range r.counts {
+					r.counts[i].Store(0)
+				}
+			}
+			return nil
+		case ctx.Err() != nil, !errors.Is(err, context.DeadlineExceeded):
+			return fmt.Errorf("greeting: %w", err)
+		}
+	}
 }

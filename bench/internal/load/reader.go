@@ -8,7 +8,6 @@ import (
 	"io"
 	"runtime"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -78,9 +77,6 @@ func (r *reader) run() {
 		}
 		if n > 0 {
 			r.fleet.pump()
-			if rest := r.fleet.cfg.Rest; rest > 0 {
-				time.Sleep(rest)
-			}
 		}
 	}
 }

@@ -1,0 +1,107 @@
+//go:build linux
+
+package peers
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/bench/internal/load"
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// secret signs the tokens of clients; it is one only in name.
+var secret = []byte("the key of a benchmark is no secret, but it has its length")
+
+func chathubPlain() Peer {
+	return Peer{
+		Name:    "chathub",
+		Title:   "**chathub**",
+		About:   "JWT, strict JSON, membership check, log and presence included",
+		Dialect: chathubDialect(""),
+		Serve:   serveChathub,
+		TLS:     true,
+		Resume:  chathubResume,
+	}
+}
+
+func chathubAcked() Peer {
+	p := chathubPlain()
+	p.Name, p.Title = "chathub-ack", "**chathub**, every message acked"
+	p.About = "the same, and each message has an id: the sender gets an ack, a repetition would be recognised"
+	p.Dialect = chathubDialect("m")
+	return p
+}
+
+// serveChathub is what an application writes, without the limits on how much one
+// client may send, since a few send for all.
+func serveChathub(ln net.Listener) error {
+	hub, err := chathub.New(chathub.Config{
+		Auth:            &chathub.JWT{Key: secret},
+		Rate:            -1,
+		UserRate:        -1,
+		MaxConnsPerUser: -1,
+	})
+	if err != nil {
+		return err
+	}
+	return serveHTTP(ln, "/ws", hub)
+}
+
+func chathubDialect(idPrefix string) *load.Dialect {
+	var ids atomic.Uint64
+	return &load.Dialect{
+		Path: func(string) string { return "/ws" },
+		Header: func(id int) string {
+			return "Sec-WebSocket-Protocol: chathub.v1\r\nAuthorization: Bearer " + token(id) + "\r\n"
+		},
+		Connect: func(int) []load.Step { return []load.Step{{Expect: `"type":"welcome"`}} },
+		Join: func(room string) []load.Step {
+			return []load.Step{{
+				Send:   `{"type":"join-room","id":"j","room":` + strconv.Quote(room) + `}`,
+				Expect: `{"type":"ack","id":"j"`,
+			}}
+		},
+		Publish: func(room, data string) string {
+			id := ""
+			if idPrefix != "" {
+				id = `"id":"` + idPrefix + strconv.FormatUint(ids.Add(1), 10) + `",`
+			}
+			return `{"type":"room-message",` + id + `"room":"` + room + `","data":"` + data + `"}`
+		},
+	}
+}
+
+func token(id int) string {
+	t, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
+		"userId": fmt.Sprintf("u%d", id),
+		"name":   fmt.Sprintf("User %d", id),
+		"exp":    time.Now().Add(time.Hour).Unix(),
+	}).SignedString(secret)
+	if err != nil {
+		panic(err) // the key and the claims are our own
+	}
+	return t
+}
+
+func chathubResume(room string, joined []byte) ([]load.Step, error) {
+	var ack struct {
+		Data struct {
+			Epoch string `json:"epoch"`
+			Seq   uint64 `json:"seq"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(joined, &ack); err != nil {
+		return nil, err
+	}
+	return []load.Step{{
+		Send: fmt.Sprintf(`{"type":"resume","id":"r","data":{"rooms":{%q:{"epoch":%q,"seq":%d}}}}`,
+			room, ack.Data.Epoch, ack.Data.Seq),
+		Expect: `{"type":"ack","id":"r"`,
+	}}, nil
+}

@@ -1,0 +1,128 @@
+//go:build linux
+
+// Package proc runs a server as a process of its own and measures it from outside.
+package proc
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Process is a running server.
+type Process struct {
+	Addr string
+
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+// Start runs a program that writes its address as its first line and ends when
+// its standard input does.
+func Start(ctx context.Context, name string, args ...string) (*Process, error) {
+	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // the benchmark's own programs
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	p := &Process{cmd: cmd, in: in, out: bufio.NewReader(out)}
+	line, err := p.out.ReadString('\n')
+	if err != nil {
+		return nil, fmt.Errorf("%s said no address: %w", name, errors.Join(err, p.Stop()))
+	}
+	p.Addr = strings.TrimSpace(line)
+	return p, nil
+}
+
+// Stop ends the process and waits for that.
+func (p *Process) Stop() error {
+	_ = p.in.Close()
+	patience := time.AfterFunc(5*time.Second, func() { _ = p.cmd.Process.Kill() })
+	defer patience.Stop()
+	return p.cmd.Wait()
+}
+
+// Profile begins a CPU profile of the process into a file, and returns a function
+// that ends it.
+func (p *Process) Profile(file string) (stop func() error, err error) {
+	if err := p.command("profile " + file); err != nil {
+		return nil, err
+	}
+	return func() error { return p.command("stop") }, nil
+}
+
+func (p *Process) command(line string) error {
+	if _, err := fmt.Fprintln(p.in, line); err != nil {
+		return err
+	}
+	_, err := p.out.ReadString('\n')
+	return err
+}
+
+// CPU returns the processor time, user and system, that all threads of the process
+// have used: the kernel's count, to the nanosecond (clock_getcpuclockid(3)).
+func (p *Process) CPU() (time.Duration, error) { return cpuOf(p.cmd.Process.Pid) }
+
+// SelfCPU returns the same of this process.
+func SelfCPU() (time.Duration, error) { return cpuOf(os.Getpid()) }
+
+func cpuOf(pid int) (time.Duration, error) {
+	const sched = 2 // CPUCLOCK_SCHED of the kernel's posix-timers.h
+	var ts unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|sched), &ts); err != nil {
+		return 0, os.NewSyscallError("clock_gettime", err)
+	}
+	return time.Duration(ts.Nano()), nil
+}
+
+// Memory returns the resident memory of the process, in bytes: what it has now,
+// and the most that it ever had.
+func (p *Process) Memory() (now, peak uint64, err error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, 0, err
+	}
+	now, err = field(b, "VmRSS:")
+	if err != nil {
+		return 0, 0, err
+	}
+	peak, err = field(b, "VmHWM:")
+	return now, peak, err
+}
+
+// Files returns how many files, sockets among them, the process has open. It sees
+// that a connection was given up also where the peer cannot, because it does not read.
+func (p *Process) Files() (int, error) {
+	names, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
+	return len(names), err
+}
+
+// field returns a line of /proc/PID/status that is in kB.
+func field(status []byte, name string) (uint64, error) {
+	_, rest, ok := bytes.Cut(status, []byte(name))
+	words := bytes.Fields(rest)
+	if !ok || len(words) == 0 {
+		return 0, fmt.Errorf("no %s in /proc/PID/status", name)
+	}
+	kB, err := strconv.ParseUint(string(words[0]), 10, 64)
+	return kB << 10, err
+}

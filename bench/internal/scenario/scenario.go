@@ -1,0 +1,264 @@
+//go:build linux
+
+// Package scenario has what is measured, and how.
+package scenario
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/chathub-go/chathub/bench/internal/load"
+	"github.com/chathub-go/chathub/bench/internal/peers"
+	"github.com/chathub-go/chathub/bench/internal/proc"
+	"github.com/chathub-go/chathub/bench/internal/report"
+)
+
+// Scenario is a situation that servers are measured in, each in a fresh process.
+type Scenario struct {
+	Name    string // in flags
+	Title   string
+	About   func(Scale) string
+	Metrics []report.Metric
+	// Applies reports whether a server can be in it, and why not. Nil: all can.
+	Applies func(peers.Peer) (why string)
+	Run     func(context.Context, *Run) error
+	// Quick reports whether it is part of the quick mode.
+	Quick bool
+	// TLS has the server speak TLS.
+	TLS bool
+}
+
+// All returns the scenarios in the order of the report.
+func All() []Scenario {
+	return []Scenario{room(), rooms(), idle(), growth(), slow(), joinStorm(), resumeStorm(), presenceStorm(), overTLS()}
+}
+
+// Scale is how large and long everything is.
+type Scale struct {
+	Room          int           // clients of the one room
+	Rooms, InRoom int           // many rooms, and clients in each
+	Idle          int           // idle connections
+	Growth        []int         // sizes of the growing room
+	Calm, Slow    int           // clients that read, and that do not
+	SlowTime      time.Duration // how long those do not
+	Join          int           // clients of the join storm
+	Resume        int           // clients of the reconnect storm
+	Presence      []int         // users of the presence storm
+	TLS           int           // clients over TLS
+	Measure       time.Duration // length of one measurement
+	Warm          time.Duration // before it
+	Settle        time.Duration // until idle memory is taken
+}
+
+// Full is the scale of the published figures.
+func Full() Scale {
+	return Scale{
+		Room: 1000, Rooms: 200, InRoom: 10, Idle: 15_000, Growth: []int{10, 100, 1000, 5000, 15_000},
+		Calm: 180, Slow: 20, SlowTime: 20 * time.Second, Join: 5000, Resume: 2000,
+		Presence: []int{100, 1000, 10_000}, TLS: 200,
+		Measure: 4 * time.Second, Warm: time.Second, Settle: 8 * time.Second,
+	}
+}
+
+// Quick is the scale of a look.
+func Quick() Scale {
+	s := Full()
+	s.Idle, s.Growth, s.Join, s.Resume = 5000, []int{10, 1000, 5000}, 2000, 1000
+	s.Presence, s.SlowTime = []int{100, 1000}, 8*time.Second
+	s.Measure, s.Warm, s.Settle = 1200*time.Millisecond, 300*time.Millisecond, 2*time.Second
+	return s
+}
+
+// The traffic of the scenarios.
+const (
+	payload = 128 // bytes
+	// roomRate and roomsRate are messages a second, paced: in the one room, and
+	// in all of the many together.
+	roomRate  = 50
+	roomsRate = 1000
+	// roomWindow and roomsWindow are messages under way, saturated, in each room:
+	// fewer than the 256 at which the smallest queue among the servers overflows.
+	roomWindow  = 128
+	roomsWindow = 2
+)
+
+// Run is one server in one scenario, once.
+type Run struct {
+	Peer  peers.Peer
+	Scale Scale
+	// ProfileDir, where not empty, gets CPU profiles of the server.
+	ProfileDir string
+
+	program  string
+	args     []string
+	server   *proc.Process
+	scenario string
+	values   map[string]float64
+}
+
+// Do runs a scenario on a server of its own and returns the values of its metrics.
+// Program is this benchmark's own file, which serves when told to.
+func (s *Scenario) Do(ctx context.Context, program string, r *Run) (map[string]float64, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancel()
+	r.program, r.args = program, []string{"serve", r.Peer.Name}
+	if s.TLS {
+		r.args = append(r.args, "tls")
+	}
+	if r.Peer.Command != nil {
+		var err error
+		if r.program, r.args, err = r.Peer.Command(); err != nil {
+			return nil, err
+		}
+	}
+	r.scenario, r.values = s.Name, make(map[string]float64)
+	if err := r.start(ctx); err != nil {
+		return nil, err
+	}
+	err := s.Run(ctx, r)
+	return r.values, errors.Join(err, r.stop())
+}
+
+func (r *Run) start(ctx context.Context) (err error) {
+	r.server, err = proc.Start(ctx, r.program, r.args...)
+	return err
+}
+
+func (r *Run) stop() error {
+	if err := r.server.Stop(); err != nil {
+		return fmt.Errorf("the server ended badly: %w", err)
+	}
+	return nil
+}
+
+// restart puts a fresh server in the place of the present one.
+func (r *Run) restart(ctx context.Context) error {
+	if err := r.stop(); err != nil {
+		return err
+	}
+	return r.start(ctx)
+}
+
+// oneIn samples one client of n.
+func oneIn(n int) func(id int) bool { return func(id int) bool { return id%n == 0 } }
+
+func (r *Run) set(metric string, v float64) { r.values[metric] = v }
+
+// fleet returns a fleet for the server.
+func (r *Run) fleet(cfg load.Config) (*load.Fleet, error) {
+	cfg.Addr, cfg.Dialect = r.server.Addr, r.Peer.Dialect
+	if cfg.Size == 0 {
+		cfg.Size = payload
+	}
+	return load.NewFleet(cfg)
+}
+
+// Enter is what a client does to be in its room, or only connected where it has none.
+func (r *Run) Enter(c *load.Conn) []load.Step {
+	steps := r.connect(c)
+	if d := r.Peer.Dialect; d.Join != nil && c.Room != nil {
+		steps = append(steps, d.Join(c.Room.Name)...)
+	}
+	return steps
+}
+
+func (r *Run) connect(c *load.Conn) []load.Step {
+	if d := r.Peer.Dialect; d.Connect != nil {
+		return d.Connect(c.ID)
+	}
+	return nil
+}
+
+// usage is what happened within a time.
+type usage struct {
+	wall      time.Duration
+	cpu       time.Duration // of the server
+	generator time.Duration // CPU of this process
+	delivered uint64
+	bytes     uint64
+}
+
+// perDelivery returns d in µs for each message delivered.
+func (u usage) perDelivery(d time.Duration) float64 {
+	return micros(d) / float64(max(u.delivered, 1))
+}
+
+func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+
+func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// measure returns what during used.
+func (r *Run) measure(f *load.Fleet, during func() error) (usage, error) {
+	before, err := r.now(f)
+	if err != nil {
+		return usage{}, err
+	}
+	begin := time.Now()
+	if err := during(); err != nil {
+		return usage{}, err
+	}
+	wall := time.Since(begin)
+	after, err := r.now(f)
+	return usage{
+		wall:      wall,
+		cpu:       after.cpu - before.cpu,
+		generator: after.generator - before.generator,
+		delivered: after.delivered - before.delivered,
+		bytes:     after.bytes - before.bytes,
+	}, err
+}
+
+func (r *Run) now(f *load.Fleet) (u usage, err error) {
+	if u.cpu, err = r.server.CPU(); err != nil {
+		return u, err
+	}
+	u.generator, err = proc.SelfCPU()
+	u.delivered, u.bytes = f.Delivered(), f.Bytes()
+	return u, err
+}
+
+// profiled runs during with a CPU profile of the server, where one is wanted and the
+// server is one of ours.
+func (r *Run) profiled(name string, during func() error) error {
+	if r.ProfileDir == "" || r.Peer.Command != nil {
+		return during()
+	}
+	file := filepath.Join(r.ProfileDir, strings.Join([]string{r.Peer.Name, r.scenario, name}, "-")+".pprof")
+	stop, err := r.server.Profile(file)
+	if err != nil {
+		return err
+	}
+	if err := during(); err != nil {
+		return err
+	}
+	return stop()
+}
+
+// latencies sets the quantiles of what the fleet has recorded.
+func (r *Run) latencies(prefix string, f *load.Fleet) {
+	r.set(prefix+"p50", millis(f.Latency.Quantile(0.5)))
+	r.set(prefix+"p99", millis(f.Latency.Quantile(0.99)))
+	r.set(prefix+"p99.9", millis(f.Latency.Quantile(0.999)))
+}
+
+func latencyMetrics(prefix, title string) []report.Metric {
+	return []report.Metric{
+		{Name: prefix + "p50", Title: title + " p50", Unit: "ms"},
+		{Name: prefix + "p99", Title: title + " p99", Unit: "ms"},
+		{Name: prefix + "p99.9", Title: title + " p99.9", Unit: "ms"},
+	}
+}
+
+// pause waits, unless ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,162 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chathub-go/chathub/bench/internal/load"
+	"github.com/chathub-go/chathub/bench/internal/peers"
+	"github.com/chathub-go/chathub/bench/internal/proc"
+	"github.com/chathub-go/chathub/bench/internal/scenario"
+)
+
+// TestMain lets the tests' own program be the servers, as the benchmark's is.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == "serve" {
+		if err := serve(context.Background(), os.Args[2], false); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func peer(t *testing.T, name string) peers.Peer {
+	t.Helper()
+	p, err := choose(peers.All(), name, func(p peers.Peer) string { return p.Name })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p[0]
+}
+
+// Every server delivers each message to everyone in its room, once, and to nobody
+// else.
+func TestServersDeliver(t *testing.T) {
+	for _, p := range peers.All() {
+		if p.Serve == nil {
+			continue // needs node
+		}
+		t.Run(p.Name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			server, err := proc.Start(ctx, os.Args[0], "serve", p.Name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			const clients, messages = 12, 30
+			a, b := load.NewRoom("a", clients), load.NewRoom("b", clients)
+			f, err := load.NewFleet(load.Config{
+				Addr: server.Addr, Dialect: p.Dialect, Capacity: clients, Size: 128,
+				Sample: func(id int) bool { return id%3 == 0 },
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			r := scenario.Run{Peer: p}
+			err = f.Dial(ctx, clients, func(id int) *load.Room {
+				if id < 5 {
+					return a
+				}
+				return b
+			}, r.Enter)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rooms := []*load.Room{a, b}
+			if err := f.Greet(ctx, rooms); err != nil {
+				t.Fatal(err)
+			}
+			before := make(map[*load.Conn]int)
+			for _, c := range f.Conns() {
+				before[c] = c.Total()
+			}
+			f.Measure(true)
+			for range messages {
+				a.Publish()
+			}
+			if err := f.Drain(ctx, rooms); err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range f.Conns() {
+				want := 0
+				if c.Room == a {
+					want = messages
+				}
+				if n := c.Total() - before[c]; n != want {
+					t.Errorf("client %d of room %s saw %d messages, want %d", c.ID, c.Room.Name, n, want)
+				}
+			}
+			if n := f.Latency.Count(); n != 2*messages { // clients 0 and 3
+				t.Errorf("%d latencies were taken, want %d", n, 2*messages)
+			}
+			if err := f.Err(); err != nil {
+				t.Error(err)
+			}
+			if cpu, err := server.CPU(); err != nil || cpu <= 0 {
+				t.Errorf("the server's CPU time is %v, error: %v", cpu, err)
+			}
+			if now, peak, err := server.Memory(); err != nil || now == 0 || peak < now {
+				t.Errorf("the server's memory is %d, at most %d, error: %v", now, peak, err)
+			}
+			f.Close()
+			if err := server.Stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestReport(t *testing.T) {
+	scenarios, err := choose(scenario.All(), "room,rooms,idle,resume", func(s scenario.Scenario) string { return s.Name })
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := plan{
+		scale: scenario.Scale{
+			Room: 20, Rooms: 3, InRoom: 4, Idle: 10, Resume: 8,
+			Measure: 100 * time.Millisecond, Warm: 20 * time.Millisecond, Settle: time.Millisecond,
+		},
+		rounds: 1, scenarios: scenarios, dir: t.TempDir(),
+		peers: []peers.Peer{peer(t, "joined"), peer(t, "chathub")},
+	}
+	var out strings.Builder
+	if err := p.run(t.Context(), &out); err != nil {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+	for file, wants := range map[string][]string{
+		"results.md":   {"## One room", "## Many rooms", "## What this does not show", "does not keep messages here", "| 100 |"},
+		"results.json": {`"saturated"`, `"machine`},
+		"chart.svg":    {"<svg ", "floor: joined", ">chathub<"},
+	} {
+		b, err := os.ReadFile(filepath.Join(p.dir, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range wants {
+			if !strings.Contains(strings.ToLower(string(b)), strings.ToLower(want)) {
+				t.Errorf("%s lacks %q:\n%s", file, want, b)
+			}
+		}
+	}
+	if strings.Contains(out.String(), "failed") || strings.Count(out.String(), "round 1/1") != 7 {
+		t.Errorf("progress is\n%s", out.String())
+	}
+}
+
+func TestFlags(t *testing.T) {
+	for _, args := range [][]string{{"-servers", "nobody"}, {"-scenarios", "room,none"}, {"extra"}, {"-unknown"}} {
+		if err := command(t.Context(), args, &strings.Builder{}); err == nil {
+			t.Errorf("%q is accepted", args)
+		}
+	}
+}
