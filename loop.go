@@ -84,7 +84,7 @@ func (l *loop) run() {
 // drainBurst runs the commands that wait already.
 func (l *loop) drainBurst() {
 	for range burst {
-		if l.gathered >= l.burstBytes() {
+		if l.gathered >= l.burstLimit() {
 			return
 		}
 		select {
@@ -98,7 +98,7 @@ func (l *loop) drainBurst() {
 
 // flush moves what is pending into outboxes and has them sent.
 func (l *loop) flush() {
-	full := l.gathered >= l.burstBytes()
+	full := l.gathered >= l.burstLimit()
 	l.gathered = 0
 	for _, a := range l.dirty {
 		l.flushAudience(a)
@@ -120,9 +120,9 @@ func (l *loop) flush() {
 	}
 }
 
-// burstBytes is a part of an outbox: that must not fill up before the socket was
+// burstLimit is a part of an outbox: that must not fill up before the socket was
 // offered what is in it, or clients would be closed that are not slow.
-func (l *loop) burstBytes() int { return min(burstBytes, l.cfg.MaxOutboxBytes/4) }
+func (l *loop) burstLimit() int { return min(burstBytes, l.cfg.MaxOutboxBytes/4) }
 
 // audience is who hears a topic: a room, a user's connections, everyone.
 type audience struct {
