@@ -22,7 +22,7 @@ var builtin = map[string]builtinEvent{
 	"leave-room":        {check: hasRoom, free: true, run: onLeaveRoom},
 	"room-message":      {check: isMember, run: onRoomMessage},
 	"typing":            {check: isMember, run: onTyping},
-	"stop-typing":       {check: isMember, free: true, run: onTyping},
+	"stop-typing":       {check: isMember, free: true, run: onStopTyping},
 	"private-message":   {check: hasTo, run: onPrivateMessage},
 	"send-notification": {check: hasTo, run: onSendNotification},
 	"online-users":      {check: anything, free: true, run: onOnlineUsers},
@@ -114,20 +114,35 @@ func onSendNotification(ctx context.Context, c *Client, e *Event) (any, error) {
 	return nil, nil // the position is in a log that is not the sender's
 }
 
-// onTyping handles typing and stop-typing, which differ in name only.
+// onTyping relays first and notes then: a client that leaves in between is not
+// noted any more, and its typing is ended here.
 func onTyping(ctx context.Context, c *Client, e *Event) (any, error) {
-	start := e.Type == "typing"
-	err := c.hub.ask(func(l *loop) {
-		if start {
-			l.startTyping(c, e.Room, time.Now())
-		} else if r := l.rooms[e.Room]; r != nil {
-			l.forgetTyping(c, r)
-		}
-	})
-	if err != nil {
+	if err := c.hub.sendTyping(ctx, c, "typing", e.Room); err != nil {
 		return nil, err
 	}
-	return nil, c.hub.sendTyping(ctx, c, e.Type, e.Room)
+	noted := false
+	if err := c.hub.ask(func(l *loop) { noted = l.startTyping(c, e.Room, time.Now()) }); err != nil {
+		return nil, err
+	}
+	if !noted {
+		return nil, c.hub.sendTyping(ctx, c, "stop-typing", e.Room)
+	}
+	return nil, nil
+}
+
+// onStopTyping relays unless the user still types in another tab.
+func onStopTyping(ctx context.Context, c *Client, e *Event) (any, error) {
+	elsewhere := false
+	err := c.hub.ask(func(l *loop) {
+		if r := l.rooms[e.Room]; r != nil {
+			l.forgetTyping(c, r)
+			elsewhere = r.types(c.user.ID)
+		}
+	})
+	if err != nil || elsewhere {
+		return nil, err
+	}
+	return nil, c.hub.sendTyping(ctx, c, "stop-typing", e.Room)
 }
 
 func (h *Hub) sendTyping(ctx context.Context, c *Client, typ, room string) error {

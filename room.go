@@ -248,17 +248,20 @@ func (l *loop) dropIfUnused(r *room) {
 }
 
 // startTyping notes that a member types, until it says otherwise, goes, or is
-// silent for the typing timeout.
-func (l *loop) startTyping(c *Client, name string, now time.Time) {
+// silent for the typing timeout. It reports whether c is a member.
+func (l *loop) startTyping(c *Client, name string, now time.Time) (member bool) {
 	r := l.rooms[name]
-	if r == nil || c.seatIn(&r.audience) < 0 || l.cfg.TypingTimeout < 0 {
-		return
+	if r == nil || c.seatIn(&r.audience) < 0 {
+		return false
+	}
+	if l.cfg.TypingTimeout < 0 {
+		return true
 	}
 	until := now.Add(l.cfg.TypingTimeout)
 	for i := range r.typing {
 		if r.typing[i].c == c {
 			r.typing[i].until = until
-			return
+			return true
 		}
 	}
 	if !r.typed {
@@ -266,22 +269,27 @@ func (l *loop) startTyping(c *Client, name string, now time.Time) {
 		l.typing = append(l.typing, r)
 	}
 	r.typing = append(r.typing, typist{c: c, until: until})
+	return true
 }
 
-// forgetTyping drops the note without telling anyone. It reports whether the user
-// types no more, on any of its connections.
+// forgetTyping drops the note without telling anyone. It reports whether there was one.
 func (l *loop) forgetTyping(c *Client, r *room) bool {
 	i := slices.IndexFunc(r.typing, func(t typist) bool { return t.c == c })
 	if i < 0 {
 		return false
 	}
 	r.typing = slices.Delete(r.typing, i, i+1)
-	return !slices.ContainsFunc(r.typing, func(t typist) bool { return t.c.user.ID == c.user.ID })
+	return true
+}
+
+// types reports whether a user types, on any of its connections.
+func (r *room) types(userID string) bool {
+	return slices.ContainsFunc(r.typing, func(t typist) bool { return t.c.user.ID == userID })
 }
 
 // stopTyping ends a client's typing on its behalf.
 func (l *loop) stopTyping(c *Client, r *room) {
-	if l.forgetTyping(c, r) {
+	if l.forgetTyping(c, r) && !r.types(c.user.ID) {
 		l.hub.later(func(h *Hub) {
 			ctx, cancel := h.patience()
 			defer cancel()

@@ -114,6 +114,23 @@ func TestTypingInTwoTabs(t *testing.T) {
 	})
 }
 
+// TestStopTypingInOneTab is not told while the user types in another.
+func TestStopTypingInOneTab(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := members(t, quietHub(t), "lobby", "ana", "ana", "bob")
+		bob := c[2]
+		typing(c[0])
+		typing(c[1])
+		expectTyping(t, bob, "ana", "typing", "typing")
+		arrived(c[0])
+		arrived(c[1])
+		c[0].Must(hubtest.Frame{Type: "stop-typing", Room: "lobby"})
+		expectNothing(t, bob, c[1])
+		c[1].Must(hubtest.Frame{Type: "stop-typing", Room: "lobby"})
+		expectTyping(t, bob, "ana", "stop-typing")
+	})
+}
+
 // TestTypingInSeveralRooms: each room has its own.
 func TestTypingInSeveralRooms(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
