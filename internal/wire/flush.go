@@ -19,19 +19,17 @@ func (c *Conn) Flush() {
 		return
 	}
 	for len(c.batch) > 0 || c.take() {
-		for len(c.batch) > 0 {
-			n, err := c.writeNow()
-			if err != nil {
-				c.fail()
-				return
-			}
-			if n == 0 { // the socket is full
-				c.stuck.Store(clock())
-				go c.drain()
-				return
-			}
-			c.sent(n)
+		n, err := c.writeNow()
+		if err != nil {
+			c.fail()
+			return
 		}
+		if n == 0 { // the socket is full
+			c.stuck.Store(clock())
+			go c.drain()
+			return
+		}
+		c.sent(n)
 	}
 }
 

@@ -49,8 +49,11 @@ func TestFlusher(t *testing.T) {
 				ready := append([]*Conn(nil), conns...)
 				f.Flush(ready)
 				clear(ready) // it must not keep them
-				for _, c := range conns {
-					await(t, "rest", func() bool { return atRest(c) })
+				f.Wait()
+				for i, c := range conns {
+					if !atRest(c) {
+						t.Fatalf("connection %d is not at rest after Wait", i)
+					}
 				}
 			}
 			f.Close()
@@ -74,41 +77,52 @@ func (s *gatedSocket) tryWrite(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestFlusherCloseWaits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		server, _ := pipe(t)
-		c := New(server, nil, Limits{Outbox: 1000, Grace: closeGrace})
-		gate := &gatedSocket{make(chan struct{}), make(chan struct{})}
-		c.fast = gate
-		conns := []*Conn{c}
-		for range flushHere { // so many that they are handed over
-			other := New(server, nil, Limits{Outbox: 1000, Grace: closeGrace})
-			other.fast = &countingSocket{}
-			conns = append(conns, other)
-		}
-		for _, c := range conns {
-			c.Enqueue(Ping, false)
-		}
-		f := NewFlusher()
-		f.Flush(conns)
-		<-gate.asked
-		closed := make(chan struct{})
-		go func() {
-			f.Close()
-			close(closed)
-		}()
-		synctest.Wait()
-		select {
-		case <-closed:
-			t.Error("Close came back while a write was under way")
-		default:
-		}
-		close(gate.pass)
-		<-closed
-		if !atRest(c) {
-			t.Error("not at rest after Close")
-		}
-	})
+func TestFlusherWaits(t *testing.T) {
+	for _, tt := range []struct {
+		name        string
+		wait, after func(f *Flusher)
+	}{
+		{"Wait", (*Flusher).Wait, (*Flusher).Close},
+		{"Close", (*Flusher).Close, func(*Flusher) {}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				server, _ := pipe(t)
+				c := New(server, nil, Limits{Outbox: 1000, Grace: closeGrace})
+				gate := &gatedSocket{make(chan struct{}), make(chan struct{})}
+				c.fast = gate
+				conns := []*Conn{c}
+				for range flushHere { // so many that they are handed over
+					other := New(server, nil, Limits{Outbox: 1000, Grace: closeGrace})
+					other.fast = &countingSocket{}
+					conns = append(conns, other)
+				}
+				for _, c := range conns {
+					c.Enqueue(Ping, false)
+				}
+				f := NewFlusher()
+				f.Flush(conns)
+				<-gate.asked
+				done := make(chan struct{})
+				go func() {
+					tt.wait(f)
+					close(done)
+				}()
+				synctest.Wait()
+				select {
+				case <-done:
+					t.Error("it came back while a write was under way")
+				default:
+				}
+				close(gate.pass)
+				<-done
+				if !atRest(c) {
+					t.Error("not at rest after that")
+				}
+				tt.after(f)
+			})
+		})
+	}
 }
 
 // A peer that does not read does not hold up the others of its part.

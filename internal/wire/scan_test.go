@@ -53,6 +53,7 @@ var scans = []struct {
 	{"claims much", 10, text("ok"), lying(opText, 1<<40), ErrMessageTooBig},
 	{"claims the most", 10, nil, lying(opBinary, math.MaxUint64), ErrMessageTooBig},
 	{"claims the most in a continuation", 10, clientFrame(opText, false, []byte("0123456789")), lying(opContinuation, math.MaxUint64), ErrMessageTooBig},
+	{"claims the most in a control frame", 10, slices.Concat(lying(opPing, math.MaxUint64), repeat(Ping, 200)), nil, nil},
 	{"claims much within the limit", 1 << 50, lying(opText, 1<<40), nil, nil},
 	{"most fragments", 10, slices.Concat(clientFrame(opText, false, nil), repeat(clientFrame(opContinuation, false, nil), 1022), clientFrame(opContinuation, true, nil)), nil, nil},
 	{"too many fragments", 10, slices.Concat(clientFrame(opText, false, nil), repeat(clientFrame(opContinuation, false, nil), 1023)), clientFrame(opContinuation, true, nil), ErrFragments},
