@@ -1,0 +1,456 @@
+package soak
+
+import (
+	"cmp"
+	"maps"
+	"math"
+	"slices"
+
+	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/hubtest"
+	"github.com/go-json-experiment/json"
+)
+
+// stream is what one connection hears of one log.
+type stream struct {
+	topic  chathub.Topic
+	life   *life
+	cursor uint64 // up to here all is accounted for
+	// replay is where the past that was asked for ends. No exceptions are made in
+	// it: neither for those that a message was not for when it was live.
+	replay uint64
+	// open, until something comes: entries up to here may be left out.
+	open uint64
+	// want is how much of the past must come where open allows to leave some out;
+	// first and past are where it began, and how much came.
+	want        int
+	first, past uint64
+	leaving     bool // the application takes the client out of the room
+}
+
+// verify checks what came over a connection. All that can come has.
+func (c *conn) verify() {
+	for _, f := range c.unread {
+		c.check(f)
+	}
+	c.unread = nil
+	if _, over := c.w.ends.get(c.id); over || c.left || c.paused {
+		return
+	}
+	for t, s := range c.streams {
+		c.complete(s)
+		if s.leaving {
+			delete(c.streams, t)
+		}
+	}
+	clear(c.moving)
+	for room := range c.member {
+		c.member[room] = out
+	}
+	for t := range c.streams {
+		if t.Room != "" {
+			c.member[t.Room] = in
+		}
+	}
+}
+
+// check checks one frame.
+func (c *conn) check(f hubtest.Frame) {
+	switch f.Type {
+	case "ack":
+		c.checkAck(f)
+	case "error":
+		c.checkError(f)
+	case "online-users", "user-online", "user-offline", "user-joined", "user-left":
+		c.checkPresence(f)
+	case "typing", "stop-typing":
+		c.stream(chathub.Topic{Room: f.Room}, f)
+		if f.From.ID == c.d.user.ID {
+			break // another tab: who types on both is not told of the end
+		}
+		if c.typing[f.Room] == nil {
+			c.typing[f.Room] = make(map[string]string)
+		}
+		c.typing[f.Room][f.From.ID] = f.Type
+	case "reconnect":
+		c.told = true
+	case "pong":
+	default:
+		if f.Seq > 0 {
+			c.checkDurable(f)
+		} else {
+			c.checkVolatile(f)
+		}
+	}
+}
+
+// stream returns what c hears of a log: without it, f is not for c.
+func (c *conn) stream(t chathub.Topic, f hubtest.Frame) *stream {
+	s := c.streams[t]
+	if s == nil {
+		c.w.fatalf("%s got what is not for it: %s", c, show(f))
+	}
+	return s
+}
+
+// checkDurable checks that a stored message is the next one, and as it was sent.
+func (c *conn) checkDurable(f hubtest.Frame) {
+	w := c.w
+	t := c.d.inbox
+	if f.Room != "" {
+		t = chathub.Topic{Room: f.Room}
+	}
+	s := c.stream(t, f)
+	if s.open == forever {
+		for _, l := range w.truth.lives(t) {
+			if e := l.at(f.Seq); e != nil && show(f) == show(e.frame(t, &f)) {
+				s.is(l)
+				break
+			}
+		}
+	}
+	e := s.life.at(f.Seq)
+	if e == nil {
+		w.fatalf("%s: position %d of %v has no message: %s", c, f.Seq, t, show(f))
+	}
+	if want := e.frame(t, &f); show(f) != show(want) {
+		w.fatalf("%s: got %s\nof        %s", c, show(f), show(want))
+	}
+	if f.Seq <= s.cursor {
+		w.fatalf("%s: position %d of %v after %d", c, f.Seq, t, s.cursor)
+	}
+	c.account(s, f.Seq-1)
+	s.cursor = f.Seq
+	if f.Seq <= s.replay {
+		if s.past++; s.first == 0 {
+			s.first = f.Seq
+		}
+		return
+	}
+	if e.isNotFor(c) {
+		w.fatalf("%s got what it was excepted from: %s", c, show(f))
+	}
+	if e.several() {
+		if len(c.heard[e.emit]) > 0 {
+			w.fatalf("%s got one emit twice: %s, and in %v", c, show(f), c.heard[e.emit])
+		}
+		c.heard[e.emit] = map[chathub.Topic]bool{t: true}
+	}
+}
+
+// account checks that whatever is not accounted for, up to a position, may be
+// missing.
+func (c *conn) account(s *stream, upTo uint64) {
+	for seq := s.cursor + 1; seq <= upTo; seq++ {
+		e := s.life.at(seq)
+		live := seq > s.replay && (e.isNotFor(c) || e.several() && len(c.heard[e.emit]) > 0)
+		if !live && seq > s.open {
+			c.w.fatalf("%s missed position %d of %v: %s", c, seq, s.topic, show(e.frame(s.topic, nil)))
+		}
+	}
+	s.cursor = max(s.cursor, upTo)
+	s.open = 0
+}
+
+// complete checks that all has come.
+func (c *conn) complete(s *stream) {
+	if s.leaving {
+		return
+	}
+	l, _ := c.w.truth.latest(s.topic)
+	s.is(l)
+	c.account(s, s.life.head())
+	c.enough(s)
+}
+
+// enough checks that of the past that was asked for, as much came as there is.
+func (c *conn) enough(s *stream) {
+	if s.want == 0 || c.w.tight { // where the outbox is small, its bytes are the limit
+		return
+	}
+	older := s.replay
+	if s.past > 0 {
+		older = s.first - 1
+	}
+	if int(s.past) > s.want {
+		c.w.fatalf("%s: %d older messages of %v, wanted %d", c, s.past, s.topic, s.want)
+	}
+	if int(s.past) < s.want && older > 0 && older > c.w.truth.trimmed(s.topic, s.life) {
+		c.w.fatalf("%s: only %d older messages of %v, wanted %d, and %d is still there", c, s.past, s.topic, s.want, older)
+	}
+	s.want = 0
+}
+
+// is says which life of its log a stream is of, where no answer did.
+func (s *stream) is(l *life) {
+	if s.open == forever && s.life != l {
+		s.life, s.cursor = l, 0
+	}
+}
+
+// forever is beyond all positions.
+const forever = math.MaxUint64
+
+// joined begins a stream that no answer announces. The messages after from may
+// begin to come at any time until the next check.
+func (c *conn) joined(t chathub.Topic, from mark) {
+	c.streams[t] = &stream{topic: t, life: from.life, cursor: from.seq, open: forever}
+	c.member[t.Room] = unsure
+}
+
+// checkAck checks an answer and begins the streams that it announces.
+func (c *conn) checkAck(f hubtest.Frame) {
+	w := c.w
+	r := w.requestOf(c, f)
+	room := chathub.Topic{Room: r.frame.Room}
+	switch r.frame.Type {
+	case "join-room", "resume":
+		parts := c.answers(r, f)
+		if len(parts) != len(r.since) && r.frame.Type == "resume" {
+			w.fatalf("%s: resume of %d logs answered for %d", c, len(r.since), len(parts))
+		}
+		missed := 0
+		for t, a := range parts {
+			missed += int(a.Seq - min(a.Seq, r.since[t].Seq))
+		}
+		for _, t := range slices.SortedFunc(maps.Keys(parts), compareTopics) {
+			c.checkJoin(r, t, parts[t], missed)
+		}
+	case "leave-room":
+		delete(c.streams, room)
+		delete(c.rosters, room.Room)
+		delete(c.typing, room.Room)
+	case "room-message":
+		c.checkReceipt(r, f, room)
+		if r.member == out && c.member[room.Room] == out {
+			w.fatalf("%s sent to a room that it is not in: %s", c, show(f))
+		}
+	case "private-message":
+		c.checkReceipt(r, f, c.d.inbox)
+	case "send-notification":
+		if r.frame.To == c.d.user.ID {
+			c.checkReceipt(r, f, c.d.inbox)
+		}
+	case "history":
+		c.checkHistory(r, f, room)
+	case "message":
+		w.volatiles[number(r.frame.Data)].accepted = true
+	}
+}
+
+// checkJoin checks what is said of one log, and begins its stream.
+func (c *conn) checkJoin(r *request, t chathub.Topic, a answer, missed int) {
+	w := c.w
+	old := c.streams[t]
+	if a.Error != nil {
+		if a.Error.Code != chathub.CodeUnavailable || !w.faulty {
+			w.fatalf("%s: rejoining %v: %v", c, t, a.Error.Code)
+		}
+		return
+	}
+	l := w.truth.life(t, a.Epoch)
+	if before := r.known[t]; before.life == l && a.Seq < before.seq {
+		w.fatalf("%s: answer says that %v is at %d, which was at %d when it was asked", c, t, a.Seq, before.seq)
+	}
+	if a.Seq > l.head() {
+		w.fatalf("%s: answer says that %v is at %d, which is at %d now", c, t, a.Seq, l.head())
+	}
+	if old != nil && !old.leaving { // just that came before the answer
+		if old.is(l); old.life != l || old.cursor > a.Seq {
+			w.fatalf("%s: %v stands at %v, after %d of %q", c, t, a.Position, old.cursor, old.life.epoch)
+		}
+		c.account(old, a.Seq)
+	}
+	s := &stream{topic: t, life: l, cursor: a.Seq, replay: a.Seq}
+	since, asked := r.since[t]
+	switch {
+	case asked && a.Recovered:
+		if since.Epoch != a.Epoch || since.Seq > a.Seq {
+			w.fatalf("%s: %v recovered from %v, but stands at %v", c, t, since, a.Position)
+		}
+		s.cursor = since.Seq
+	case asked:
+		limited := int(a.Seq-min(a.Seq, since.Seq)) > w.replayLimit || w.tight && missed > tightReplay
+		if since.Epoch == a.Epoch && since.Seq <= a.Seq && !limited && w.truth.trimmed(t, l) <= since.Seq {
+			w.fatalf("%s: %v not recovered from %v to %v, though all is there", c, t, since, a.Position)
+		}
+		s.begin(w.replayLimit)
+	case a.Recovered:
+		w.fatalf("%s: %v recovered, which nobody asked for", c, t)
+	default:
+		s.begin(min(r.history, w.replayLimit))
+	}
+	c.streams[t] = s
+	if t.Room != "" && a.Users != nil {
+		if len(*a.Users) != a.Count {
+			w.fatalf("%s: %d users, count %d", c, len(*a.Users), a.Count)
+		}
+		c.rosters[t.Room] = newRoster(*a.Users)
+	}
+}
+
+// begin lets a stream begin anywhere in the past, as long as so many come.
+func (s *stream) begin(want int) {
+	if s.want = want; want > 0 {
+		s.cursor, s.open = 0, s.replay
+	}
+}
+
+// checkReceipt checks that an accepted message is where its receipt says.
+func (c *conn) checkReceipt(r *request, f hubtest.Frame, t chathub.Topic) {
+	w := c.w
+	var receipt chathub.Receipt
+	w.parse(f.Data, &receipt)
+	if f.Seq != receipt.Seq || f.TS != receipt.Time {
+		w.fatalf("%s: an ack with two positions: %s", c, show(f))
+	}
+	for _, l := range w.truth.lives(t) {
+		e := l.at(receipt.Seq)
+		if e == nil || e.emit != nil || e.user != c.d.user || e.event.ID != r.frame.ID || e.time != receipt.Time {
+			continue
+		}
+		if receipt.Duplicate || e.client == c.id {
+			return
+		}
+	}
+	w.fatalf("%s: %s, where there is no such message", c, show(f))
+}
+
+// checkHistory checks that a page is the newest part of what was asked for.
+func (c *conn) checkHistory(r *request, f hubtest.Frame, t chathub.Topic) {
+	w := c.w
+	var page struct {
+		Messages []hubtest.Frame `json:"messages"`
+		More     bool            `json:"more"`
+	}
+	w.parse(f.Data, &page)
+	if r.member == out && c.member[t.Room] == out {
+		w.fatalf("%s read a room that it is not in: %s", c, show(f))
+	}
+	s := c.stream(t, f)
+	if s.open == forever {
+		return // it has just been put in
+	}
+	next := uint64(0)
+	for _, m := range page.Messages {
+		e := s.life.at(m.Seq)
+		if e == nil || show(m) != show(e.frame(t, &m)) {
+			w.fatalf("%s: history has %s", c, show(m))
+		}
+		if next > 0 && m.Seq != next {
+			w.fatalf("%s: history has %d where %d is due", c, m.Seq, next)
+		}
+		next = m.Seq + 1
+	}
+	n := len(page.Messages)
+	if n > min(r.history, w.replayLimit) {
+		w.fatalf("%s: %d messages, asked for %d", c, n, r.history)
+	}
+	if w.tight {
+		return
+	}
+	trimmed, known := w.truth.trimmed(t, s.life), uint64(0)
+	if r.known[t].life == s.life {
+		known = r.known[t].seq
+	}
+	if n == 0 {
+		if r.before == 0 && known > trimmed || r.before > trimmed+1 && known > trimmed {
+			w.fatalf("%s: no history before %d of %d, trimmed to %d", c, r.before, known, trimmed)
+		}
+		return
+	}
+	first := page.Messages[0].Seq
+	if r.before > 0 && next != min(r.before, s.life.head()+1) && next <= min(known, r.before-1) || r.before == 0 && next <= known {
+		w.fatalf("%s: history before %d ends at %d, the log at %d", c, r.before, next-1, known)
+	}
+	if n < min(r.history, w.replayLimit) && first-1 > trimmed || !page.More && first-1 > trimmed {
+		w.fatalf("%s: %d messages of history from %d, more: %v, trimmed to %d", c, n, first, page.More, trimmed)
+	}
+}
+
+// checkError checks that an error has a reason.
+func (c *conn) checkError(f hubtest.Frame) {
+	w := c.w
+	if f.ID == "" {
+		left := &c.nameless
+		if f.Code() == chathub.CodeBadRequest {
+			left = &c.nonsense
+		}
+		if *left--; *left < 0 {
+			w.fatalf("%s: %s", c, show(f))
+		}
+		return
+	}
+	r := w.requestOf(c, f)
+	switch f.Code() {
+	case chathub.CodeUnavailable:
+		if w.faulty {
+			return
+		}
+	case chathub.CodeNotInRoom:
+		if r.member != in || c.member[r.frame.Room] != in {
+			return
+		}
+	case chathub.CodeRateLimited: // too many wait for a handler
+		if c.napped || w.truth.lag > 0 || w.faulty {
+			return
+		}
+	}
+	w.fatalf("%s: %s answered by %s", c, show(r.frame), show(f))
+}
+
+// requestOf returns what the next unchecked answer with this id is to.
+func (w *world) requestOf(c *conn, f hubtest.Frame) *request {
+	for _, r := range c.requests {
+		if r.frame.ID == f.ID && len(r.answers) > 0 {
+			r.answers = r.answers[1:]
+			return r
+		}
+	}
+	w.fatalf("%s: an answer to nothing: %s", c, show(f))
+	return nil
+}
+
+// frame returns how an entry of a log reaches clients. What the server chose
+// itself is taken from got, where there is one.
+func (e *entry) frame(t chathub.Topic, got *hubtest.Frame) hubtest.Frame {
+	if m := e.emit; m != nil {
+		f := hubtest.Frame{Type: m.event, Room: t.Room, Seq: e.seq, TS: e.time, Data: m.data}
+		if e.several() && got != nil && m.id == "" && number(got.Data) == number(m.data) {
+			m.id = got.ID
+		}
+		f.ID = m.id
+		return f
+	}
+	f := hubtest.Frame{
+		Type: e.event.Type, ID: e.event.ID, Room: t.Room, To: e.event.To, From: &e.user,
+		Seq: e.seq, TS: e.time, Data: e.event.Data,
+	}
+	if f.Type == "send-notification" {
+		f.Type = "notification"
+	}
+	return f
+}
+
+// several reports whether an entry is part of an emit to several topics.
+func (e *entry) several() bool { return e.emit != nil && len(e.emit.topics) > 1 }
+
+// isNotFor reports whether an entry is not for a connection while it is live.
+func (e *entry) isNotFor(c *conn) bool {
+	if e.emit != nil {
+		return slices.Contains(e.emit.except, c.id)
+	}
+	return e.event.Type == "private-message" && e.client == c.id
+}
+
+func show(f hubtest.Frame) string {
+	b, err := json.Marshal(f, json.Deterministic(true))
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
+func compareTopics(a, b chathub.Topic) int {
+	return cmp.Or(cmp.Compare(a.Room, b.Room), cmp.Compare(a.User, b.User))
+}

@@ -1,0 +1,356 @@
+package soak
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"testing/synctest"
+
+	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/hubtest"
+	"github.com/go-json-experiment/json"
+)
+
+// device is a program of a user, with or without a connection. It does what the
+// protocol asks of a client (section 6) and remembers its positions.
+type device struct {
+	w         *world
+	user      chathub.User
+	inbox     chathub.Topic
+	positions map[chathub.Topic]chathub.Position
+	conn      *conn // nil: none
+}
+
+// conn is one connection of a device. What came over it is checked at quiet times,
+// also after it has ended.
+type conn struct {
+	w      *world
+	d      *device
+	node   *node
+	client *hubtest.Client
+	id     string
+	name   string                // for the log
+	asked  map[string][]*request // without an answer yet, in order
+	// awaited are the logs of which what was missed is still to come.
+	awaited map[chathub.Topic]bool
+
+	// What the model knows.
+	requests []*request
+	sent     map[string]int  // how often, by id
+	unread   []hubtest.Frame // came, and are not checked yet
+	streams  map[chathub.Topic]*stream
+	member   map[string]certainty
+	moving   map[string]bool                      // rooms that the application puts it into, or takes it out of
+	heard    map[*emission]map[chathub.Topic]bool // emits to several topics
+	online   *roster
+	rosters  map[string]*roster           // of rooms whose list an answer began
+	typing   map[string]map[string]string // room, user: the last word
+	greeted  int
+	told     bool // of the shutdown
+	napped   bool // has had a handler that takes long
+	barrier  *request
+	nonsense int // messages that cannot be read
+	nameless int // requests without an id
+	paused   bool
+	// calm: the client has always read what came.
+	calm bool
+
+	mayEnd  map[int]bool // close codes that have a reason
+	mustEnd bool
+	left    bool // the device has ended it
+	ended   bool // and all of it is checked
+}
+
+// certainty says whether a connection is in a room at the moment.
+type certainty int
+
+const (
+	out certainty = iota
+	in
+	unsure // something that changes it is going on
+)
+
+// request is something that a client asked for with an id.
+type request struct {
+	conn  *conn
+	frame hubtest.Frame
+	// since is what a join or resume says of each log.
+	since   map[chathub.Topic]chathub.Position
+	history int // what a join asks for otherwise
+	before  uint64
+	// known is where each log stood before the request was sent, in the life
+	// that was the latest.
+	known  map[chathub.Topic]mark
+	member certainty // in the room of the frame
+
+	answers []hubtest.Frame // that are not checked yet
+	acked   bool
+}
+
+// mark is a position in a life of a log.
+type mark struct {
+	life *life
+	seq  uint64
+}
+
+func (w *world) mark(t chathub.Topic) mark {
+	l, seq := w.truth.latest(t)
+	return mark{l, seq}
+}
+
+// answer is the part of an answer that concerns one log.
+type answer struct {
+	chathub.Position `json:",inline"`
+	Recovered        bool            `json:"recovered"`
+	Users            *[]chathub.User `json:"users"`
+	Count            int             `json:"count"`
+	Error            *struct {
+		Code chathub.Code `json:"code"`
+	} `json:"error"`
+}
+
+// answers returns what an ack of a join or a resume says of each log.
+func (c *conn) answers(r *request, ack hubtest.Frame) map[chathub.Topic]answer {
+	parts := make(map[chathub.Topic]answer)
+	if r.frame.Type == "join-room" {
+		var a answer
+		c.w.parse(ack.Data, &a)
+		parts[chathub.Topic{Room: r.frame.Room}] = a
+		return parts
+	}
+	var all struct {
+		Rooms map[string]answer `json:"rooms"`
+		Inbox *answer           `json:"inbox"`
+	}
+	c.w.parse(ack.Data, &all)
+	for room, a := range all.Rooms {
+		parts[chathub.Topic{Room: room}] = a
+	}
+	if all.Inbox != nil {
+		parts[c.d.inbox] = *all.Inbox
+	}
+	return parts
+}
+
+// dial connects a device. Where the server refuses, as it may while the broker
+// fails, or cuts it off at once, the device stays without.
+func (d *device) dial(n *node) *conn {
+	w := d.w
+	before := w.mark(d.inbox)
+	inHall := w.mark(hall)
+	client, err := hubtest.DialHeader(w.tb, n.hub, http.Header{"Authorization": {"Bearer " + d.user.ID + "/" + d.user.Name}})
+	if err != nil {
+		w.fatalf("dial: %v", err)
+	}
+	var rest []hubtest.Frame
+	var f hubtest.Frame
+	if w.tight { // the outbox may be full before the welcome leaves
+		synctest.Wait()
+		if rest = client.Pending(); len(rest) == 0 {
+			if code, _ := client.Closed(); code != 4001 {
+				w.fatalf("no welcome, closed with %d", code)
+			}
+			return nil
+		}
+		f, rest = rest[0], rest[1:]
+	} else {
+		f = client.Next()
+	}
+	if f.Type == "connect-error" && f.Code() == chathub.CodeUnavailable && w.faulty {
+		if code, _ := client.Closed(); code != 4000 {
+			w.fatalf("refused as unavailable, closed with %d", code)
+		}
+		return nil
+	}
+	if f.Type != "welcome" {
+		w.fatalf("first frame is %s %s", f.Type, f.Data)
+	}
+	var welcome struct {
+		ClientID string           `json:"clientId"`
+		User     chathub.User     `json:"user"`
+		Inbox    chathub.Position `json:"inbox"`
+	}
+	w.parse(f.Data, &welcome)
+	if welcome.User != d.user {
+		w.fatalf("%v is welcomed as %v", d.user, welcome.User)
+	}
+	w.dialed++
+	c := &conn{
+		w: w, d: d, node: n, client: client,
+		name:    fmt.Sprintf("%s-%d", d.user.ID, w.dialed),
+		id:      welcome.ClientID,
+		asked:   make(map[string][]*request),
+		awaited: make(map[chathub.Topic]bool),
+		sent:    make(map[string]int),
+		streams: make(map[chathub.Topic]*stream),
+		member:  make(map[string]certainty),
+		moving:  make(map[string]bool),
+		heard:   make(map[*emission]map[chathub.Topic]bool),
+		rosters: make(map[string]*roster),
+		typing:  make(map[string]map[string]string),
+		calm:    !w.tight,
+		mayEnd:  make(map[int]bool),
+	}
+	if w.tight {
+		c.mayEnd[4001] = true
+	}
+	life := w.truth.life(d.inbox, welcome.Inbox.Epoch)
+	if before.life == life && welcome.Inbox.Seq < before.seq {
+		w.fatalf("%s: welcome says that the inbox is at %d, which was at %d before", c, welcome.Inbox.Seq, before.seq)
+	}
+	c.streams[d.inbox] = &stream{topic: d.inbox, life: life, cursor: welcome.Inbox.Seq}
+	c.joined(hall, inHall)
+	if _, remembers := d.positions[d.inbox]; remembers {
+		c.awaited[d.inbox] = true
+	} else {
+		d.positions[d.inbox] = welcome.Inbox
+	}
+	w.note("%s connects, device %d, hub %d", c, slices.Index(w.devices, d), slices.Index(w.nodes, n))
+	w.conns = append(w.conns, c)
+	w.byID[c.id] = c
+	d.conn = c
+	c.take(rest)
+	return c
+}
+
+func (c *conn) String() string { return c.name }
+
+// ask sends a request.
+func (c *conn) ask(r *request) {
+	r.conn = c
+	r.known = make(map[chathub.Topic]mark)
+	for t := range r.since {
+		r.known[t] = c.w.mark(t)
+		c.awaited[t] = true
+	}
+	if room := r.frame.Room; room != "" {
+		r.known[chathub.Topic{Room: room}] = c.w.mark(chathub.Topic{Room: room})
+		r.member = c.member[room]
+	}
+	if r.frame.ID == "" {
+		c.nameless++
+	} else {
+		c.requests = append(c.requests, r)
+		c.sent[r.frame.ID]++
+		c.asked[r.frame.ID] = append(c.asked[r.frame.ID], r)
+	}
+	c.client.Send(r.frame)
+	c.w.note("%s sends %s", c, show(r.frame))
+}
+
+// read has the device take in what came: it moves its positions.
+func (c *conn) read() { c.take(c.client.Pending()) }
+
+func (c *conn) take(frames []hubtest.Frame) {
+	c.unread = append(c.unread, frames...)
+	for _, f := range frames {
+		switch {
+		case f.Type == "ack" && len(c.asked[f.ID]) > 0:
+			if r := c.asked[f.ID][0]; r.frame.Type == "join-room" || r.frame.Type == "resume" {
+				for t, a := range c.answers(r, f) {
+					c.d.answered(t, r, a)
+				}
+			}
+			c.answered(f)
+		case f.Type == "error" && len(c.asked[f.ID]) > 0:
+			c.answered(f)
+		case f.Type == "ack", f.Type == "error" && f.ID != "":
+			c.w.fatalf("%s: an answer to nothing: %+v", c, f)
+		case f.Seq > 0:
+			c.d.saw(c, f)
+		}
+	}
+}
+
+// answered keeps an answer with what it answers.
+func (c *conn) answered(f hubtest.Frame) {
+	r := c.asked[f.ID][0]
+	r.answers = append(r.answers, f)
+	r.acked = f.Type == "ack"
+	if c.asked[f.ID] = c.asked[f.ID][1:]; len(c.asked[f.ID]) == 0 {
+		delete(c.asked, f.ID)
+	}
+}
+
+// answered moves a position as an answer says.
+func (d *device) answered(t chathub.Topic, r *request, a answer) {
+	if a.Error != nil {
+		return
+	}
+	asked, since := r.since[t]
+	switch {
+	case !since:
+		d.positions[t] = a.Position
+	case a.Recovered:
+		d.positions[t] = chathub.Position{Epoch: a.Epoch, Seq: asked.Seq}
+	default:
+		d.positions[t] = chathub.Position{Epoch: a.Epoch}
+	}
+	delete(r.conn.awaited, t)
+}
+
+// saw moves a position to a message that came.
+func (d *device) saw(c *conn, f hubtest.Frame) {
+	t := d.inbox
+	if f.Room != "" {
+		t = chathub.Topic{Room: f.Room}
+	}
+	if p, ok := d.positions[t]; ok && !c.awaited[t] {
+		p.Seq = f.Seq
+		d.positions[t] = p
+	}
+}
+
+// leave ends the connection from the client's side.
+func (c *conn) leave(politely bool) {
+	c.w.note("%s leaves, politely: %v", c, politely)
+	if politely {
+		c.client.Close()
+	} else {
+		c.client.Drop()
+	}
+	c.client.Closed() // nothing comes after it
+	c.read()
+	c.left = true
+	c.d.conn = nil
+}
+
+// parse unmarshals what the server sent.
+func (w *world) parse(data []byte, v any) {
+	if err := json.Unmarshal(data, v, json.RejectUnknownMembers(false)); err != nil {
+		w.fatalf("%s: %v", data, err)
+	}
+}
+
+// roster is a list of users as a client knows it, from events.
+type roster struct {
+	users map[string]bool
+}
+
+func newRoster(users []chathub.User) *roster {
+	r := &roster{users: make(map[string]bool)}
+	for _, u := range users {
+		r.users[u.ID] = true
+	}
+	return r
+}
+
+// ends notes how the server says that connections ended. Hubs call it.
+type ends struct {
+	mu sync.Mutex
+	of map[string]chathub.Disconnect
+}
+
+func (e *ends) add(c *chathub.Client, d chathub.Disconnect) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.of[c.ID()] = d
+}
+
+func (e *ends) get(id string) (chathub.Disconnect, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	d, ok := e.of[id]
+	return d, ok
+}

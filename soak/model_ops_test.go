@@ -1,0 +1,495 @@
+package soak
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/hubtest"
+	"github.com/go-json-experiment/json/jsontext"
+	"pgregory.net/rapid"
+)
+
+// operations are what may happen, and how often.
+var operations = []struct {
+	weight int
+	name   string
+	do     func(w *world, t *rapid.T)
+}{
+	{6, "connect", (*world).opConnect},
+	{8, "join", (*world).opJoin},
+	{4, "leave", (*world).opLeave},
+	{12, "say", (*world).opSay},
+	{6, "tell", (*world).opTell},
+	{5, "repeat", (*world).opRepeat},
+	{2, "shout", (*world).opShout},
+	{3, "type", (*world).opType},
+	{2, "history", (*world).opHistory},
+	{1, "nap", (*world).opNap},
+	{2, "close", (*world).opClose},
+	{4, "drop", (*world).opDrop},
+	{2, "pause", (*world).opPause},
+	{3, "unpause", (*world).opUnpause},
+	{1, "misbehave", (*world).opMisbehave},
+	{5, "emit", (*world).opEmit},
+	{3, "move", (*world).opMove},
+	{1, "throw out", (*world).opThrowOut},
+	{1, "restart", (*world).opRestart},
+	{4, "fail", (*world).opFail},
+	{8, "settle", func(w *world, _ *rapid.T) { w.settle() }},
+	{1, "peace", func(w *world, _ *rapid.T) { w.peace() }},
+}
+
+// run does things at random.
+func (w *world) run() {
+	actions := make(map[string]func(*rapid.T))
+	for _, op := range operations {
+		for i := range op.weight {
+			actions[op.name+strings.Repeat("'", i)] = func(t *rapid.T) { op.do(w, t) }
+		}
+	}
+	for i, d := range w.devices[:4] {
+		d.connect(w.nodes[i%len(w.nodes)], "forget")
+		for _, room := range rooms[:rapid.IntRange(0, len(rooms)).Draw(w.t, "rooms to begin with")] {
+			if d.conn != nil { // not cut off at once
+				d.conn.join(room, "plain")
+			}
+		}
+	}
+	w.settle()
+	w.t.Repeat(actions)
+}
+
+// pick picks one of those that are fit for an operation, or has another one done.
+func pick[T any](t *rapid.T, what string, all []T, fit func(T) bool) T {
+	var some []T
+	for _, v := range all {
+		if fit(v) {
+			some = append(some, v)
+		}
+	}
+	if len(some) == 0 {
+		t.SkipNow()
+	}
+	return some[rapid.IntRange(0, len(some)-1).Draw(t, what)]
+}
+
+// pickConn picks a connection that can do something.
+func (w *world) pickConn(t *rapid.T) *conn {
+	return pick(t, "connection", w.conns, func(c *conn) bool { return !c.left && !c.ended })
+}
+
+func (w *world) pickNode(t *rapid.T) *node {
+	return pick(t, "hub", w.nodes, func(n *node) bool { return n.stopped == nil })
+}
+
+func (w *world) index(h *chathub.Hub) int {
+	return slices.IndexFunc(w.nodes, func(n *node) bool { return n.hub == h })
+}
+
+// nextID returns an id that the client's user has not used; others may have.
+func (c *conn) nextID() string {
+	ids := c.w.ids
+	ids[c.d.user.ID]++
+	return "i" + strconv.Itoa(ids[c.d.user.ID])
+}
+
+// payload returns data that no other message has.
+func (w *world) payload(t *rapid.T) jsontext.Value {
+	w.count++
+	pad := rapid.SampledFrom([]int{0, 0, 0, 50, 500}).Draw(t, "padding")
+	return fmt.Appendf(nil, `{"n":%d,"pad":%q}`, w.count, strings.Repeat("x", pad))
+}
+
+func (w *world) opConnect(t *rapid.T) {
+	if w.moved {
+		t.SkipNow()
+	}
+	d := pick(t, "device", w.devices, func(d *device) bool { return d.conn == nil })
+	n := w.pickNode(t)
+	d.connect(n, rapid.SampledFrom([]string{"resume", "resume", "join", "forget"}).Draw(t, "how"))
+}
+
+// connect connects a device, and has it come back to where it was unless it is to
+// forget all that.
+func (d *device) connect(n *node, how string) {
+	if how == "forget" {
+		clear(d.positions)
+	}
+	back := make(map[chathub.Topic]chathub.Position)
+	for topic, p := range d.positions {
+		back[topic] = p
+	}
+	c := d.dial(n)
+	if c == nil || how == "forget" {
+		return
+	}
+	since := make(map[chathub.Topic]chathub.Position)
+	for topic, p := range back {
+		switch {
+		case how == "resume" || topic == d.inbox:
+			since[topic] = p
+		default:
+			c.join(topic.Room, "since")
+		}
+	}
+	c.resume(since)
+}
+
+func (c *conn) resume(since map[chathub.Topic]chathub.Position) {
+	var data struct {
+		Rooms map[string]chathub.Position `json:"rooms,omitzero"`
+		Inbox *chathub.Position           `json:"inbox,omitzero"`
+	}
+	for topic, p := range since {
+		if topic == c.d.inbox {
+			data.Inbox = &p
+			continue
+		}
+		if data.Rooms == nil {
+			data.Rooms = make(map[string]chathub.Position)
+		}
+		data.Rooms[topic.Room] = p
+	}
+	c.ask(&request{frame: hubtest.Frame{Type: "resume", ID: c.nextID(), Data: hubtest.Data(data)}, since: since})
+	for topic := range since {
+		if topic.Room != "" {
+			c.member[topic.Room] = unsure
+		}
+	}
+}
+
+// join joins a room: "since" what the device saw last, if it did, or with a
+// history, or neither.
+func (c *conn) join(room, how string) {
+	c.read()
+	topic := chathub.Topic{Room: room}
+	r := &request{frame: hubtest.Frame{Type: "join-room", ID: c.nextID(), Room: room}}
+	p, seen := c.d.positions[topic]
+	switch {
+	case how == "since" && seen:
+		r.since = map[chathub.Topic]chathub.Position{topic: p}
+		r.frame.Data = hubtest.Data(map[string]any{"since": p, "history": 3}) // which is ignored
+	case how == "history":
+		r.history = 4
+		r.frame.Data = hubtest.Data(map[string]any{"history": r.history})
+	}
+	c.ask(r)
+	c.member[room] = unsure
+}
+
+func (w *world) opJoin(t *rapid.T) {
+	c := w.pickConn(t)
+	room := pick(t, "room", allRooms, func(room string) bool { return !c.moving[room] })
+	c.join(room, rapid.SampledFrom([]string{"since", "since", "history", "plain"}).Draw(t, "how"))
+}
+
+func (w *world) opLeave(t *rapid.T) {
+	c := w.pickConn(t)
+	room := pick(t, "room", allRooms, func(room string) bool { return c.member[room] != out && !c.moving[room] })
+	c.ask(&request{frame: hubtest.Frame{Type: "leave-room", ID: c.nextID(), Room: room}})
+	c.member[room] = unsure
+}
+
+// post has clients send, several at once.
+func (w *world) post(t *rapid.T, frame func(c *conn) hubtest.Frame) {
+	for range rapid.SampledFrom([]int{1, 1, 2, 3, 12}).Draw(t, "messages") {
+		c := w.pickConn(t)
+		f := frame(c)
+		f.Data = w.payload(t)
+		if rapid.IntRange(0, 9).Draw(t, "anonymous") > 0 {
+			f.ID = c.nextID()
+		}
+		r := &request{frame: f}
+		c.ask(r)
+		if f.ID != "" {
+			w.sent = append(w.sent, r)
+		}
+	}
+}
+
+func (w *world) opSay(t *rapid.T) {
+	w.post(t, func(c *conn) hubtest.Frame {
+		room := pick(t, "room", allRooms, func(room string) bool { return c.member[room] != out })
+		return hubtest.Frame{Type: "room-message", Room: room}
+	})
+}
+
+func (w *world) opTell(t *rapid.T) {
+	w.post(t, func(*conn) hubtest.Frame {
+		return hubtest.Frame{
+			Type: rapid.SampledFrom([]string{"private-message", "private-message", "send-notification"}).Draw(t, "type"),
+			To:   rapid.SampledFrom(users).Draw(t, "to").ID,
+		}
+	})
+}
+
+// opRepeat sends again what the user has sent, perhaps over another connection.
+func (w *world) opRepeat(t *rapid.T) {
+	r := pick(t, "message", w.sent, func(*request) bool { return true })
+	c := pick(t, "connection", w.conns, func(c *conn) bool { return !c.left && !c.ended && c.d.user == r.conn.d.user })
+	c.ask(&request{frame: r.frame})
+}
+
+// opShout sends something to everyone that is not kept.
+func (w *world) opShout(t *rapid.T) {
+	c := w.pickConn(t)
+	f := hubtest.Frame{Type: "message", ID: c.nextID(), Data: w.payload(t)}
+	w.volatile("message", f.Data, func(o *conn) bool { return o != c })
+	c.ask(&request{frame: f})
+}
+
+func (w *world) opType(t *rapid.T) {
+	c := w.pickConn(t)
+	room := pick(t, "room", allRooms, func(room string) bool { return c.member[room] == in })
+	c.ask(&request{frame: hubtest.Frame{Type: rapid.SampledFrom([]string{"typing", "stop-typing"}).Draw(t, "type"), Room: room}})
+}
+
+func (w *world) opHistory(t *rapid.T) {
+	c := w.pickConn(t)
+	r := &request{
+		frame:   hubtest.Frame{Type: "history", ID: c.nextID(), Room: rapid.SampledFrom(allRooms).Draw(t, "room")},
+		history: rapid.IntRange(1, 6).Draw(t, "limit"),
+		before:  uint64(rapid.IntRange(0, 12).Draw(t, "before")),
+	}
+	r.frame.Data = hubtest.Data(map[string]any{"limit": r.history, "before": r.before})
+	c.ask(r)
+}
+
+// opNap has a handler run for a while, which what the client sends must wait for.
+func (w *world) opNap(t *rapid.T) {
+	ms := rapid.SampledFrom([]int{100, 3000}).Draw(t, "time")
+	c := w.pickConn(t)
+	c.napped = true
+	c.ask(&request{frame: hubtest.Frame{Type: "nap", ID: c.nextID(), Data: hubtest.Data(ms)}})
+}
+
+func (w *world) opClose(t *rapid.T) {
+	pick(t, "connection", w.conns, func(c *conn) bool { return !c.left && !c.ended && !c.paused }).leave(true)
+}
+
+func (w *world) opDrop(t *rapid.T) { w.pickConn(t).leave(false) }
+
+func (w *world) opPause(t *rapid.T) {
+	c := pick(t, "connection", w.conns, func(c *conn) bool { return !c.left && !c.ended && !c.paused })
+	w.note("%s pauses", c)
+	c.client.Pause()
+	c.paused, c.calm = true, false
+	c.mayEnd[4001], c.mayEnd[4002] = true, true
+}
+
+func (w *world) opUnpause(t *rapid.T) {
+	pick(t, "connection", w.conns, func(c *conn) bool { return !c.left && c.paused }).unpause()
+}
+
+func (c *conn) unpause() {
+	c.w.note("%s reads on", c)
+	c.client.Resume()
+	c.paused = false
+}
+
+// opMisbehave has a client do what costs it the connection.
+func (w *world) opMisbehave(t *rapid.T) {
+	c := pick(t, "connection", w.conns, func(c *conn) bool { return !c.left && !c.ended && !c.paused })
+	c.mustEnd = true
+	code := rapid.SampledFrom([]int{1007, 1009, 4501}).Draw(t, "code")
+	w.note("%s behaves so as to be closed with %d", c, code)
+	switch code {
+	case 1007:
+		c.mayEnd[code] = true
+		c.client.SendText("{\"type\":\"ping\",\"room\":\"\xff\"}")
+	case 1009:
+		c.mayEnd[code] = true
+		c.client.SendText(strings.Repeat(" ", 65<<10))
+	default:
+		c.mayEnd[code] = true
+		c.nonsense += 51
+		for range 51 {
+			c.client.SendText("{")
+		}
+	}
+}
+
+// except draws some connections that an emit is not for.
+func (w *world) except(t *rapid.T) (ids []string) {
+	if len(w.conns) > 0 && rapid.Bool().Draw(t, "except") {
+		ids = append(ids, w.pickConn(t).id)
+	}
+	return ids
+}
+
+func (w *world) opEmit(t *rapid.T) {
+	h := w.pickNode(t).hub
+	m := &emission{event: "news", data: w.payload(t), except: w.except(t)}
+	ctx := context.WithValue(w.ctx, originKey{}, &origin{emit: m})
+	data := jsontext.Value(m.data)
+	var target chathub.Target
+	var names []string
+	what := rapid.SampledFrom([]string{"rooms", "rooms", "users", "clients", "everyone"}).Draw(t, "target")
+	var may func(c *conn) bool
+	switch what {
+	case "rooms":
+		names = rapid.SliceOfNDistinct(rapid.SampledFrom(allRooms), 1, 2, rapid.ID).Draw(t, "rooms")
+		target = h.To(names...)
+		for _, name := range names {
+			m.topics = append(m.topics, chathub.Topic{Room: name})
+		}
+		may = func(c *conn) bool {
+			return slices.ContainsFunc(names, func(room string) bool { return c.member[room] != out })
+		}
+	case "users":
+		names = rapid.SliceOfNDistinct(rapid.Map(rapid.SampledFrom(users), func(u chathub.User) string { return u.ID }), 1, 2, rapid.ID).Draw(t, "users")
+		target = h.ToUser(names...)
+		for _, name := range names {
+			m.topics = append(m.topics, chathub.Topic{User: name})
+		}
+		may = func(c *conn) bool { return slices.Contains(names, c.d.user.ID) }
+	case "clients":
+		names = []string{w.pickConn(t).id}
+		target = h.ToClient(names...)
+		may = func(c *conn) bool { return slices.Contains(names, c.id) }
+	case "everyone":
+		// The Hub has no Except for everyone: a Client's Broadcast does.
+		m.except = nil
+		may = func(*conn) bool { return true }
+	}
+	var err error
+	w.note("hub %d emits %s to %s %v but %v", w.index(h), m.data, what, names, m.except)
+	switch {
+	case what == "everyone":
+		v := w.volatile(m.event, m.data, may)
+		err = h.Emit(ctx, m.event, data)
+		v.accepted = err == nil
+	case what == "clients" || rapid.IntRange(0, 3).Draw(t, "volatile") == 0:
+		not := m.except
+		v := w.volatile(m.event, m.data, func(c *conn) bool { return may(c) && !slices.Contains(not, c.id) })
+		v.must = slices.DeleteFunc(v.must, func(c *conn) bool {
+			return what == "rooms" && !slices.ContainsFunc(names, func(room string) bool { return c.member[room] == in })
+		})
+		err = target.Except(m.except...).Volatile().Emit(ctx, m.event, data)
+		v.accepted = err == nil
+	default:
+		err = target.Except(m.except...).Emit(ctx, m.event, data)
+	}
+	w.mayFail(err)
+}
+
+// mayFail accepts an error only where the broker was made to fail.
+func (w *world) mayFail(err error) {
+	var e *chathub.Error
+	if err != nil && !(w.faulty && errors.As(err, &e) && e.Code == chathub.CodeUnavailable) {
+		w.fatalf("%v", err)
+	}
+}
+
+// target draws whom a command of the application is for.
+func (w *world) target(t *rapid.T) (func(h *chathub.Hub) chathub.Target, func(c *conn) bool) {
+	switch rapid.SampledFrom([]string{"user", "room", "client"}).Draw(t, "target") {
+	case "user":
+		u := rapid.SampledFrom(users).Draw(t, "user").ID
+		return func(h *chathub.Hub) chathub.Target { return h.ToUser(u) }, func(c *conn) bool { return c.d.user.ID == u }
+	case "room":
+		room := rapid.SampledFrom(rooms).Draw(t, "of room")
+		if slices.ContainsFunc(w.conns, func(c *conn) bool { return !c.left && c.member[room] == unsure }) {
+			t.SkipNow()
+		}
+		return func(h *chathub.Hub) chathub.Target { return h.To(room) }, func(c *conn) bool { return c.member[room] == in }
+	default:
+		id := w.pickConn(t).id
+		return func(h *chathub.Hub) chathub.Target { return h.ToClient(id) }, func(c *conn) bool { return c.id == id }
+	}
+}
+
+// opMove has the application put clients into a room, or take them out.
+func (w *world) opMove(t *rapid.T) {
+	n := w.pickNode(t)
+	target, hit := w.target(t)
+	room := rapid.SampledFrom(rooms).Draw(t, "room")
+	join := rapid.Bool().Draw(t, "join")
+	var moved []*conn
+	for _, c := range w.conns {
+		if c.left || !hit(c) {
+			continue
+		}
+		// What is going on may fail, or be read later, and nobody could tell. For
+		// the same reason the client does not join or leave the room itself meanwhile.
+		if c.member[room] == unsure || c.paused || w.truth.failing() {
+			t.SkipNow()
+		}
+		moved = append(moved, c)
+	}
+	w.moved = true
+	topic := chathub.Topic{Room: room}
+	before := w.mark(topic)
+	w.note("hub %d moves %v in %s: %v", w.index(n.hub), moved, room, join)
+	var err error
+	if join {
+		err = target(n.hub).Join(w.ctx, room)
+	} else {
+		err = target(n.hub).Leave(w.ctx, room)
+	}
+	if err != nil {
+		w.fatalf("%v", err)
+	}
+	for _, c := range moved {
+		c.moving[room] = true
+		switch {
+		case join && c.member[room] == out:
+			c.joined(topic, before)
+		case !join && c.member[room] == in:
+			c.streams[topic].leaving = true
+			c.member[room] = unsure
+			delete(c.rosters, room)
+		}
+	}
+}
+
+// opThrowOut has the application end connections.
+func (w *world) opThrowOut(t *rapid.T) {
+	n := w.pickNode(t)
+	target, hit := w.target(t)
+	for _, c := range w.conns {
+		if !c.left && hit(c) {
+			c.mayEnd[4503], c.mustEnd = true, true
+		}
+	}
+	w.moved = true
+	w.note("hub %d throws out", w.index(n.hub))
+	if err := target(n.hub).Disconnect(w.ctx, "thrown out"); err != nil {
+		w.fatalf("%v", err)
+	}
+}
+
+// opRestart ends a hub in peace; another one takes its place at the next quiet
+// time.
+func (w *world) opRestart(t *rapid.T) {
+	n := w.pickNode(t)
+	for _, c := range w.conns {
+		if c.node == n && !c.left {
+			c.mayEnd[4000], c.mustEnd = true, true
+		}
+	}
+	w.note("hub %d restarts", w.index(n.hub))
+	n.stopped = make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(w.ctx, time.Minute)
+		defer cancel()
+		n.stopped <- n.hub.Shutdown(ctx)
+	}()
+}
+
+// opFail makes some of the next calls of the broker go wrong.
+func (w *world) opFail(t *rapid.T) {
+	if w.moved {
+		t.SkipNow()
+	}
+	w.faulty = true
+	f := rapid.SampledFrom(faults).Draw(t, "fault")
+	w.note("%s will fail", f)
+	w.truth.willFail(f, rapid.IntRange(1, 3).Draw(t, "times"))
+}

@@ -1,0 +1,380 @@
+package soak
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/hubtest"
+	"pgregory.net/rapid"
+)
+
+// steps is how many operations a run has on average, unless -rapid.steps says
+// otherwise: rapid's own 30 do not get far from the beginning.
+const steps = "80"
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if f := flag.Lookup("rapid.steps"); f.Value.String() == f.DefValue {
+		if err := f.Value.Set(steps); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+// TestModel lets a few users with a few devices each do at random what clients and
+// applications do, on one or two hubs with one broker, and checks at quiet times that all saw what a
+// simple model of the protocol says: see model_check_test.go.
+//
+// Time is virtual, so that timeouts cost none; goroutines run truly concurrently, so
+// that a failure may not repeat itself. Its log says what was done.
+func TestModel(t *testing.T) {
+	var story string // of the last run that failed
+	defer func() { t.Log(story) }()
+	rapid.Check(t, func(t *rapid.T) {
+		rapid.SyncTest(t, func(t *rapid.T) {
+			w := newWorld(t, &story)
+			w.run()
+			w.finish()
+		})
+	})
+}
+
+var (
+	rooms = []string{"attic", "cellar"}
+	// hall is where the application puts everyone who connects.
+	hall     = chathub.Topic{Room: "hall"}
+	allRooms = append(slices.Clone(rooms), hall.Room)
+	users    = []chathub.User{{ID: "ana", Name: "Ana"}, {ID: "bo", Name: "Bo"}, {ID: "cy", Name: "Cy"}}
+)
+
+const (
+	devicesPerUser = 2
+	// tightOutbox holds a few dozen messages, and half of it bounds what is
+	// replayed at once: more than tightReplay messages.
+	tightOutbox = 4 << 10
+	tightReplay = 2
+)
+
+// world is one run of the model.
+type world struct {
+	t   *rapid.T
+	tb  testing.TB
+	ctx context.Context
+
+	cfg         chathub.Config
+	truth       *truth
+	tight       bool // small outboxes: whoever does not read at once may be cut off
+	faulty      bool // the broker has been made to fail in this run
+	replayLimit int
+
+	nodes     []*node
+	devices   []*device
+	conns     []*conn
+	byID      map[string]*conn
+	ends      ends
+	volatiles map[string]*volatile
+	sent      []*request // durable ones, to be repeated
+	count     int        // of payloads
+	ids       map[string]int
+	dialed    int
+	history   []string // what was done
+	story     *string
+	// moved: since the last quiet time the application has moved or thrown out
+	// clients; who connects now may be among them.
+	moved bool
+}
+
+// node is a hub, and those that take its place.
+type node struct {
+	hub     *chathub.Hub
+	stopped chan error // not nil: it is shutting down
+}
+
+// bench is the testing.TB that hubtest gets: failures are rapid's, so that it
+// finds the shortest run that fails.
+type bench struct {
+	testing.TB
+	t   *rapid.T
+	ctx context.Context
+}
+
+func (b bench) Helper()                           {}
+func (b bench) Context() context.Context          { return b.ctx }
+func (b bench) Cleanup(f func())                  { b.t.Cleanup(f) }
+func (b bench) Error(args ...any)                 { b.t.Error(args...) }
+func (b bench) Fatal(args ...any)                 { b.t.Fatal(args...) }
+func (b bench) Fatalf(format string, args ...any) { b.t.Fatalf(format, args...) }
+
+func newWorld(t *rapid.T, story *string) *world {
+	// Rapid's own context would be the test's, which is not of the bubble.
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	w := &world{
+		story:       story,
+		t:           t,
+		tb:          bench{t: t, ctx: ctx},
+		ctx:         ctx,
+		ends:        ends{of: make(map[string]chathub.Disconnect)},
+		byID:        make(map[string]*conn),
+		volatiles:   make(map[string]*volatile),
+		ids:         make(map[string]int),
+		replayLimit: 256,
+	}
+	broker, keys := &chathub.MemoryBroker{}, math.MaxInt
+	if rapid.Bool().Draw(t, "small logs") {
+		broker.MaxMessages = rapid.IntRange(2, 10).Draw(t, "messages of a log")
+		broker.MaxIdleTopics = rapid.IntRange(1, 5).Draw(t, "idle logs")
+		keys = 4 * broker.MaxMessages
+		if rapid.Bool().Draw(t, "little memory") {
+			broker.MaxTotalBytes = rapid.IntRange(2_000, 10_000).Draw(t, "bytes of all logs")
+			keys = 0
+		}
+		if rapid.Bool().Draw(t, "old messages") {
+			broker.MaxAge = time.Minute
+		}
+	}
+	if rapid.Bool().Draw(t, "short replays") {
+		w.replayLimit = rapid.IntRange(1, 8).Draw(t, "replay limit")
+	}
+	w.tight = rapid.IntRange(0, 3).Draw(t, "tight") == 0
+	var err error
+	if w.truth, err = newTruth(broker, keys, rapid.Uint64().Draw(t, "seed")); err != nil {
+		t.Fatal(err)
+	}
+	if rapid.Bool().Draw(t, "slow broker") {
+		w.truth.lag = rapid.SampledFrom([]time.Duration{time.Millisecond, 50 * time.Millisecond, time.Second}).Draw(t, "lag")
+	}
+	w.cfg = chathub.Config{
+		Auth:         hubtest.Auth{},
+		Broker:       w.truth,
+		Logger:       slog.New(handler{slog.DiscardHandler, w.truth}),
+		Rate:         -1,
+		UserRate:     -1,
+		ReplayLimit:  w.replayLimit,
+		OnDisconnect: w.ends.add,
+		OnConnect: func(ctx context.Context, c *chathub.Client, _ *http.Request) error {
+			return errors.Join(c.Emit(ctx, "greeting", nil), c.Join(ctx, hall.Room))
+		},
+	}
+	if w.tight {
+		w.cfg.MaxMessageBytes, w.cfg.MaxOutboxBytes = tightOutbox/4, tightOutbox
+	}
+	for range rapid.IntRange(1, 2).Draw(t, "hubs") {
+		w.nodes = append(w.nodes, &node{hub: w.newHub()})
+	}
+	for i := range devicesPerUser * len(users) {
+		u := users[i%len(users)]
+		w.devices = append(w.devices, &device{
+			w:         w,
+			user:      u,
+			inbox:     chathub.Topic{User: u.ID},
+			positions: make(map[chathub.Topic]chathub.Position),
+		})
+	}
+	return w
+}
+
+// handler makes errors in a hub's log findings.
+type handler struct {
+	slog.Handler
+	truth *truth
+}
+
+func (handler) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h handler) Handle(_ context.Context, r slog.Record) error {
+	if r.Level < slog.LevelError {
+		return nil
+	}
+	var b strings.Builder
+	b.WriteString(r.Message)
+	r.Attrs(func(a slog.Attr) bool {
+		fmt.Fprintf(&b, " %v", a)
+		return true
+	})
+	h.truth.complain("logged: %s", &b)
+	return nil
+}
+
+func (w *world) newHub() *chathub.Hub {
+	h := hubtest.New(w.tb, w.cfg)
+	h.Use(func(next chathub.Handler) chathub.Handler {
+		return func(ctx context.Context, c *chathub.Client, e *chathub.Event) (any, error) {
+			o := &origin{client: c.ID(), user: c.User(), event: *e}
+			return next(context.WithValue(ctx, originKey{}, o), c, e)
+		}
+	})
+	// nap is a handler that takes its time.
+	chathub.OnAck(h, "nap", func(_ context.Context, _ *chathub.Client, ms int) (int, error) {
+		time.Sleep(time.Duration(ms) * time.Millisecond)
+		return ms, nil
+	})
+	return h
+}
+
+// note keeps what is done, for the story of a run that fails.
+func (w *world) note(format string, args ...any) {
+	w.history = append(w.history, fmt.Sprintf("%v ", time.Now().Format("04:05.000"))+fmt.Sprintf(format, args...))
+}
+
+// fatalf ends the run. Its story tells more than rapid's list of draws. Rapid finds
+// a shorter run that fails for the same reason, which is the place of the call.
+func (w *world) fatalf(format string, args ...any) {
+	w.note(format, args...)
+	*w.story = strings.Join(w.history, "\n")
+	w.t.Fatal("the model says no")
+}
+
+// settle waits until nothing goes on any more, and checks everything.
+func (w *world) settle() {
+	const most = 2 * time.Minute // of virtual time, for whatever is slow
+	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		synctest.Wait()
+		waiting := 0
+		for _, c := range w.conns {
+			if c.left || c.ended {
+				continue
+			}
+			c.read()
+			if _, over := w.ends.get(c.id); !over && !c.paused {
+				waiting += c.unanswered()
+			}
+		}
+		if waiting == 0 {
+			break
+		}
+		if time.Since(start) > most {
+			w.fatalf("%d requests are without an answer", waiting)
+		}
+	}
+	for _, c := range w.conns {
+		c.barrier = nil
+	}
+	for _, n := range w.nodes {
+		if n.stopped == nil {
+			continue
+		}
+		if err := <-n.stopped; err != nil {
+			w.fatalf("shutdown: %v", err)
+		}
+		n.hub, n.stopped = w.newHub(), nil
+	}
+	if w.truth.lag > 0 || w.faulty {
+		time.Sleep(5 * time.Second) // what nobody waits for: releases, joins on other hubs
+	}
+	synctest.Wait()
+	w.check()
+}
+
+// unanswered returns how many requests of a client wait for an answer. Those without
+// an id have none: they are over once a ping that came after them has one.
+func (c *conn) unanswered() int {
+	if b := c.barrier; b == nil || len(b.answers) > 0 && b.answers[0].Type == "error" {
+		c.barrier = &request{frame: hubtest.Frame{Type: "ping", ID: c.nextID()}}
+		c.ask(c.barrier)
+	}
+	return len(c.asked)
+}
+
+// check checks everything. Nothing goes on.
+func (w *world) check() {
+	if found := w.truth.recover(); len(found) > 0 {
+		w.fatalf("%s", strings.Join(found, "\n"))
+	}
+	for _, c := range w.conns {
+		if !c.left && !c.ended {
+			c.read()
+		}
+	}
+	for _, c := range w.conns {
+		c.verify()
+	}
+	for _, c := range w.conns {
+		c.checkEnd()
+	}
+	w.checkVolatiles()
+	w.note("quiet")
+	w.moved = false
+	live := w.conns[:0]
+	for _, c := range w.conns {
+		if c.greeted > 1 || c.calm && !c.left && c.greeted == 0 {
+			w.fatalf("%s was greeted %d times", c, c.greeted)
+		}
+		if !c.left && !c.ended {
+			live = append(live, c)
+		}
+	}
+	clear(w.conns[len(live):])
+	w.conns = live
+}
+
+// peace lets a time pass after which the hub has found all who do not read, and
+// nobody is in their grace, and checks what holds then.
+func (w *world) peace() {
+	w.settle()
+	time.Sleep(90 * time.Second) // a client that has stopped reading may still answer the first ping
+	synctest.Wait()
+	w.check()
+	w.checkPeace()
+}
+
+// finish has everyone come back and catch up, checks that everything accepted has
+// arrived, and that nothing is left once all have gone.
+func (w *world) finish() {
+	w.truth.hurry()
+	w.note("all come back")
+	w.settle()
+	for _, c := range w.conns {
+		c.unpause()
+	}
+	w.settle()
+	for _, d := range w.devices {
+		if d.conn == nil {
+			d.connect(w.nodes[0], "resume")
+		}
+		if d.conn == nil {
+			continue // cut off at once
+		}
+		for _, room := range allRooms {
+			d.conn.join(room, "since")
+		}
+	}
+	w.settle()
+	for i, r := range w.sent {
+		if c := r.conn.d.conn; c != nil {
+			w.sent[i] = &request{frame: r.frame}
+			c.ask(w.sent[i])
+		}
+	}
+	w.settle()
+	for _, r := range w.sent {
+		if c := r.conn; !r.acked && c == c.d.conn {
+			w.fatalf("%s: %s is never accepted", c, show(r.frame))
+		}
+	}
+	w.peace()
+	for i, c := range w.conns {
+		c.leave(i%2 == 0)
+	}
+	w.conns = nil
+	time.Sleep(time.Minute)
+	synctest.Wait()
+	for _, n := range w.nodes {
+		if s := n.hub.Stats(); s.Connections != 0 || s.Users != 0 || s.Rooms != 0 || s.QueueLength != 0 {
+			w.fatalf("nobody is left, but: %+v", s)
+		}
+	}
+}

@@ -1,0 +1,351 @@
+package soak
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/chathub-go/chathub"
+)
+
+// truth is a Broker that notes, for the model, what the one below it accepted. It
+// can also be slow, and fail.
+type truth struct {
+	*chathub.MemoryBroker
+	reader chathub.BrokerSession // looks at the logs; subscribes nothing
+	keys   int                   // a topic remembers this many keys at least
+
+	mu       sync.Mutex
+	rand     *rand.Rand
+	lag      time.Duration // the longest pause before and after a call
+	fail     map[fault]int // how many calls will fail
+	topics   map[chathub.Topic]*topicLog
+	accepted map[string]bool // connection and id of what was stored
+	findings []string
+}
+
+// fault is a way in which a call of a broker session goes wrong.
+type fault string
+
+const (
+	failPublish   fault = "publish"   // nothing is stored
+	failReceipt   fault = "receipt"   // it is stored, and nobody learns that
+	failSubscribe fault = "subscribe" // and so on
+	failRead      fault = "read"
+	slowSend      fault = "send takes 2s"
+)
+
+var faults = []fault{failPublish, failReceipt, failSubscribe, failRead, slowSend}
+
+// topicLog is what was published in a topic, over all lives of its log.
+type topicLog struct {
+	turn  chan struct{} // held (full) by who publishes
+	lives []*life
+}
+
+// life is one life of a log. Entry i has the position i+1.
+type life struct {
+	epoch   string // empty where nobody can know it
+	entries []*entry
+}
+
+func (l *life) head() uint64 { return uint64(len(l.entries)) }
+
+// at returns the entry of a position, or nil.
+func (l *life) at(seq uint64) *entry {
+	if l == nil || seq < 1 || seq > l.head() {
+		return nil
+	}
+	return l.entries[seq-1]
+}
+
+// entry is a message that was stored.
+type entry struct {
+	seq  uint64
+	time int64
+	*origin
+}
+
+// origin says who caused a message: a client, or the application. It travels in
+// the context of the publish.
+type origin struct {
+	client string // id of the connection
+	user   chathub.User
+	event  chathub.Event
+
+	emit *emission // not nil: the application
+}
+
+type originKey struct{}
+
+// newTruth returns a truth over b, of which it knows how many keys it remembers.
+func newTruth(b *chathub.MemoryBroker, keys int, seed uint64) (*truth, error) {
+	t := &truth{
+		MemoryBroker: b,
+		keys:         keys,
+		rand:         rand.New(rand.NewPCG(seed, 0)),
+		fail:         make(map[fault]int),
+		topics:       make(map[chathub.Topic]*topicLog),
+		accepted:     make(map[string]bool),
+	}
+	var err error
+	t.reader, err = b.Attach(context.Background(), func(chathub.Message) {})
+	return t, err
+}
+
+// Attach implements [chathub.Broker].
+func (t *truth) Attach(ctx context.Context, deliver func(chathub.Message)) (chathub.BrokerSession, error) {
+	s, err := t.MemoryBroker.Attach(ctx, deliver)
+	return &watched{BrokerSession: s, truth: t}, err
+}
+
+// complain notes what must not be. Any goroutine may call it.
+func (t *truth) complain(format string, args ...any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.findings = append(t.findings, fmt.Sprintf(format, args...))
+}
+
+// pause takes some time, now and then.
+func (t *truth) pause() {
+	t.mu.Lock()
+	var d time.Duration
+	if t.lag > 0 && t.rand.IntN(2) == 0 {
+		d = time.Duration(t.rand.Int64N(int64(t.lag)))
+	}
+	t.mu.Unlock()
+	time.Sleep(d)
+}
+
+// yield lets others go first, now and then. The hub holds a mutex while it
+// subscribes, and virtual time stands still while someone waits for a mutex: so no pause.
+func (t *truth) yield() {
+	t.mu.Lock()
+	n := 0
+	if t.lag > 0 {
+		n = t.rand.IntN(100)
+	}
+	t.mu.Unlock()
+	for range n {
+		runtime.Gosched()
+	}
+}
+
+// fails reports whether a call is to go wrong.
+func (t *truth) fails(f fault) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.fail[f] == 0 {
+		return false
+	}
+	t.fail[f]--
+	return true
+}
+
+// willFail has some of the next calls go wrong.
+func (t *truth) willFail(f fault, calls int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.fail[f] += calls
+}
+
+// failing reports whether calls are still to go wrong.
+func (t *truth) failing() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.fail) > 0
+}
+
+// hurry ends all slowness.
+func (t *truth) hurry() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lag = 0
+}
+
+// recover lets all calls go well from now on, and returns what was found.
+func (t *truth) recover() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clear(t.fail)
+	return t.findings
+}
+
+func (t *truth) topic(name chathub.Topic) *topicLog {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	l := t.topics[name]
+	if l == nil {
+		l = &topicLog{turn: make(chan struct{}, 1)}
+		t.topics[name] = l
+	}
+	return l
+}
+
+// has reports whether something that a connection sent with an id was stored.
+func (t *truth) has(client, id string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.accepted[client+id]
+}
+
+// life returns the life of a log that an epoch names, which may be one that
+// nobody has published in yet.
+func (t *truth) life(name chathub.Topic, epoch string) *life {
+	log := t.topic(name)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return log.life(epoch)
+}
+
+func (l *topicLog) life(epoch string) *life {
+	for _, life := range l.lives {
+		if life.epoch == epoch {
+			return life
+		}
+	}
+	life := &life{epoch: epoch}
+	l.lives = append(l.lives, life)
+	return life
+}
+
+// lives returns all lives of a log, the newest first.
+func (t *truth) lives(name chathub.Topic) []*life {
+	log := t.topic(name)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := slices.Clone(log.lives)
+	slices.Reverse(all)
+	return all
+}
+
+// latest returns the newest life that is known of a log, and its head.
+func (t *truth) latest(name chathub.Topic) (*life, uint64) {
+	log := t.topic(name)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(log.lives) == 0 {
+		return nil, 0
+	}
+	life := log.lives[len(log.lives)-1]
+	return life, life.head()
+}
+
+// trimmed returns up to where a life of a log has been dropped by now.
+func (t *truth) trimmed(name chathub.Topic, l *life) uint64 {
+	page, err := t.reader.Read(context.Background(), name, chathub.Range{})
+	if err != nil || page.Head.Epoch != l.epoch {
+		return math.MaxUint64
+	}
+	return page.Trimmed
+}
+
+// duplicateWindow is the default of MemoryBroker.DuplicateWindow.
+const duplicateWindow = 5 * time.Minute
+
+// record notes that m was stored.
+func (t *truth) record(ctx context.Context, m chathub.Message, r chathub.Receipt, head chathub.Position) {
+	log := t.topic(m.Topic)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var l *life
+	switch {
+	case head.Seq == r.Seq:
+		l = log.life(head.Epoch)
+	case r.Seq == 1: // and the log is gone already
+		l = &life{}
+		log.lives = append(log.lives, l)
+	default:
+		l = log.lives[len(log.lives)-1]
+	}
+	o, _ := ctx.Value(originKey{}).(*origin)
+	switch {
+	case o == nil:
+		t.findings = append(t.findings, fmt.Sprintf("%v: nobody published %q", m.Topic, m.Body))
+		o = &origin{}
+	case r.Seq != l.head()+1:
+		t.findings = append(t.findings, fmt.Sprintf("%v: position %d after %d", m.Topic, r.Seq, l.head()))
+	case o.emit == nil && o.event.ID != "":
+		for _, e := range l.entries {
+			if e.emit == nil && e.user == o.user && e.event.ID == o.event.ID &&
+				int(r.Seq-e.seq) <= t.keys && r.Time-e.time < duplicateWindow.Milliseconds() {
+				t.findings = append(t.findings, fmt.Sprintf("%v: id %q of %s stored at %d and %d", m.Topic, o.event.ID, o.user.ID, e.seq, r.Seq))
+			}
+		}
+	}
+	t.accepted[o.client+o.event.ID] = true
+	l.entries = append(l.entries, &entry{seq: r.Seq, time: r.Time, origin: o})
+}
+
+// watched is a hub's session with a truth.
+type watched struct {
+	chathub.BrokerSession
+	truth *truth
+}
+
+func unavailable(f fault) error {
+	return &chathub.Error{Code: chathub.CodeUnavailable, Message: "made to fail: " + string(f)}
+}
+
+func (s *watched) Publish(ctx context.Context, m chathub.Message) (chathub.Receipt, error) {
+	t := s.truth
+	t.pause()
+	if t.fails(failPublish) {
+		return chathub.Receipt{}, unavailable(failPublish)
+	}
+	turn := t.topic(m.Topic).turn
+	turn <- struct{}{}
+	r, err := s.BrokerSession.Publish(ctx, m)
+	if err == nil && !r.Duplicate {
+		var page chathub.Page
+		page, err = t.reader.Read(context.WithoutCancel(ctx), m.Topic, chathub.Range{})
+		t.record(ctx, m, r, page.Head)
+	}
+	<-turn
+	if err == nil && t.fails(failReceipt) {
+		err = unavailable(failReceipt)
+	}
+	t.pause()
+	return r, err
+}
+
+func (s *watched) Send(ctx context.Context, m chathub.Message) error {
+	s.truth.pause()
+	if s.truth.fails(slowSend) {
+		time.Sleep(2 * time.Second)
+	}
+	return s.BrokerSession.Send(ctx, m)
+}
+
+func (s *watched) Subscribe(ctx context.Context, topic chathub.Topic) (chathub.Position, error) {
+	s.truth.yield()
+	if s.truth.fails(failSubscribe) {
+		return chathub.Position{}, unavailable(failSubscribe)
+	}
+	p, err := s.BrokerSession.Subscribe(ctx, topic)
+	if err == nil {
+		s.truth.life(topic, p.Epoch)
+	}
+	s.truth.yield()
+	return p, err
+}
+
+func (s *watched) Unsubscribe(ctx context.Context, topic chathub.Topic) error {
+	s.truth.yield()
+	return s.BrokerSession.Unsubscribe(ctx, topic)
+}
+
+func (s *watched) Read(ctx context.Context, topic chathub.Topic, r chathub.Range) (chathub.Page, error) {
+	s.truth.pause()
+	if s.truth.fails(failRead) {
+		return chathub.Page{}, unavailable(failRead)
+	}
+	page, err := s.BrokerSession.Read(ctx, topic, r)
+	s.truth.pause()
+	return page, err
+}
