@@ -13,7 +13,7 @@ export GOWORK := $(CURDIR)/go.work
 FUZZTIME ?= 50000x
 BENCH ?= .
 BENCHFLAGS ?= -quick
-SOAKCHECKS ?= 2000
+SOAKFLAGS ?= -duration 20s
 
 # The version is part of the file's name, so that another version, or another Go, installs anew.
 GOLANGCI_LINT_VERSION := v2.15.0
@@ -61,8 +61,8 @@ microbench: ## Run the Go benchmarks that match BENCH (all)
 	@go test -run '^$$' -bench '$(BENCH)' -benchmem work
 
 .PHONY: soak
-soak: ## Random operations against a model: SOAKCHECKS of them (2000)
-	@go test -count=1 ./soak -rapid.checks=$(SOAKCHECKS)
+soak: ## Many clients with random faults: SOAKFLAGS (-duration 20s)
+	@go run ./soak $(SOAKFLAGS)
 
 .PHONY: cover
 cover: ## Measure the root module's coverage, into coverage.out

@@ -188,6 +188,23 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 		Rooms map[string]jsontext.Value `json:"rooms"`
 		Inbox jsontext.Value            `json:"inbox,omitzero"`
 	}{Rooms: make(map[string]jsontext.Value, len(data.Rooms))}
+	// Read first, so that busy rooms do not use up the budget: what a room lacks can
+	// be had by history then, what the inbox lacks cannot.
+	var inbox [][]byte
+	if data.Inbox != nil {
+		t := Topic{User: c.user.ID}
+		var pos Position
+		if err := c.hub.ask(func(l *loop) { pos = l.holdInbox(c) }); err != nil {
+			return nil, err
+		}
+		f.topics = append(f.topics, t)
+		var recovered bool
+		var err error
+		if inbox, recovered, err = c.hub.recover(ctx, t, pos, want{Since: data.Inbox}, &budget); err != nil {
+			return nil, err
+		}
+		result.Inbox = positionData(pos, recovered)
+	}
 	for i, room := range slices.Sorted(maps.Keys(data.Rooms)) {
 		if most := c.hub.cfg.MaxRooms; most >= 0 && i >= most { // without asking for what cannot be
 			result.Rooms[room] = errorPart(errorf(CodeLimitExceeded, "More than %d rooms", most))
@@ -196,20 +213,7 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 		since := data.Rooms[room]
 		result.Rooms[room] = c.resumeRoom(ctx, room, want{Since: &since}, &budget)
 	}
-	if data.Inbox != nil {
-		t := Topic{User: c.user.ID}
-		var pos Position
-		if err := c.hub.ask(func(l *loop) { pos = l.holdInbox(c) }); err != nil {
-			return nil, err
-		}
-		f.topics = append(f.topics, t)
-		frames, recovered, err := c.hub.recover(ctx, t, pos, want{Since: data.Inbox}, &budget)
-		if err != nil {
-			return nil, err
-		}
-		f.frames = append(f.frames, frames...)
-		result.Inbox = positionData(pos, recovered)
-	}
+	f.frames = append(f.frames, inbox...)
 	return result, nil
 }
 

@@ -274,6 +274,33 @@ func TestReplayInBytes(t *testing.T) {
 	})
 }
 
+// TestInboxGoesFirst: what busy rooms have does not crowd out the inbox, for which
+// there is no history.
+func TestInboxGoesFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := hubtest.New(t, chathub.Config{PresenceInterval: -1, MaxMessageBytes: 10_000, MaxOutboxBytes: 50_000})
+		bob := hubtest.Dial(t, hub, "bob")
+		ana := hubtest.Dial(t, hub, "ana")
+		last := dataOf[welcomeData](t, ana.Welcome).Inbox
+		ana.Close()
+		room := position(t, enter(bob, "a"))
+		for range 8 {
+			say(bob, "a", strings.Repeat("x", 4000))
+		}
+		bob.Must(hubtest.Frame{Type: "private-message", To: "ana", Data: hubtest.Data("for you")})
+
+		ana = hubtest.Dial(t, hub, "ana")
+		got := resume(t, ana, resumeRequest{Rooms: map[string]chathub.Position{"a": room}, Inbox: &last})
+		if got.Rooms["a"].Recovered || !got.Inbox.Recovered {
+			t.Errorf("answer is %+v", got)
+		}
+		frames := arrived(ana)
+		if last := frames[len(frames)-1]; last.Type != "private-message" {
+			t.Errorf("the last is %+v", last)
+		}
+	})
+}
+
 // TestResumeOfManyRooms: the lists of who is in the rooms do not close the client that
 // comes back to them; those beyond what an answer may hold are left out, and counted.
 func TestResumeOfManyRooms(t *testing.T) {

@@ -1,0 +1,245 @@
+package main
+
+import (
+	"context"
+	"strings"
+	"time"
+)
+
+// kind is how a peer behaves. All of them send, receive and check.
+type kind int
+
+const (
+	calm     kind = iota
+	flaky         // loses its connection now and then, with and without a word
+	frozen        // stops reading for some seconds, like a laptop that sleeps
+	slow          // reads less than comes
+	flooder       // sends far too much, or nonsense
+	stormer       // all of them drop and come back in the same moment
+	expiring      // has tokens of a few seconds
+)
+
+// kinds is dealt out to the peers in turn.
+var kinds = []kind{
+	calm, flaky, calm, frozen, calm, stormer, calm, slow, calm, flaky,
+	calm, expiring, calm, flooder, calm, stormer, calm, flaky, calm, calm,
+}
+
+// tokenLife is how long a peer's tokens are valid.
+func (k kind) tokenLife() time.Duration {
+	if k == expiring {
+		return 5 * time.Second
+	}
+	return time.Hour
+}
+
+const (
+	sendEvery = time.Second // on average
+	// answerWithin is how long a peer waits for an ack before it sends again.
+	answerWithin = 5 * time.Second
+	frozenFor    = 6 * time.Second  // longer than the heartbeat
+	vanishedFor  = 10 * time.Second // the server has long found out by then
+	slowPause    = 150 * time.Millisecond
+)
+
+// act sends, and does what peers of its kind do, until the connection is at its
+// end; when ctx ends, it only catches up. It reports false where it walked away from a connection
+// that is still open.
+func (p *peer) act(ctx context.Context, s *session) bool {
+	if p.kind == slow && p.rand.IntN(2) == 0 {
+		p.fault("slow")
+		s.wire.slow(slowPause)
+	}
+	p.retryAll()
+	for {
+		// Only a stormer minds a storm.
+		var storm <-chan struct{}
+		if p.kind == stormer {
+			storm = p.storm()
+		}
+		select {
+		case <-s.gone:
+			return true
+		case <-ctx.Done():
+			p.settle(s)
+			return true
+		case <-storm:
+			p.fault("storm")
+			s.left = true
+			s.abort()
+			return true
+		case <-time.After(sendEvery/2 + time.Duration(p.rand.Int64N(int64(sendEvery)))):
+		}
+		p.speak(s)
+		p.resend(s)
+		if p.kind == expiring && time.Until(s.expires) < 3*time.Second && p.rand.IntN(2) == 0 {
+			p.refresh(s)
+		}
+		if p.rand.IntN(4) > 0 {
+			continue
+		}
+		switch p.kind {
+		case flaky:
+			return p.leave(s)
+		case frozen:
+			p.fault("freeze")
+			s.wire.freeze()
+			select {
+			case <-time.After(frozenFor):
+			case <-ctx.Done():
+			}
+			s.wire.recover()
+		case flooder:
+			p.flood(s)
+		case calm, slow, stormer, expiring:
+		}
+	}
+}
+
+// leave ends a connection in one of three ways.
+func (p *peer) leave(s *session) bool {
+	s.left = true
+	switch p.rand.IntN(3) {
+	case 0:
+		p.fault("close")
+		s.close()
+	case 1:
+		p.fault("reset")
+		s.abort()
+	default:
+		p.fault("vanish")
+		s.wire.freeze()
+		time.AfterFunc(vanishedFor, s.abort)
+		return false
+	}
+	return true
+}
+
+// flood sends much more than the limits allow.
+func (p *peer) flood(s *session) {
+	f, n := frame{Type: "typing", Room: p.rooms[0]}, 400
+	if p.rand.IntN(4) == 0 {
+		f, n = frame{Type: "No such Type"}, 60
+		p.fault("nonsense")
+	} else {
+		p.fault("flood")
+	}
+	for range n {
+		if s.send(f) != nil {
+			return
+		}
+	}
+}
+
+// speak sends one message.
+func (p *peer) speak(s *session) {
+	p.mu.Lock()
+	f := frame{Type: "room-message", ID: p.nextID(), Room: p.rooms[p.rand.IntN(len(p.rooms))]}
+	data := payload{At: time.Since(p.began).Nanoseconds(), Live: p.kind == calm}
+	switch r := p.rand.IntN(20); {
+	case r < 3:
+		f.Type, f.Room, f.To = "private-message", "", p.other()
+	case r == 3 && len(p.recent) > 0: // again what was accepted: it must not be stored twice
+		m := p.recent[len(p.recent)-1]
+		p.mu.Unlock()
+		_ = s.send(m.frame) // where it fails, reading does
+		return
+	case f.Room == square:
+		data.Pad = strings.Repeat("x", squareBytes)
+	}
+	f.Data = must(data)
+	p.unacked[f.ID] = &message{frame: f, retryAt: time.Now().Add(answerWithin)}
+	p.mu.Unlock()
+	p.sent.Add(1)
+	_ = s.send(f)
+}
+
+// other returns the id of another peer.
+func (p *peer) other() string {
+	for {
+		if o := p.peers[p.rand.IntN(len(p.peers))]; o != p {
+			return o.id
+		}
+	}
+}
+
+// retryAll has all messages without an ack sent again: the connection is new.
+func (p *peer) retryAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, m := range p.unacked {
+		m.retryAt = time.Time{}
+	}
+}
+
+// resend sends again what has no ack and is due.
+func (p *peer) resend(s *session) {
+	p.mu.Lock()
+	var due []frame
+	for _, m := range p.unacked {
+		if time.Now().After(m.retryAt) {
+			m.retryAt = time.Now().Add(answerWithin)
+			m.frame.Data = must(payload{}) // its age tells nothing about the server
+			due = append(due, m.frame)
+		}
+	}
+	p.mu.Unlock()
+	for _, f := range due {
+		_ = s.send(f)
+	}
+}
+
+// refresh brings a new token before the old one expires.
+func (p *peer) refresh(s *session) {
+	p.fault("refresh")
+	token, expires := p.token(p.kind.tokenLife())
+	s.expires = expires
+	p.mu.Lock()
+	f := frame{Type: "refresh-token", ID: p.nextID(), Data: must(map[string]string{"token": token})}
+	s.calls[f.ID] = func(a frame) {
+		if a.Type == "error" {
+			p.wrong("%s: refresh: %s", p.id, a.Data)
+		}
+	}
+	p.mu.Unlock()
+	_ = s.send(f)
+}
+
+// settle catches up, and sends again what has no ack, until the soak is finished.
+func (p *peer) settle(s *session) {
+	s.wire.recover()
+	for {
+		p.resend(s)
+		select {
+		case <-s.gone:
+			return
+		case <-p.finish:
+			s.left = true
+			s.close()
+			return
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// caughtUp reports whether the peer has all there is and all its messages are
+// accepted, and otherwise what is missing.
+func (p *peer) caughtUp() (ok bool, missing, unacked int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, t := range p.tracks {
+		missing += t.missing(p.ledger)
+	}
+	unacked = len(p.unacked)
+	ready := p.session != nil && p.session.isReady()
+	return ready && missing == 0 && unacked == 0, missing, unacked
+}
+
+func (s *session) isReady() bool {
+	select {
+	case <-s.ready:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,480 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// peer is a user with one program, which behaves in its own way (see behaviour.go)
+// and checks what it receives.
+type peer struct {
+	*soak
+	id    string
+	kind  kind
+	rooms []string
+	rand  *rand.Rand // of the goroutine of run
+
+	mu      sync.Mutex
+	tracks  map[string]*track // by topic
+	unacked map[string]*message
+	recent  []*message // the latest that were accepted; some are sent again
+	repeats map[string]*message
+	count   int
+	session *session // nil: not connected
+}
+
+// message is something durable that a peer has sent.
+type message struct {
+	frame   frame
+	seq     uint64    // of the ack, 0 where it has none
+	retryAt time.Time // when to send it again
+}
+
+// session is the time of one connection.
+type session struct {
+	*link
+	gone    chan struct{} // closed when reading has ended
+	err     error         // why; after gone
+	welcome chan struct{} // closed when it has come
+	ready   chan struct{} // closed when all rooms are joined and what was missed is asked for
+	left    bool          // by the peer's own doing
+
+	// Under peer.mu:
+	calls   map[string]func(frame) // what to do with an answer
+	inbox   bool                   // counts: what was missed before comes no more
+	live    map[string]uint64      // where each topic stood when it was joined
+	afterMs int                    // when to come back, as the server says
+	expires time.Time              // of the token
+}
+
+func room(name string) string  { return "room " + name }
+func inbox(user string) string { return "inbox of " + user }
+
+// token returns a signed token of the peer.
+func (p *peer) token(life time.Duration) (string, time.Time) {
+	expires := time.Now().Add(life)
+	t := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
+		"sub": p.id, "name": p.id, "exp": float64(expires.UnixMilli()) / 1000,
+	})
+	s, err := t.SignedString(p.secret)
+	if err != nil {
+		panic(err) // the key is one
+	}
+	return s, expires
+}
+
+// run connects again and again, and acts while it is connected, until ctx ends;
+// then it only catches up, until finish is closed.
+func (p *peer) run(ctx context.Context) {
+	failures := 0
+	for {
+		token, expires := p.token(p.kind.tokenLife())
+		p.dialed()
+		l, err := dial(context.WithoutCancel(ctx), p.addr, token)
+		var wait time.Duration
+		if err != nil {
+			p.ended("not connected")
+			failures++
+			wait = time.Duration(p.rand.Int64N(int64(50 * time.Millisecond << min(failures, 5))))
+		} else {
+			failures = 0
+			wait = p.connected(ctx, l, expires)
+		}
+		select {
+		case <-time.After(wait):
+		case <-p.finish:
+			return
+		}
+	}
+}
+
+// connected runs one session, and returns how long to wait before the next.
+func (p *peer) connected(ctx context.Context, l *link, expires time.Time) time.Duration {
+	s := &session{
+		link:    l,
+		gone:    make(chan struct{}),
+		welcome: make(chan struct{}),
+		ready:   make(chan struct{}),
+		calls:   make(map[string]func(frame)),
+		live:    make(map[string]uint64),
+		expires: expires,
+	}
+	p.mu.Lock()
+	p.session = s
+	p.mu.Unlock()
+	go p.read(s)
+	p.begin(s)
+	if p.act(ctx, s) {
+		<-s.gone
+	}
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.session = nil
+	if s.left {
+		p.ended("left")
+		return p.backoff()
+	}
+	code := endOf(s.err)
+	switch {
+	case code > 0:
+		p.ended(strconv.Itoa(code))
+	default:
+		p.ended("broke off")
+	}
+	if p.kind == calm && code != 4000 {
+		p.cutOff.Add(1)
+		p.note("%s, calm, was cut off: %v", p.id, s.err)
+	}
+	if s.afterMs > 0 {
+		return time.Duration(s.afterMs) * time.Millisecond
+	}
+	return p.backoff()
+}
+
+// backoff is how long to wait before coming back. Stormers do not.
+func (p *peer) backoff() time.Duration {
+	if p.kind == stormer {
+		return 0
+	}
+	return time.Duration(p.rand.Int64N(int64(200 * time.Millisecond)))
+}
+
+// read handles what comes until the connection ends.
+func (p *peer) read(s *session) {
+	defer close(s.gone)
+	for {
+		f, err := s.read()
+		if err != nil {
+			s.err = err
+			s.ws.CloseNow()
+			return
+		}
+		p.mu.Lock()
+		if p.session == s {
+			p.handle(s, f)
+		}
+		p.mu.Unlock()
+	}
+}
+
+// await waits for a channel to be closed, and reports false where the connection
+// ends before.
+func (s *session) await(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	case <-s.gone:
+		return false
+	}
+}
+
+// begin joins the rooms, or, after an interruption, resumes where the peer was.
+func (p *peer) begin(s *session) {
+	if !s.await(s.welcome) {
+		return
+	}
+	p.mu.Lock()
+	var frames []frame
+	waiting := 0
+	done := func() {
+		if waiting--; waiting == 0 {
+			close(s.ready)
+		}
+	}
+	if f, ok := p.resume(s, done); ok {
+		frames = append(frames, f)
+	}
+	for _, name := range p.rooms {
+		if p.tracks[room(name)] != nil {
+			continue
+		}
+		f := frame{Type: "join-room", ID: p.nextID(), Room: name}
+		s.calls[f.ID] = func(a frame) {
+			p.joined(s, room(name), a.Data)
+			done()
+		}
+		frames = append(frames, f)
+	}
+	waiting = len(frames)
+	p.mu.Unlock()
+	for _, f := range frames {
+		_ = s.send(f) // where it fails, reading does
+	}
+	s.await(s.ready)
+}
+
+// position is a place in a log.
+type position struct {
+	Epoch string `json:"epoch"`
+	Seq   uint64 `json:"seq"`
+}
+
+// joinedPart is what an answer says of one log.
+type joinedPart struct {
+	position  `json:",inline"`
+	Recovered bool           `json:"recovered"`
+	Error     jsontext.Value `json:"error"`
+}
+
+// resume returns the request for everything that was missed, false where nothing
+// can have been. It has done called once that is answered.
+func (p *peer) resume(s *session, done func()) (frame, bool) {
+	type topics[T any] struct {
+		Rooms map[string]T `json:"rooms"`
+		Inbox T            `json:"inbox,omitzero"`
+	}
+	data := topics[position]{Rooms: make(map[string]position)}
+	for _, name := range p.rooms {
+		if t := p.tracks[room(name)]; t != nil {
+			data.Rooms[name] = position{t.epoch, t.last}
+		}
+	}
+	if t := p.tracks[inbox(p.id)]; !s.inbox {
+		data.Inbox = position{t.epoch, t.last}
+	} else if len(data.Rooms) == 0 {
+		return frame{}, false
+	}
+	f := frame{Type: "resume", ID: p.nextID(), Data: must(data)}
+	s.calls[f.ID] = func(a frame) {
+		defer done()
+		var all topics[jsontext.Value]
+		if err := json.Unmarshal(a.Data, &all); err != nil || a.Type == "error" {
+			p.wrong("%s: resume: %s", p.id, a.Data)
+			return
+		}
+		for name := range data.Rooms {
+			p.joined(s, room(name), all.Rooms[name])
+		}
+		if !s.inbox {
+			p.joined(s, inbox(p.id), all.Inbox)
+			s.inbox = true
+		}
+	}
+	return f, true
+}
+
+// joined takes note of where a log stands that the peer hears from now on.
+func (p *peer) joined(s *session, topic string, data []byte) {
+	var a joinedPart
+	if err := json.Unmarshal(data, &a); err != nil || a.Epoch == "" {
+		p.wrong("%s: %s: %s", p.id, topic, data)
+		return
+	}
+	s.live[topic] = a.Seq
+	t := p.tracks[topic]
+	if t != nil && t.epoch == a.Epoch {
+		for _, g := range t.gaps { // that an earlier connection did not fill
+			if name, ok := strings.CutPrefix(topic, room("")); ok && g.from <= t.hole {
+				p.backfill(s, t, name, g)
+			}
+		}
+	}
+	switch {
+	case t == nil:
+		p.tracks[topic] = &track{topic: topic, epoch: a.Epoch, last: a.Seq, own: make(map[uint64]bool)}
+	case t.epoch != a.Epoch:
+		p.wrong("%s: %s has become another log", p.id, topic)
+		t.epoch = a.Epoch
+	case !a.Recovered:
+		p.unrecovered.Add(1)
+		t.hole = a.Seq
+	}
+}
+
+// wrong counts an answer that should not be.
+func (p *peer) wrong(format string, args ...any) {
+	p.badAnswer.Add(1)
+	p.note(format, args...)
+}
+
+// handle handles a frame. It needs p.mu.
+func (p *peer) handle(s *session, f frame) {
+	switch f.Type {
+	case "welcome":
+		p.welcomed(s, f)
+	case "ack", "error":
+		p.answered(s, f)
+	case "reconnect":
+		var data struct {
+			AfterMs int `json:"afterMs"`
+		}
+		_ = json.Unmarshal(f.Data, &data) // without it, the peer comes back at once
+		s.afterMs = max(data.AfterMs, 1)
+	case "room-message":
+		p.got(s, room(f.Room), f)
+	case "private-message":
+		if f.To != p.id && f.From.ID != p.id {
+			p.foreign.Add(1)
+			p.note("%s got a private message of %s to %s", p.id, f.From.ID, f.To)
+		} else if s.inbox { // what comes earlier comes again, behind the answer
+			p.got(s, inbox(p.id), f)
+		}
+	}
+}
+
+func (p *peer) welcomed(s *session, f frame) {
+	var data struct {
+		Inbox position `json:"inbox"`
+	}
+	if err := json.Unmarshal(f.Data, &data); err != nil {
+		p.wrong("%s: welcome: %s", p.id, f.Data)
+	}
+	topic := inbox(p.id)
+	if p.tracks[topic] == nil {
+		p.tracks[topic] = &track{topic: topic, epoch: data.Inbox.Epoch, last: data.Inbox.Seq, own: make(map[uint64]bool)}
+		s.inbox = true
+	}
+	s.live[topic] = data.Inbox.Seq
+	close(s.welcome)
+}
+
+// got checks a message that came.
+func (p *peer) got(s *session, topic string, f frame) {
+	t := p.tracks[topic]
+	stood, joined := s.live[topic]
+	if t == nil || !joined {
+		p.foreign.Add(1)
+		p.note("%s got %s of %s", p.id, f.ID, topic)
+		return
+	}
+	p.received.Add(1)
+	p.ledger.put(topic, f.Seq, f.ID)
+	gaps := len(t.gaps)
+	switch t.saw(f.Seq) {
+	case repeated:
+		p.doubled.Add(1)
+		p.note("%s got %d of %s again", p.id, f.Seq, topic)
+	case filled:
+		p.reordered.Add(1)
+		p.note("%s got %d of %s late", p.id, f.Seq, topic)
+	case expected:
+	}
+	if len(t.gaps) > gaps && f.Room != "" {
+		if g := t.gaps[gaps]; g.from <= t.hole {
+			p.backfill(s, t, f.Room, g)
+		}
+	}
+	var data payload
+	if p.kind == calm && f.Seq > stood && json.Unmarshal(f.Data, &data) == nil && data.Live {
+		p.latency.add(time.Since(p.began) - time.Duration(data.At))
+	}
+}
+
+// backfill fetches what the server did not replay, page by page.
+func (p *peer) backfill(s *session, t *track, name string, g stretch) {
+	f := frame{Type: "history", ID: p.nextID(), Room: name, Data: must(map[string]uint64{"before": g.to + 1, "limit": 200})}
+	s.calls[f.ID] = func(a frame) {
+		var page struct {
+			Messages []frame `json:"messages"`
+			More     bool    `json:"more"`
+		}
+		if err := json.Unmarshal(a.Data, &page); err != nil || a.Type == "error" {
+			p.note("%s: history: %s", p.id, a.Data) // what is missing will be found missing
+			return
+		}
+		for _, m := range page.Messages {
+			if m.Seq >= g.from && t.fill(m.Seq) == filled {
+				p.backfilled.Add(1)
+				p.ledger.put(t.topic, m.Seq, m.ID)
+			}
+		}
+		if len(page.Messages) > 0 && page.Messages[0].Seq > g.from && page.More {
+			p.backfill(s, t, name, stretch{g.from, page.Messages[0].Seq - 1})
+		}
+	}
+	go func() { _ = s.send(f) }() // not on the reader, which must read
+}
+
+// answered handles an ack or an error.
+func (p *peer) answered(s *session, f frame) {
+	if f.Type == "error" {
+		var e struct {
+			Code       string `json:"code"`
+			RetryAfter int    `json:"retryAfterMs"`
+		}
+		_ = json.Unmarshal(f.Data, &e) // no code is one of its own
+		p.soak.answered(e.Code)
+		if m := p.unacked[f.ID]; m != nil {
+			m.retryAt = time.Now().Add(time.Duration(e.RetryAfter) * time.Millisecond)
+			return
+		}
+	}
+	if call := s.calls[f.ID]; call != nil {
+		delete(s.calls, f.ID)
+		call(f)
+		return
+	}
+	if f.Type == "error" && (f.ID == "" || p.repeats[f.ID] != nil) {
+		return
+	}
+	var receipt struct {
+		Seq uint64 `json:"seq"`
+		Dup bool   `json:"dup"`
+	}
+	if err := json.Unmarshal(f.Data, &receipt); err != nil || receipt.Seq == 0 {
+		p.wrong("%s: %s", p.id, f.Data)
+		return
+	}
+	if m := p.unacked[f.ID]; m != nil {
+		p.accepted(m, receipt.Seq)
+		return
+	}
+	if m := p.repeats[f.ID]; m == nil {
+		p.stray.Add(1)
+		p.note("%s: an answer to nothing: %s", p.id, f.ID)
+	} else if receipt.Seq != m.seq || !receipt.Dup {
+		p.wrong("%s: %s was accepted at %d, and repeated as %s", p.id, f.ID, m.seq, f.Data)
+	}
+}
+
+// accepted notes where a message is.
+func (p *peer) accepted(m *message, seq uint64) {
+	const kept = 256
+	p.acked.Add(1)
+	delete(p.unacked, m.frame.ID)
+	m.seq = seq
+	p.recent = append(p.recent, m)
+	if len(p.recent) > kept {
+		delete(p.repeats, p.recent[0].frame.ID)
+		p.recent = p.recent[1:]
+	}
+	// An ack that comes late, after the message was sent again, has a second one.
+	p.repeats[m.frame.ID] = m
+	if m.frame.To == "" {
+		p.ledger.put(room(m.frame.Room), seq, m.frame.ID)
+		return
+	}
+	p.ledger.put(inbox(p.id), seq, m.frame.ID)
+	p.ledger.promise(inbox(m.frame.To), m.frame.ID)
+	p.tracks[inbox(p.id)].own[seq] = true
+}
+
+func (p *peer) nextID() string {
+	p.count++
+	return fmt.Sprintf("%s-%d", p.id, p.count)
+}
+
+// payload is the data of a message.
+type payload struct {
+	At   int64  `json:"at"`   // nanoseconds since the soak began
+	Live bool   `json:"live"` // it left at that time
+	Pad  string `json:"pad,omitzero"`
+}
+
+func must(v any) jsontext.Value {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // plain structs only
+	}
+	return b
+}

@@ -1,0 +1,259 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/chathub-go/chathub"
+	"github.com/go-json-experiment/json"
+)
+
+// settings is the first line that the server reads: it carries the secret, so it
+// is no argument.
+type settings struct {
+	Secret []byte `json:"secret"`
+}
+
+// reading is what the server says of itself, one line for each command.
+type reading struct {
+	Addr        string `json:"addr,omitzero"` // in the first
+	RSS         uint64 `json:"rss"`           // bytes; 0 where the system does not say
+	Heap        uint64 `json:"heap"`          // bytes
+	Goroutines  int    `json:"goroutines"`
+	Connections int    `json:"connections"`
+	Users       int    `json:"users"`
+	Rooms       int    `json:"rooms"`
+	Slow        uint64 `json:"slowConsumers"`
+	Errors      int64  `json:"errors"` // logged since the beginning
+	// Draining: a hub that was replaced has not ended yet.
+	Draining bool `json:"draining"`
+}
+
+const (
+	// writeBuffer is the kernel's, for each connection: small, so that who does
+	// not read is found out within seconds.
+	writeBuffer = 16 << 10
+	// outbox is the hub's, small for the same reason. Half of it bounds what a
+	// client that comes back gets at once.
+	outbox       = 128 << 10
+	drainTimeout = 15 * time.Second
+	replayLimit  = 1000
+)
+
+// The hub's times, short: a soak of seconds is to see their effects too.
+const (
+	pingInterval  = 2 * time.Second
+	pongTimeout   = 2 * time.Second
+	writeTimeout  = 3 * time.Second
+	presenceGrace = time.Second
+	drainWindow   = time.Second
+)
+
+// server is the process under test: one address, behind which one hub follows the
+// other on one broker.
+type server struct {
+	broker   *chathub.MemoryBroker
+	auth     chathub.Authenticator
+	hub      atomic.Pointer[chathub.Hub]
+	draining atomic.Int32
+	errors   atomic.Int64
+}
+
+// runServer serves until in ends, and answers the commands that it reads there:
+//
+//	stats    a reading
+//	restart  another hub takes the place of the present one, which shuts down
+//	idle     a reading after a garbage collection
+//	forget   the same, once hub and broker are gone; nothing is served after it
+func runServer(ctx context.Context, in io.Reader, out io.Writer) error {
+	lines := bufio.NewScanner(in)
+	if !lines.Scan() {
+		return errors.Join(errors.New("no settings"), lines.Err())
+	}
+	var set settings
+	if err := json.Unmarshal(lines.Bytes(), &set); err != nil {
+		return err
+	}
+	s := &server{
+		broker: &chathub.MemoryBroker{MaxMessages: 5000, MaxBytes: 4 << 20},
+		auth:   &chathub.JWT{Key: set.Secret},
+	}
+	if err := s.replace(); err != nil {
+		return err
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	web := &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s.hub.Load().ServeHTTP(w, r)
+		}),
+		ReadHeaderTimeout: 10 * time.Second,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			if tcp, ok := c.(*net.TCPConn); ok {
+				_ = tcp.SetWriteBuffer(writeBuffer) // best effort: a larger one only takes longer to fill
+			}
+			return ctx
+		},
+	}
+	served := make(chan error, 1)
+	go func() { served <- web.Serve(l) }()
+
+	first := s.read(true)
+	first.Addr = l.Addr().String()
+	if err := say(out, first); err != nil {
+		return err
+	}
+	for lines.Scan() {
+		r, err := s.command(lines.Text())
+		if err == nil {
+			err = say(out, r)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	_ = web.Close()
+	if h := s.hub.Load(); h != nil {
+		_ = h.Close()
+	}
+	if err := <-served; err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return lines.Err()
+}
+
+func say(out io.Writer, r reading) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(append(b, '\n'))
+	return err
+}
+
+func (s *server) command(name string) (reading, error) {
+	switch name {
+	case "stats":
+		return s.read(false), nil
+	case "idle":
+		return s.read(true), nil
+	case "restart":
+		old := s.hub.Load()
+		if err := s.replace(); err != nil {
+			return reading{}, err
+		}
+		s.drain(old)
+		return s.read(false), nil
+	case "forget":
+		s.drain(s.hub.Swap(nil))
+		for s.draining.Load() > 0 {
+			time.Sleep(10 * time.Millisecond)
+		}
+		s.broker = nil
+		return s.read(true), nil
+	}
+	return reading{}, fmt.Errorf("unknown command %q", name)
+}
+
+// replace puts a new hub on the broker and behind the address.
+func (s *server) replace() error {
+	h, err := chathub.New(chathub.Config{
+		Auth:           s.auth,
+		Broker:         s.broker,
+		Logger:         slog.New(counter{slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}), &s.errors}),
+		MaxOutboxBytes: outbox,
+		// The bound of a message must be a quarter of that at most.
+		MaxMessageBytes: outbox / 8,
+		ReplayLimit:     replayLimit,
+		PingInterval:    pingInterval,
+		PongTimeout:     pongTimeout,
+		WriteTimeout:    writeTimeout,
+		PresenceGrace:   presenceGrace,
+		DrainWindow:     drainWindow,
+	})
+	if err == nil {
+		s.hub.Store(h)
+	}
+	return err
+}
+
+// drain shuts a hub down, in the background.
+func (s *server) drain(h *chathub.Hub) {
+	s.draining.Add(1)
+	go func() {
+		defer s.draining.Add(-1)
+		ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+		defer cancel()
+		if err := h.Shutdown(ctx); err != nil {
+			s.errors.Add(1)
+			slog.Error("shutdown", "err", err)
+		}
+	}()
+}
+
+func (s *server) read(collect bool) reading {
+	if collect {
+		debug.FreeOSMemory() // collects first
+	}
+	var mem runtime.MemStats
+	runtime.ReadMemStats(&mem)
+	r := reading{
+		RSS:        residentMemory(),
+		Heap:       mem.HeapAlloc,
+		Goroutines: runtime.NumGoroutine(),
+		Errors:     s.errors.Load(),
+		Draining:   s.draining.Load() > 0,
+	}
+	if h := s.hub.Load(); h != nil {
+		stats := h.Stats()
+		r.Connections, r.Users, r.Rooms, r.Slow = stats.Connections, stats.Users, stats.Rooms, stats.SlowConsumers
+	}
+	return r
+}
+
+// residentMemory returns the resident memory of this process in bytes, 0 where
+// there is no /proc.
+func residentMemory() uint64 {
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(b))
+	if len(fields) < 2 {
+		return 0
+	}
+	pages, err := strconv.ParseUint(fields[1], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return pages * uint64(os.Getpagesize())
+}
+
+// counter counts what is logged as an error.
+type counter struct {
+	slog.Handler
+	n *atomic.Int64
+}
+
+func (c counter) Handle(ctx context.Context, r slog.Record) error {
+	if r.Level >= slog.LevelError {
+		c.n.Add(1)
+	}
+	return c.Handler.Handle(ctx, r)
+}

@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	random "math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+)
+
+// options are what the flags say.
+type options struct {
+	duration, restart time.Duration
+	clients, rooms    int
+	seed              uint64
+}
+
+// soak is one run.
+type soak struct {
+	options
+	*tally
+	ledger *ledger
+	server *process
+	addr   string
+	secret []byte
+	began  time.Time
+	peers  []*peer
+	finish chan struct{} // closed when all may go
+
+	mu     sync.Mutex
+	storms chan struct{} // closed, and replaced, at each storm
+}
+
+const (
+	// square is the one room that many are in, with large messages, so that slow
+	// clients fall behind.
+	square      = "square"
+	squareBytes = 1 << 10
+	squareShare = 5 // one in so many peers is in it, and all slow ones
+
+	catchUp      = 30 * time.Second // for all to have all, at the end
+	sampleEvery  = time.Second
+	reportEvery  = 5 * time.Second
+	stormEvery   = 4 * time.Second
+	mostRestarts = 20 * time.Second // between two, unless a flag says otherwise
+)
+
+// runSoak runs a soak and returns its report. The error says why there is none.
+func runSoak(ctx context.Context, o options, progress io.Writer) (*report, error) {
+	if o.rooms <= 0 {
+		o.rooms = max(o.clients/10, 1)
+	}
+	if o.restart == 0 {
+		o.restart = min(o.duration/4, mostRestarts)
+	}
+	s := &soak{
+		options: o,
+		tally:   newTally(),
+		ledger:  newLedger(),
+		secret:  make([]byte, 32),
+		began:   time.Now(),
+		finish:  make(chan struct{}),
+		storms:  make(chan struct{}),
+	}
+	_, _ = rand.Read(s.secret) // which does not fail
+	var err error
+	if s.server, err = startServer(context.WithoutCancel(ctx), s.secret); err != nil {
+		return nil, err
+	}
+	s.addr = s.server.start.Addr
+	r, err := s.run(ctx, progress)
+	return r, errors.Join(err, s.server.stop())
+}
+
+func (s *soak) run(ctx context.Context, progress io.Writer) (*report, error) {
+	r := &report{Clients: s.clients, Seed: s.seed, Start: s.server.start, Peak: s.server.start}
+	acting, stop := context.WithTimeout(ctx, s.duration)
+	defer stop()
+	for i := range s.clients {
+		s.peers = append(s.peers, s.newPeer(i))
+	}
+	var peers sync.WaitGroup
+	for _, p := range s.peers {
+		peers.Go(func() { p.run(acting) })
+	}
+	err := s.watch(acting, r, progress)
+	stop()
+	if err == nil {
+		_, _ = fmt.Fprintln(progress, "catching up") // progress only
+		s.catchUp(r)
+	}
+	close(s.finish)
+	peers.Wait()
+	if err != nil {
+		return nil, err
+	}
+	r.Seconds = time.Since(s.began).Seconds()
+	_, _ = fmt.Fprintln(progress, "all clients have gone")
+	if r.End, err = s.untilEmpty(); err != nil {
+		return nil, err
+	}
+	if r.Empty, err = s.server.do("forget"); err != nil {
+		return nil, err
+	}
+	s.sum(r)
+	return r, nil
+}
+
+func (s *soak) newPeer(i int) *peer {
+	p := &peer{
+		soak:    s,
+		id:      fmt.Sprintf("u%d", i),
+		kind:    kinds[i%len(kinds)],
+		rand:    random.New(random.NewPCG(s.seed, uint64(i))), //nolint:gosec // not a secret
+		tracks:  make(map[string]*track),
+		unacked: make(map[string]*message),
+		repeats: make(map[string]*message),
+	}
+	for len(p.rooms) < min(2, s.rooms) {
+		if name := fmt.Sprintf("r%d", p.rand.IntN(s.rooms)); !slices.Contains(p.rooms, name) {
+			p.rooms = append(p.rooms, name)
+		}
+	}
+	if p.kind == slow || p.rand.IntN(squareShare) == 0 {
+		p.rooms = append(p.rooms, square)
+	}
+	return p
+}
+
+// watch takes readings, restarts the hub and begins storms until ctx ends.
+func (s *soak) watch(ctx context.Context, r *report, progress io.Writer) error {
+	restart := make(<-chan time.Time)
+	if s.restart > 0 {
+		t := time.NewTicker(s.restart)
+		defer t.Stop()
+		restart = t.C
+	}
+	sample, storm, say := time.NewTicker(sampleEvery), time.NewTicker(stormEvery), time.NewTicker(reportEvery)
+	defer sample.Stop()
+	defer storm.Stop()
+	defer say.Stop()
+	for {
+		var last reading
+		var err error
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-storm.C:
+			s.mu.Lock()
+			close(s.storms)
+			s.storms = make(chan struct{})
+			s.mu.Unlock()
+			continue
+		case <-restart:
+			if last, err = s.server.do("stats"); err == nil && !last.Draining {
+				r.Restarts++
+				last, err = s.server.do("restart")
+			}
+		case <-sample.C:
+			last, err = s.server.do("stats")
+		case <-say.C:
+			if last, err = s.server.do("stats"); err == nil {
+				_, _ = fmt.Fprintf(progress, "%4.0fs  %d sent, %d accepted, %d received, %d doubled; %d connected, %s, %d goroutines\n",
+					time.Since(s.began).Seconds(), s.sent.Load(), s.acked.Load(), s.received.Load(), s.doubled.Load(),
+					last.Connections, mib(last.RSS), last.Goroutines)
+			}
+		}
+		if err != nil {
+			return err
+		}
+		r.Readings = append(r.Readings, last)
+		r.Peak = peak(r.Peak, last)
+	}
+}
+
+// storm returns a channel that is closed when the next storm begins.
+func (s *soak) storm() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.storms
+}
+
+// catchUp waits until every client has all there is, and counts what is missing
+// when it has waited long enough.
+func (s *soak) catchUp(r *report) {
+	for end := time.Now().Add(catchUp); ; time.Sleep(200 * time.Millisecond) {
+		behind := 0
+		r.Lost, r.Unacked = 0, 0
+		for _, p := range s.peers {
+			ok, missing, unacked := p.caughtUp()
+			r.Lost += missing
+			r.Unacked += unacked
+			if !ok {
+				behind++
+			}
+		}
+		broken := s.ledger.broken()
+		r.Lost += len(broken)
+		if behind == 0 && len(broken) == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			s.note("%d clients did not catch up, private messages that nobody saw: %v", behind, broken[:min(len(broken), 5)])
+			return
+		}
+	}
+}
+
+// untilEmpty waits until the hub has noticed that all have gone.
+func (s *soak) untilEmpty() (last reading, err error) {
+	for end := time.Now().Add(catchUp); ; time.Sleep(200 * time.Millisecond) {
+		if last, err = s.server.do("idle"); err != nil {
+			return last, err
+		}
+		if last.Connections == 0 && last.Users == 0 && last.Rooms == 0 && !last.Draining || time.Now().After(end) {
+			return last, nil
+		}
+	}
+}
+
+// sum puts into the report what was counted.
+func (s *soak) sum(r *report) {
+	r.Sent, r.Acked, r.Received = s.sent.Load(), s.acked.Load(), s.received.Load()
+	r.Doubled, r.Reordered = s.doubled.Load(), s.reordered.Load()
+	r.Foreign, r.Stray, r.BadAnswers = s.foreign.Load(), s.stray.Load(), s.badAnswer.Load()
+	r.Unrecovered, r.Backfilled, r.CutOff = s.unrecovered.Load(), s.backfilled.Load(), s.cutOff.Load()
+	r.Conflicts, r.Logged = len(s.ledger.findings), r.Empty.Errors
+	r.Dials, r.Ends, r.Errors, r.Faults, r.Notes = s.snapshot()
+	r.Notes = append(r.Notes, s.ledger.findings...)
+	r.P50, r.P99, r.P999 = s.latency.quantile(0.5), s.latency.quantile(0.99), s.latency.quantile(0.999)
+	ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+	r.P50ms, r.P99ms, r.P999ms = ms(r.P50), ms(r.P99), ms(r.P999)
+	r.Leaks = r.leaks()
+}
