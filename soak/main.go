@@ -53,7 +53,7 @@ func main() {
 
 // command runs a soak as the arguments say.
 func command(ctx context.Context, args []string, out, progress io.Writer) (clean bool, err error) {
-	var o options
+	o := options{logLength: 5000, patience: 30 * time.Second}
 	flags := flag.NewFlagSet("soak", flag.ExitOnError)
 	flags.DurationVar(&o.duration, "duration", 20*time.Second, "how long clients send and fail; catching up comes on top")
 	flags.IntVar(&o.clients, "clients", 300, "number of clients")

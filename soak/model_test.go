@@ -25,6 +25,10 @@ import (
 const steps = "80"
 
 func TestMain(m *testing.M) {
+	if os.Getenv(serverVariable) != "" { // the tests' own soak has started it
+		main()
+		return
+	}
 	flag.Parse()
 	if f := flag.Lookup("rapid.steps"); f.Value.String() == f.DefValue {
 		if err := f.Value.Set(steps); err != nil {
@@ -42,7 +46,11 @@ func TestMain(m *testing.M) {
 // that a failure may not repeat itself. Its log says what was done.
 func TestModel(t *testing.T) {
 	var story string // of the last run that failed
-	defer func() { t.Log(story) }()
+	defer func() {
+		if story != "" {
+			t.Log(story)
+		}
+	}()
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
 			w := newWorld(t, &story)

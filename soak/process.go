@@ -28,9 +28,8 @@ type process struct {
 	start reading
 }
 
-// startServer runs this program again, as the server. The command says how it
-// came about, in tests.
-func startServer(ctx context.Context, secret []byte) (*process, error) {
+// startServer runs this program again, as the server.
+func startServer(ctx context.Context, set settings) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -50,7 +49,7 @@ func startServer(ctx context.Context, secret []byte) (*process, error) {
 		return nil, err
 	}
 	p := &process{cmd: cmd, in: in, out: bufio.NewReader(out)}
-	line, err := json.Marshal(settings{Secret: secret})
+	line, err := json.Marshal(set)
 	if err != nil {
 		return nil, err
 	}

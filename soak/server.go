@@ -24,7 +24,8 @@ import (
 // settings is the first line that the server reads: it carries the secret, so it
 // is no argument.
 type settings struct {
-	Secret []byte `json:"secret"`
+	Secret    []byte `json:"secret"`
+	LogLength int    `json:"logLength"`
 }
 
 // reading is what the server says of itself, one line for each command.
@@ -88,7 +89,7 @@ func runServer(ctx context.Context, in io.Reader, out io.Writer) error {
 		return err
 	}
 	s := &server{
-		broker: &chathub.MemoryBroker{MaxMessages: 5000, MaxBytes: 4 << 20},
+		broker: &chathub.MemoryBroker{MaxMessages: set.LogLength, MaxBytes: 4 << 20},
 		auth:   &chathub.JWT{Key: set.Secret},
 	}
 	if err := s.replace(); err != nil {
@@ -209,7 +210,8 @@ func (s *server) drain(h *chathub.Hub) {
 
 func (s *server) read(collect bool) reading {
 	if collect {
-		debug.FreeOSMemory() // collects first
+		runtime.GC() // of two, the second frees what pools hold
+		debug.FreeOSMemory()
 	}
 	var mem runtime.MemStats
 	runtime.ReadMemStats(&mem)

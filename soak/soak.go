@@ -17,6 +17,8 @@ type options struct {
 	duration, restart time.Duration
 	clients, rooms    int
 	seed              uint64
+	logLength         int           // messages that the broker keeps in a log
+	patience          time.Duration // for all to have all, and for the server to be empty, at the end
 }
 
 // soak is one run.
@@ -42,9 +44,8 @@ const (
 	squareBytes = 1 << 10
 	squareShare = 5 // one in so many peers is in it, and all slow ones
 
-	catchUp      = 30 * time.Second // for all to have all, at the end
 	sampleEvery  = time.Second
-	reportEvery  = 5 * time.Second
+	reportEvery  = 3 * time.Second // or a fortieth of the duration
 	stormEvery   = 4 * time.Second
 	mostRestarts = 20 * time.Second // between two, unless a flag says otherwise
 )
@@ -68,7 +69,7 @@ func runSoak(ctx context.Context, o options, progress io.Writer) (*report, error
 	}
 	_, _ = rand.Read(s.secret) // which does not fail
 	var err error
-	if s.server, err = startServer(context.WithoutCancel(ctx), s.secret); err != nil {
+	if s.server, err = startServer(context.WithoutCancel(ctx), settings{Secret: s.secret, LogLength: o.logLength}); err != nil {
 		return nil, err
 	}
 	s.addr = s.server.start.Addr
@@ -139,7 +140,7 @@ func (s *soak) watch(ctx context.Context, r *report, progress io.Writer) error {
 		defer t.Stop()
 		restart = t.C
 	}
-	sample, storm, say := time.NewTicker(sampleEvery), time.NewTicker(stormEvery), time.NewTicker(reportEvery)
+	sample, storm, say := time.NewTicker(sampleEvery), time.NewTicker(stormEvery), time.NewTicker(max(reportEvery, s.duration/40))
 	defer sample.Stop()
 	defer storm.Stop()
 	defer say.Stop()
@@ -187,7 +188,7 @@ func (s *soak) storm() <-chan struct{} {
 // catchUp waits until every client has all there is, and counts what is missing
 // when it has waited long enough.
 func (s *soak) catchUp(r *report) {
-	for end := time.Now().Add(catchUp); ; time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(s.patience); ; time.Sleep(200 * time.Millisecond) {
 		behind := 0
 		r.Lost, r.Unacked = 0, 0
 		for _, p := range s.peers {
@@ -212,11 +213,12 @@ func (s *soak) catchUp(r *report) {
 
 // untilEmpty waits until the hub has noticed that all have gone.
 func (s *soak) untilEmpty() (last reading, err error) {
-	for end := time.Now().Add(catchUp); ; time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(s.patience); ; time.Sleep(200 * time.Millisecond) {
 		if last, err = s.server.do("idle"); err != nil {
 			return last, err
 		}
-		if last.Connections == 0 && last.Users == 0 && last.Rooms == 0 && !last.Draining || time.Now().After(end) {
+		empty := last.Connections == 0 && last.Users == 0 && last.Rooms == 0 && !last.Draining
+		if empty && last.Goroutines <= s.server.start.Goroutines || time.Now().After(end) {
 			return last, nil
 		}
 	}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-json-experiment/json"
+)
+
+// short is a soak for tests.
+func short(t *testing.T, logLength int, patience time.Duration) *report {
+	t.Helper()
+	r, err := runSoak(t.Context(), options{
+		duration:  4 * time.Second,
+		restart:   1700 * time.Millisecond,
+		clients:   60,
+		seed:      1,
+		logLength: logLength,
+		patience:  patience,
+	}, t.Output())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.print(t.Output()); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestSoak(t *testing.T) {
+	r := short(t, 5000, 30*time.Second)
+	if !r.clean() {
+		t.Error("the soak is not clean")
+	}
+	if r.Restarts == 0 || r.Sent == 0 || r.Acked != r.Sent || r.Received < r.Sent || r.P50 == 0 || r.Peak.Goroutines <= r.Start.Goroutines {
+		t.Errorf("not much happened: %+v", r)
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, field := range []string{`"lost":0`, `"p99ms":`, `"ends":{`, `"readings":[{`} {
+		if !strings.Contains(string(b), field) {
+			t.Errorf("the JSON report has no %s", field)
+		}
+	}
+}
+
+// TestSoakFindsLoss: where the broker keeps one message of each log, whoever is away
+// loses the others.
+func TestSoakFindsLoss(t *testing.T) {
+	if r := short(t, 1, time.Second); r.clean() || r.Lost == 0 {
+		t.Error("nothing is lost")
+	}
+}
+
+func TestTrack(t *testing.T) {
+	for _, tc := range []struct {
+		name     string
+		saw      []uint64
+		own      []uint64
+		outcomes []outcome
+		missing  int
+	}{
+		{"all", []uint64{4, 5, 6}, nil, []outcome{expected, expected, expected}, 0},
+		{"none", nil, nil, nil, 3},
+		{"the end is missing", []uint64{4}, nil, []outcome{expected}, 2},
+		{"a gap", []uint64{4, 6}, nil, []outcome{expected, expected}, 1},
+		{"doubled", []uint64{4, 5, 5, 6}, nil, []outcome{expected, expected, repeated, expected}, 0},
+		{"reordered", []uint64{4, 6, 5}, nil, []outcome{expected, expected, filled}, 0},
+		{"from before the beginning", []uint64{3, 4, 5, 6}, nil, []outcome{repeated, expected, expected, expected}, 0},
+		{"a gap filled twice", []uint64{6, 5, 5, 4}, nil, []outcome{expected, filled, repeated, filled}, 0},
+		{"one's own does not come", []uint64{4, 6}, []uint64{5}, []outcome{expected, expected}, 0},
+		{"one's own comes late", []uint64{4, 6, 5}, []uint64{5}, []outcome{expected, expected, expected}, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			l := newLedger()
+			for seq := range uint64(6) {
+				l.put("room", seq+1, strings.Repeat("m", int(seq)+1))
+			}
+			tr := &track{topic: "room", last: 3, own: make(map[uint64]bool)}
+			for _, seq := range tc.own {
+				tr.own[seq] = true
+			}
+			var outcomes []outcome
+			for _, seq := range tc.saw {
+				outcomes = append(outcomes, tr.saw(seq))
+			}
+			if !slices.Equal(outcomes, tc.outcomes) {
+				t.Errorf("outcomes %v, want %v", outcomes, tc.outcomes)
+			}
+			if n := tr.missing(l); n != tc.missing {
+				t.Errorf("%d missing, want %d", n, tc.missing)
+			}
+		})
+	}
+}
+
+func TestLedger(t *testing.T) {
+	l := newLedger()
+	l.put("room", 1, "a")
+	l.put("room", 2, "b")
+	l.put("room", 1, "a") // as others see it
+	l.put("other", 1, "b")
+	l.promise("inbox", "c")
+	if len(l.findings) > 0 || l.head("room") != 2 || l.head("nowhere") != 0 {
+		t.Errorf("head %d, findings %v", l.head("room"), l.findings)
+	}
+	if got := l.broken(); !slices.Equal(got, []string{"c"}) {
+		t.Errorf("broken: %v", got)
+	}
+	l.put("inbox", 7, "c")
+	if got := l.broken(); len(got) > 0 {
+		t.Errorf("broken: %v", got)
+	}
+	l.put("room", 3, "b") // stored twice
+	l.put("room", 1, "c") // two at one place
+	if len(l.findings) != 2 {
+		t.Errorf("findings: %v", l.findings)
+	}
+}
+
+func TestHistogram(t *testing.T) {
+	var h histogram
+	if d := h.quantile(0.5); d != 0 {
+		t.Errorf("the median of nothing is %v", d)
+	}
+	for i := range 1000 {
+		h.add(time.Duration(i+1) * time.Millisecond)
+	}
+	for share, want := range map[float64]time.Duration{0.5: 500 * time.Millisecond, 0.99: 990 * time.Millisecond, 1: time.Second} {
+		if d := h.quantile(share); d < want || d > want+want/16 {
+			t.Errorf("quantile %v is %v, want %v and up to a sixteenth more", share, d, want)
+		}
+	}
+}
+
+func TestLeaks(t *testing.T) {
+	r := report{Start: reading{Goroutines: 8, Heap: 1 << 20}}
+	r.End, r.Empty = reading{Goroutines: 8}, reading{Heap: 2 << 20}
+	if got := r.leaks(); len(got) > 0 {
+		t.Errorf("leaks: %v", got)
+	}
+	r.End, r.Empty = reading{Goroutines: 20, Users: 1}, reading{Heap: 9 << 20}
+	if got := r.leaks(); len(got) != 3 {
+		t.Errorf("leaks: %v", got)
+	}
+}
