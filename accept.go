@@ -175,8 +175,8 @@ func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, e *Error, done func
 	}
 	go func() {
 		defer done()
-		defer h.entrance.drop(conn)
 		h.turnAway(ws, conn, e)
+		h.dispose(ws, conn)
 	}()
 }
 
@@ -193,10 +193,18 @@ func (h *Hub) turnAway(ws *websocket.Conn, conn *wire.Conn, e *Error) {
 			_, err = io.Copy(io.Discard, r)
 		}
 		if err != nil {
-			break // it has closed, or been given up
+			return // it has closed, or been given up
 		}
 	}
+}
+
+// dispose ends a connection from which nobody reads any more.
+func (h *Hub) dispose(ws *websocket.Conn, conn *wire.Conn) {
 	conn.CloseAfter(h.cfg.WriteTimeout)
+	// It has a finalizer until it is closed itself, and refers to itself: so it would
+	// never be collected. What waits is sent all the same: conn is closing already.
+	_ = ws.CloseNow()
+	h.entrance.drop(conn)
 }
 
 func (h *Hub) refuseHTTP(w http.ResponseWriter, e *Error) {

@@ -284,6 +284,12 @@ func (l *loop) give(m *member, d *delivery) {
 // enqueue puts b into a client's outbox. Only Dropped is left to the caller.
 func (l *loop) enqueue(c *Client, b []byte, volatile bool) wire.Result {
 	res := c.conn.Enqueue(b, volatile)
+	l.enqueued(c, res)
+	return res
+}
+
+// enqueued does what follows from having put something into a client's outbox.
+func (l *loop) enqueued(c *Client, res wire.Result) {
 	switch res {
 	case wire.Ready:
 		l.ready = append(l.ready, c.conn)
@@ -291,7 +297,6 @@ func (l *loop) enqueue(c *Client, b []byte, volatile bool) wire.Result {
 		l.close(c, closeSlowConsumer, "slow consumer")
 	case wire.Queued, wire.Dropped, wire.Gone:
 	}
-	return res
 }
 
 // send sends something of its own to one client, behind what its audiences have

@@ -48,8 +48,7 @@ func (c *Client) serve(refused error) {
 		c.welcomed()
 		c.left(c.handleAll())
 	}
-	c.conn.CloseAfter(c.hub.cfg.WriteTimeout)
-	c.hub.entrance.drop(c.conn)
+	c.hub.dispose(c.ws, c.conn)
 }
 
 // turnAway tells the client that it was refused after the handshake.

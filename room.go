@@ -49,22 +49,31 @@ func (r *register) run(l *loop) {
 	c.registered = true
 	l.add(&l.everyone, c, nil)
 	l.add(&u.audience, c, nil)
-	l.enqueue(c, l.welcome(c, u.pos), false)
 	l.arrive(&l.online, c.user)
-	if l.presenceOn() {
-		e := envelope{typ: "online-users", data: l.snapshotOf(&l.online)}
-		l.enqueue(c, e.frame(), false)
-	}
+	l.greet(c, u.pos)
 	for _, j := range r.joins {
 		j.run(l)
 	}
+}
+
+// greet sends a client its first frames.
+func (l *loop) greet(c *Client, inbox Position) {
+	first := l.welcome(c, inbox)
+	if l.presenceOn() {
+		e := envelope{typ: "online-users", data: l.snapshotOf(&l.online)}
+		first = append(first, e.frame()...)
+	}
+	// Under the lock: nothing may overtake them, and who has seen the welcome must
+	// find everything going the usual way. The connection may be sending already.
 	c.mu.Lock()
 	early := c.early
-	c.early = nil // from here on everything goes the usual way
-	c.mu.Unlock()
+	c.early = nil
 	for _, f := range early.frames {
-		l.enqueue(c, f, false)
+		first = append(first, f...)
 	}
+	res := c.conn.Enqueue(first, false)
+	c.mu.Unlock()
+	l.enqueued(c, res)
 	if len(early.rooms) > 0 { // by a goroutine of OnConnect, since the joins were prepared
 		l.joinLater([]*Client{c}, early.rooms)
 	}

@@ -37,6 +37,9 @@ const (
 	sendEvery = time.Second // on average
 	// answerWithin is how long a peer waits for an ack before it sends again.
 	answerWithin = 5 * time.Second
+	// resendAtOnce bounds what is sent again in one go, or it would be over the rate
+	// that the server allows.
+	resendAtOnce = 8
 	frozenFor    = 6 * time.Second  // longer than the heartbeat
 	vanishedFor  = 10 * time.Second // the server has long found out by then
 	slowPause    = 150 * time.Millisecond
@@ -46,7 +49,8 @@ const (
 // end; when ctx ends, it only catches up. It reports false where it walked away from a connection
 // that is still open.
 func (p *peer) act(ctx context.Context, s *session) bool {
-	if p.kind == slow && p.rand.IntN(2) == 0 {
+	dawdles := p.kind == slow && p.rand.IntN(2) == 0 // else it could never catch up
+	if dawdles {
 		p.fault("slow")
 		s.wire.slow(slowPause)
 	}
@@ -72,6 +76,9 @@ func (p *peer) act(ctx context.Context, s *session) bool {
 		}
 		p.speak(s)
 		p.resend(s)
+		if !dawdles {
+			p.fetch(s)
+		}
 		if p.kind == expiring && time.Until(s.expires) < 3*time.Second && p.rand.IntN(2) == 0 {
 			p.refresh(s)
 		}
@@ -177,7 +184,7 @@ func (p *peer) resend(s *session) {
 	p.mu.Lock()
 	var due []frame
 	for _, m := range p.unacked {
-		if time.Now().After(m.retryAt) {
+		if time.Now().After(m.retryAt) && len(due) < resendAtOnce {
 			m.retryAt = time.Now().Add(answerWithin)
 			m.frame.Data = must(payload{}) // its age tells nothing about the server
 			due = append(due, m.frame)
@@ -205,11 +212,30 @@ func (p *peer) refresh(s *session) {
 	_ = s.send(f)
 }
 
+// fetch asks for a page of history where there is a gap that may be filled by it.
+// One page is asked for at a time.
+func (p *peer) fetch(s *session) {
+	p.mu.Lock()
+	var f frame
+	for _, name := range p.rooms {
+		if t := p.tracks[room(name)]; t != nil && !s.fetching && f.Type == "" {
+			if g, ok := t.fillable(); ok {
+				f = p.history(s, t, name, g)
+			}
+		}
+	}
+	p.mu.Unlock()
+	if f.Type != "" {
+		_ = s.send(f)
+	}
+}
+
 // settle catches up, and sends again what has no ack, until the soak is finished.
 func (p *peer) settle(s *session) {
 	s.wire.recover()
 	for {
 		p.resend(s)
+		p.fetch(s)
 		select {
 		case <-s.gone:
 			return

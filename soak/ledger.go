@@ -152,6 +152,16 @@ func (t *track) fill(seq uint64) outcome {
 	return filled
 }
 
+// fillable returns a gap that history may fill.
+func (t *track) fillable() (stretch, bool) {
+	for _, g := range t.gaps {
+		if g.from <= t.hole {
+			return g, true
+		}
+	}
+	return stretch{}, false
+}
+
 // missing returns how many messages the client should have seen and has not.
 func (t *track) missing(l *ledger) (n int) {
 	for _, g := range append(slices.Clone(t.gaps), stretch{t.last + 1, l.head(t.topic)}) {

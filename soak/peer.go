@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -49,11 +48,12 @@ type session struct {
 	left    bool          // by the peer's own doing
 
 	// Under peer.mu:
-	calls   map[string]func(frame) // what to do with an answer
-	inbox   bool                   // counts: what was missed before comes no more
-	live    map[string]uint64      // where each topic stood when it was joined
-	afterMs int                    // when to come back, as the server says
-	expires time.Time              // of the token
+	calls    map[string]func(frame) // what to do with an answer
+	inbox    bool                   // counts: what was missed before comes no more
+	fetching bool                   // a page of history is asked for
+	live     map[string]uint64      // where each topic stood when it was joined
+	afterMs  int                    // when to come back, as the server says
+	expires  time.Time              // of the token
 }
 
 func room(name string) string  { return "room " + name }
@@ -272,13 +272,6 @@ func (p *peer) joined(s *session, topic string, data []byte) {
 	}
 	s.live[topic] = a.Seq
 	t := p.tracks[topic]
-	if t != nil && t.epoch == a.Epoch {
-		for _, g := range t.gaps { // that an earlier connection did not fill
-			if name, ok := strings.CutPrefix(topic, room("")); ok && g.from <= t.hole {
-				p.backfill(s, t, name, g)
-			}
-		}
-	}
 	switch {
 	case t == nil:
 		p.tracks[topic] = &track{topic: topic, epoch: a.Epoch, last: a.Seq, own: make(map[uint64]bool)}
@@ -349,7 +342,6 @@ func (p *peer) got(s *session, topic string, f frame) {
 	}
 	p.received.Add(1)
 	p.ledger.put(topic, f.Seq, f.ID)
-	gaps := len(t.gaps)
 	switch t.saw(f.Seq) {
 	case repeated:
 		p.doubled.Add(1)
@@ -359,40 +351,40 @@ func (p *peer) got(s *session, topic string, f frame) {
 		p.note("%s got %d of %s late", p.id, f.Seq, topic)
 	case expected:
 	}
-	if len(t.gaps) > gaps && f.Room != "" {
-		if g := t.gaps[gaps]; g.from <= t.hole {
-			p.backfill(s, t, f.Room, g)
-		}
-	}
 	var data payload
 	if p.kind == calm && f.Seq > stood && json.Unmarshal(f.Data, &data) == nil && data.Live {
 		p.latency.add(time.Since(p.began) - time.Duration(data.At))
 	}
 }
 
-// backfill fetches what the server did not replay, page by page.
-func (p *peer) backfill(s *session, t *track, name string, g stretch) {
+// history returns the request for the newest page of a gap.
+func (p *peer) history(s *session, t *track, name string, g stretch) frame {
+	s.fetching = true
 	f := frame{Type: "history", ID: p.nextID(), Room: name, Data: must(map[string]uint64{"before": g.to + 1, "limit": 200})}
 	s.calls[f.ID] = func(a frame) {
+		s.fetching = false
+		if a.Type == "error" {
+			return // the next tick asks again
+		}
 		var page struct {
 			Messages []frame `json:"messages"`
-			More     bool    `json:"more"`
 		}
-		if err := json.Unmarshal(a.Data, &page); err != nil || a.Type == "error" {
-			p.note("%s: history: %s", p.id, a.Data) // what is missing will be found missing
+		if err := json.Unmarshal(a.Data, &page); err != nil {
+			p.wrong("%s: history: %s", p.id, a.Data)
 			return
 		}
 		for _, m := range page.Messages {
+			p.ledger.put(t.topic, m.Seq, m.ID)
 			if m.Seq >= g.from && t.fill(m.Seq) == filled {
 				p.backfilled.Add(1)
-				p.ledger.put(t.topic, m.Seq, m.ID)
 			}
 		}
-		if len(page.Messages) > 0 && page.Messages[0].Seq > g.from && page.More {
-			p.backfill(s, t, name, stretch{g.from, page.Messages[0].Seq - 1})
+		if len(page.Messages) == 0 {
+			t.hole = 0 // the log has none of it any more
 		}
+		go p.fetch(s) // the next page; not on this goroutine, which must read
 	}
-	go func() { _ = s.send(f) }() // not on the reader, which must read
+	return f
 }
 
 // answered handles an ack or an error.

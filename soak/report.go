@@ -125,7 +125,7 @@ const (
 	// leakGoroutines is for those of the runtime and of net/http that come and go.
 	leakGoroutines = 4
 	// leakHeap is for pools and the runtime.
-	leakHeap = 2 << 20
+	leakHeap = 512 << 10
 )
 
 // leaks returns what should not be left.

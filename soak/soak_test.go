@@ -139,7 +139,7 @@ func TestHistogram(t *testing.T) {
 
 func TestLeaks(t *testing.T) {
 	r := report{Start: reading{Goroutines: 8, Heap: 1 << 20}}
-	r.End, r.Empty = reading{Goroutines: 8}, reading{Heap: 2 << 20}
+	r.End, r.Empty = reading{Goroutines: 8}, reading{Heap: 1<<20 + 256<<10}
 	if got := r.leaks(); len(got) > 0 {
 		t.Errorf("leaks: %v", got)
 	}
