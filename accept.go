@@ -173,6 +173,7 @@ func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, e *Error, done func
 		done()
 		return
 	}
+	conn.Flush() // the response to the handshake
 	go func() {
 		defer done()
 		h.turnAway(ws, conn, e)

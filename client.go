@@ -26,8 +26,6 @@ type Client struct {
 	claims []byte
 	conn   *wire.Conn
 	ws     *websocket.Conn
-	ctx    context.Context
-	cancel context.CancelCauseFunc
 
 	expires atomic.Int64 // Unix nanoseconds; 0: never
 	busy    atomic.Int64 // since when a handler runs, Unix nanoseconds; 0: none
@@ -42,6 +40,8 @@ type Client struct {
 	fetched *fetched // not nil while the answer must be followed by older messages
 
 	mu       sync.Mutex
+	ctx      context.Context // made when it is asked for
+	cancel   context.CancelCauseFunc
 	rooms    []string               // written by the loop
 	asks     map[string]chan answer // questions to the client without an answer
 	asked    uint64
@@ -83,7 +83,17 @@ func (c *Client) Claims(v any) error {
 }
 
 // Context returns a context that ends when the connection does.
-func (c *Client) Context() context.Context { return c.ctx }
+func (c *Client) Context() context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ctx == nil {
+		c.ctx, c.cancel = context.WithCancelCause(c.hub.life)
+		if c.ended {
+			c.cancel(ErrClientGone)
+		}
+	}
+	return c.ctx
+}
 
 // Rooms returns the rooms that the client is in, oldest first; once it has gone,
 // those that it was in then.
@@ -266,7 +276,9 @@ func (c *Client) setEnd(d Disconnect) bool {
 		delete(c.asks, id)
 		ch <- answer{err: ErrClientGone}
 	}
-	c.cancel(ErrClientGone)
+	if c.cancel != nil {
+		c.cancel(ErrClientGone)
+	}
 	return true
 }
 

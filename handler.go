@@ -184,14 +184,14 @@ func (c *Client) dispatch(e *Event) (any, error) {
 			return nil, err
 		}
 	}
-	return now.chain(c.ctx, c, e)
+	return now.chain(c.Context(), c, e)
 }
 
 func (c *Client) authorize(a Action) error {
 	if c.hub.cfg.Authorize == nil {
 		return nil
 	}
-	err := c.hub.cfg.Authorize(c.ctx, c, a)
+	err := c.hub.cfg.Authorize(c.Context(), c, a)
 	if err == nil {
 		return nil
 	}

@@ -11,10 +11,6 @@ import (
 type memoryLog struct {
 	topic Topic
 	epoch string
-	// turn is held (full) from before a message is stored until it has been
-	// delivered. A channel, so that who waits for it can give up; of those who wait it
-	// goes to the first.
-	turn chan struct{}
 	// users counts subscriptions and running calls.
 	users atomic.Int64
 
@@ -24,10 +20,22 @@ type memoryLog struct {
 	dropped bool
 
 	// mu guards what follows, and is held only to look or change, never to wait.
-	mu       sync.Mutex
+	mu sync.Mutex
+	// turn is held (full) from before a message is stored until it has been
+	// delivered. A channel, so that who waits for it can give up; of those who wait it
+	// goes to the first. See line.
+	turn     chan struct{}
 	sessions []*memorySession // replaced, not changed: append and audience hand it out
 	head     uint64
 	time     int64 // of the newest message
+	*records       // never nil; nothing, and everyone's, until there is a message
+}
+
+// nothing is what a log has before its first message: most inboxes stay so.
+var nothing = &records{}
+
+// records is what a log keeps.
+type records struct {
 	messages ring[memoryMessage]
 	bytes    int
 	keys     ring[memoryKey]
@@ -36,6 +44,10 @@ type memoryLog struct {
 	// forgotten is how many of those have left.
 	index     map[string]uint64
 	forgotten uint64
+}
+
+func newMemoryLog(t Topic, epoch string) *memoryLog {
+	return &memoryLog{topic: t, epoch: epoch, records: nothing}
 }
 
 // memoryMessage is a message in a log. The newest has Seq head, and there are no gaps.
@@ -54,29 +66,45 @@ type memoryKey struct {
 	time int64
 }
 
-func (l *memoryLog) add(s *memorySession) Position {
+// line returns turn, made when somebody wants it.
+func (l *memoryLog) line() chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sessions = append(slices.Clip(l.sessions), s)
-	return Position{l.epoch, l.head}
+	if l.turn == nil {
+		l.turn = make(chan struct{}, 1)
+	}
+	return l.turn
 }
 
-func (l *memoryLog) remove(s *memorySession) {
+// add reports whether s was added, rather than there already, and where the log
+// stands.
+func (l *memoryLog) add(s *memorySession) (Position, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sessions = slices.DeleteFunc(slices.Clone(l.sessions), func(o *memorySession) bool { return o == s })
+	head := Position{l.epoch, l.head}
+	if slices.Contains(l.sessions, s) {
+		return head, false
+	}
+	l.sessions = append(slices.Clip(l.sessions), s)
+	return head, true
+}
+
+// remove reports whether s was there.
+func (l *memoryLog) remove(s *memorySession) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := slices.Index(l.sessions, s)
+	if i < 0 {
+		return false
+	}
+	l.sessions = slices.Delete(slices.Clone(l.sessions), i, i+1)
+	return true
 }
 
 func (l *memoryLog) audience() []*memorySession {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.sessions
-}
-
-func (l *memoryLog) position() Position {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return Position{l.epoch, l.head}
 }
 
 func (l *memoryLog) cost() int {
@@ -96,6 +124,9 @@ func (l *memoryLog) append(m Message, now int64, limits *memoryLimits) (Receipt,
 	if at, ok := l.index[m.Key]; ok && m.Key != "" {
 		first := l.keys.at(int(at - l.forgotten))
 		return Receipt{Seq: first.seq, Time: first.time, Duplicate: true}, nil, l.bytes + l.keyBytes - before
+	}
+	if l.records == nothing {
+		l.records = &records{}
 	}
 	l.head++
 	l.time = now

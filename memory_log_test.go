@@ -125,7 +125,7 @@ func FuzzMemoryLog(f *testing.F) {
 			window:   int64(pick(-1, 1, 30, 500)),
 		}
 		topic := Topic{Room: "r"}
-		l := &memoryLog{topic: topic, epoch: "epoch"}
+		l := newMemoryLog(topic, "epoch")
 		model := &logModel{limits: limits}
 		now, total := int64(1e12), 0
 		for step := range int(steps) {

@@ -29,7 +29,6 @@ func newClient(h *Hub, id Identity, ws *websocket.Conn, conn *wire.Conn) *Client
 		limiter: newLimiter(h.cfg.Rate, h.cfg.Burst),
 		early:   &early{},
 	}
-	c.ctx, c.cancel = context.WithCancelCause(h.life)
 	if !id.Expires.IsZero() {
 		c.expires.Store(id.Expires.UnixNano())
 	}
@@ -59,7 +58,7 @@ func (c *Client) turnAway(err error) {
 	}
 	c.hub.figures.refused.Add(1)
 	c.hub.traceRefused(e)
-	c.cancel(ErrClientGone)
+	c.setEnd(Disconnect{Code: int(refusalOf(e).close), Reason: e.Message})
 	c.hub.turnAway(c.ws, c.conn, e)
 }
 
@@ -84,12 +83,15 @@ func (c *Client) left(err error) {
 // greet has the application look at the client, and makes it known.
 func (c *Client) greet(r *http.Request) error {
 	h := c.hub
-	if h.cfg.OnConnect != nil {
-		if err := h.guard("OnConnect", func() error { return h.cfg.OnConnect(c.ctx, c, r) }); err != nil {
+	if h.cfg.OnConnect == nil {
+		defer c.conn.Flush() // the response to the handshake, and the welcome with it
+	} else {
+		c.conn.Flush() // that response; the application may take its time
+		if err := h.guard("OnConnect", func() error { return h.cfg.OnConnect(c.Context(), c, r) }); err != nil {
 			return err
 		}
 	}
-	ctx, cancel := h.patience() // not of c.ctx, which would keep memory for it
+	ctx, cancel := h.patience()
 	defer cancel()
 	inbox := Topic{User: c.user.ID}
 	head, err := h.subs.acquire(ctx, inbox)
@@ -247,7 +249,7 @@ func (c *Client) readAhead(backlog chan<- *Event) {
 		timer := time.NewTimer(wait)
 		select {
 		case backlog <- e:
-		case <-c.ctx.Done(): // closing: what it asked for is not done any more
+		case <-c.Context().Done(): // closing: what it asked for is not done any more
 		case <-timer.C:
 			wait = 0 // in vain once is enough, until a place is free again
 			c.limit(e, "Too many events wait", slowHandler)

@@ -55,6 +55,7 @@ type Conn struct {
 	limit   int // of waiting
 	grace   time.Duration
 	owned   bool // someone flushes, or was told to
+	headed  bool // queue[0] is the response to the handshake
 	sealed  bool // a close frame is queued: nothing may follow it
 	closing bool // close the connection once the queue is empty
 	closed  bool
@@ -170,8 +171,9 @@ func (c *Conn) Write(p []byte) (int, error) {
 // CloseWith queues a close frame, after which nothing is sent, even where the outbox
 // is full, and closes the connection for good once grace has passed; the peer's
 // answer, seen by who reads, closes it earlier. With discard, what waits is dropped,
-// but for what is being written and the frame that this ends in. The results are
-// those of Enqueue; Gone means that the connection is closing already.
+// but for what is being written, the frame that this ends in, and the response to
+// the handshake. The results are those of Enqueue; Gone means that the connection is
+// closing already.
 func (c *Conn) CloseWith(code uint16, reason string, discard bool, grace time.Duration) Result {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -184,9 +186,13 @@ func (c *Conn) seal(frame []byte, discard bool, grace time.Duration) Result {
 	}
 	c.sealed = true
 	if discard {
-		c.waiting -= size(c.queue)
-		clear(c.queue)
-		c.queue = c.queue[:0]
+		keep := 0
+		if c.headed {
+			keep = 1
+		}
+		c.waiting -= size(c.queue[keep:])
+		clear(c.queue[keep:])
+		c.queue = c.queue[:keep]
 		c.discard = true
 	}
 	c.timer = time.AfterFunc(grace, c.Abort)

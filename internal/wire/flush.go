@@ -122,6 +122,7 @@ func (c *Conn) take() bool {
 	if len(c.queue) > 0 {
 		c.batch, c.queue = c.queue, c.spare[:0]
 		c.spare = c.batch
+		c.headed = false
 		c.mu.Unlock()
 		return true
 	}

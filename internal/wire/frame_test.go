@@ -86,6 +86,7 @@ func TestFramesAgainstAClient(t *testing.T) {
 			answer <- err
 			return
 		}
+		u.Conn.Flush()
 		for _, tt := range borders {
 			send(u.Conn, Ping)
 			send(u.Conn, sealed(strings.Repeat("x", tt.length)))

@@ -17,9 +17,10 @@ const (
 
 // Upgrade is a ResponseWriter whose Hijack puts a Conn under whoever upgrades.
 //
-// The 101 response is its own, written once it has the connection: middleware may
+// The 101 response is its own, queued once it has the connection: middleware may
 // hold a status back until a body follows, and there is none; and a hijacking that
-// fails can still be told.
+// fails can still be told. It waits in the outbox, so that what is said first can leave in
+// the same write: whoever upgrades calls Flush, once.
 type Upgrade struct {
 	http.ResponseWriter
 	Limits Limits
@@ -64,8 +65,7 @@ func (u *Upgrade) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	u.Conn = New(raw, early, u.Limits)
 	u.Conn.push(u.head()) // the first, whatever the outbox holds
-	u.Conn.take()         // out of the queue, which a close may discard
-	u.Conn.Flush()
+	u.Conn.headed = true
 	return u.Conn, bufio.NewReadWriter(
 		bufio.NewReaderSize(u.Conn, readBuffer),
 		bufio.NewWriterSize(u.Conn, controlBuffer)), nil

@@ -77,6 +77,7 @@ func echo(t *testing.T, wrap func(http.ResponseWriter) http.ResponseWriter, ende
 			ended <- err
 			return
 		}
+		u.Conn.Flush()
 		ws.SetReadLimit(-1)
 		go func() {
 			for {
@@ -264,6 +265,7 @@ func TestUpgradeResponse(t *testing.T) {
 			ended <- err
 			return
 		}
+		u.Conn.Flush()
 		_, _, err = ws.Read(t.Context())
 		ended <- err
 	}))
@@ -306,7 +308,9 @@ func TestUpgradeResponseIsNotDiscarded(t *testing.T) {
 	if _, _, err := u.Hijack(); err != nil {
 		t.Fatal(err)
 	}
+	u.Conn.Enqueue(sealed("never said"), false)
 	u.Conn.CloseWith(4001, "slow consumer", true, closeGrace)
+	u.Conn.Flush()
 	r := bufio.NewReader(client)
 	res, err := http.ReadResponse(r, nil)
 	if err != nil {
