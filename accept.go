@@ -14,9 +14,9 @@ import (
 
 const subprotocol = "chathub.v1"
 
-// ServeHTTP upgrades a request to a WebSocket and serves it on a goroutine of its
-// own: it returns after the handshake and Config.OnConnect, so that what net/http
-// holds for the request is freed.
+// ServeHTTP upgrades a request to a WebSocket, which is served beside: it returns
+// after the handshake and Config.OnConnect, so that what net/http holds for the request is
+// freed.
 func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !isUpgrade(r) {
 		w.Header().Set("Connection", "Upgrade")
@@ -49,23 +49,16 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, err, leave)
 		return
 	}
-	leaveUser := func() {
-		h.entrance.leaveUser(id.User.ID)
-		leave()
-	}
 	ws, conn, ok := h.upgrade(w, r)
 	if !ok {
-		leaveUser()
+		h.entrance.leaveUser(id.User.ID)
+		leave()
 		return
 	}
-	c := newClient(h, id, ws, conn)
+	c := newClient(h, id, addr, ws, conn)
 	c.userLimiter = userLimiter
 	// Here, while r is good: routers and middleware reuse what is in its context.
-	refused := c.greet(r)
-	go func() {
-		defer leaveUser()
-		c.serve(refused)
-	}()
+	c.serve(c.greet(r))
 }
 
 // isUpgrade reports whether a request asks for a WebSocket; what else is wrong
@@ -113,7 +106,7 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request) (*websocket.Conn, 
 		writeError(w, http.StatusNotImplemented, errorf(CodeInternal, "The server cannot upgrade this connection"))
 		return nil, nil, false
 	}
-	u := &wire.Upgrade{ResponseWriter: w, Limits: wire.Limits{
+	u := &wire.Upgrade{ResponseWriter: w, Poller: &h.poller, Limits: wire.Limits{
 		Message: h.cfg.MaxMessageBytes,
 		Outbox:  h.cfg.MaxOutboxBytes,
 		Grace:   h.cfg.WriteTimeout,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strconv"
 	"sync"
@@ -23,6 +24,7 @@ type Client struct {
 	hub    *Hub
 	id     string
 	user   User
+	addr   netip.Addr
 	claims []byte
 	conn   *wire.Conn
 	ws     *websocket.Conn
@@ -46,9 +48,9 @@ type Client struct {
 	asks     map[string]chan answer // questions to the client without an answer
 	asked    uint64
 	backlog  chan *Event // once reading goes on beside the handler
-	handling bool
 	early    *early      // until it is registered
 	values   map[any]any // the application's; nil until there are some
+	handling bool
 	ended    bool
 	end      Disconnect
 

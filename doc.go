@@ -10,7 +10,8 @@
 //
 // One goroutine per connection reads: it decodes an event, asks Config.Authorize,
 // runs middleware and the handler, and answers. What blocks there makes only its own client
-// wait, and middleware and handlers of one client never run at the same time.
+// wait, and middleware and handlers of one client never run at the same time. An idle
+// connection has no goroutine, where the system can wait for it in another way.
 //
 // One goroutine per hub, the loop, owns rooms, users, presence and typing. It has one
 // queue, so that what happens has one order; it calls no code of the application, waits for no

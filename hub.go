@@ -21,6 +21,7 @@ type Hub struct {
 	log     *slog.Logger
 	session BrokerSession
 	flusher *wire.Flusher
+	poller  wire.Poller
 
 	life     context.Context // ends when the hub does
 	end      context.CancelFunc
@@ -102,6 +103,7 @@ func New(cfg Config) (*Hub, error) {
 		l.run()
 		close(h.ended)
 		h.flusher.Close()
+		h.poller.Close()
 	}()
 	go h.courier.run(h)
 	return h, nil

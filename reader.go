@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -18,11 +19,12 @@ import (
 	"golang.org/x/time/rate"
 )
 
-func newClient(h *Hub, id Identity, ws *websocket.Conn, conn *wire.Conn) *Client {
+func newClient(h *Hub, id Identity, addr netip.Addr, ws *websocket.Conn, conn *wire.Conn) *Client {
 	c := &Client{
 		hub:     h,
 		id:      newID("c_"),
 		user:    id.User,
+		addr:    addr,
 		claims:  id.Claims,
 		conn:    conn,
 		ws:      ws,
@@ -35,19 +37,54 @@ func newClient(h *Hub, id Identity, ws *websocket.Conn, conn *wire.Conn) *Client
 	return c
 }
 
-// serve runs the life of a connection on the goroutine that reads from it.
-// Refused is what greet has said.
-//
-// Idle connections wait within handleAll: what is on the stack until there is kept
-// small, so that the runtime can halve it.
+// serve begins the life of a connection, once greet has said whether it is
+// refused.
 func (c *Client) serve(refused error) {
 	if refused != nil {
-		c.turnAway(refused)
-	} else {
-		c.welcomed()
-		c.left(c.handleAll())
+		go func() {
+			c.turnAway(refused)
+			c.leave()
+		}()
+		return
 	}
+	c.welcomed()
+	if r := (*reader)(c); !c.conn.Park(r) {
+		go r.Wake()
+	}
+}
+
+// reader is a client whose connection has something to read, or has ended.
+type reader Client
+
+// Wake implements [wire.Waker].
+func (r *reader) Wake() { (*Client)(r).read() }
+
+// read handles events until the connection ends, or is parked.
+func (c *Client) read() {
+	for {
+		e, err := c.next()
+		switch {
+		case errors.Is(err, errParked):
+			return
+		case err != nil:
+			c.left(err)
+			c.leave()
+			return
+		case c.begin(): // else closing: the client will ask again elsewhere
+			c.handle(e)
+			c.finished()
+		}
+	}
+}
+
+// errParked says that another goroutine will read.
+var errParked = errors.New("chathub: parked")
+
+// leave is the last that happens to a connection.
+func (c *Client) leave() {
 	c.hub.dispose(c.ws, c.conn)
+	c.hub.entrance.leaveUser(c.user.ID)
+	c.hub.entrance.leave(c.addr)
 }
 
 // turnAway tells the client that it was refused after the handshake.
@@ -141,29 +178,18 @@ func (r *register) settle() {
 	}
 }
 
-// handleAll handles events until reading fails.
-func (c *Client) handleAll() error {
-	for {
-		e, err := c.next()
-		if err != nil {
-			return err
-		}
-		if !c.begin() {
-			continue // closing; the client will ask again elsewhere
-		}
-		c.handle(e)
-		c.finished()
-	}
-}
-
 // next returns the next event: from the connection, or from who reads ahead.
 func (c *Client) next() (*Event, error) {
 	c.mu.Lock()
 	backlog := c.backlog
 	c.mu.Unlock()
-	if backlog == nil {
-		c.conn.Wait() // here rather than further down the stack
-		return c.receive()
+	for backlog == nil {
+		if !c.conn.Wait((*reader)(c)) {
+			return nil, errParked
+		}
+		if e, err := c.receive(); e != nil || err != nil {
+			return e, err
+		}
 	}
 	if e, ok := <-backlog; ok {
 		return e, nil
@@ -240,6 +266,9 @@ func (c *Client) readAhead(backlog chan<- *Event) {
 			c.finish(err)
 			return
 		}
+		if e == nil {
+			continue
+		}
 		select {
 		case backlog <- e:
 			wait = slowHandler
@@ -262,45 +291,43 @@ func (c *Client) readAhead(backlog chan<- *Event) {
 // would end those of all its recipients.
 var errNotUTF8 = errors.New("chathub: text message is not UTF-8")
 
-// receive reads until there is an event to be handled, and deals with everything
-// else itself: answers, bad input, events over the rate. One goroutine at a time calls it.
+// receive reads one message. It returns the event to be handled, and nil where it
+// was no such: answers, bad input, pings and events over the rate it deals with itself. One
+// goroutine at a time calls it.
 func (c *Client) receive() (*Event, error) {
-	for {
-		// A context that can end would cost allocations for each message; the
-		// sweep bounds reading instead.
-		typ, r, err := c.ws.Reader(context.Background())
-		if err != nil {
-			return nil, err
-		}
-		b, err := readMessage(r)
-		if err != nil {
-			return nil, err
-		}
-		if c.isEnded() {
-			continue
-		}
-		if typ != websocket.MessageText {
-			c.refuseInput(&Event{}, errorf(CodeBadRequest, "Binary messages are not part of the protocol"))
-			continue
-		}
-		if !utf8.Valid(b) {
-			return nil, errNotUTF8
-		}
-		e, fault := decodeEvent(b)
-		switch {
-		case fault != nil:
-			c.refuseInput(e, fault)
-		case e.Type == "ack" || e.Type == "error":
-			if !c.answered(e) {
-				c.allow(e) // ignored, but not for free
-			}
-		case !c.allow(e):
-		case e.Type == "ping":
-			c.pong(e)
-		default:
-			return e, nil
-		}
+	// A context that can end would cost allocations for each message; the sweep
+	// bounds reading instead.
+	typ, r, err := c.ws.Reader(context.Background())
+	if err != nil {
+		return nil, err
 	}
+	b, err := readMessage(r)
+	switch {
+	case err != nil:
+		return nil, err
+	case c.isEnded():
+		return nil, nil
+	case typ != websocket.MessageText:
+		c.refuseInput(&Event{}, errorf(CodeBadRequest, "Binary messages are not part of the protocol"))
+		return nil, nil
+	case !utf8.Valid(b):
+		return nil, errNotUTF8
+	}
+	e, fault := decodeEvent(b)
+	switch {
+	case fault != nil:
+		c.refuseInput(e, fault)
+	case e.Type == "ack" || e.Type == "error":
+		if !c.answered(e) {
+			c.allow(e) // ignored, but not for free
+		}
+	case !c.allow(e):
+	case e.Type == "ping":
+		c.pong(e)
+	default:
+		return e, nil
+	}
+	return nil, nil
 }
 
 // scratch holds the beginning of a message while it is being read: most fit.
@@ -415,13 +442,13 @@ func reserve(l *rate.Limiter, now time.Time) time.Duration {
 
 // strikes counts what may not happen often within a minute.
 type strikes struct {
-	since time.Time
+	since int64 // Unix nanoseconds
 	n     int
 }
 
 func (s *strikes) hit(now time.Time) int {
-	if now.Sub(s.since) >= time.Minute {
-		s.since, s.n = now, 0
+	if t := now.UnixNano(); t-s.since >= int64(time.Minute) {
+		s.since, s.n = t, 0
 	}
 	s.n++
 	return s.n

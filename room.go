@@ -333,6 +333,11 @@ func (l *loop) sweep(now time.Time) {
 	}
 }
 
+// restAfter is for how long a connection from which nothing comes keeps a goroutine
+// that waits for it.
+const restAfter = 5 * time.Second
+
+// check is what the sweep does for one client.
 func (l *loop) check(c *Client, now time.Time) {
 	if exp := c.expires.Load(); exp != 0 && now.UnixNano() >= exp {
 		l.close(c, closeTokenExpired, "token expired")
@@ -347,10 +352,13 @@ func (l *loop) check(c *Client, now time.Time) {
 		return
 	}
 	c.watchHandler(now)
+	silent := now.Sub(c.conn.Heard())
+	if silent >= restAfter {
+		c.conn.Rest()
+	}
 	if l.cfg.PingInterval < 0 {
 		return
 	}
-	silent := now.Sub(c.conn.Heard())
 	switch {
 	case silent < l.cfg.PingInterval:
 		c.pinged = time.Time{}

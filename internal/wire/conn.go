@@ -42,7 +42,8 @@ type Conn struct {
 
 	sock *socket // nil where it is not a plain socket
 
-	in input // owned by the reading goroutine
+	in   input // owned by the reading goroutine
+	rest rest
 
 	// Times by clock.
 	heard atomic.Int64 // when bytes last came
@@ -242,6 +243,7 @@ func (c *Conn) Abort() {
 	case already:
 	case c.fast != nil:
 		_ = c.raw.Close()
+		c.wake()
 	default: // closing TLS writes an alert, which may wait for the peer
 		c.wakeReader()
 		go func() { _ = c.raw.Close() }()
@@ -249,7 +251,10 @@ func (c *Conn) Abort() {
 }
 
 // wakeReader ends a Read that waits, and all to come.
-func (c *Conn) wakeReader() { _ = c.raw.SetReadDeadline(time.Unix(1, 0)) }
+func (c *Conn) wakeReader() {
+	_ = c.raw.SetReadDeadline(past)
+	c.wake()
+}
 
 // Heard returns when the peer was last heard of.
 func (c *Conn) Heard() time.Time { return timeOf(c.heard.Load()) }

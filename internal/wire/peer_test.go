@@ -48,7 +48,7 @@ func leaked() string {
 
 // await waits for what other goroutines are about to bring about. Where there is a
 // bubble, synctest.Wait does that better.
-func await(t *testing.T, what string, done func() bool) {
+func await(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); !done(); runtime.Gosched() {
 		if time.Now().After(end) {

@@ -46,19 +46,6 @@ func (in *input) release() {
 	}
 }
 
-// Wait waits until the peer has sent something, or the connection has ended: the
-// next Read will not wait. A plain socket that waits holds no memory for it. A pong
-// that comes alone has served its purpose, and is waited on.
-func (c *Conn) Wait() {
-	for len(c.in.unread) == 0 && c.in.err == nil {
-		c.fill()
-		if c.in.scan.idle() && isPong(c.in.unread) {
-			c.in.unread = nil
-			c.in.release()
-		}
-	}
-}
-
 // isPong reports whether b is one whole pong frame of a client. What is wrong with
 // such a frame in any way is left to the layer above to see.
 func isPong(b []byte) bool {

@@ -100,7 +100,7 @@ type reader struct {
 func startWait(c *Conn) *reader {
 	r := &reader{c, make(chan struct{})}
 	go func() {
-		c.Wait()
+		c.Wait(nil)
 		close(r.done)
 	}()
 	synctest.Wait()
@@ -184,7 +184,7 @@ func TestWaitEnds(t *testing.T) {
 		defer c.Abort()
 		buf := make([]byte, 100)
 		go func() { _, _ = client.Write(text("one")) }()
-		c.Wait()
+		c.Wait(nil)
 		if n, err := c.Read(buf); !bytes.Equal(buf[:n], text("one")) || err != nil {
 			t.Fatalf("%x, %v", buf[:n], err)
 		}
@@ -192,14 +192,14 @@ func TestWaitEnds(t *testing.T) {
 			t.Error("it holds on to a buffer that was read")
 		}
 		go func() { _, _ = client.Write(text("far too much")) }()
-		c.Wait()
+		c.Wait(nil)
 		for c.in.err == nil { // the header may come apart from the rest
 			c.fill()
 		}
 		if _, err := io.Copy(io.Discard, c); !errors.Is(err, ErrMessageTooBig) {
 			t.Errorf("over the limit: %v", err)
 		}
-		c.Wait()
+		c.Wait(nil)
 	})
 }
 
@@ -226,7 +226,7 @@ func TestWaitEndsWithTheConnection(t *testing.T) {
 				defer c.Abort()
 				ended := make(chan struct{})
 				go func() {
-					c.Wait()
+					c.Wait(nil)
 					close(ended)
 				}()
 				tt.end(c, client)
@@ -234,7 +234,7 @@ func TestWaitEndsWithTheConnection(t *testing.T) {
 				if n, err := c.Read(make([]byte, 1)); n != 0 || !tt.is(err) {
 					t.Errorf("Read: %d, %v", n, err)
 				}
-				c.Wait() // does not any more
+				c.Wait(nil) // does not any more
 			})
 		})
 	}
@@ -309,7 +309,7 @@ func TestReadDoesNotAllocate(t *testing.T) {
 	go func() { // waits before the peer writes, as a rule
 		defer close(read)
 		for n := len(f); n == len(f); read <- n {
-			c.Wait()
+			c.Wait(nil)
 			n, _ = c.Read(buf)
 		}
 	}()

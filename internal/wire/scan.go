@@ -27,22 +27,18 @@ const (
 // claimed size of a message before it is there. It does not validate frames. It
 // belongs to the reading goroutine.
 type scanner struct {
-	limit uint64 // bytes of a message; 0: none
-
-	header    [10]byte // what there is of the present frame's header
-	have      int
-	remaining uint64 // bytes of the present frame, mask included, to come
-
-	open      bool          // within a fragmented message
-	begun     time.Duration // when the present message, or control frame between two, began
+	limit     uint64        // bytes of a message; 0: none
+	remaining uint64        // bytes of the present frame, mask included, to come
 	size      uint64        // bytes of the present message so far
-	fragments int
-
-	window   time.Duration // the second in which controls were counted
-	controls int
-
-	failed bool // a limit was broken: follow the frames, and count no more
-	closed bool // a close frame came
+	begun     time.Duration // when the present message, or control frame between two, began
+	window    time.Duration // the second in which controls were counted
+	controls  int32
+	fragments int32    // of the present message
+	header    [10]byte // what there is of the present frame's header
+	have      uint8    // bytes of header
+	open      bool     // within a fragmented message
+	failed    bool     // a limit was broken: follow the frames, and count no more
+	closed    bool     // a close frame came
 }
 
 // feed takes the next bytes of the stream, at the time now of any steady clock. It
@@ -70,7 +66,7 @@ func (s *scanner) feed(p []byte, now time.Duration) (n int, err error) {
 		s.header[s.have] = p[i]
 		s.have++
 		i++
-		if s.have < 2 || s.have < headerLen(s.header[1]) {
+		if s.have < 2 || int(s.have) < headerLen(s.header[1]) {
 			continue
 		}
 		s.have = 0

@@ -24,6 +24,8 @@ const (
 type Upgrade struct {
 	http.ResponseWriter
 	Limits Limits
+	// Poller is where the connection may be parked; nil: it may not.
+	Poller *Poller
 	// Conn is set once Hijack has succeeded.
 	Conn *Conn
 }
@@ -64,6 +66,9 @@ func (u *Upgrade) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		}
 	}
 	u.Conn = New(raw, early, u.Limits)
+	if u.Conn.sock != nil {
+		u.Conn.rest.poller = u.Poller
+	}
 	u.Conn.push(u.head()) // the first, whatever the outbox holds
 	u.Conn.headed = true
 	return u.Conn, bufio.NewReadWriter(

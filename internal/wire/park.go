@@ -1,0 +1,107 @@
+package wire
+
+import (
+	"errors"
+	"os"
+	"time"
+)
+
+// Waker is who a parked connection wakes.
+type Waker interface {
+	// Wake is called on a goroutine of its own, once for each time that the
+	// connection was parked, when there may be something to read or it has ended.
+	Wake()
+}
+
+// rest is the state of a connection that waits for input without a goroutine, or
+// that is asked to.
+type rest struct {
+	poller *Poller // nil: it always has a goroutine
+
+	// Under Poller.mu:
+	waker Waker // not nil while it is parked
+	fd    int   // while it is parked
+
+	// Under Conn.mu:
+	waiting bool // Wait reads
+	asked   bool // by Rest, which has interrupted it
+}
+
+// past is a deadline that ends a Read at once.
+var past = time.Unix(1, 0)
+
+// Wait waits until there is something to read, or the connection has ended: the
+// next Read will not wait. It reports false where the connection was parked instead: w is
+// woken then, and the caller's goroutine can end. That happens after [Conn.Rest], and
+// where all that came is a pong, which has served its purpose. A socket that waits holds
+// no memory for what may come.
+func (c *Conn) Wait(w Waker) bool {
+	for len(c.in.unread) == 0 && c.in.err == nil {
+		c.setWaiting(true)
+		c.fill()
+		idle := c.setWaiting(false)
+		if idle && errors.Is(c.in.err, os.ErrDeadlineExceeded) {
+			c.in.err = nil
+		}
+		if c.in.scan.idle() && isPong(c.in.unread) {
+			c.in.unread = nil
+			c.in.release()
+			idle = true
+		}
+		if idle && c.Park(w) {
+			return false
+		}
+	}
+	return true
+}
+
+// Park has w woken once there is something to read, and reports whether it has:
+// where it cannot, the caller has to Wait. It is for who reads, between two messages.
+func (c *Conn) Park(w Waker) bool {
+	p := c.rest.poller
+	if p == nil || len(c.in.unread) > 0 || c.in.err != nil || !c.in.scan.idle() {
+		return false
+	}
+	// Who closes it may have come between; and somebody may have woken it already.
+	return p.park(c, w) && (!c.isClosing() || p.take(c) == nil)
+}
+
+func (c *Conn) isClosing() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closing || c.closed
+}
+
+// wake wakes the connection if it is parked.
+func (c *Conn) wake() {
+	if c.rest.poller == nil {
+		return
+	}
+	if w := c.rest.poller.take(c); w != nil {
+		go w.Wake()
+	}
+}
+
+// Rest asks a connection from which nothing has come for a while to park. It does
+// not wait, and changes nothing where that cannot be.
+func (c *Conn) Rest() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.rest.poller != nil && c.rest.waiting && !c.rest.asked && !c.closing && !c.closed {
+		c.rest.asked = true
+		_ = c.raw.SetReadDeadline(past) // where it has ended, Wait knows
+	}
+}
+
+// setWaiting notes that Wait begins or ends to read. It takes back what Rest did,
+// and reports whether it had.
+func (c *Conn) setWaiting(waiting bool) (asked bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	asked = c.rest.asked
+	c.rest.waiting, c.rest.asked = waiting, false
+	if asked && !c.closing && !c.closed {
+		_ = c.raw.SetReadDeadline(time.Time{})
+	}
+	return asked
+}

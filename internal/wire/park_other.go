@@ -1,0 +1,12 @@
+//go:build !linux
+
+package wire
+
+// Poller is not used here: each connection keeps a goroutine, which waits.
+type Poller struct{}
+
+// Close does nothing.
+func (*Poller) Close() {}
+
+func (*Poller) park(*Conn, Waker) bool { return false }
+func (*Poller) take(*Conn) Waker       { return nil }
