@@ -38,9 +38,8 @@ func decodeEvent(b []byte) (*Event, *Error) {
 }
 
 func (e *Event) decode(dec *jsontext.Decoder, b []byte) *Error {
-	notJSON := errorf(CodeBadRequest, "Not a JSON object")
 	if tok, err := dec.ReadToken(); err != nil || tok.Kind() != '{' {
-		return notJSON
+		return errorf(CodeBadRequest, "Not a JSON object")
 	}
 	var fault *Error // the first one; reading goes on for the id
 	note := func(err *Error) {
@@ -55,12 +54,12 @@ func (e *Event) decode(dec *jsontext.Decoder, b []byte) *Error {
 			if se, ok := errors.AsType[*jsontext.SyntacticError](err); ok && se.JSONPointer == "/id" {
 				e.ID = "" // there are two: neither is the id
 			}
-			return syntaxError(notJSON, err)
+			return syntaxError(err)
 		}
 		field := fieldOf(name)
 		value, err := dec.ReadValue()
 		if err != nil {
-			return syntaxError(notJSON, err)
+			return syntaxError(err)
 		}
 		if field == fieldNone {
 			continue
@@ -100,7 +99,7 @@ func (e *Event) decode(dec *jsontext.Decoder, b []byte) *Error {
 		}
 	}
 	if _, err := dec.ReadToken(); err != nil { // the closing brace
-		return syntaxError(notJSON, err)
+		return syntaxError(err)
 	}
 	if _, err := dec.ReadToken(); err != io.EOF { //nolint:errorlint // the decoder documents io.EOF itself
 		return errorf(CodeBadRequest, "Text after the JSON object")
@@ -112,9 +111,8 @@ func (e *Event) decode(dec *jsontext.Decoder, b []byte) *Error {
 }
 
 // syntaxError keeps the reason for the log: it may quote what the client sent.
-func syntaxError(e *Error, cause error) *Error {
-	e.Message, e.Err = "Not valid JSON", cause
-	return e
+func syntaxError(cause error) *Error {
+	return &Error{Code: CodeBadRequest, Message: "Not valid JSON", Err: cause}
 }
 
 // field is a name of the envelope that a client may use.
@@ -138,9 +136,17 @@ func fieldOf(name []byte) field {
 			return fieldNone
 		}
 	}
-	switch f := field(raw); f {
-	case fieldType, fieldID, fieldRoom, fieldTo, fieldData:
-		return f
+	switch string(raw) { // which is not copied for it
+	case "type":
+		return fieldType
+	case "id":
+		return fieldID
+	case "room":
+		return fieldRoom
+	case "to":
+		return fieldTo
+	case "data":
+		return fieldData
 	}
 	return fieldNone
 }
