@@ -38,7 +38,8 @@ type BrokerSession interface {
 	Send(ctx context.Context, m Message) error
 
 	// Subscribe starts delivery of a topic and returns its position: every
-	// message after it is delivered, none up to it. A topic without a log gets one.
+	// message after it is delivered, none up to it. A topic without a log gets one,
+	// except for a node, which never has one: its position is Position{}.
 	// Subscribing a topic that the session has already only returns its present
 	// head, and messages up to that may still be on their way.
 	Subscribe(ctx context.Context, t Topic) (Position, error)
@@ -59,14 +60,24 @@ type BrokerSession interface {
 	Close(ctx context.Context) error
 }
 
-// Topic names a log and those who hear it: a room, a user (the inbox), or,
-// where both are empty, every connection of every hub. It is comparable.
-// Durable messages go to rooms and users only: Publish and Subscribe refuse
-// Topic{}, which has no log and which every session hears.
+// Topic names a log and those who hear it: a room, a user (the inbox), a node,
+// or, where all fields are empty, every connection of every hub. At most one field is
+// set. It is comparable.
+//
+// Durable messages go to rooms and users only. Topic{} and nodes have no log: Publish
+// refuses them, Read finds nothing. Every session hears Topic{}, and Subscribe
+// refuses it.
 type Topic struct {
 	Room string
 	User string
+	// Node is the address of one hub, for what other hubs tell it alone: the hub
+	// chooses a name of at most 64 ASCII letters, digits, '-' and '_', different from all
+	// others, subscribes it right after Attach, and keeps it until Close.
+	Node string
 }
+
+// kept reports whether a topic has a log.
+func (t Topic) kept() bool { return t.Room != "" || t.User != "" }
 
 // Message is what hubs hand to each other through a Broker. It and what it
 // points to are immutable once handed over.

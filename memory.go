@@ -183,7 +183,11 @@ func (b *MemoryBroker) acquire(t Topic, create bool) *memoryLog {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if l = b.topics[t]; l == nil {
-		l = newMemoryLog(t, strings.ToLower(rand.Text()[:10]))
+		epoch := ""
+		if t.kept() {
+			epoch = strings.ToLower(rand.Text()[:10])
+		}
+		l = newMemoryLog(t, epoch)
 		b.topics[t] = l
 	}
 	l.users.Add(1)
@@ -205,6 +209,11 @@ func (b *MemoryBroker) release(l *memoryLog) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if l.dropped || l.users.Load() > 0 {
+		return
+	}
+	if !l.topic.kept() {
+		delete(b.topics, l.topic)
+		l.dropped = true
 		return
 	}
 	l.used = time.Now().UnixMilli()
@@ -285,7 +294,8 @@ type memorySession struct {
 
 var (
 	errSessionClosed = &Error{Code: CodeUnavailable, Message: "Try again", Err: ErrClosed}
-	errEveryTopic    = errors.New("chathub: Topic{} has no log and no subscriptions")
+	errEveryTopic    = errors.New("chathub: Topic{} has no subscriptions")
+	errNoLog         = errors.New("chathub: nothing can be published where there is no log")
 )
 
 func unavailable(cause error) *Error {
@@ -293,8 +303,8 @@ func unavailable(cause error) *Error {
 }
 
 func (s *memorySession) Publish(ctx context.Context, m Message) (Receipt, error) {
-	if m.Topic == (Topic{}) {
-		return Receipt{}, errEveryTopic
+	if !m.Topic.kept() {
+		return Receipt{}, errNoLog
 	}
 	l, err := s.enter(ctx, m.Topic, true)
 	if err != nil {
@@ -371,7 +381,7 @@ func (s *memorySession) Unsubscribe(ctx context.Context, t Topic) error {
 }
 
 func (s *memorySession) Read(ctx context.Context, t Topic, r Range) (Page, error) {
-	if err := s.usable(ctx); err != nil {
+	if err := s.usable(ctx); err != nil || !t.kept() {
 		return Page{}, err
 	}
 	l := s.broker.acquire(t, false)

@@ -35,6 +35,7 @@ func TestBroker(t *testing.T, newBroker func(t *testing.T) chathub.Broker) {
 		{"a key repeated at once is stored once", testBrokerDuplicatesAtOnce},
 		{"send", testBrokerSend},
 		{"send to everyone", testBrokerSendEveryone},
+		{"send to a node", testBrokerSendNode},
 		{"position and page meet", testBrokerStitch},
 		{"subscribe twice", testBrokerSubscribeTwice},
 		{"unsubscribe", testBrokerUnsubscribe},

@@ -54,6 +54,46 @@ func testBrokerSendEveryone(b *brokerTest) {
 	}
 }
 
+// testBrokerSendNode has hubs write to each other's addresses, which keep nothing.
+func testBrokerSendNode(b *brokerTest) {
+	one, two := b.attach(), b.attach()
+	to := func(name string) chathub.Topic { return chathub.Topic{Node: name + "-" + b.run} }
+	first, second, other := to("one"), to("two"), to("nobody")
+	one.send(first, "nobody is there")
+	for h, topic := range map[*brokerHub]chathub.Topic{one: first, two: second} {
+		for range 2 {
+			if p, err := h.Subscribe(h.ctx, topic); err != nil || p != (chathub.Position{}) {
+				b.Fatalf("Subscribe(%v): %+v, %v, want no position", topic, p, err)
+			}
+		}
+	}
+	room := chathub.Topic{Room: second.Node} // of the same name
+	two.subscribe(room)
+	var sent []chathub.Message
+	for i := range 50 {
+		sent = append(sent, one.send(second, fmt.Sprint(i)))
+		one.send(other, fmt.Sprint(i))
+	}
+	b.equal("node", two.await(second, sent[len(sent)-1].Key), sent)
+	answer := two.send(first, "answer")
+	b.equal("asker", one.await(first, answer.Key), []chathub.Message{answer})
+	b.equal("room of the same name", two.received(room), nil)
+
+	if _, err := one.Publish(one.ctx, chathub.Message{Topic: second, Key: rand.Text(), Body: []byte("kept?")}); err == nil {
+		b.Error("Publish to a node is not refused")
+	}
+	if p, err := one.Read(one.ctx, second, chathub.Range{Limit: brokerAll}); err != nil || len(p.Messages) > 0 || p.Head.Epoch != "" {
+		b.Errorf("Read of a node: %+v, %v", p, err)
+	}
+	two.unsubscribe(second)
+	one.send(second, "left")
+	if _, err := two.Subscribe(two.ctx, second); err != nil {
+		b.Fatalf("Subscribe(%v): %v", second, err)
+	}
+	back := one.send(second, "back")
+	b.equal("node that came back", two.await(second, back.Key), append(sent, back))
+}
+
 // testBrokerStitch has hubs subscribe while messages are published. For each, a
 // page up to its position and what is delivered make the whole log.
 func testBrokerStitch(b *brokerTest) {
