@@ -94,7 +94,8 @@ type Tally struct {
 
 // Middleware is around every event, built-in ones included. Before next it may
 // refuse or change the event; after next it knows where the message is in its log. A
-// message that a client repeats, as it does after a lost connection, is saved once.
+// message that a client repeats has its first place: a row with that key is there already, unless
+// saving it failed, which is why the client repeats it. More in docs/saving.md.
 func ExampleHub_Use() {
 	hub, dial, stop := serve(chathub.Config{})
 	defer stop()
@@ -108,8 +109,8 @@ func ExampleHub_Use() {
 				return nil, &chathub.Error{Code: chathub.CodeForbidden, Message: "Please don't"}
 			}
 			result, err := next(ctx, c, e)
-			if r, ok := result.(chathub.Receipt); ok && !r.Duplicate {
-				fmt.Println("INSERT", e.Room, r.Seq, c.User().ID, string(e.Data))
+			if r, ok := result.(chathub.Receipt); ok {
+				fmt.Println("INSERT OR IGNORE", e.Room, r.Seq, c.User().ID, string(e.Data))
 			}
 			return result, err
 		}
@@ -122,7 +123,8 @@ func ExampleHub_Use() {
 	ana.send(`{"type":"room-message","id":"m2","room":"lobby","data":"Buy spam"}`)
 	fmt.Println(ana.wait("error").Data)
 	// Output:
-	// INSERT lobby 1 ana "Hello"
+	// INSERT OR IGNORE lobby 1 ana "Hello"
+	// INSERT OR IGNORE lobby 1 ana "Hello"
 	// {"code":"forbidden","message":"Please don't"}
 }
 

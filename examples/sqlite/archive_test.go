@@ -1,0 +1,453 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/hubtest"
+	"github.com/go-json-experiment/json"
+)
+
+// server is a hub with an archive, as run makes it.
+type server struct {
+	*chathub.Hub
+	db *database
+}
+
+// newServer opens a database and puts a hub in front of it.
+func newServer(t *testing.T, file string, broker chathub.Broker) *server {
+	t.Helper()
+	db, err := openDatabase(t.Context(), file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	hub := hubtest.New(t, chathub.Config{Auth: names{}, Broker: broker, Rate: -1, PresenceInterval: -1})
+	(&archive{db: db, log: slog.New(slog.NewTextHandler(t.Output(), nil))}).addTo(hub)
+	return &server{hub, db}
+}
+
+// exec has the database do something behind the archive's back.
+func (s *server) exec(t *testing.T, statement string) {
+	t.Helper()
+	if _, err := s.db.db.ExecContext(t.Context(), statement); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// stored returns "sender/id data" of every message in the database, by position.
+func (s *server) stored(t *testing.T) []string {
+	t.Helper()
+	rows, err := s.db.db.QueryContext(t.Context(), `
+		SELECT sender || '/' || coalesce(id, '') || ' ' || coalesce(data, 'NULL') FROM messages ORDER BY log, seq`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = rows.Close() }()
+	all := []string{}
+	for rows.Next() {
+		var s string
+		if err := rows.Scan(&s); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, s)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func equal(t *testing.T, what string, got, want []string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("%s:\n%q, want\n%q", what, got, want)
+	}
+}
+
+func file(t *testing.T) string { return filepath.Join(t.TempDir(), "chat ?#%.db") }
+
+func join(t *testing.T, c *hubtest.Client, data any) chathub.Position {
+	t.Helper()
+	return decode[chathub.Position](t, c.Must(hubtest.Frame{Type: "join-room", Room: "red", Data: hubtest.Data(data)}))
+}
+
+func decode[T any](t *testing.T, f hubtest.Frame) (v T) {
+	t.Helper()
+	if err := json.Unmarshal(f.Data, &v); err != nil {
+		t.Fatalf("%s: %v", f.Data, err)
+	}
+	return v
+}
+
+func say(id string, data any) hubtest.Frame {
+	return hubtest.Frame{Type: "room-message", ID: id, Room: "red", Data: hubtest.Data(data)}
+}
+
+// heard returns the data of the messages that have come, once the client has seen
+// the answer to a ping sent now.
+func heard(c *hubtest.Client) []string {
+	c.Send(hubtest.Frame{Type: "ping"})
+	all := []string{}
+	for {
+		switch f := c.Next(); f.Type {
+		case "pong":
+			return all
+		case "room-message", "private-message":
+			all = append(all, string(f.Data))
+		}
+	}
+}
+
+func TestSaved(t *testing.T) {
+	s := newServer(t, file(t), nil)
+	ana, bob := hubtest.Dial(t, s, "ana"), hubtest.Dial(t, s, "bob")
+	room := join(t, ana, nil)
+	join(t, bob, nil)
+	ack := ana.Must(say("m1", map[string]string{"text": "Zürich 🚋"}))
+	if ack.Seq != 1 {
+		t.Errorf("ack %+v", ack)
+	}
+	ana.Send(hubtest.Frame{Type: "room-message", Room: "red"}) // neither id nor data
+	ana.Send(hubtest.Frame{Type: "room-message", Room: "red"}) // which is no repetition
+	ana.Must(hubtest.Frame{Type: "private-message", ID: "m2", To: "bob", Data: hubtest.Data("hush")})
+	bob.Must(hubtest.Frame{Type: "private-message", ID: "m1", To: "ana", Data: hubtest.Data("yes")})
+	bob.Must(hubtest.Frame{Type: "private-message", ID: "m2", To: "bob", Data: hubtest.Data("note to myself")})
+	ana.Must(hubtest.Frame{Type: "send-notification", To: "bob", Data: hubtest.Data("not saved")})
+
+	got := decode[page](t, bob.Must(hubtest.Frame{Type: "room-archive", Room: "red"}))
+	if len(got.Messages) != 3 || got.More {
+		t.Fatalf("room: %+v", got)
+	}
+	want := message{N: 1, Epoch: room.Epoch, Type: "room-message", ID: "m1", Room: "red",
+		From: chathub.User{ID: "ana", Name: "ana"}, Seq: 1, TS: ack.TS, Data: hubtest.Data(map[string]string{"text": "Zürich 🚋"})}
+	if a, b := string(hubtest.Data(got.Messages[0])), string(hubtest.Data(want)); a != b {
+		t.Errorf("room: %s, want %s", a, b)
+	}
+	if m := got.Messages[2]; m.ID != "" || m.Data != nil || m.Seq != 3 {
+		t.Errorf("room: %+v", m)
+	}
+	for _, tc := range []struct{ who, other, want string }{
+		{"ana", "bob", `ana→bob "hush", bob→ana "yes"`},
+		{"bob", "ana", `ana→bob "hush", bob→ana "yes"`},
+		{"bob", "bob", `bob→bob "note to myself"`},
+		{"ana", "ana", ``},
+		{"cid", "bob", ``},
+		{"cid", "ana", ``},
+	} {
+		c := hubtest.Dial(t, s, tc.who)
+		var all []string
+		for _, m := range decode[page](t, c.Must(hubtest.Frame{Type: "private-archive", To: tc.other})).Messages {
+			all = append(all, fmt.Sprintf("%s→%s %s", m.From.ID, m.To, m.Data))
+		}
+		if got := strings.Join(all, ", "); got != tc.want {
+			t.Errorf("%s with %s: %s, want %s", tc.who, tc.other, got, tc.want)
+		}
+	}
+	cid := hubtest.Dial(t, s, "cid")
+	if f := cid.Request(hubtest.Frame{Type: "room-archive", Room: "red"}); f.Code() != chathub.CodeNotInRoom {
+		t.Errorf("who is not in the room gets %s %s", f.Type, f.Data)
+	}
+}
+
+// TestSavedBeforeAck: what was acked is in the database.
+func TestSavedBeforeAck(t *testing.T) {
+	s := newServer(t, file(t), nil)
+	ana := hubtest.Dial(t, s, "ana")
+	join(t, ana, nil)
+	want := []string{}
+	for i := range 50 {
+		ana.Must(say(fmt.Sprint("m", i), i))
+		want = append(want, fmt.Sprintf("ana/m%d %d", i, i))
+		equal(t, "stored", s.stored(t), want)
+	}
+}
+
+// TestRepeated: an id that comes again, from the same connection or another one, one
+// after the other or at once, has one row, is delivered once, and is acked each time.
+func TestRepeated(t *testing.T) {
+	s := newServer(t, file(t), nil)
+	ana, tab, bob := hubtest.Dial(t, s, "ana"), hubtest.Dial(t, s, "ana"), hubtest.Dial(t, s, "bob")
+	for _, c := range []*hubtest.Client{ana, tab, bob} {
+		join(t, c, nil)
+	}
+	for _, f := range []hubtest.Frame{say("m0", "red"), {Type: "private-message", ID: "p0", To: "bob", Data: hubtest.Data("hush")}} {
+		first := ana.Must(f)
+		for _, c := range []*hubtest.Client{ana, tab} {
+			again := c.Must(f)
+			if again.Seq != first.Seq || again.TS != first.TS || !decode[chathub.Receipt](t, again).Duplicate {
+				t.Errorf("%s: first ack %+v, again %+v", f.Type, first, again)
+			}
+		}
+		for _, other := range []hubtest.Frame{
+			{Type: f.Type, ID: f.ID, Room: f.Room, To: f.To, Data: hubtest.Data("something else")},
+			{Type: "private-message", ID: f.ID, To: "ana", Data: f.Data},
+		} {
+			if r := ana.Request(other); r.Code() != chathub.CodeConflict {
+				t.Errorf("another message with the id of a %s: %s %s", f.Type, r.Type, r.Data)
+			}
+		}
+	}
+	const n = 100
+	var wg sync.WaitGroup
+	acks := make([][]hubtest.Frame, 2)
+	for i, c := range []*hubtest.Client{ana, tab} {
+		wg.Go(func() {
+			for k := range n {
+				acks[i] = append(acks[i], c.Must(say(fmt.Sprint("m", k+1), k)))
+			}
+		})
+	}
+	wg.Wait()
+	want := []string{`"red"`, `"hush"`}
+	for k := range n {
+		want = append(want, fmt.Sprint(k))
+		a, b := decode[chathub.Receipt](t, acks[0][k]), decode[chathub.Receipt](t, acks[1][k])
+		if a.Seq != b.Seq || a.Duplicate == b.Duplicate {
+			t.Errorf("m%d: acks %+v and %+v", k+1, a, b)
+		}
+	}
+	equal(t, "bob heard", heard(bob), want)
+	if got := s.stored(t); len(got) != n+2 {
+		t.Errorf("%d rows, want %d", len(got), n+2)
+	}
+}
+
+// TestDatabaseDown: what cannot be saved is not acked. While the database does not answer
+// it is not sent either; where it fails in between, the repetition saves it.
+func TestDatabaseDown(t *testing.T) {
+	s := newServer(t, file(t), nil)
+	ana, bob := hubtest.Dial(t, s, "ana"), hubtest.Dial(t, s, "bob")
+	join(t, ana, nil)
+	join(t, bob, nil)
+	refused := func(when string, f hubtest.Frame) {
+		t.Helper()
+		if r := ana.Request(f); r.Code() != chathub.CodeUnavailable || strings.Contains(string(r.Data), "SQL") {
+			t.Errorf("%s, %s: %s %s", when, f.Type, r.Type, r.Data)
+		}
+	}
+	private := hubtest.Frame{Type: "private-message", ID: "p1", To: "bob", Data: hubtest.Data("private")}
+	ana.Must(say("m1", 1))
+
+	s.exec(t, `ALTER TABLE messages RENAME TO away`)
+	for _, f := range []hubtest.Frame{say("m2", 2), private,
+		{Type: "room-archive", Room: "red"}, {Type: "private-archive", To: "bob"}} {
+		refused("all fails", f)
+	}
+	ana.Must(hubtest.Frame{Type: "typing", Room: "red"})
+	equal(t, "bob heard", heard(bob), []string{`1`})
+	s.exec(t, `ALTER TABLE away RENAME TO messages`)
+	ana.Must(say("m2", 2))
+	ana.Must(private)
+	equal(t, "bob heard", heard(bob), []string{`2`, `"private"`})
+
+	s.exec(t, `PRAGMA query_only = ON`)
+	refused("writing fails", say("m3", 3))
+	refused("writing fails again", say("m3", 3))
+	equal(t, "bob heard", heard(bob), []string{`3`}) // the one case in which an error may mean "sent"
+	equal(t, "stored", s.stored(t), []string{`ana/m1 1`, `ana/m2 2`, `ana/p1 "private"`})
+	s.exec(t, `PRAGMA query_only = OFF`)
+	if r := decode[chathub.Receipt](t, ana.Must(say("m3", 3))); r.Seq != 3 || !r.Duplicate {
+		t.Errorf("the repetition: %+v", r)
+	}
+	equal(t, "bob heard", heard(bob), []string{})
+	equal(t, "stored", s.stored(t), []string{`ana/m1 1`, `ana/m2 2`, `ana/m3 3`, `ana/p1 "private"`})
+}
+
+// TestSenderGoes: a message whose sender goes while it is being saved is saved.
+func TestSenderGoes(t *testing.T) {
+	s := newServer(t, file(t), nil)
+	sent, gone := make(chan struct{}), make(chan struct{})
+	s.Use(func(next chathub.Handler) chathub.Handler { // within the archive's
+		return func(ctx context.Context, c *chathub.Client, e *chathub.Event) (any, error) {
+			result, err := next(ctx, c, e)
+			if e.ID == "last" {
+				close(sent)
+				<-ctx.Done()
+				close(gone)
+			}
+			return result, err
+		}
+	})
+	ana := hubtest.Dial(t, s, "ana")
+	join(t, ana, nil)
+	ana.Send(say("last", "words"))
+	<-sent
+	if err := s.ToUser("ana").Disconnect(t.Context(), "gone"); err != nil {
+		t.Fatal(err)
+	}
+	<-gone
+	if err := s.Shutdown(t.Context()); err != nil { // which waits for handlers
+		t.Fatal(err)
+	}
+	equal(t, "stored", s.stored(t), []string{`ana/last "words"`})
+}
+
+// TestScrollBack: over the border between the hub's log and the database, and over those
+// between processes, every message comes once and in order.
+func TestScrollBack(t *testing.T) {
+	const kept, epochs, each = 10, 3, 35
+	name := file(t)
+	n := 0
+	var s *server
+	for range epochs {
+		s = newServer(t, name, &chathub.MemoryBroker{MaxMessages: kept})
+		ana := hubtest.Dial(t, s, "ana")
+		join(t, ana, nil)
+		for range each {
+			n++
+			ana.Must(say(fmt.Sprint("m", n), n))
+		}
+	}
+	var want []string
+	for i := range n {
+		want = append(want, fmt.Sprint(i+1))
+	}
+
+	bob := hubtest.Dial(t, s, "bob")
+	oldest := join(t, bob, map[string]int{"history": kept})
+	all := heard(bob)
+	equal(t, "of the log", all, want[n-kept:])
+	oldest.Seq -= uint64(len(all) - 1)
+	for more := true; more; {
+		p := decode[page](t, bob.Must(hubtest.Frame{Type: "room-archive", Room: "red",
+			Data: hubtest.Data(map[string]any{"before": oldest, "limit": 7})}))
+		if len(p.Messages) == 0 || len(p.Messages) > 7 {
+			t.Fatalf("a page of %d messages before %+v", len(p.Messages), oldest)
+		}
+		var older []string
+		for _, m := range p.Messages {
+			older = append(older, string(m.Data))
+		}
+		all = append(older, all...)
+		oldest = chathub.Position{Epoch: p.Messages[0].Epoch, Seq: p.Messages[0].Seq}
+		more = p.More
+	}
+	equal(t, "in all", all, want)
+
+	// After a restart, before anyone has said anything, the log is empty.
+	s = newServer(t, name, nil)
+	bob = hubtest.Dial(t, s, "bob")
+	oldest = join(t, bob, map[string]int{"history": kept})
+	oldest.Seq++
+	p := decode[page](t, bob.Must(hubtest.Frame{Type: "room-archive", Room: "red",
+		Data: hubtest.Data(map[string]any{"before": oldest, "limit": 3})}))
+	if len(p.Messages) != 3 || string(p.Messages[2].Data) != want[n-1] || !p.More {
+		t.Errorf("before an empty log: %+v", p)
+	}
+	// A repetition of what an earlier process has acked is not sent again.
+	if r := decode[chathub.Receipt](t, hubtest.Dial(t, s, "ana").Request(hubtest.Frame{Type: "room-message", ID: "m1", Room: "red", Data: hubtest.Data(1)})); r.Duplicate {
+		t.Error("acked although not in the room")
+	}
+	ana := hubtest.Dial(t, s, "ana")
+	join(t, ana, nil)
+	if r := decode[chathub.Receipt](t, ana.Must(say("m1", 1))); r.Seq != 1 || !r.Duplicate {
+		t.Errorf("the repetition: %+v", r)
+	}
+	equal(t, "bob heard", heard(bob), []string{})
+}
+
+// TestConversationInPages: a conversation is read to its beginning, page by page.
+func TestConversationInPages(t *testing.T) {
+	s := newServer(t, file(t), nil)
+	users := []string{"ana", "bob"}
+	clients := []*hubtest.Client{hubtest.Dial(t, s, "ana"), hubtest.Dial(t, s, "bob")}
+	var want, all []string
+	for i := range 25 {
+		clients[i%2].Must(hubtest.Frame{Type: "private-message", ID: fmt.Sprint("p", i), To: users[1-i%2], Data: hubtest.Data(i)})
+		clients[i%2].Must(hubtest.Frame{Type: "private-message", ID: fmt.Sprint("q", i), To: "cid", Data: hubtest.Data("for cid")})
+		want = append(want, fmt.Sprint(i))
+	}
+	before := int64(0)
+	for more := true; more; {
+		p := decode[page](t, clients[0].Must(hubtest.Frame{Type: "private-archive", To: "bob",
+			Data: hubtest.Data(map[string]any{"before": before, "limit": 4})}))
+		var older []string
+		for _, m := range p.Messages {
+			older = append(older, string(m.Data))
+		}
+		all = append(older, all...)
+		before, more = p.Messages[0].N, p.More
+	}
+	equal(t, "in all", all, want)
+}
+
+// TestLargePage: a page is as large as a client may have it.
+func TestLargePage(t *testing.T) {
+	s := newServer(t, file(t), nil)
+	ana := hubtest.Dial(t, s, "ana")
+	join(t, ana, nil)
+	text := strings.Repeat("x", 60_000)
+	for i := range 30 {
+		ana.Must(say(fmt.Sprint("m", i), text))
+	}
+	p := decode[page](t, ana.Must(hubtest.Frame{Type: "room-archive", Room: "red", Data: hubtest.Data(map[string]int{"limit": 1000})}))
+	if n := len(p.Messages); n == 0 || n*len(text) > pageBytes || !p.More {
+		t.Errorf("%d messages, more %t", n, p.More)
+	}
+}
+
+// TestPlans: no page is found by reading through all messages.
+func TestPlans(t *testing.T) {
+	s := newServer(t, file(t), nil)
+	for query, args := range map[string][]any{
+		selectSaved:        {"ana", "m1"},
+		selectRoom:         {"red", 1, 1, 1},
+		selectConversation: {"ana", "bob", 1, 1},
+	} {
+		rows, err := s.db.db.QueryContext(t.Context(), `EXPLAIN QUERY PLAN `+query, args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for rows.Next() {
+			var id, parent, unused int
+			var detail string
+			if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(detail, "SCAN") || strings.Contains(detail, "TEMP B-TREE") {
+				t.Errorf("%s: %s", detail, query)
+			}
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestSaveTwice: of two that save at once with one id, which both found nothing before,
+// the database keeps one.
+func TestSaveTwice(t *testing.T) {
+	s := newServer(t, file(t), nil)
+	m := message{ID: "m1", Room: "red", From: chathub.User{ID: "ana"}, Data: hubtest.Data(1)}
+	other, elsewhere := m, m
+	other.Data, elsewhere.Room = hubtest.Data(2), "blue"
+	for i, tc := range []struct {
+		m    message
+		r    chathub.Receipt
+		want error
+	}{
+		{m, chathub.Receipt{Epoch: "e", Seq: 1}, nil},
+		{m, chathub.Receipt{Epoch: "e", Seq: 1, Duplicate: true}, nil},
+		{m, chathub.Receipt{Epoch: "another", Seq: 1}, nil},
+		{other, chathub.Receipt{Epoch: "e", Seq: 2}, errOtherMessage},
+		{elsewhere, chathub.Receipt{Epoch: "e", Seq: 1}, errOtherMessage},
+	} {
+		if err := s.db.save(t.Context(), &tc.m, tc.r); !errors.Is(err, tc.want) {
+			t.Errorf("%d: %v, want %v", i, err, tc.want)
+		}
+		equal(t, "stored", s.stored(t), []string{"ana/m1 1"})
+	}
+}

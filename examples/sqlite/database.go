@@ -1,0 +1,223 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math"
+	"net/url"
+	"slices"
+
+	"github.com/chathub-go/chathub"
+	"github.com/go-json-experiment/json/jsontext"
+	_ "modernc.org/sqlite" // the driver: pure Go
+)
+
+// schema is for a new database. A log is one life of the log of a room, or of a
+// user's inbox, in the hub's broker: positions (seq) of different lives do not compare, so
+// logs are numbered in the order in which they began.
+//
+// A message sent privately is in the inboxes of two users, and saved once: with its position
+// in the sender's. A conversation is in the order of n.
+const schema = `
+CREATE TABLE IF NOT EXISTS logs (
+	log   INTEGER PRIMARY KEY,
+	room  TEXT NOT NULL,
+	owner TEXT NOT NULL, -- of an inbox; empty: a room's log
+	epoch TEXT NOT NULL,
+	UNIQUE (room, owner, epoch)
+);
+CREATE TABLE IF NOT EXISTS messages (
+	n         INTEGER PRIMARY KEY,
+	log       INTEGER NOT NULL REFERENCES logs,
+	seq       INTEGER NOT NULL,
+	ts        INTEGER NOT NULL, -- Unix milliseconds
+	room      TEXT NOT NULL,    -- empty: sent privately
+	recipient TEXT NOT NULL,    -- empty: sent to a room
+	sender    TEXT NOT NULL,
+	name      TEXT NOT NULL,    -- of the sender, at that time
+	id        TEXT,             -- as the sender's client chose it; NULL: none
+	data      BLOB,             -- JSON as it was sent; NULL: none
+	UNIQUE (room, log, seq),
+	UNIQUE (sender, id)
+);
+CREATE INDEX IF NOT EXISTS conversations
+	ON messages (min(sender, recipient), max(sender, recipient), n) WHERE recipient <> '';
+`
+
+const (
+	selectSaved = `
+		SELECT epoch, seq, ts, messages.room, recipient, data
+		FROM messages JOIN logs USING (log) WHERE sender = ? AND id = ?`
+	selectMessages = `
+		SELECT n, epoch, seq, ts, messages.room, recipient, sender, name, coalesce(id, ''), data
+		FROM messages JOIN logs USING (log) WHERE `
+	selectRoom         = selectMessages + `messages.room = ? AND (log, seq) < (?, ?) ORDER BY log DESC, seq DESC LIMIT ?`
+	selectConversation = selectMessages + `
+		recipient <> '' AND min(sender, recipient) = ? AND max(sender, recipient) = ? AND n < ? ORDER BY n DESC LIMIT ?`
+)
+
+// message is a message as clients get it from the archive: an envelope of the protocol
+// with two more fields.
+type message struct {
+	N     int64          `json:"n"`
+	Epoch string         `json:"epoch"`
+	Type  string         `json:"type"`
+	ID    string         `json:"id,omitzero"`
+	Room  string         `json:"room,omitzero"`
+	To    string         `json:"to,omitzero"`
+	From  chathub.User   `json:"from"`
+	Seq   uint64         `json:"seq"`
+	TS    int64          `json:"ts"`
+	Data  jsontext.Value `json:"data,omitzero"`
+}
+
+// database keeps messages. Its methods may be called by any goroutine.
+type database struct{ db *sql.DB }
+
+// openDatabase opens a file, which it creates where there is none.
+func openDatabase(ctx context.Context, file string) (*database, error) {
+	pragmas := url.Values{"_pragma": {
+		"journal_mode(WAL)",  // who reads does not wait for who writes
+		"synchronous(FULL)",  // what is acked survives a power cut
+		"busy_timeout(5000)", // milliseconds, for another process that writes
+		"foreign_keys(ON)",
+	}}
+	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: url.PathEscape(file), RawQuery: pragmas.Encode()}).String())
+	if err != nil {
+		return nil, err
+	}
+	// SQLite has one writer at a time. They wait in database/sql, where ctx ends the waiting.
+	db.SetMaxOpenConns(1)
+	if _, err := db.ExecContext(ctx, schema); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", file, err), db.Close())
+	}
+	return &database{db}, nil
+}
+
+func (d *database) close() error { return d.db.Close() }
+
+// errOtherMessage refuses an id that its sender has used for something else. Acked as
+// a repetition, the message would vanish without a word.
+var errOtherMessage = &chathub.Error{Code: chathub.CodeConflict, Message: "This id was used for another message"}
+
+// saved returns where a message is that has been saved already, by its sender and id.
+func (d *database) saved(ctx context.Context, m *message) (r chathub.Receipt, found bool, err error) {
+	if m.ID == "" {
+		return r, false, nil
+	}
+	var room, recipient string
+	var data []byte
+	r.Duplicate = true
+	err = d.db.QueryRowContext(ctx, selectSaved, m.From.ID, m.ID).Scan(&r.Epoch, &r.Seq, &r.Time, &room, &recipient, &data)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return r, false, nil
+	case err != nil:
+		return r, false, err
+	case room != m.Room || recipient != m.To || !bytes.Equal(data, m.Data):
+		return r, false, errOtherMessage
+	}
+	return r, true, nil
+}
+
+// save saves a message at the position of its receipt. Saving again changes nothing.
+func (d *database) save(ctx context.Context, m *message, r chathub.Receipt) error {
+	owner := "" // of the log that r is about
+	if m.Room == "" {
+		owner = m.From.ID
+	}
+	tx, err := d.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // of no effect after Commit
+	if _, err := tx.ExecContext(ctx, `
+		INSERT INTO logs (room, owner, epoch) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`,
+		m.Room, owner, r.Epoch); err != nil {
+		return err
+	}
+	res, err := tx.ExecContext(ctx, `
+		INSERT INTO messages (log, seq, ts, room, recipient, sender, name, id, data)
+		SELECT log, ?, ?, ?, ?, ?, ?, nullif(?, ''), ? FROM logs WHERE room = ? AND owner = ? AND epoch = ?
+		ON CONFLICT DO NOTHING`,
+		r.Seq, r.Time, m.Room, m.To, m.From.ID, m.From.Name, m.ID, []byte(m.Data), m.Room, owner, r.Epoch)
+	if err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	if n, err := res.RowsAffected(); err != nil || n > 0 {
+		return err
+	}
+	_, _, err = d.saved(ctx, m) // two at once with one id: was it the same message?
+	return err
+}
+
+// newest, as the position of a message, is after all that there are.
+const newest = math.MaxInt64
+
+// room returns messages of a room, oldest first: those before a position of its log, or
+// the newest where that is nil. A log that nothing was saved of is the newest one.
+func (d *database) room(ctx context.Context, room string, before *chathub.Position, limit int) (page, error) {
+	log, seq := int64(newest), uint64(newest)
+	if before != nil {
+		seq = min(before.Seq, newest)
+		err := d.db.QueryRowContext(ctx, `
+			SELECT log FROM logs WHERE room = ? AND owner = '' AND epoch = ?`, room, before.Epoch).Scan(&log)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return page{}, err
+		}
+	}
+	return d.page(ctx, limit, selectRoom, room, log, seq)
+}
+
+// conversation returns what two users sent each other, oldest first: what is before n,
+// or the newest where n is 0.
+func (d *database) conversation(ctx context.Context, one, other string, n int64, limit int) (page, error) {
+	if n <= 0 {
+		n = newest
+	}
+	return d.page(ctx, limit, selectConversation, min(one, other), max(one, other), n)
+}
+
+// page is a stretch of messages, oldest first.
+type page struct {
+	Messages []message `json:"messages"`
+	More     bool      `json:"more"` // there are older ones
+}
+
+// pageBytes bounds the data of a page, which must fit into the client's outbox.
+const pageBytes = 256 << 10
+
+// page returns the messages of a query that gives the newest first, and whose last
+// argument is how many.
+func (d *database) page(ctx context.Context, limit int, query string, args ...any) (p page, err error) {
+	rows, err := d.db.QueryContext(ctx, query, append(args, limit+1)...)
+	if err != nil {
+		return p, err
+	}
+	defer func() { _ = rows.Close() }()
+	p.Messages = []message{}
+	for size := 0; rows.Next(); {
+		m := message{Type: "room-message"}
+		var data []byte
+		if err := rows.Scan(&m.N, &m.Epoch, &m.Seq, &m.TS, &m.Room, &m.To, &m.From.ID, &m.From.Name, &m.ID, &data); err != nil {
+			return p, err
+		}
+		if m.To != "" {
+			m.Type = "private-message"
+		}
+		m.Data = data
+		if size += len(data); len(p.Messages) == limit || len(p.Messages) > 0 && size > pageBytes {
+			p.More = true
+			break
+		}
+		p.Messages = append(p.Messages, m)
+	}
+	slices.Reverse(p.Messages)
+	return p, rows.Err()
+}

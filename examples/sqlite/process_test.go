@@ -1,0 +1,233 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/hubtest"
+	"github.com/coder/websocket"
+	"github.com/go-json-experiment/json"
+)
+
+// asServer in the environment makes the test binary the program itself.
+const asServer = "CHATHUB_SQLITE_SERVER"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asServer) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// process is the program, serving over TCP.
+type process struct {
+	*exec.Cmd
+	url string
+}
+
+func start(t *testing.T, file string) *process {
+	t.Helper()
+	p := &process{Cmd: exec.CommandContext(t.Context(), os.Args[0], "-addr", "127.0.0.1:0", "-db", file)}
+	p.Env = append(os.Environ(), asServer+"=1")
+	stderr, err := p.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(stderr)
+	for lines.Scan() {
+		if _, url, ok := strings.Cut(lines.Text(), "url="); ok {
+			p.url = url
+			go func() {
+				for lines.Scan() { // so that it does not block
+				}
+			}()
+			return p
+		}
+		t.Log(lines.Text())
+	}
+	t.Fatalf("the server does not serve: %v", p.Wait())
+	return nil
+}
+
+// patience bounds every wait for what must come.
+const patience = 20 * time.Second
+
+// client is a connection over TCP.
+type client struct {
+	*websocket.Conn
+	t *testing.T
+}
+
+func dial(t *testing.T, url, name string) client {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	ws, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{
+		HTTPHeader:   http.Header{"Authorization": {"Bearer " + name}},
+		Subprotocols: []string{"chathub.v1"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ws.SetReadLimit(-1)
+	t.Cleanup(func() { _ = ws.CloseNow() })
+	return client{ws, t}
+}
+
+func (c client) send(f hubtest.Frame) {
+	c.t.Helper()
+	b, err := json.Marshal(f)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	_ = c.Write(c.t.Context(), websocket.MessageText, b) // who reads finds out that the server is gone
+}
+
+// next returns the next frame, unless the connection has ended.
+func (c client) next() (f hubtest.Frame, ok bool) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	defer cancel()
+	_, b, err := c.Read(ctx)
+	if ctx.Err() != nil {
+		c.t.Fatalf("nothing within %v", patience)
+	}
+	if err != nil {
+		return f, false
+	}
+	if err := json.Unmarshal(b, &f); err != nil {
+		c.t.Fatal(err)
+	}
+	return f, true
+}
+
+func (c client) must(f hubtest.Frame) hubtest.Frame {
+	c.t.Helper()
+	f.ID = "must"
+	c.send(f)
+	for {
+		r, ok := c.next()
+		if !ok || r.ID == f.ID && r.Type == "error" {
+			c.t.Fatalf("%s: %s", f.Type, r.Data)
+		}
+		if r.ID == f.ID {
+			return r
+		}
+	}
+}
+
+// TestKilled: the process is killed in the middle of it, again and again. A sender that repeats
+// what was not acked has everything saved once, in order.
+func TestKilled(t *testing.T) {
+	const lives, each = 4, 30 // so that what is sent at once stays within Config.Burst
+	name := file(t)
+	var open []hubtest.Frame // not acked
+	sent, heardTwice := 0, 0
+	heard := make(map[string]bool)
+	for range lives {
+		p := start(t, name)
+		ana, bob := dial(t, p.url, "ana"), dial(t, p.url, "bob")
+		for _, c := range []client{ana, bob} {
+			c.must(hubtest.Frame{Type: "join-room", Room: "red"})
+		}
+		for range each {
+			sent++
+			open = append(open, say(fmt.Sprint("m", sent), sent))
+		}
+		for _, f := range open {
+			ana.send(f)
+		}
+		acks, enough := 0, each/2
+		for {
+			f, ok := ana.next()
+			if !ok {
+				break
+			}
+			if f.Type != "ack" {
+				continue
+			}
+			open = slices.DeleteFunc(open, func(o hubtest.Frame) bool { return o.ID == f.ID })
+			if acks++; acks == enough {
+				if err := p.Process.Kill(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for f, ok := bob.next(); ok; f, ok = bob.next() {
+			if f.Type == "room-message" {
+				if heard[f.ID] {
+					heardTwice++
+				}
+				heard[f.ID] = true
+			}
+		}
+		_ = p.Wait() // killed
+	}
+
+	p := start(t, name)
+	ana, bob := dial(t, p.url, "ana"), dial(t, p.url, "bob")
+	epoch := decode[chathub.Position](t, bob.must(hubtest.Frame{Type: "join-room", Room: "red"}))
+	ana.must(hubtest.Frame{Type: "join-room", Room: "red"})
+	for _, f := range open {
+		ana.send(f)
+	}
+	ana.must(hubtest.Frame{Type: "typing", Room: "red"}) // behind them
+	var all []string
+	before := chathub.Position{Epoch: epoch.Epoch, Seq: 1 << 50}
+	for more := true; more; {
+		got := decode[page](t, bob.must(hubtest.Frame{Type: "room-archive", Room: "red", Data: hubtest.Data(map[string]any{"before": before})}))
+		var older []string
+		for _, m := range got.Messages {
+			older = append(older, string(m.Data))
+		}
+		all = append(older, all...)
+		before, more = chathub.Position{Epoch: got.Messages[0].Epoch, Seq: got.Messages[0].Seq}, got.More
+	}
+	var want []string
+	for i := range sent {
+		want = append(want, fmt.Sprint(i+1))
+	}
+	equal(t, "saved", all, want)
+	// One message may have been sent, but not yet saved, when the process was killed.
+	if heardTwice > lives {
+		t.Errorf("%d messages were sent twice by %d processes", heardTwice, lives)
+	}
+	t.Logf("%d messages, %d processes killed, %d messages sent twice", sent, lives, heardTwice)
+
+	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []client{ana, bob} {
+		for _, ok := c.next(); ok; _, ok = c.next() {
+		}
+	}
+	if err := p.Wait(); err != nil {
+		t.Errorf("after SIGTERM: %v", err)
+	}
+}
+
+func TestRunFails(t *testing.T) {
+	for _, args := range [][]string{
+		{"-db", t.TempDir()},
+		{"-db", file(t), "-addr", "256.0.0.1:1"},
+		{"-nonsense"},
+	} {
+		if err := run(t.Context(), args, t.Output()); err == nil {
+			t.Errorf("%q: no error", args)
+		}
+	}
+}
