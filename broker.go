@@ -94,10 +94,15 @@ type Message struct {
 	Time int64
 }
 
-// Receipt says where a published message is.
+// Receipt says where a published message is. It is what a room-message or a
+// private-message results in, so middleware has it once next has returned, before the ack is sent;
+// that of a private-message is about the sender's inbox.
 type Receipt struct {
-	Seq  uint64 `json:"seq"`
-	Time int64  `json:"ts"` // Unix milliseconds
+	// Epoch names the log that Seq is a position in, as in [Position]. It is not in
+	// the ack: a client has it from its join or welcome.
+	Epoch string `json:"-"`
+	Seq   uint64 `json:"seq"`
+	Time  int64  `json:"ts"` // Unix milliseconds
 	// Duplicate: the message was there already, at this position.
 	Duplicate bool `json:"dup,omitzero"`
 }

@@ -123,7 +123,7 @@ func (l *memoryLog) append(m Message, now int64, limits *memoryLimits) (Receipt,
 	l.expire(now, limits)
 	if at, ok := l.index[m.Key]; ok && m.Key != "" {
 		first := l.keys.at(int(at - l.forgotten))
-		return Receipt{Seq: first.seq, Time: first.time, Duplicate: true}, nil, l.bytes + l.keyBytes - before
+		return Receipt{Epoch: l.epoch, Seq: first.seq, Time: first.time, Duplicate: true}, nil, l.bytes + l.keyBytes - before
 	}
 	if l.records == nothing {
 		l.records = &records{}
@@ -139,7 +139,7 @@ func (l *memoryLog) append(m Message, now int64, limits *memoryLimits) (Receipt,
 	if m.Key != "" && limits.window >= 0 {
 		l.remember(memoryKey{key: m.Key, seq: l.head, time: now}, limits)
 	}
-	return Receipt{Seq: l.head, Time: now}, l.sessions, l.bytes + l.keyBytes - before
+	return Receipt{Epoch: l.epoch, Seq: l.head, Time: now}, l.sessions, l.bytes + l.keyBytes - before
 }
 
 // expire drops the messages and forgets the keys whose time is over.

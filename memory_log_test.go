@@ -59,7 +59,7 @@ func (l *logModel) append(m Message, now int64) Receipt {
 	l.age(now)
 	for _, k := range l.keys {
 		if k.Key == m.Key {
-			return Receipt{Seq: k.Seq, Time: k.Time, Duplicate: true}
+			return Receipt{Epoch: "epoch", Seq: k.Seq, Time: k.Time, Duplicate: true}
 		}
 	}
 	m.Seq, m.Time = uint64(len(l.all)+1), now
@@ -72,7 +72,7 @@ func (l *logModel) append(m Message, now int64) Receipt {
 	for l.bytes() > l.limits.bytes || len(l.all)-l.trimmed > l.limits.messages {
 		l.trimmed++
 	}
-	return Receipt{Seq: m.Seq, Time: m.Time}
+	return Receipt{Epoch: "epoch", Seq: m.Seq, Time: m.Time}
 }
 
 func (l *logModel) bytes() int {

@@ -148,6 +148,59 @@ func TestMiddlewareActs(t *testing.T) {
 	})
 }
 
+// TestMiddlewareReceipt: what middleware is told of a message is where it is, before
+// its sender knows.
+func TestMiddlewareReceipt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newParty(t, chathub.Config{})
+		receipts := make(chan chathub.Receipt, 1)
+		save := make(chan struct{})
+		p.hub.Use(func(next chathub.Handler) chathub.Handler {
+			return func(ctx context.Context, c *chathub.Client, e *chathub.Event) (any, error) {
+				result, err := next(ctx, c, e)
+				if r, ok := result.(chathub.Receipt); ok {
+					receipts <- r
+					<-save
+				}
+				return result, err
+			}
+		})
+		ana := p.dial("ana")
+		var room, inbox chathub.Position
+		unmarshal(t, ana.Must(hubtest.Frame{Type: "join-room", Room: "red"}).Data, &room)
+		var welcome struct {
+			Inbox chathub.Position `json:"inbox"`
+		}
+		unmarshal(t, ana.Welcome.Data, &welcome)
+		inbox = welcome.Inbox
+		for _, tc := range []struct {
+			f    hubtest.Frame
+			want chathub.Position
+			dup  bool
+		}{
+			{hubtest.Frame{Type: "room-message", ID: "m1", Room: "red"}, chathub.Position{Epoch: room.Epoch, Seq: 1}, false},
+			{hubtest.Frame{Type: "room-message", ID: "m1", Room: "red"}, chathub.Position{Epoch: room.Epoch, Seq: 1}, true},
+			{hubtest.Frame{Type: "private-message", ID: "m2", To: "bob"}, chathub.Position{Epoch: inbox.Epoch, Seq: 1}, false},
+		} {
+			ana.Send(tc.f)
+			r := <-receipts
+			if (chathub.Position{Epoch: r.Epoch, Seq: r.Seq}) != tc.want || r.Duplicate != tc.dup {
+				t.Errorf("%s: receipt %+v, want %+v, duplicate %t", tc.f.Type, r, tc.want, tc.dup)
+			}
+			for _, f := range arrived(ana.Client) {
+				if f.Type == "ack" {
+					t.Errorf("%s was acked before it was saved", tc.f.Type)
+				}
+			}
+			save <- struct{}{}
+			ack := ana.Wait("ack")
+			if data := dataOf[map[string]any](t, ack); ack.ID != tc.f.ID || ack.Seq != tc.want.Seq || data["epoch"] != nil {
+				t.Errorf("ack %+v", ack)
+			}
+		}
+	})
+}
+
 // TestMiddlewareOnJoin: a join that middleware refuses after it has happened is
 // taken back, and one that it refuses before does not happen.
 func TestMiddlewareOnJoin(t *testing.T) {

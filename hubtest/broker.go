@@ -64,6 +64,15 @@ type brokerTest struct {
 	*testing.T
 	broker chathub.Broker
 	run    string
+	epochs sync.Map // chathub.Topic: the epoch that was named first
+}
+
+// sameEpoch checks that receipts and positions of a topic name one log.
+func (b *brokerTest) sameEpoch(topic chathub.Topic, epoch string) {
+	b.Helper()
+	if first, _ := b.epochs.LoadOrStore(topic, epoch); epoch == "" || epoch != first {
+		b.Errorf("%+q: epoch %q, after %q", topic, epoch, first)
+	}
 }
 
 // room returns a topic that no other test has.
@@ -210,9 +219,7 @@ func (h *brokerHub) subscribe(topic chathub.Topic) chathub.Position {
 	if err != nil {
 		h.t.Fatalf("Subscribe(%v): %v", topic, err)
 	}
-	if p.Epoch == "" {
-		h.t.Errorf("Subscribe(%v): no epoch", topic)
-	}
+	h.t.sameEpoch(topic, p.Epoch)
 	return p
 }
 
@@ -233,6 +240,8 @@ func (h *brokerHub) publish(topic chathub.Topic, key string, body []byte) (chath
 		h.t.Errorf("Publish(%v, %q): %v", topic, key, err)
 	} else if r.Seq == 0 || r.Seq >= 1<<53 || r.Time <= 0 {
 		h.t.Errorf("Publish(%v, %q): receipt %+v", topic, key, r)
+	} else {
+		h.t.sameEpoch(topic, r.Epoch)
 	}
 	m.Seq, m.Time = r.Seq, r.Time
 	return m, r.Duplicate
