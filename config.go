@@ -100,6 +100,10 @@ type Config struct {
 	// it, and how long a close handshake may take. It cannot be off. Default 10 s.
 	WriteTimeout time.Duration
 
+	// Linger is how long what goes to rooms and users may wait for more to share
+	// its writes with, which are what costs most in large and busy rooms. What waits already leaves
+	// together anyway; answers never wait. Default none.
+	Linger time.Duration
 	// PresenceInterval is how long changes of presence are gathered before
 	// they are sent; ten times as long where only counts are. Default 100 ms.
 	// Negative: no presence events and lists at all.

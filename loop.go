@@ -59,11 +59,19 @@ func (l *loop) run() {
 	gather.Stop()
 	defer gather.Stop()
 	gathering := false
+	linger := time.NewTimer(time.Hour)
+	linger.Stop()
+	defer linger.Stop()
+	lingering := false
 	for {
+		more := false // is waited for
 		select {
 		case cmd := <-l.hub.commands:
 			cmd.run(l)
 			l.drainBurst()
+			more = l.cfg.Linger > 0 && l.gathered < l.burstLimit()
+		case <-linger.C:
+			lingering = false
 		case <-sweep.C:
 			l.sweep(time.Now())
 		case <-gather.C:
@@ -72,7 +80,14 @@ func (l *loop) run() {
 		case <-l.hub.done:
 			return
 		}
-		l.flush()
+		if !more {
+			l.flush()
+		}
+		l.write()
+		if len(l.dirty) > 0 && !lingering {
+			linger.Reset(l.cfg.Linger)
+			lingering = true
+		}
 		if len(l.changed) > 0 && !gathering {
 			gather.Reset(l.gather)
 			gathering = true
@@ -96,15 +111,18 @@ func (l *loop) drainBurst() {
 	}
 }
 
-// flush moves what is pending into outboxes and has them sent.
+// flush moves what is pending into outboxes.
 func (l *loop) flush() {
-	full := l.gathered >= l.burstLimit()
-	l.gathered = 0
 	for _, a := range l.dirty {
 		l.flushAudience(a)
 	}
 	clear(l.dirty)
 	l.dirty = l.dirty[:0]
+}
+
+// write has the outboxes sent that nobody sends, and takes out who was closed.
+func (l *loop) write() {
+	full := l.gathered >= l.burstLimit()
 	for len(l.gone) > 0 { // taking one out may find another too slow
 		c := l.gone[len(l.gone)-1]
 		l.gone = l.gone[:len(l.gone)-1]
@@ -117,6 +135,9 @@ func (l *loop) flush() {
 	}
 	if full {
 		l.hub.flusher.Wait()
+	}
+	if len(l.dirty) == 0 {
+		l.gathered = 0
 	}
 }
 
