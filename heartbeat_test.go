@@ -12,6 +12,17 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
+// TestAnsweredPings: a client that answers every ping stays, also where that is
+// longer ago than PongTimeout when the hub looks again.
+func TestAnsweredPings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := hubtest.New(t, chathub.Config{PresenceInterval: -1, PingInterval: time.Second, PongTimeout: time.Second})
+		c := hubtest.Dial(t, hub, "ana") // which answers at once
+		time.Sleep(time.Minute)
+		c.Must(hubtest.Frame{Type: "ping"})
+	})
+}
+
 // peerOf connects a peer as a user, and reads its welcome.
 func peerOf(t *testing.T, hub *chathub.Hub, user string) *rawPeer {
 	t.Helper()

@@ -352,16 +352,19 @@ func (l *loop) check(c *Client, now time.Time) {
 		return
 	}
 	c.watchHandler(now)
-	silent := now.Sub(c.conn.Heard())
+	heard := c.conn.Heard()
+	silent := now.Sub(heard)
 	if silent >= restAfter {
 		c.conn.Rest()
 	}
 	if l.cfg.PingInterval < 0 {
 		return
 	}
+	if !heard.Before(c.pinged) {
+		c.pinged = time.Time{} // answered, however long ago that is when this sweep comes
+	}
 	switch {
 	case silent < l.cfg.PingInterval:
-		c.pinged = time.Time{}
 	case c.pinged.IsZero():
 		c.pinged = now
 		l.enqueue(c, wire.Ping, false)
