@@ -2,6 +2,8 @@ module github.com/chathub-go/chathub
 
 go 1.26.0
 
+ignore node_modules // npm packages may hold Go files
+
 require (
 	github.com/coder/websocket v1.8.15
 	github.com/go-json-experiment/json v1.27.2

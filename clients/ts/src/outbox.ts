@@ -1,0 +1,218 @@
+import { ChatError } from './error.js';
+import { utf8Length } from './id.js';
+import type { StorageLike } from './options.js';
+import type { Receipt } from './protocol.js';
+
+/** A durable event that the server has not acknowledged. */
+export interface Outgoing {
+  readonly type: string;
+  readonly id: string;
+  readonly room?: string;
+  readonly to?: string;
+  readonly data: unknown;
+}
+
+/** What has become of a durable event. */
+export type SendEvent =
+  | { readonly status: 'queued'; readonly message: Outgoing }
+  | { readonly status: 'sent'; readonly message: Outgoing; readonly receipt: Receipt }
+  | { readonly status: 'failed'; readonly message: Outgoing; readonly error: ChatError };
+
+interface Entry {
+  readonly message: Outgoing;
+  readonly text: string;
+  /** Sent on this connection, and without an answer. */
+  inFlight: boolean;
+  /** From the storage: nobody waits for it, and its room may not be joined yet. */
+  readonly restored: boolean;
+  settle?: (result: Receipt | ChatError) => void;
+}
+
+export interface OutboxOwner {
+  /** Whether messages for a room can go out; `undefined`: the client was not asked to be in it. */
+  roomReady(room: string): boolean | undefined;
+  write(text: string): void;
+  changed(event: SendEvent): void;
+  report(err: unknown): void;
+}
+
+/**
+ * Outbox keeps durable events, oldest first, until the server has answered. In each room, and for
+ * all that has none, one is on its way at a time: one that must be repeated is not overtaken by the next.
+ */
+export class Outbox {
+  readonly #owner: OutboxOwner;
+  readonly #max: number;
+  readonly #storage: StorageLike | undefined;
+  readonly #key: string;
+  #entries: Entry[] = [];
+  #user: string | undefined; // whose they are; undefined: of the next who connects
+  #maxMessage = Infinity;
+  #open = false;
+  #hold: ReturnType<typeof setTimeout> | undefined; // while the server wants none
+  #saving = false;
+  #unsaved = false;
+
+  constructor(owner: OutboxOwner, max: number, storage: StorageLike | undefined, key: string) {
+    this.#owner = owner;
+    this.#max = max;
+    this.#storage = storage;
+    this.#key = key;
+    this.#load();
+  }
+
+  get messages(): readonly Outgoing[] {
+    return this.#entries.map((e) => e.message);
+  }
+
+  /** Takes a message; `settle` is told how it ends. */
+  add(message: Outgoing, text: string, settle: (result: Receipt | ChatError) => void): void {
+    if (this.#entries.length >= this.#max) {
+      settle(new ChatError('overflow', `${this.#max} messages wait already`));
+      return;
+    }
+    if (this.#entries.some((e) => e.message.id === message.id)) {
+      settle(new ChatError('conflict', 'A message of this id waits already'));
+      return;
+    }
+    this.#entries.push({ message, text, inFlight: false, restored: false, settle });
+    this.#save();
+    this.#owner.changed({ status: 'queued', message });
+    this.flush();
+  }
+
+  /** The connection can be used. What another user left here is not this one's to send. */
+  opened(user: string, maxMessage: number | undefined): void {
+    if (this.#user !== undefined && this.#user !== user) {
+      this.fail(() => true, new ChatError('forbidden', 'Another user has logged in'));
+    }
+    this.#user = user;
+    this.#maxMessage = maxMessage || Infinity;
+    this.#open = true;
+    this.#save();
+    this.flush();
+  }
+
+  dropped(): void {
+    this.#open = false;
+    clearTimeout(this.#hold);
+    this.#hold = undefined;
+    for (const entry of this.#entries) entry.inFlight = false;
+  }
+
+  /** Nobody waits any longer; the messages stay. */
+  abandon(error: ChatError): void {
+    for (const entry of this.#entries) {
+      entry.settle?.(error);
+      delete entry.settle;
+    }
+  }
+
+  /** Sends what can be sent. */
+  flush(): void {
+    if (!this.#open || this.#hold !== undefined) return;
+    const busy = new Set<string>();
+    for (const entry of [...this.#entries]) {
+      const lane = entry.message.room ?? '';
+      if (busy.has(lane)) continue;
+      busy.add(lane);
+      if (entry.inFlight) continue;
+      if (lane !== '' && !(this.#owner.roomReady(lane) ?? !entry.restored)) continue;
+      if (this.#maxMessage < Infinity && utf8Length(entry.text) > this.#maxMessage) {
+        busy.delete(lane);
+        this.#settle(entry, new ChatError('too_large', `The message is over ${this.#maxMessage} bytes`));
+        continue;
+      }
+      entry.inFlight = true;
+      this.#owner.write(entry.text);
+    }
+  }
+
+  /** Takes an answer; false where it is to something else. */
+  answer(id: string, result: Receipt | ChatError): boolean {
+    const entry = this.#entries.find((e) => e.inFlight && e.message.id === id);
+    if (!entry) return false;
+    entry.inFlight = false;
+    if (result instanceof ChatError && result.temporary) {
+      clearTimeout(this.#hold);
+      this.#hold = setTimeout(() => {
+        this.#hold = undefined;
+        this.flush();
+      }, result.retryAfterMs ?? 1_000);
+      return true;
+    }
+    this.#settle(entry, result);
+    this.flush();
+    return true;
+  }
+
+  /** Fails what is chosen. */
+  fail(choose: (message: Outgoing, inFlight: boolean) => boolean, error: ChatError): boolean {
+    const chosen = this.#entries.filter((e) => choose(e.message, e.inFlight));
+    for (const entry of chosen) this.#settle(entry, error);
+    if (chosen.length > 0) this.flush();
+    return chosen.length > 0;
+  }
+
+  #settle(entry: Entry, result: Receipt | ChatError): void {
+    this.#entries = this.#entries.filter((e) => e !== entry);
+    this.#save();
+    const { message } = entry;
+    entry.settle?.(result);
+    if (result instanceof ChatError) this.#owner.changed({ status: 'failed', message, error: result });
+    else this.#owner.changed({ status: 'sent', message, receipt: result });
+  }
+
+  #load(): void {
+    if (!this.#storage) return;
+    try {
+      const saved = this.#storage.getItem(this.#key);
+      if (saved instanceof Promise) saved.then((s) => this.#restore(s)).catch((err) => this.#owner.report(err));
+      else this.#restore(saved);
+    } catch (err) {
+      this.#owner.report(err);
+    }
+  }
+
+  #restore(saved: string | null): void {
+    if (!saved) return;
+    const { user, messages } = JSON.parse(saved) as { user?: string; messages: Outgoing[] };
+    const entries = messages.map((message) => ({
+      message,
+      text: JSON.stringify(message),
+      inFlight: false,
+      restored: true,
+    }));
+    this.#entries.unshift(...entries);
+    for (const { message } of entries) this.#owner.changed({ status: 'queued', message });
+    if (this.#user !== undefined && user !== undefined && user !== this.#user) {
+      const theirs = new Set(messages);
+      this.fail((m) => theirs.has(m), new ChatError('forbidden', 'Another user has logged in'));
+    }
+    this.#user ??= user;
+    this.flush();
+  }
+
+  // One write at a time, so that the last one wins.
+  #save(): void {
+    this.#unsaved = true;
+    if (this.#saving || !this.#storage) return;
+    this.#saving = true;
+    void this.#write(this.#storage);
+  }
+
+  async #write(storage: StorageLike): Promise<void> {
+    try {
+      await null; // what happens at once is written once
+      while (this.#unsaved) {
+        this.#unsaved = false;
+        if (this.#entries.length === 0) await storage.removeItem(this.#key);
+        else await storage.setItem(this.#key, JSON.stringify({ user: this.#user, messages: this.messages }));
+      }
+    } catch (err) {
+      this.#owner.report(err); // a full storage stops no message
+    } finally {
+      this.#saving = false;
+    }
+  }
+}

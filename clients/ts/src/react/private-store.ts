@@ -1,0 +1,138 @@
+import { ChatError, type Envelope, newId, type Outgoing, type Receipt, type SendEvent, type User } from '../index.js';
+import { type Message, Messages } from './messages.js';
+import { type AnyClient, Store } from './store.js';
+
+/** The private messages with one user. Never changed: a new state is a new object. */
+export interface Conversation<Data = unknown> {
+  readonly userId: string;
+  /** As far as known: from their messages, or from who is online. */
+  readonly user: User | undefined;
+  readonly messages: readonly Message<Data>[];
+}
+
+const KEEP = 1_000; // messages of a conversation
+
+export const NO_CONVERSATIONS: readonly Conversation<never>[] = [];
+
+/** All private messages since the client connected, by user. */
+export class PrivateStore extends Store<readonly Conversation[]> {
+  readonly #client: AnyClient;
+  readonly #messages = new Map<string, Messages>();
+  readonly #users = new Map<string, User>();
+  readonly #conversations = new Map<string, Conversation>();
+  #snapshot: readonly Conversation[] = NO_CONVERSATIONS;
+  #me: string | undefined;
+  #epoch: string | undefined;
+
+  constructor(client: AnyClient) {
+    super();
+    this.#client = client;
+  }
+
+  /** Those with messages, the one that was heard of last first. */
+  override get snapshot(): readonly Conversation[] {
+    return this.#snapshot;
+  }
+
+  /** The conversation with a user, also where it is empty. */
+  with(userId: string): Conversation {
+    let conversation = this.#conversations.get(userId);
+    if (!conversation) {
+      conversation = { userId, user: undefined, messages: [] };
+      this.#conversations.set(userId, conversation);
+    }
+    return conversation;
+  }
+
+  async send(to: string, data: unknown, id = newId()): Promise<Receipt> {
+    const sent = this.#client.privateMessage(to, data, { id });
+    sent.catch(() => {}); // the message tells
+    return sent;
+  }
+
+  async retry(userId: string, id: string): Promise<Receipt> {
+    const message = this.#messages.get(userId)?.find(id);
+    if (!message) throw new ChatError('bad_request', 'There is no such message');
+    return this.send(userId, message.data, id);
+  }
+
+  discard(userId: string, id: string): void {
+    this.#client.discard(id);
+    this.#messages.get(userId)?.remove(id);
+    this.#update(userId);
+  }
+
+  protected override start(): () => void {
+    const client = this.#client;
+    this.#me = client.user?.id;
+    for (const m of client.outbox) this.#sending({ status: 'queued', message: m });
+    const ends = [
+      client.on('private-message', (_, e) => this.#take(e)),
+      client.onSend((event) => this.#sending(event)),
+      client.onInbox(({ epoch }) => {
+        if (this.#me !== undefined && this.#me !== client.user?.id) this.#clear();
+        this.#me = client.user?.id;
+        for (const [userId, messages] of this.#messages) {
+          if (this.#epoch !== undefined && this.#epoch !== epoch) messages.newLife();
+          this.#update(userId);
+        }
+        this.#epoch = epoch;
+      }),
+    ];
+    return () => {
+      for (const end of ends) end();
+      this.#clear();
+    };
+  }
+
+  #of(userId: string): Messages {
+    let messages = this.#messages.get(userId);
+    if (!messages) {
+      messages = new Messages(KEEP);
+      this.#messages.set(userId, messages);
+    }
+    return messages;
+  }
+
+  #take(e: Envelope): void {
+    const mine = e.from !== undefined && e.from.id === this.#client.user?.id;
+    const peer = mine ? (e.to ?? '') : (e.from?.id ?? '');
+    if (!mine && e.from) this.#users.set(peer, e.from);
+    const messages = this.#of(peer);
+    messages.take([e]);
+    messages.trim();
+    this.#update(peer, true);
+  }
+
+  #sending(event: SendEvent): void {
+    const { message } = event;
+    if (message.type !== 'private-message') return;
+    const peer = (message as Outgoing).to ?? '';
+    const messages = this.#of(peer);
+    if (event.status === 'queued') messages.queued(message, this.#client.user);
+    else if (event.status === 'sent') messages.acknowledged(message, event.receipt);
+    else messages.failed(message, event.error);
+    this.#update(peer, event.status === 'queued');
+  }
+
+  #clear(): void {
+    this.#messages.clear();
+    this.#users.clear();
+    this.#conversations.clear();
+    this.#snapshot = NO_CONVERSATIONS;
+    this.changed();
+  }
+
+  #update(userId: string, first = false): void {
+    const user = this.#users.get(userId) ?? this.#client.online.users.find((u) => u.id === userId);
+    const conversation = { userId, user, messages: this.#of(userId).all };
+    this.#conversations.set(userId, conversation);
+    const old = this.#snapshot;
+    if (!first && old.some((c) => c.userId === userId)) {
+      this.#snapshot = old.map((c) => (c.userId === userId ? conversation : c));
+    } else {
+      this.#snapshot = [conversation, ...old.filter((c) => c.userId !== userId)];
+    }
+    this.changed();
+  }
+}

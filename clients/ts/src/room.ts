@@ -1,0 +1,295 @@
+import { ChatError } from './error.js';
+import type { EventData, Listener, Unsubscribe } from './events.js';
+import type { Envelope, History, Joined, Position, Presence, Receipt, User } from './protocol.js';
+import { joined, left, listed, NOBODY, type Users } from './users.js';
+
+/** Never changed: a new state is a new object. */
+export interface RoomState extends Users {
+  /** `joining` also while the connection is away; `refused`: `error` says why. */
+  readonly status: 'left' | 'joining' | 'joined' | 'refused';
+  readonly error?: ChatError;
+  /** The others who type just now. */
+  readonly typing: readonly User[];
+}
+
+export interface JoinOptions {
+  /** How many of the newest messages follow. */
+  history?: number | undefined;
+  /** Everything after this position follows, as far as the log has it. */
+  since?: Position | undefined;
+}
+
+/** Tells how a room was joined, or joined again after a reconnect: `resumed`. */
+export interface JoinedRoom extends Joined {
+  readonly resumed: boolean;
+}
+
+export interface SendOptions {
+  /** Gives up after so many ms. A message that is on its way may have arrived. */
+  timeout?: number | undefined;
+  /** Gives up when it is aborted. A message that is on its way may have arrived. */
+  signal?: AbortSignal | undefined;
+  /** An id of one's own: at most 64 bytes, unique among what the user sends. */
+  id?: string | undefined;
+}
+
+/** What a room needs of its client. */
+export interface RoomHost {
+  readonly ready: boolean;
+  readonly userId: string | undefined;
+  write(envelope: object): void;
+  /** Asks on this connection; what follows an answer is handled after `done`. */
+  ask(envelope: object, done: (answer: Envelope | ChatError) => void): void;
+  request(envelope: object): Promise<Envelope>;
+  sendDurable(type: string, target: { room: string }, data: unknown, options?: SendOptions): Promise<Receipt>;
+  /** The room can be sent to, or never will: `gone` says why not. */
+  roomChanged(room: string, gone?: ChatError): void;
+  on(type: string, room: string, fn: Listener<never>): Unsubscribe;
+  report(err: unknown): void;
+}
+
+const TYPING_EVERY = 2_000;
+const TYPING_END = 4_000; // without another key
+
+const LEFT: RoomState = { ...NOBODY, status: 'left', typing: [] };
+
+/** A room, from `client.room(name)`. It stays joined over reconnects until `leave()`. */
+export class Room<E = unknown> {
+  readonly name: string;
+  readonly #host: RoomHost;
+  #state: RoomState = LEFT;
+  readonly #stateListeners = new Set<() => void>();
+  readonly #joinListeners = new Set<(info: JoinedRoom) => void>();
+  #wanted: JoinOptions | null = null;
+  #position: Position | null = null; // of the last message seen
+  #live = false; // whether what comes has its place after the position
+  #joining: Deferred<JoinedRoom> | null = null;
+  #typingSince = 0; // when `typing` was sent last; 0: not typing
+  #typingTimer: ReturnType<typeof setTimeout> | undefined;
+
+  /** @internal */
+  constructor(name: string, host: RoomHost) {
+    this.name = name;
+    this.#host = host;
+  }
+
+  get state(): RoomState {
+    return this.#state;
+  }
+
+  /** Who is there, as far as the server tells. */
+  get users(): readonly User[] {
+    return this.#state.users;
+  }
+
+  /** Where a later client could go on with `join({since})`. */
+  get position(): Position | null {
+    return this.#position;
+  }
+
+  /** Is called when `state` is another one. */
+  onState(fn: (state: RoomState) => void): Unsubscribe {
+    const listener = () => fn(this.#state);
+    this.#stateListeners.add(listener);
+    return () => this.#stateListeners.delete(listener);
+  }
+
+  /** Is called at each join, before its messages: `recovered: false` tells that some were missed. */
+  onJoined(fn: (info: JoinedRoom) => void): Unsubscribe {
+    const listener = (info: JoinedRoom) => fn(info);
+    this.#joinListeners.add(listener);
+    return () => this.#joinListeners.delete(listener);
+  }
+
+  /** Listens to one type of event in this room. */
+  on<K extends string>(type: K, fn: Listener<EventData<E, K>>): Unsubscribe {
+    return this.#host.on(type, this.name, fn as Listener<never>);
+  }
+
+  /**
+   * Joins, and joins again after every reconnect. Resolves when the server has
+   * answered, also if that is after a reconnect. Where it is joined already, options mean nothing.
+   */
+  join(options: JoinOptions = {}): Promise<JoinedRoom> {
+    if (!this.#wanted || !this.#joining) {
+      this.#wanted = { ...options };
+      this.#position = options.since ?? null;
+      this.#joining = new Deferred();
+      this.#set({ ...LEFT, status: 'joining' });
+      if (this.#host.ready) this.#joinNow();
+    }
+    return this.#joining.promise;
+  }
+
+  /** Leaves. What waits for this room in the outbox fails. */
+  leave(): void {
+    if (!this.#wanted) return;
+    if (this.#host.ready) this.#host.write({ type: 'leave-room', room: this.name });
+    this.#end(LEFT, new ChatError('not_in_room', 'The room was left'));
+  }
+
+  /** Sends a message, which is kept and repeated until the server has it. */
+  send(data: EventData<E, 'room-message'>, options?: SendOptions): Promise<Receipt> {
+    this.stopTyping();
+    return this.#host.sendDurable('room-message', { room: this.name }, data, options);
+  }
+
+  /** To be called at every key. Tells the others at most every 2 s, and that it has ended 4 s after the last call. */
+  typing(): void {
+    if (!this.#live) return;
+    clearTimeout(this.#typingTimer);
+    this.#typingTimer = setTimeout(() => this.stopTyping(), TYPING_END);
+    const now = Date.now();
+    if (now - this.#typingSince < TYPING_EVERY) return;
+    this.#typingSince = now;
+    this.#host.write({ type: 'typing', room: this.name });
+  }
+
+  /** Ends typing at once. */
+  stopTyping(): void {
+    clearTimeout(this.#typingTimer);
+    if (this.#typingSince === 0) return;
+    this.#typingSince = 0;
+    if (this.#live) this.#host.write({ type: 'stop-typing', room: this.name });
+  }
+
+  /** Reads the log: messages before a `seq`, or the newest. The server has a limit of its own. */
+  async history(options: { before?: number; limit?: number } = {}): Promise<History<EventData<E, 'room-message'>>> {
+    const { data } = await this.#host.request({ type: 'history', room: this.name, data: options });
+    return data as History<EventData<E, 'room-message'>>;
+  }
+
+  /** Whether messages can be sent; undefined: nobody wanted to be in it. @internal */
+  get canSend(): boolean | undefined {
+    return this.#wanted ? this.#live : undefined;
+  }
+
+  /** Where to resume from; null where there is nothing to resume. @internal */
+  get resumeFrom(): Position | null {
+    return this.#wanted && this.#position;
+  }
+
+  /** The connection has gone. @internal */
+  dropped(): void {
+    this.#live = false;
+    clearTimeout(this.#typingTimer);
+    this.#typingSince = 0;
+    if (this.#wanted) this.#set({ ...this.#state, status: 'joining', typing: [] });
+  }
+
+  /** The connection is back, and the room was not resumed. @internal */
+  rejoin(): void {
+    if (this.#wanted && !this.#live) this.#joinNow();
+  }
+
+  /** A new user: what the old one saw counts no more. @internal */
+  forget(): void {
+    this.#position = this.#wanted?.since ?? null;
+  }
+
+  /** The part of a resume's answer that is about this room. @internal */
+  resumed(answer: Joined | ChatError): void {
+    if (!this.#wanted) return this.#host.write({ type: 'leave-room', room: this.name }); // left meanwhile
+    if (!(answer instanceof ChatError)) return this.#joined(answer, true);
+    if (answer.temporary) return this.#joinNow();
+    this.#refused(answer);
+  }
+
+  /** The server says that the client is not in this room. @internal */
+  lost(error: ChatError): void {
+    if (this.#live) this.#refused(error);
+  }
+
+  /** Whether a durable event was not seen yet; if so, it is seen now. @internal */
+  isNew(seq: number): boolean {
+    if (!this.#wanted) return true; // the server has put the client into this room
+    // Until the answer, what was asked for comes again in its place.
+    if (!this.#live || !this.#position) return this.#position === null && !this.#wanted.history;
+    if (seq <= this.#position.seq) return false;
+    this.#position = { epoch: this.#position.epoch, seq };
+    return true;
+  }
+
+  /** Follows who is there and who types. @internal */
+  observe(e: Envelope): void {
+    const s = this.#state;
+    const data = e.data as Presence;
+    switch (e.type) {
+      case 'user-joined':
+        return this.#set({ ...s, ...joined(s, data) });
+      case 'user-left': {
+        const gone = new Set(data.users?.map((u) => u.id));
+        return this.#set({ ...s, ...left(s, data), typing: s.typing.filter((u) => !gone.has(u.id)) });
+      }
+      case 'typing':
+        if (!e.from || e.from.id === this.#host.userId || s.typing.some((u) => u.id === e.from?.id)) return;
+        return this.#set({ ...s, typing: [...s.typing, e.from] });
+      case 'stop-typing':
+      case 'room-message':
+        if (!s.typing.some((u) => u.id === e.from?.id)) return;
+        return this.#set({ ...s, typing: s.typing.filter((u) => u.id !== e.from?.id) });
+    }
+  }
+
+  #joinNow(): void {
+    const wanted = this.#wanted;
+    const since = this.#position;
+    const data = since ? { since } : wanted?.history ? { history: wanted.history } : undefined;
+    this.#host.ask({ type: 'join-room', room: this.name, data }, (answer) => {
+      if (wanted !== this.#wanted) return; // left meanwhile
+      if (!(answer instanceof ChatError)) this.#joined(answer.data as Joined, false);
+      // Without a connection, the next one asks again.
+      else if (this.#host.ready) this.#refused(answer);
+    });
+  }
+
+  #joined(info: Joined, resumed: boolean): void {
+    const { epoch, seq, recovered } = info;
+    const asked = this.#position;
+    if (asked) this.#position = { epoch, seq: recovered ? asked.seq : 0 };
+    else this.#position = { epoch, seq: this.#wanted?.history ? 0 : seq };
+    this.#live = true;
+    this.#set({ status: 'joined', ...listed(info), typing: [] });
+    const told = { ...info, resumed };
+    for (const fn of [...this.#joinListeners]) this.#guard(() => fn(told));
+    this.#joining?.resolve(told);
+    this.#host.roomChanged(this.name);
+  }
+
+  #refused(error: ChatError): void {
+    this.#end({ ...LEFT, status: 'refused', error }, error);
+  }
+
+  #end(state: RoomState, error: ChatError): void {
+    const joining = this.#joining;
+    this.#wanted = this.#position = this.#joining = null;
+    this.#live = false;
+    clearTimeout(this.#typingTimer);
+    this.#typingSince = 0;
+    joining?.reject(error);
+    this.#set(state);
+    this.#host.roomChanged(this.name, error);
+  }
+
+  #set(state: RoomState): void {
+    this.#state = state;
+    for (const fn of [...this.#stateListeners]) this.#guard(fn);
+  }
+
+  #guard(fn: () => void): void {
+    try {
+      fn();
+    } catch (err) {
+      this.#host.report(err);
+    }
+  }
+}
+
+class Deferred<T> {
+  resolve!: (value: T) => void;
+  reject!: (err: unknown) => void;
+  readonly promise = new Promise<T>((resolve, reject) => {
+    this.resolve = resolve;
+    this.reject = reject;
+  });
+}

@@ -1,0 +1,249 @@
+// A server in memory that a test scripts: it keeps logs, resumes and acknowledges as the
+// real one does, unless the test answers a type of event itself.
+import type { ChatOptions, Envelope, Position, User, WebSocketLike } from '../src/index.js';
+import { ChatClient } from '../src/index.js';
+
+export type Sent = Envelope & { readonly id: string };
+
+interface Log {
+  epoch: string;
+  events: Envelope[];
+}
+
+/** One connection, seen from both sides. */
+export class FakeSocket implements WebSocketLike {
+  onopen: ((event: never) => unknown) | null = null;
+  onmessage: ((event: never) => unknown) | null = null;
+  onclose: ((event: never) => unknown) | null = null;
+  onerror: ((event: never) => unknown) | null = null;
+  readonly url: string;
+  readonly protocols: string[];
+  /** What the client has sent. */
+  readonly sent: Sent[] = [];
+  readonly rooms = new Set<string>();
+  user: User = { id: 'u1', name: 'Ana' };
+  closed = false;
+  #hub: FakeHub;
+  #queue: string[] = [];
+
+  constructor(hub: FakeHub, url: string, protocols: string[]) {
+    this.#hub = hub;
+    this.url = url;
+    this.protocols = protocols;
+    hub.sockets.push(this);
+    queueMicrotask(() => !this.closed && hub.connected(this));
+  }
+
+  get token(): string | undefined {
+    return this.protocols[1]?.replace('chathub.bearer.', '');
+  }
+
+  send(data: string): void {
+    if (this.closed || this.#hub.deaf) return;
+    const e = JSON.parse(data) as Sent;
+    this.sent.push(e);
+    this.#hub.received(this, e);
+  }
+
+  close(): void {
+    this.closed = true;
+  }
+
+  /** Sends to the client: what is sent at once arrives at once, as from one TCP segment. */
+  say(e: object | string): void {
+    this.#queue.push(typeof e === 'string' ? e : JSON.stringify(e));
+    if (this.#queue.length > 1) return;
+    queueMicrotask(() => {
+      const frames = this.#queue;
+      this.#queue = [];
+      for (const data of frames) if (!this.closed) this.onmessage?.({ data } as never);
+    });
+  }
+
+  /** Closes from the server's side, or breaks (1006). */
+  end(code = 1006, reason = ''): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.onclose?.({ code, reason } as never);
+  }
+
+  /** What the client has sent of a type. */
+  of(type: string): Sent[] {
+    return this.sent.filter((e) => e.type === type);
+  }
+}
+
+export class FakeHub {
+  readonly sockets: FakeSocket[] = [];
+  readonly rooms = new Map<string, Log>();
+  readonly inboxes = new Map<string, Log>();
+  /** Answers instead of the hub; returns whether it did. */
+  readonly script = new Map<string, (socket: FakeSocket, e: Sent) => boolean | void>();
+  /** Fields of the welcome; null: none comes. */
+  welcome: object | null = {};
+  /** Takes what is sent, and answers nothing. */
+  deaf = false;
+  #seq = 0;
+  #epoch = 1;
+
+  readonly WebSocket = ((hub: FakeHub) =>
+    class extends FakeSocket {
+      constructor(url: string, protocols: string[]) {
+        super(hub, url, protocols);
+      }
+    })(this);
+
+  /** A client of this hub. The token is the user's id. */
+  client(options: ChatOptions = {}): ChatClient {
+    return new ChatClient('ws://hub.test/ws', { WebSocket: this.WebSocket, ...options });
+  }
+
+  /** The newest connection. */
+  get socket(): FakeSocket {
+    const socket = this.sockets.at(-1);
+    if (!socket) throw new Error('nobody has connected');
+    return socket;
+  }
+
+  connected(socket: FakeSocket): void {
+    if (socket.token) socket.user = { id: socket.token, name: socket.token };
+    if (!this.welcome) return;
+    const { user } = socket;
+    const inbox = position(this.inbox(user.id));
+    const data = { clientId: `c${this.sockets.length}`, user, time: Date.now(), inbox, pingInterval: 25_000 };
+    socket.say({ type: 'welcome', data: { ...data, maxMessage: 65_536, ...this.welcome } });
+  }
+
+  room(name: string): Log {
+    return this.#log(this.rooms, name);
+  }
+
+  inbox(user: string): Log {
+    return this.#log(this.inboxes, user);
+  }
+
+  /** Forgets all logs, as a restarted server without a durable broker. */
+  forget(): void {
+    this.rooms.clear();
+    this.inboxes.clear();
+  }
+
+  /** Keeps a message in a room, and delivers it. */
+  message(room: string, data: unknown, from: User = { id: 'u2', name: 'Ben' }, id?: string): Envelope {
+    const e = this.#store(this.room(room), { type: 'room-message', ...(id && { id }), room, from, data });
+    for (const s of this.#open()) if (s.rooms.has(room)) s.say(e);
+    return e;
+  }
+
+  /** Keeps a private message, and delivers it to all connections but one. */
+  whisper(to: string, data: unknown, from: User = { id: 'u2', name: 'Ben' }, id?: string, except?: FakeSocket) {
+    const whisper = { type: 'private-message', ...(id && { id }), to, from, data };
+    let receipt: Envelope | undefined;
+    for (const user of new Set([to, from.id])) {
+      const e = this.#store(this.inbox(user), whisper);
+      for (const s of this.#open()) if (s.user.id === user && s !== except) s.say(e);
+      receipt = e;
+    }
+    return receipt as Envelope;
+  }
+
+  received(socket: FakeSocket, e: Sent): void {
+    if (this.script.get(e.type)?.(socket, e) !== undefined) return;
+    const ack = (more: object = {}) => e.id && socket.say({ type: 'ack', id: e.id, ...more });
+    const data = (e.data ?? {}) as Record<string, never>;
+    const room = e.room ?? '';
+    switch (e.type) {
+      case 'ping':
+        return socket.say({ type: 'pong' });
+      case 'resume': {
+        const inbox = this.#since(this.inbox(socket.user.id), data.inbox);
+        const rooms = Object.entries((data.rooms ?? {}) as Record<string, Position>).map(([name, since]) => {
+          socket.rooms.add(name);
+          return { name, ...this.#since(this.room(name), since) };
+        });
+        ack({
+          data: {
+            rooms: Object.fromEntries(rooms.map((r) => [r.name, { ...r.answer, users: [socket.user], count: 1 }])),
+            inbox: inbox.answer,
+          },
+        });
+        for (const missed of [inbox, ...rooms]) for (const m of missed.events) socket.say(m);
+        return;
+      }
+      case 'join-room': {
+        socket.rooms.add(room);
+        const log = this.room(room);
+        const { history = 0, since } = data as { history?: number; since?: Position };
+        const { answer, events } = since
+          ? this.#since(log, since)
+          : { answer: { ...position(log), recovered: false }, events: history ? log.events.slice(-history) : [] };
+        ack({ data: { ...answer, users: [socket.user], count: 1 } });
+        for (const m of events) socket.say(m);
+        return;
+      }
+      case 'leave-room':
+        socket.rooms.delete(room);
+        return void ack();
+      case 'room-message': {
+        const log = this.room(room);
+        const dup = log.events.find((m) => m.id === e.id && m.from?.id === socket.user.id);
+        if (!socket.rooms.has(room)) return this.refuse(socket, e, 'not_in_room');
+        const { seq, ts } = dup ?? this.message(room, e.data, socket.user, e.id);
+        return void ack({ room, seq, ts, data: { seq, ts, ...(dup && { dup: true }) } });
+      }
+      case 'private-message': {
+        const own = this.inbox(socket.user.id).events.find((m) => m.id === e.id && m.from?.id === socket.user.id);
+        const { seq, ts } = own ?? this.whisper(e.to ?? '', e.data, socket.user, e.id, socket);
+        return void ack({ seq, ts, data: { seq, ts, ...(own && { dup: true }) } });
+      }
+      case 'history': {
+        const { before = Infinity, limit = 50 } = data as { before?: number; limit?: number };
+        const older = this.room(room).events.filter((m) => (m.seq ?? 0) < before);
+        return void ack({ data: { messages: older.slice(-limit), more: older.length > limit } });
+      }
+      case 'online-users':
+        socket.say({ type: 'online-users', data: { users: [socket.user], count: 1 } });
+        return void ack();
+      case 'typing':
+      case 'stop-typing':
+      case 'ack':
+      case 'error':
+        return;
+      case 'message':
+      case 'send-notification':
+        return void ack();
+      default:
+        this.refuse(socket, e, 'unknown_type');
+    }
+  }
+
+  refuse(socket: FakeSocket, e: Sent, code: string, more: object = {}): void {
+    socket.say({ type: 'error', id: e.id, data: { code, message: code, ...more } });
+  }
+
+  #open(): FakeSocket[] {
+    return this.sockets.filter((s) => !s.closed);
+  }
+
+  #log(logs: Map<string, Log>, key: string): Log {
+    let log = logs.get(key);
+    if (!log) logs.set(key, (log = { epoch: `e${this.#epoch++}`, events: [] }));
+    return log;
+  }
+
+  #store(log: Log, e: object): Envelope {
+    const stored = { ...e, seq: ++this.#seq, ts: 1_771_718_400_000 + this.#seq } as Envelope;
+    log.events.push(stored);
+    return stored;
+  }
+
+  #since(log: Log, since: Position | undefined) {
+    const recovered = since?.epoch === log.epoch;
+    const events = recovered ? log.events.filter((m) => (m.seq ?? 0) > since.seq) : log.events.slice(-10);
+    return { answer: { ...position(log), recovered }, events };
+  }
+}
+
+function position(log: Log): Position {
+  return { epoch: log.epoch, seq: log.events.at(-1)?.seq ?? 0 };
+}
