@@ -12,11 +12,10 @@ import {
   type Listener,
   type Unsubscribe,
 } from './events.js';
-import { newId, utf8Length } from './id.js';
+import { isOver, newId } from './id.js';
 import type { ChatOptions } from './options.js';
 import { Outbox, type Outgoing, type SendEvent } from './outbox.js';
 import {
-  CLOSE,
   type Envelope,
   isDurable,
   type Joined,
@@ -27,7 +26,7 @@ import {
   type Welcome,
 } from './protocol.js';
 import { Room, type RoomHost, type SendOptions } from './room.js';
-import { isStale, joined, left, listed, NOBODY, type Users } from './users.js';
+import { changed, listed, NOBODY, type Users } from './users.js';
 
 /** How the inbox was taken up: once connected, and after every reconnect. */
 export interface InboxInfo extends Position {
@@ -42,18 +41,20 @@ export interface CallOptions extends SendOptions {
   to?: string | undefined;
 }
 
+/**
+ * How an event is sent that no log keeps. `once`: as soon as there is a connection, and never again.
+ * `read`: again, also on the next connection, until there is an answer: it changes nothing.
+ * `now`: on this connection or not at all, and again where the server cannot do it yet.
+ */
+type Mode = 'once' | 'read' | 'now';
+
 interface Pending {
   readonly id: string;
   readonly text: string;
-  /** Asked again where the server cannot do it now. */
-  readonly patient: boolean;
+  readonly mode: Mode;
   /** Waits for a connection. */
   queued: boolean;
   settle(result: Envelope | ChatError): void;
-}
-
-interface RequestOptions extends SendOptions {
-  patient?: boolean;
 }
 
 /** The answer to `resume`. */
@@ -62,7 +63,10 @@ interface Resumed {
   readonly rooms: Readonly<Record<string, Joined & { readonly error?: unknown }>>;
 }
 
+const INVALID_TEXT = 1007; // close codes
+const TOO_BIG = 1009;
 const REMEMBERED = 1_000; // ids of own private messages
+const CLOSED = 'The client is closed';
 const LIST_EVERY = 5_000; // between two requests for the list of who is online
 
 /**
@@ -102,7 +106,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
       dropped: (code) => this.#dropped(code),
       changed: (state) => this.#changed(state),
       refresh: async (token) => {
-        const { data } = await this.#request({ type: 'refresh-token', data: { token } });
+        const { data } = await this.#request({ type: 'refresh-token', data: { token } }, 'now');
         return (data as { expires?: number } | undefined)?.expires;
       },
     });
@@ -110,32 +114,26 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
       {
         roomReady: (room) => this.#rooms.get(room)?.canSend,
         write: (text) => this.#connection.writeText(text),
-        changed: (event) => this.#local.emit('send', event as never),
+        changed: (event) => {
+          this.#local.emit('send', event as never);
+          if (event.status !== 'failed' || event.error.code !== 'not_in_room') return;
+          this.#rooms.get(event.message.room ?? '')?.lost(event.error);
+        },
         report,
       },
       this.#maxWaiting,
       options.storage,
       options.storageKey ?? 'chathub:outbox',
     );
-    const connection = this.#connection;
-    const self = this;
     this.#host = {
-      get ready() {
-        return connection.ready;
-      },
-      get userId() {
-        return self.#user?.id;
-      },
-      write: (e) => connection.write(e),
-      ask: (e, done) => this.#ask(e, { patient: true }, done),
-      request: (e) => this.#request(e, { patient: true }),
+      connection: this.#connection,
+      outbox: this.#outbox,
+      events: this.#events,
+      local: this.#local,
+      userId: () => this.#user?.id,
+      ask: (e, done) => this.#ask(e, 'now', done),
+      read: (e) => this.#request(e, 'read'),
       sendDurable: (type, target, data, opts) => this.#sendDurable(type, target, data, opts),
-      roomChanged: (room, gone) => {
-        if (gone) this.#outbox.fail((m) => m.room === room, gone);
-        else this.#outbox.flush();
-      },
-      on: (type, room, fn) => this.#events.on(`${type}\n${room}`, fn),
-      report,
     };
   }
 
@@ -220,7 +218,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     const { room, to } = options;
     const target = { ...(room !== undefined && { room }), ...(to !== undefined && { to }) };
     if (isDurable(type)) return this.#sendDurable(type, target, data, options);
-    const answer = await this.#request({ type, ...target, data }, options);
+    const answer = await this.#request({ type, ...target, data }, 'once', options);
     return answer.data;
   }
 
@@ -256,7 +254,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
 
   /** Asks for the list anew. */
   async onlineUsers(options?: SendOptions): Promise<Users> {
-    await this.#request({ type: 'online-users' }, options); // the list comes before its ack
+    await this.#request({ type: 'online-users' }, 'read', options); // the list comes before its ack
     return this.#online;
   }
 
@@ -282,8 +280,8 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   // The connection.
 
   #changed(state: ConnectionState): void {
-    if (state.status === 'disconnected' && state.retryAt === null) {
-      const error = new ChatError('closed', state.error?.message ?? 'The client is closed', { cause: state.error });
+    if (this.#connection.stopped) {
+      const error = new ChatError('closed', CLOSED);
       this.#rejectPending(() => true, error);
       this.#outbox.abandon(error);
     }
@@ -295,11 +293,12 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     for (const timer of this.#retries) clearTimeout(timer);
     this.#retries.clear();
     // The same message would end the next connection too.
-    if (code === CLOSE.tooBig || code === CLOSE.invalidText) {
+    if (code === TOO_BIG || code === INVALID_TEXT) {
       this.#outbox.fail((_, inFlight) => inFlight, new ChatError('too_large', 'The server cannot take the message'));
     }
     this.#outbox.dropped();
     for (const room of this.#rooms.values()) room.dropped();
+    for (const p of this.#pending.values()) p.queued ||= p.mode === 'read';
     this.#rejectPending((p) => !p.queued, new ChatError('disconnected', 'The connection was lost before the answer'));
   }
 
@@ -317,7 +316,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     const asked = [...this.#rooms.values()].filter((r) => r.resumeFrom);
     // fromEntries makes own properties, so a room may be called __proto__.
     const rooms = Object.fromEntries(asked.map((r) => [r.name, r.resumeFrom]));
-    this.#ask({ type: 'resume', data: { rooms, inbox: this.#inbox } }, { patient: true }, (answer) => {
+    this.#ask({ type: 'resume', data: { rooms, inbox: this.#inbox } }, 'now', (answer) => {
       if (!(answer instanceof ChatError)) this.#resumed(answer.data as Resumed, asked, resumed);
       else if (answer.code !== 'disconnected') this.#connection.lost(answer);
     });
@@ -354,11 +353,12 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
         this.#setOnline(listed(e.data as Presence));
         break;
       case 'user-online':
-        this.#setOnline(joined(this.#online, e.data as Presence), e.data as Presence);
+      case 'user-offline': {
+        const change = e.data as Presence;
+        this.#setOnline(changed(this.#online, change, e.type === 'user-online'));
+        if (change.users && this.#online.users.length !== change.count) this.#list();
         break;
-      case 'user-offline':
-        this.#setOnline(left(this.#online, e.data as Presence), e.data as Presence);
-        break;
+      }
     }
     if (e.ack) return void this.#reply(e);
     const room = e.room === undefined ? undefined : this.#rooms.get(e.room);
@@ -375,13 +375,17 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     return !(e.id !== undefined && e.from?.id === this.#user?.id && this.#own.has(e.id));
   }
 
-  #setOnline(now: Users, change?: Presence): void {
-    this.#online = now;
-    this.#local.emit('online', now as never);
-    if (change && isStale(now, change) && Date.now() - this.#listAsked > LIST_EVERY) {
-      this.#listAsked = Date.now();
-      this.#connection.write({ type: 'online-users' });
-    }
+  #setOnline(online: Users): void {
+    this.#online = online;
+    this.#local.emit('online', online as never);
+  }
+
+  // Some came while the server sent counts only; now it sends lists.
+  #list(): void {
+    const now = Date.now();
+    if (now - this.#listAsked < LIST_EVERY) return;
+    this.#listAsked = now;
+    this.#connection.write({ type: 'online-users' });
   }
 
   async #reply(e: Envelope): Promise<void> {
@@ -410,28 +414,26 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   ): Promise<Receipt> {
     const message: Outgoing = { type, id, ...target, data };
     const text = encode(message);
-    if (type === 'private-message') this.#remember(id);
+    if (type === 'private-message') {
+      this.#own.add(id);
+      if (this.#own.size > REMEMBERED)
+        for (const first of [...this.#own].slice(0, REMEMBERED / 2)) this.#own.delete(first);
+    }
     return settled<Receipt>(
-      (settle) => this.#outbox.add(message, text, settle),
+      (settle) => {
+        this.#outbox.add(message, text, settle);
+        if (this.#connection.stopped) this.#outbox.abandon(new ChatError('closed', CLOSED));
+      },
       (error) => this.#outbox.fail((m) => m === message, error),
       timeout,
       signal,
     );
   }
 
-  #remember(id: string): void {
-    this.#own.add(id);
-    if (this.#own.size <= REMEMBERED) return;
-    for (const oldest of this.#own) {
-      this.#own.delete(oldest);
-      return;
-    }
-  }
-
-  async #request(event: object, options: RequestOptions = {}): Promise<Envelope> {
+  async #request(event: object, mode: Mode, options: SendOptions = {}): Promise<Envelope> {
     const { id = newId(), timeout = this.#options.timeout ?? 10_000, signal } = options;
     return settled<Envelope>(
-      (settle) => this.#ask(event, { ...options, id, queue: true }, settle),
+      (settle) => this.#ask(event, mode, settle, id),
       (error) => {
         const p = this.#pending.get(id);
         this.#pending.delete(id);
@@ -442,26 +444,17 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     );
   }
 
-  // Without `queue`, it is of this connection alone.
-  #ask(
-    event: object,
-    { id = newId(), patient = false, queue = false }: RequestOptions & { queue?: boolean },
-    settle: (answer: Envelope | ChatError) => void,
-  ): void {
-    const envelope = { ...event, id };
-    const text = encode(envelope);
-    const { state } = this.#connection;
-    if (state.status === 'disconnected' && (state.reason === 'closed' || state.reason === 'refused')) {
-      return settle(new ChatError('closed', 'The client is closed'));
-    }
-    if (text.length > this.#maxMessage / 3 && utf8Length(text) > this.#maxMessage) {
+  #ask(event: object, mode: Mode, settle: (answer: Envelope | ChatError) => void, id = newId()): void {
+    const text = encode({ ...event, id });
+    if (this.#connection.stopped) return settle(new ChatError('closed', CLOSED));
+    if (isOver(text, this.#maxMessage)) {
       return settle(new ChatError('too_large', `The event is over ${this.#maxMessage} bytes`));
     }
-    const queued = queue && !this.#connection.ready;
+    const queued = mode !== 'now' && !this.#connection.ready;
     if (queued && [...this.#pending.values()].filter((p) => p.queued).length >= this.#maxWaiting) {
       return settle(new ChatError('overflow', `${this.#maxWaiting} events wait already`));
     }
-    const p: Pending = { id, text, patient, queued, settle };
+    const p: Pending = { id, text, mode, queued, settle };
     this.#pending.set(id, p);
     if (!queued) this.#writePending(p);
   }
@@ -479,7 +472,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     }
     const p = this.#pending.get(e.id);
     if (!p) return;
-    if (error?.temporary && p.patient) {
+    if (error?.temporary && p.mode !== 'once') {
       const timer = setTimeout(() => {
         this.#retries.delete(timer);
         if (this.#pending.get(p.id) === p) this.#writePending(p);
@@ -516,8 +509,9 @@ function settled<T>(
   signal: AbortSignal | undefined,
 ): Promise<T> {
   return new Promise<T>((resolve, reject) => {
-    const abort = () => cancel(new ChatError('aborted', 'Aborted', { cause: signal?.reason }));
-    if (signal?.aborted) return reject(new ChatError('aborted', 'Aborted', { cause: signal.reason }));
+    const aborted = () => new ChatError('aborted', 'Aborted', { cause: signal?.reason });
+    const abort = () => cancel(aborted());
+    if (signal?.aborted) return reject(aborted());
     let timer: ReturnType<typeof setTimeout> | undefined;
     signal?.addEventListener('abort', abort);
     if (timeout !== undefined && timeout !== Infinity) {

@@ -1,6 +1,6 @@
 import { ChatError, errorOf } from './error.js';
 import type { ChatOptions, TokenReason, WebSocketConstructor, WebSocketLike } from './options.js';
-import { CLOSE, type Envelope, SUBPROTOCOL, type User, type Welcome } from './protocol.js';
+import type { Envelope, User, Welcome } from './protocol.js';
 
 /** Why there is no connection. */
 export type DisconnectReason =
@@ -27,8 +27,8 @@ export type ConnectionState =
       /** When the next attempt begins (Date.now()); null: never by itself. */
       readonly retryAt: number | null;
       /** The close code of the WebSocket, where there was one. */
-      readonly code?: number;
-      readonly error?: ChatError;
+      readonly code?: number | undefined;
+      readonly error?: ChatError | undefined;
     };
 
 /** What a Connection's owner does. */
@@ -43,7 +43,9 @@ export interface Owner {
   refresh(token: string): Promise<number | undefined>;
 }
 
-const IDLE: ConnectionState = { status: 'disconnected', reason: 'idle', retryAt: null };
+const IDLE = disconnected('idle', null);
+const RESTART = 4000; // close codes
+const TOKEN_EXPIRED = 4003;
 const TIMER_MAX = 2 ** 31 - 1; // what setTimeout can wait
 
 /** Connection is one WebSocket after the other: it connects, notices a dead server, and comes back. */
@@ -83,6 +85,12 @@ export class Connection {
     return this.#ws !== null && this.#state.status === 'connected';
   }
 
+  /** Whether it is closed, for all that it knows for good. */
+  get stopped(): boolean {
+    const s = this.#state;
+    return s.status === 'disconnected' && (s.reason === 'closed' || s.reason === 'refused');
+  }
+
   /** Which connection it is now; null without one. */
   get socket(): object | null {
     return this.#ws;
@@ -99,7 +107,7 @@ export class Connection {
   /** Ends the connection and all attempts. */
   close(): void {
     if (this.#state === IDLE) return;
-    this.#stop({ status: 'disconnected', reason: 'closed', retryAt: null });
+    this.#stop(disconnected('closed', null));
   }
 
   /** Something changed (network, page): connect now, or find out whether the server is there. */
@@ -133,52 +141,51 @@ export class Connection {
   }
 
   async #open(): Promise<void> {
-    clearTimeout(this.#timer);
     const run = ++this.#run;
     this.#restartAt = 0;
     this.#refusal = undefined;
     this.#setState({ status: 'connecting', attempt: ++this.#attempt });
     if (run !== this.#run) return; // a listener has closed it
 
-    const patience = this.#options.connectTimeout ?? 10_000;
+    this.#expectWithin();
     if (this.#options.getToken && (this.#token === null || this.#tokenExpires <= Date.now())) {
-      const late = new Promise<never>((_, reject) => {
-        this.#timer = setTimeout(() => reject(new ChatError('timeout', 'getToken took too long')), patience);
-      });
       try {
-        const token = await Promise.race([this.#askToken(this.#tokenReason), late]);
+        const token = await this.#askToken(this.#tokenReason);
         if (run !== this.#run) return;
         this.#token = token;
       } catch (err) {
         if (run !== this.#run) return;
-        clearTimeout(this.#timer);
-        const error = err instanceof ChatError ? err : new ChatError('unavailable', 'getToken failed', { cause: err });
-        if (error.code === 'unauthenticated') return this.#refuse(error);
-        return this.#wait('token', error);
+        this.#drop();
+        if (err instanceof ChatError && err.code === 'unauthenticated') return this.#refuse(err);
+        return this.#wait('token', new ChatError('unavailable', 'getToken failed', { cause: err }));
       }
       this.#tokenReason = 'connect';
       this.#tokenExpires = Infinity;
-      clearTimeout(this.#timer);
+      this.#expectWithin();
     }
 
-    const protocols = [SUBPROTOCOL];
+    const protocols = ['chathub.v1'];
     if (this.#token) protocols.push(`chathub.bearer.${this.#token}`);
     let ws: WebSocketLike;
     try {
-      const Socket = this.#options.WebSocket ?? (globalThis.WebSocket as WebSocketConstructor | undefined);
-      if (!Socket) throw new ChatError('bad_request', 'There is no WebSocket here: give one in the options');
+      const Socket = this.#options.WebSocket ?? (globalThis.WebSocket as WebSocketConstructor);
       ws = new Socket(absolute(this.#url), protocols);
-    } catch (err) {
+    } catch {
       // What was thrown may quote the token.
-      const text = 'The URL or the token does not fit into a WebSocket';
-      return this.#refuse(err instanceof ChatError ? err : new ChatError('bad_request', text));
+      return this.#refuse(
+        new ChatError('bad_request', 'No WebSocket here, or one that the URL or the token does not fit'),
+      );
     }
     this.#ws = ws;
     ws.onmessage = ({ data }: { data: unknown }) => this.#receive(data);
     ws.onclose = ({ code, reason }: { code?: number; reason?: string }) => this.#closed(code, reason);
     ws.onerror = () => {}; // a close follows
-    const slow = () => this.lost(new ChatError('timeout', 'The server does not answer'));
-    this.#timer = setTimeout(slow, patience);
+  }
+
+  #expectWithin(): void {
+    clearTimeout(this.#timer);
+    const slow = () => this.lost(new ChatError('timeout', 'Connecting took too long'));
+    this.#timer = setTimeout(slow, this.#options.connectTimeout ?? 10_000);
   }
 
   async #askToken(reason: TokenReason): Promise<string | null> {
@@ -191,12 +198,12 @@ export class Connection {
     if (code !== undefined && code >= 4500 && code <= 4999) {
       return this.#refuse(refusal ?? new ChatError('closed', reason || 'Closed by the server'), code);
     }
-    if (code === CLOSE.tokenExpired) {
+    if (code === TOKEN_EXPIRED) {
       this.#token = null;
       this.#tokenReason = 'expired';
       return this.#wait('token', refusal ?? new ChatError('token_expired', reason || 'The token has expired'), code);
     }
-    this.#wait(this.#restartAt > 0 || code === CLOSE.restart ? 'restart' : 'lost', refusal, code);
+    this.#wait(this.#restartAt > 0 || code === RESTART ? 'restart' : 'lost', refusal, code);
   }
 
   // A close handshake with a server that is not there would take long: nobody waits for it.
@@ -346,13 +353,7 @@ function disconnected(
   code?: number,
   error?: ChatError,
 ): ConnectionState {
-  return {
-    status: 'disconnected',
-    reason,
-    retryAt,
-    ...(code !== undefined && { code }),
-    ...(error && { error }),
-  };
+  return { status: 'disconnected', reason, retryAt, code, error };
 }
 
 // A path is of the page's own origin; http is ws.

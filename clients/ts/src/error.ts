@@ -8,7 +8,7 @@ export class ChatError extends Error {
   readonly retryAfterMs: number | undefined;
 
   constructor(code: ErrorCode, message: string, options?: { retryAfterMs?: number | undefined; cause?: unknown }) {
-    super(message, options?.cause === undefined ? undefined : { cause: options.cause });
+    super(message, options);
     this.code = code;
     this.retryAfterMs = options?.retryAfterMs;
   }
@@ -21,10 +21,6 @@ export class ChatError extends Error {
 
 /** Makes an error of the `data` of an `error` or `connect-error`. */
 export function errorOf(data: unknown): ChatError {
-  const { code, message, retryAfterMs } = (data ?? {}) as Record<string, unknown>;
-  return new ChatError(
-    typeof code === 'string' ? (code as ErrorCode) : 'internal',
-    typeof message === 'string' && message !== '' ? message : String(code ?? 'Error'),
-    { retryAfterMs: typeof retryAfterMs === 'number' ? retryAfterMs : undefined },
-  );
+  const { code = 'internal', message = code, retryAfterMs } = (data ?? {}) as Partial<ChatError>;
+  return new ChatError(code, message, { retryAfterMs });
 }

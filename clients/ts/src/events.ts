@@ -56,14 +56,12 @@ export type Listener<Data> = (data: Data, event: Envelope<Data>) => void;
 /** Takes the listener away again. */
 export type Unsubscribe = () => void;
 
-/**
- * Emitter calls functions by name. One that throws stops neither the others nor
- * the connection: `report` gets what it threw.
- */
+/** Calls functions by name. One that throws stops neither the others nor the connection. */
 export class Emitter<Args extends readonly unknown[]> {
-  readonly #listeners = new Map<string, Set<{ fn: (...args: Args) => void }>>();
+  readonly #listeners = new Map<string, Set<{ readonly fn: (...args: Args) => void }>>();
   readonly #report: (err: unknown) => void;
 
+  /** `report` gets what a listener throws. */
   constructor(report: (err: unknown) => void) {
     this.#report = report;
   }
@@ -72,19 +70,13 @@ export class Emitter<Args extends readonly unknown[]> {
     const entry = { fn }; // the same function twice is called twice
     const set = this.#listeners.get(name) ?? new Set();
     this.#listeners.set(name, set.add(entry));
-    return () => {
-      if (set.delete(entry) && set.size === 0 && this.#listeners.get(name) === set) this.#listeners.delete(name);
-    };
-  }
-
-  has(name: string): boolean {
-    return this.#listeners.has(name);
+    return () => void set.delete(entry);
   }
 
   emit(name: string, ...args: Args): void {
-    for (const entry of [...(this.#listeners.get(name) ?? [])]) {
+    for (const { fn } of [...(this.#listeners.get(name) ?? [])]) {
       try {
-        entry.fn(...args);
+        fn(...args);
       } catch (err) {
         this.#report(err);
       }

@@ -1,19 +1,11 @@
 /** Returns a new id for an event: unique, not secret. */
 export function newId(): string {
-  const bytes = new Uint8Array(12);
-  // React Native has no crypto of its own; randomUUID needs a secure context.
-  if (globalThis.crypto) crypto.getRandomValues(bytes);
-  else for (let i = 0; i < bytes.length; i++) bytes[i] = Math.random() * 256;
-  return Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('');
+  // React Native has no crypto of its own, and pages on plain http have no randomUUID.
+  const random = () => Math.random().toString(36).slice(2);
+  return `${Date.now().toString(36)}-${random()}${random()}`;
 }
 
-/** Returns how many bytes a well-formed text has in UTF-8. */
-export function utf8Length(text: string): number {
-  let n = text.length;
-  for (let i = 0; i < text.length; i++) {
-    const c = text.charCodeAt(i);
-    // Each half of a surrogate pair is two of its four bytes.
-    if (c > 0x7f) n += c > 0x7ff && (c < 0xd800 || c > 0xdfff) ? 2 : 1;
-  }
-  return n;
+/** Whether a JSON text has more than `max` bytes in UTF-8. */
+export function isOver(text: string, max: number): boolean {
+  return text.length * 3 > max && encodeURIComponent(text).replace(/%../g, '.').length > max;
 }

@@ -1,5 +1,5 @@
 import { ChatError } from './error.js';
-import { utf8Length } from './id.js';
+import { isOver } from './id.js';
 import type { StorageLike } from './options.js';
 import type { Receipt } from './protocol.js';
 
@@ -67,13 +67,13 @@ export class Outbox {
 
   /** Takes a message; `settle` is told how it ends. */
   add(message: Outgoing, text: string, settle: (result: Receipt | ChatError) => void): void {
-    if (this.#entries.length >= this.#max) {
-      settle(new ChatError('overflow', `${this.#max} messages wait already`));
-      return;
-    }
     if (this.#entries.some((e) => e.message.id === message.id)) {
-      settle(new ChatError('conflict', 'A message of this id waits already'));
-      return;
+      return settle(new ChatError('conflict', 'A message of this id waits already'));
+    }
+    if (this.#entries.length >= this.#max) {
+      const error = new ChatError('overflow', `${this.#max} messages wait already`);
+      settle(error);
+      return this.#owner.changed({ status: 'failed', message, error });
     }
     this.#entries.push({ message, text, inFlight: false, restored: false, settle });
     this.#save();
@@ -118,7 +118,7 @@ export class Outbox {
       busy.add(lane);
       if (entry.inFlight) continue;
       if (lane !== '' && !(this.#owner.roomReady(lane) ?? !entry.restored)) continue;
-      if (this.#maxMessage < Infinity && utf8Length(entry.text) > this.#maxMessage) {
+      if (isOver(entry.text, this.#maxMessage)) {
         busy.delete(lane);
         this.#settle(entry, new ChatError('too_large', `The message is over ${this.#maxMessage} bytes`));
         continue;

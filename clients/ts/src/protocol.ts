@@ -104,20 +104,7 @@ export type ClientErrorCode =
 
 export type ErrorCode = ServerErrorCode | ClientErrorCode;
 
-/** The subprotocol. */
-export const SUBPROTOCOL = 'chathub.v1';
-
-/** Close codes that the client looks at; 4000 to 4499 come back, 4500 to 4999 stop. */
-export const CLOSE = {
-  restart: 4000,
-  tokenExpired: 4003,
-  invalidText: 1007,
-  tooBig: 1009,
-} as const;
-
-/** The events that a log keeps: they are sent until they are answered. */
-const DURABLE: ReadonlySet<string> = new Set(['room-message', 'private-message', 'send-notification']);
-
+/** Whether a log keeps events of this type: then they are sent until they are answered. */
 export function isDurable(type: string): boolean {
-  return DURABLE.has(type);
+  return type === 'room-message' || type === 'private-message' || type === 'send-notification';
 }

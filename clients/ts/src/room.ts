@@ -1,7 +1,9 @@
+import type { Connection } from './connection.js';
 import { ChatError } from './error.js';
-import type { EventData, Listener, Unsubscribe } from './events.js';
+import type { ChatEvents, Emitter, EventData, Listener, Unsubscribe } from './events.js';
+import type { Outbox } from './outbox.js';
 import type { Envelope, History, Joined, Position, Presence, Receipt, User } from './protocol.js';
-import { joined, left, listed, NOBODY, type Users } from './users.js';
+import { changed, has, listed, NOBODY, type Users } from './users.js';
 
 /** Never changed: a new state is a new object. */
 export interface RoomState extends Users {
@@ -35,17 +37,17 @@ export interface SendOptions {
 
 /** What a room needs of its client. */
 export interface RoomHost {
-  readonly ready: boolean;
-  readonly userId: string | undefined;
-  write(envelope: object): void;
+  readonly connection: Connection;
+  readonly outbox: Outbox;
+  readonly events: Emitter<[data: never, event: Envelope<never>]>;
+  /** What is no event of the server. */
+  readonly local: Emitter<[value: never]>;
+  userId(): string | undefined;
   /** Asks on this connection; what follows an answer is handled after `done`. */
   ask(envelope: object, done: (answer: Envelope | ChatError) => void): void;
-  request(envelope: object): Promise<Envelope>;
+  /** Asks until there is an answer. */
+  read(envelope: object): Promise<Envelope>;
   sendDurable(type: string, target: { room: string }, data: unknown, options?: SendOptions): Promise<Receipt>;
-  /** The room can be sent to, or never will: `gone` says why not. */
-  roomChanged(room: string, gone?: ChatError): void;
-  on(type: string, room: string, fn: Listener<never>): Unsubscribe;
-  report(err: unknown): void;
 }
 
 const TYPING_EVERY = 2_000;
@@ -54,12 +56,10 @@ const TYPING_END = 4_000; // without another key
 const LEFT: RoomState = { ...NOBODY, status: 'left', typing: [] };
 
 /** A room, from `client.room(name)`. It stays joined over reconnects until `leave()`. */
-export class Room<E = unknown> {
+export class Room<E = ChatEvents> {
   readonly name: string;
   readonly #host: RoomHost;
   #state: RoomState = LEFT;
-  readonly #stateListeners = new Set<() => void>();
-  readonly #joinListeners = new Set<(info: JoinedRoom) => void>();
   #wanted: JoinOptions | null = null;
   #position: Position | null = null; // of the last message seen
   #live = false; // whether what comes has its place after the position
@@ -89,21 +89,17 @@ export class Room<E = unknown> {
 
   /** Is called when `state` is another one. */
   onState(fn: (state: RoomState) => void): Unsubscribe {
-    const listener = () => fn(this.#state);
-    this.#stateListeners.add(listener);
-    return () => this.#stateListeners.delete(listener);
+    return this.#host.local.on(`state\n${this.name}`, fn);
   }
 
   /** Is called at each join, before its messages: `recovered: false` tells that some were missed. */
   onJoined(fn: (info: JoinedRoom) => void): Unsubscribe {
-    const listener = (info: JoinedRoom) => fn(info);
-    this.#joinListeners.add(listener);
-    return () => this.#joinListeners.delete(listener);
+    return this.#host.local.on(`joined\n${this.name}`, fn);
   }
 
   /** Listens to one type of event in this room. */
   on<K extends string>(type: K, fn: Listener<EventData<E, K>>): Unsubscribe {
-    return this.#host.on(type, this.name, fn as Listener<never>);
+    return this.#host.events.on(`${type}\n${this.name}`, fn as Listener<never>);
   }
 
   /**
@@ -116,7 +112,7 @@ export class Room<E = unknown> {
       this.#position = options.since ?? null;
       this.#joining = new Deferred();
       this.#set({ ...LEFT, status: 'joining' });
-      if (this.#host.ready) this.#joinNow();
+      if (this.#host.connection.ready) this.#joinNow();
     }
     return this.#joining.promise;
   }
@@ -124,7 +120,7 @@ export class Room<E = unknown> {
   /** Leaves. What waits for this room in the outbox fails. */
   leave(): void {
     if (!this.#wanted) return;
-    if (this.#host.ready) this.#host.write({ type: 'leave-room', room: this.name });
+    this.#write('leave-room');
     this.#end(LEFT, new ChatError('not_in_room', 'The room was left'));
   }
 
@@ -142,7 +138,7 @@ export class Room<E = unknown> {
     const now = Date.now();
     if (now - this.#typingSince < TYPING_EVERY) return;
     this.#typingSince = now;
-    this.#host.write({ type: 'typing', room: this.name });
+    this.#write('typing');
   }
 
   /** Ends typing at once. */
@@ -150,12 +146,12 @@ export class Room<E = unknown> {
     clearTimeout(this.#typingTimer);
     if (this.#typingSince === 0) return;
     this.#typingSince = 0;
-    if (this.#live) this.#host.write({ type: 'stop-typing', room: this.name });
+    this.#write('stop-typing');
   }
 
   /** Reads the log: messages before a `seq`, or the newest. The server has a limit of its own. */
   async history(options: { before?: number; limit?: number } = {}): Promise<History<EventData<E, 'room-message'>>> {
-    const { data } = await this.#host.request({ type: 'history', room: this.name, data: options });
+    const { data } = await this.#host.read({ type: 'history', room: this.name, data: options });
     return data as History<EventData<E, 'room-message'>>;
   }
 
@@ -189,7 +185,7 @@ export class Room<E = unknown> {
 
   /** The part of a resume's answer that is about this room. @internal */
   resumed(answer: Joined | ChatError): void {
-    if (!this.#wanted) return this.#host.write({ type: 'leave-room', room: this.name }); // left meanwhile
+    if (!this.#wanted) return this.#write('leave-room'); // left meanwhile
     if (!(answer instanceof ChatError)) return this.#joined(answer, true);
     if (answer.temporary) return this.#joinNow();
     this.#refused(answer);
@@ -214,20 +210,18 @@ export class Room<E = unknown> {
   observe(e: Envelope): void {
     const s = this.#state;
     const data = e.data as Presence;
+    const quiet = (gone: readonly (User | undefined)[]) => s.typing.filter((u) => !gone.some((g) => g?.id === u.id));
     switch (e.type) {
       case 'user-joined':
-        return this.#set({ ...s, ...joined(s, data) });
-      case 'user-left': {
-        const gone = new Set(data.users?.map((u) => u.id));
-        return this.#set({ ...s, ...left(s, data), typing: s.typing.filter((u) => !gone.has(u.id)) });
-      }
+        return this.#set({ ...s, ...changed(s, data, true) });
+      case 'user-left':
+        return this.#set({ ...s, ...changed(s, data, false), typing: quiet(data.users ?? []) });
       case 'typing':
-        if (!e.from || e.from.id === this.#host.userId || s.typing.some((u) => u.id === e.from?.id)) return;
+        if (!e.from || e.from.id === this.#host.userId() || has(s.typing, e.from)) return;
         return this.#set({ ...s, typing: [...s.typing, e.from] });
       case 'stop-typing':
       case 'room-message':
-        if (!s.typing.some((u) => u.id === e.from?.id)) return;
-        return this.#set({ ...s, typing: s.typing.filter((u) => u.id !== e.from?.id) });
+        if (has(s.typing, e.from)) this.#set({ ...s, typing: quiet([e.from]) });
     }
   }
 
@@ -239,7 +233,7 @@ export class Room<E = unknown> {
       if (wanted !== this.#wanted) return; // left meanwhile
       if (!(answer instanceof ChatError)) this.#joined(answer.data as Joined, false);
       // Without a connection, the next one asks again.
-      else if (this.#host.ready) this.#refused(answer);
+      else if (this.#host.connection.ready) this.#refused(answer);
     });
   }
 
@@ -251,9 +245,9 @@ export class Room<E = unknown> {
     this.#live = true;
     this.#set({ status: 'joined', ...listed(info), typing: [] });
     const told = { ...info, resumed };
-    for (const fn of [...this.#joinListeners]) this.#guard(() => fn(told));
+    this.#host.local.emit(`joined\n${this.name}`, told as never);
     this.#joining?.resolve(told);
-    this.#host.roomChanged(this.name);
+    this.#host.outbox.flush();
   }
 
   #refused(error: ChatError): void {
@@ -268,20 +262,16 @@ export class Room<E = unknown> {
     this.#typingSince = 0;
     joining?.reject(error);
     this.#set(state);
-    this.#host.roomChanged(this.name, error);
+    this.#host.outbox.fail((m) => m.room === this.name, error);
   }
 
   #set(state: RoomState): void {
     this.#state = state;
-    for (const fn of [...this.#stateListeners]) this.#guard(fn);
+    this.#host.local.emit(`state\n${this.name}`, state as never);
   }
 
-  #guard(fn: () => void): void {
-    try {
-      fn();
-    } catch (err) {
-      this.#host.report(err);
-    }
+  #write(type: string): void {
+    if (this.#host.connection.ready) this.#host.connection.write({ type, room: this.name });
   }
 }
 

@@ -10,25 +10,16 @@ export interface Users {
 export const NOBODY: Users = { users: [], count: 0 };
 
 /** The list that the server has sent as a whole. */
-export function listed(data: Partial<Presence> | undefined): Users {
-  const users = data?.users ?? [];
-  return { users, count: data?.count ?? users.length };
+export function listed({ users = [], count = users.length }: Partial<Presence>): Users {
+  return { users, count };
 }
 
-export function joined(old: Users, data: Presence): Users {
-  return { users: [...without(old.users, data.users), ...(data.users ?? [])], count: data.count };
+/** The list after some have come or gone. */
+export function changed({ users }: Users, { users: some = [], count }: Presence, came: boolean): Users {
+  const others = users.filter((u) => !has(some, u));
+  return { users: came ? [...others, ...some] : others, count };
 }
 
-export function left(old: Users, data: Presence): Users {
-  return { users: without(old.users, data.users), count: data.count };
-}
-
-/** Whether a list that was complete would be another one, and the server sends lists. */
-export function isStale(now: Users, data: Presence): boolean {
-  return data.users !== undefined && now.users.length !== now.count;
-}
-
-function without(users: readonly User[], gone: readonly User[] = []): readonly User[] {
-  const ids = new Set(gone.map((u) => u.id));
-  return users.filter((u) => !ids.has(u.id));
+export function has(users: readonly User[], user: User | undefined): boolean {
+  return users.some((u) => u.id === user?.id);
 }

@@ -117,7 +117,8 @@ export class Messages {
     this.take([{ type: message.type, ...own, ...(seq && { seq }), ...(ts && { ts }) } as Envelope]);
   }
 
-  failed(message: Outgoing, error: ChatError): void {
+  failed(message: Outgoing, error: ChatError, from: User | undefined): void {
+    if (!this.find(message.id)) this.queued(message, from);
     this.#open = this.#open.map((m) => (m.id === message.id ? { ...m, status: 'failed', error } : m));
     this.#changed();
   }

@@ -111,7 +111,7 @@ export class PrivateStore extends Store<readonly Conversation[]> {
     const messages = this.#of(peer);
     if (event.status === 'queued') messages.queued(message, this.#client.user);
     else if (event.status === 'sent') messages.acknowledged(message, event.receipt);
-    else messages.failed(message, event.error);
+    else messages.failed(message, event.error, this.#client.user);
     this.#update(peer, event.status === 'queued');
   }
 

@@ -1,12 +1,4 @@
-import {
-  type ChatError,
-  newId,
-  type Outgoing,
-  type Receipt,
-  type Room,
-  type RoomState,
-  type SendEvent,
-} from '../index.js';
+import { newId, type Outgoing, type Receipt, type Room, type RoomState, type SendEvent } from '../index.js';
 import { type Message, Messages } from './messages.js';
 import { type AnyClient, Store } from './store.js';
 
@@ -154,7 +146,7 @@ export class RoomStore extends Store<RoomSnapshot> {
     if (!this.#isMine(message)) return;
     if (event.status === 'queued') this.#messages.queued(message, this.#client.user);
     else if (event.status === 'sent') this.#messages.acknowledged(message, event.receipt);
-    else this.#messages.failed(message, event.error as ChatError);
+    else this.#messages.failed(message, event.error, this.#client.user);
     this.#update();
     if (event.status !== 'queued') setTimeout(() => this.release());
   }

@@ -1,0 +1,280 @@
+// What holds with any server: run against the one in memory and against the real one.
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
+import type { ChatClient, ChatOptions, Envelope, JoinedRoom, Room } from '../src/index.js';
+import { ChatError } from '../src/index.js';
+import type { Backend } from './backend.js';
+
+let names = 0;
+
+/** A name that no other test uses. */
+export const fresh = (name: string) => `${name}-${++names}`;
+
+/** Waits until a condition holds; the deadline is against hanging only. */
+export function until(condition: () => unknown, what = 'the condition'): Promise<void> {
+  return vi.waitFor(
+    () => {
+      if (!condition()) throw new Error(`waiting for ${what}`);
+    },
+    { timeout: 20_000, interval: 5 },
+  );
+}
+
+/** Collects the data of a room's messages, or of a type of event. */
+export function collect(from: Room | ChatClient, type = 'room-message'): unknown[] {
+  const data: unknown[] = [];
+  (from as ChatClient).on(type, (d) => void data.push(d));
+  return data;
+}
+
+export function behaviour(name: string, start: () => Promise<Backend>): void {
+  describe(name, () => {
+    let server: Backend;
+    const clients: ChatClient[] = [];
+
+    beforeAll(async () => {
+      server = await start();
+    }, 300_000);
+    afterAll(() => server.stop());
+    afterEach(() => {
+      for (const client of clients.splice(0)) client.close();
+    });
+
+    async function connect(user: string, options?: ChatOptions): Promise<ChatClient> {
+      const client = server.client(user, options);
+      clients.push(client);
+      client.connect();
+      await until(() => client.state.status === 'connected', `${user} to connect`);
+      return client;
+    }
+
+    /** Does something that ends the connection, and returns how to wait until the client has come back. */
+    async function breaking(client: ChatClient, end: () => Promise<void>): Promise<() => Promise<void>> {
+      let lost = false;
+      let back = false;
+      client.onState((state) => {
+        lost ||= state.status === 'disconnected';
+        back ||= lost && state.status === 'connected';
+      });
+      await end();
+      await until(() => lost, 'the connection to break');
+      return () => until(() => back, 'the client to come back');
+    }
+
+    test('a room message reaches everyone in the room once, its sender too', async () => {
+      const [ana, ben] = await Promise.all([connect(fresh('ana')), connect(fresh('ben'))]);
+      const room = fresh('room');
+      const [hers, his] = [collect(ana.room(room)), collect(ben.room(room))];
+      await Promise.all([ana.room(room).join(), ben.room(room).join()]);
+      const receipts = await Promise.all([1, 2, 3].map((n) => ana.room(room).send(n)));
+      expect(receipts.map((r) => r.seq)).toEqual([...receipts.map((r) => r.seq)].sort((a, b) => Number(a) - Number(b)));
+      await until(() => hers.length >= 3 && his.length >= 3);
+      expect([hers, his]).toEqual([
+        [1, 2, 3],
+        [1, 2, 3],
+      ]);
+    });
+
+    test.each(['__proto__', 'constructor', '🌍 <img onerror=alert(1)>'])('a room may be called %s', async (odd) => {
+      const ana = await connect(fresh('ana'));
+      const room = ana.room(odd);
+      const seen = collect(room);
+      await room.join();
+      const text = `<img src=x onerror=alert(1)> ${fresh('text')}`;
+      await room.send({ text, ['__proto__']: 1 });
+      await (await breaking(ana, () => server.cut()))();
+      await room.send('again');
+      await until(() => seen.length >= 2);
+      expect(seen).toEqual([{ text, ['__proto__']: 1 }, 'again']);
+    });
+
+    test('history is read page by page', async () => {
+      const ana = await connect(fresh('ana'));
+      const room = ana.room(fresh('room'));
+      await room.join();
+      for (let n = 1; n <= 5; n++) await room.send(n);
+      const newest = await room.history({ limit: 2 });
+      expect(newest.messages.map((m) => m.data)).toEqual([4, 5]);
+      expect(newest.more).toBe(true);
+      const rest = await room.history({ limit: 10, before: newest.messages[0]?.seq });
+      expect(rest.messages.map((m) => m.data)).toEqual([1, 2, 3]);
+      expect(rest.more).toBe(false);
+    });
+
+    test('a join brings the newest messages, before the live ones', async () => {
+      const [ana, ben] = await Promise.all([connect(fresh('ana')), connect(fresh('ben'))]);
+      const name = fresh('room');
+      await ana.room(name).join();
+      for (let n = 1; n <= 5; n++) await ana.room(name).send(n);
+      const seen = collect(ben.room(name));
+      await ben.room(name).join({ history: 2 });
+      await ana.room(name).send(6);
+      await until(() => seen.length >= 3);
+      expect(seen).toEqual([4, 5, 6]);
+    });
+
+    test('what several rooms and the inbox had meanwhile comes after a reconnect, once and in order', async () => {
+      const [anaId, benId] = [fresh('ana'), fresh('ben')];
+      const [ana, ben] = await Promise.all([connect(anaId), connect(benId, { backoff: { min: 400, max: 800 } })]);
+      const rooms = [fresh('room'), fresh('room'), fresh('room')];
+      const seen = rooms.map((r) => collect(ben.room(r)));
+      const whispers = collect(ben, 'private-message');
+      const joins: JoinedRoom[] = [];
+      for (const r of rooms) {
+        await Promise.all([ana.room(r).join(), ben.room(r).join()]);
+        ben.room(r).onJoined((info) => joins.push(info));
+      }
+      await ana.room(rooms[0] ?? '').send('before');
+      await ana.privateMessage(benId, 'before');
+      await until(() => seen[0]?.length && whispers.length);
+
+      const benBack = await breaking(ben, () => server.cut());
+      for (const n of [1, 2]) for (const r of rooms) await ana.room(r).send(n);
+      await ana.privateMessage(benId, 'meanwhile');
+      await benBack();
+      await ana.room(rooms[2] ?? '').send('after');
+      await until(() => seen[2]?.length === 3 && whispers.length === 2);
+      expect(seen).toEqual([
+        ['before', 1, 2],
+        [1, 2],
+        [1, 2, 'after'],
+      ]);
+      expect(whispers).toEqual(['before', 'meanwhile']);
+      expect(joins.map((j) => [j.recovered, j.resumed])).toEqual([
+        [true, true],
+        [true, true],
+        [true, true],
+      ]);
+    });
+
+    test('a conversation goes on over a restart: nothing is lost, doubled or out of order', async () => {
+      const users = await Promise.all([connect(fresh('ana')), connect(fresh('ben'))]);
+      const name = fresh('room');
+      const logs = users.map((u) => collect(u.room(name)));
+      await Promise.all(users.map((u) => u.room(name).join()));
+      const total = 100;
+      const sent = users.map(async (u, i) => {
+        for (let n = 0; n < total; n++) await u.room(name).send(`${i} ${n}`);
+      });
+      await until(() => (logs[0]?.length ?? 0) > 10);
+      await server.restart(false);
+      await until(() => (logs[0]?.length ?? 0) > total);
+      await server.cut();
+      await Promise.all(sent);
+      await until(() => logs.every((log) => log.length >= 2 * total));
+      expect(logs[0]).toEqual(logs[1]);
+      for (const i of [0, 1]) {
+        const own = logs[0]?.filter((m) => String(m).startsWith(`${i} `));
+        expect(own).toEqual(Array.from({ length: total }, (_, n) => `${i} ${n}`));
+      }
+    });
+
+    test('a server that has forgotten its logs is told as recovered: false', async () => {
+      const ana = await connect(fresh('ana'));
+      const room = ana.room(fresh('room'));
+      const joins: JoinedRoom[] = [];
+      const inbox: boolean[] = [];
+      const seen = collect(room);
+      room.onJoined((info) => joins.push(info));
+      ana.onInbox((info) => inbox.push(info.resumed && info.recovered));
+      await room.join();
+      await room.send('old');
+      await server.restart(true);
+      await until(() => joins.length === 2, 'the second join');
+      expect(joins[1]).toMatchObject({ resumed: true, recovered: false });
+      expect(joins[1]?.epoch).not.toBe(joins[0]?.epoch);
+      expect(inbox.at(-1)).toBe(false);
+      await room.send('new');
+      await until(() => seen.length >= 2);
+      expect(seen).toEqual(['old', 'new']);
+    });
+
+    test('messages written while the server was away go out in order afterwards', async () => {
+      const ana = await connect(fresh('ana'), { backoff: { min: 200, max: 400 } });
+      const room = ana.room(fresh('room'));
+      const seen = collect(room);
+      await room.join();
+      await breaking(ana, () => server.cut());
+      const sent = [1, 2, 3, 4].map((n) => room.send(n));
+      expect(ana.outbox.map((m) => m.data)).toEqual([1, 2, 3, 4]);
+      await Promise.all(sent);
+      await until(() => seen.length >= 4);
+      expect(seen).toEqual([1, 2, 3, 4]);
+      expect(ana.outbox).toEqual([]);
+    });
+
+    test('a message without an answer is sent again, and stored once', async () => {
+      const ana = await connect(fresh('ana'));
+      const room = ana.room(fresh('room'));
+      const seen = collect(room);
+      await room.join();
+      for (let n = 0; n < 10; n++) {
+        const sent = room.send(n);
+        await server.cut();
+        await sent;
+      }
+      const { messages } = await room.history({ limit: 50 });
+      expect(messages.map((m) => m.data)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+      await until(() => seen.length >= 10);
+      expect(seen).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    });
+
+    test('a private message waits for who is away, and does not come back to who sent it', async () => {
+      const benId = fresh('ben');
+      const ana = await connect(fresh('ana'));
+      const own = collect(ana, 'private-message');
+      const receipt = await ana.privateMessage(benId, { text: 'psst' });
+      expect(receipt.seq).toBeGreaterThan(0);
+      await (await breaking(ana, () => server.cut()))();
+
+      const ben = server.client(benId);
+      clients.push(ben);
+      const events: Envelope[] = [];
+      ben.on('private-message', (_, e) => events.push(e));
+      ben.connect();
+      await until(() => events.length > 0);
+      expect(events[0]).toMatchObject({ id: receipt.id, to: benId, from: ana.user, data: { text: 'psst' } });
+      await ana.onlineUsers(); // the answer comes after what a resume would have brought
+      expect(own).toEqual([]);
+    });
+
+    test('a second tab of the sender hears of its private messages', async () => {
+      const anaId = fresh('ana');
+      const [one, two] = await Promise.all([connect(anaId), connect(anaId)]);
+      const seen = collect(two, 'private-message');
+      await one.privateMessage(fresh('ben'), 'hello');
+      await until(() => seen.length > 0);
+      expect(seen).toEqual(['hello']);
+    });
+
+    test('answers what the server asks', async () => {
+      const anaId = fresh('ana');
+      const ana = await connect(anaId);
+      ana.answer('double', async (n) => Number(n) * 2);
+      ana.answer('nothing', () => undefined);
+      ana.answer('refuse', () => {
+        throw new ChatError('forbidden', 'Not now');
+      });
+      expect(await server.ask(anaId, 'double', 21)).toEqual([42]);
+      expect(await server.ask(anaId, 'nothing', 1)).toEqual([null]);
+      expect(await server.ask(anaId, 'refuse', 1)).toEqual([expect.stringMatching(/forbidden.*Not now/)]);
+      expect(await server.ask(anaId, 'nobody', 1)).toEqual([expect.stringMatching(/unknown_type/)]);
+    });
+
+    test('what the server does not know is an error of its caller', async () => {
+      const ana = await connect(fresh('ana'));
+      await expect(ana.send('no-such-event', 1)).rejects.toMatchObject({ name: 'ChatError', code: 'unknown_type' });
+      await expect(ana.send('room-message', 1, { room: fresh('room') })).rejects.toMatchObject({ code: 'not_in_room' });
+      expect(ana.state.status).toBe('connected');
+    });
+
+    test('a room that was left is not joined again', async () => {
+      const ana = await connect(fresh('ana'));
+      const room = ana.room(fresh('room'));
+      await room.join();
+      room.leave();
+      expect(room.state.status).toBe('left');
+      await (await breaking(ana, () => server.cut()))();
+      await expect(room.send('x')).rejects.toMatchObject({ code: 'not_in_room' });
+    });
+  });
+}

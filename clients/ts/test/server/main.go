@@ -1,0 +1,191 @@
+// Command server is a chat server that the tests of the TypeScript client order about: by
+// POST requests to /do/..., and by signals. It ends when its standard input does.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/chathub-go/chathub"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "server:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	s := &server{broker: &chathub.MemoryBroker{}, conns: make(map[net.Conn]struct{})}
+	if err := s.begin(); err != nil {
+		return err
+	}
+	ln, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	srv := &http.Server{Handler: s.routes(), ConnState: s.track, ReadHeaderTimeout: 10 * time.Second}
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin) // either way it has ended
+		srv.Close()
+	}()
+	fmt.Fprintln(os.Stdout, ln.Addr())
+	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+type server struct {
+	mu     sync.Mutex
+	hub    *chathub.Hub
+	broker *chathub.MemoryBroker
+	conns  map[net.Conn]struct{} // taken over for WebSockets
+}
+
+// begin starts a hub on the broker.
+func (s *server) begin() error {
+	hub, err := chathub.New(chathub.Config{
+		Auth:             &chathub.JWT{Key: []byte(os.Getenv("JWT_SECRET"))},
+		Broker:           s.broker,
+		Rate:             -1,
+		MaxMessageBytes:  8 << 10,
+		PresenceInterval: 20 * time.Millisecond,
+		PresenceGrace:    200 * time.Millisecond,
+		DrainWindow:      300 * time.Millisecond,
+		Logger:           slog.New(slog.DiscardHandler),
+		Authorize: func(_ context.Context, _ *chathub.Client, a chathub.Action) error {
+			if a.Room == "members" {
+				return &chathub.Error{Code: chathub.CodeForbidden, Message: "Members only"}
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		return err
+	}
+	chathub.OnAck(hub, "sum", func(_ context.Context, _ *chathub.Client, numbers []int) (int, error) {
+		sum := 0
+		for _, n := range numbers {
+			sum += n
+		}
+		return sum, nil
+	})
+	s.hub = hub
+	return nil
+}
+
+// track keeps the connections that WebSockets have taken over, until cut breaks them.
+func (s *server) track(conn net.Conn, state http.ConnState) {
+	if state == http.StateHijacked {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.conns[conn] = struct{}{}
+	}
+}
+
+func (s *server) current() *chathub.Hub {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.hub
+}
+
+func (s *server) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/ws", func(w http.ResponseWriter, r *http.Request) { s.current().ServeHTTP(w, r) })
+	for name, do := range map[string]func(*http.Request, jsontext.Value) (any, error){
+		"cut": s.cut, "restart": s.restart, "emit": s.emit, "ask": s.ask, "kick": s.kick, "disconnect": s.disconnect,
+	} {
+		mux.HandleFunc("POST /do/"+name, func(w http.ResponseWriter, r *http.Request) {
+			body, err := io.ReadAll(r.Body)
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+				return
+			}
+			result, err := do(r, body)
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusInternalServerError)
+				return
+			}
+			_ = json.MarshalWrite(w, result)
+		})
+	}
+	return mux
+}
+
+// cut breaks all WebSockets without a word.
+func (s *server) cut(*http.Request, jsontext.Value) (any, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for conn := range s.conns {
+		conn.Close()
+	}
+	clear(s.conns)
+	return nil, nil
+}
+
+// restart shuts the hub down in good order and begins another: on the same broker, or
+// with ?forget on a new one, as a program does that keeps its logs in memory.
+func (s *server) restart(r *http.Request, _ jsontext.Value) (any, error) {
+	old := s.current()
+	if err := old.Shutdown(r.Context()); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r.URL.Query().Has("forget") {
+		s.broker = &chathub.MemoryBroker{}
+	}
+	return nil, s.begin()
+}
+
+// target is whom ?room or ?user means.
+func (s *server) target(r *http.Request) chathub.Target {
+	if q := r.URL.Query(); q.Has("user") {
+		return s.current().ToUser(q.Get("user"))
+	}
+	return s.current().To(r.URL.Query().Get("room"))
+}
+
+func (s *server) emit(r *http.Request, data jsontext.Value) (any, error) {
+	return nil, s.target(r).Emit(r.Context(), r.URL.Query().Get("event"), data)
+}
+
+// ask returns the data of all answers, or an error's text in place of each that is none.
+func (s *server) ask(r *http.Request, data jsontext.Value) (any, error) {
+	ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
+	defer cancel()
+	replies, err := s.target(r).EmitWithAck(ctx, r.URL.Query().Get("event"), data)
+	if err != nil {
+		return nil, err
+	}
+	results := []any{}
+	for _, reply := range replies {
+		if reply.Err != nil {
+			results = append(results, reply.Err.Error())
+		} else {
+			results = append(results, reply.Data)
+		}
+	}
+	return results, nil
+}
+
+// kick takes ?user out of ?room.
+func (s *server) kick(r *http.Request, _ jsontext.Value) (any, error) {
+	return nil, s.target(r).Leave(r.Context(), r.URL.Query().Get("room"))
+}
+
+func (s *server) disconnect(r *http.Request, _ jsontext.Value) (any, error) {
+	return nil, s.target(r).Disconnect(r.Context(), "logged out")
+}
