@@ -313,10 +313,15 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     this.#maxMessage = welcome.maxMessage || Infinity;
     const resumed = this.#inbox !== null;
     this.#inbox ??= { epoch: inbox.epoch, seq: this.#options.inbox === 'new' ? inbox.seq : 0 };
-    const asked = [...this.#rooms.values()].filter((r) => r.resumeFrom);
+    let asked = [...this.#rooms.values()].filter((r) => r.resumeFrom);
     // fromEntries makes own properties, so a room may be called __proto__.
     const rooms = Object.fromEntries(asked.map((r) => [r.name, r.resumeFrom]));
-    this.#ask({ type: 'resume', data: { rooms, inbox: this.#inbox } }, 'now', (answer) => {
+    const data = { rooms, inbox: this.#inbox };
+    if (isOver(JSON.stringify(data), this.#maxMessage - 100)) {
+      data.rooms = {};
+      asked = []; // they are joined one by one
+    }
+    this.#ask({ type: 'resume', data }, 'now', (answer) => {
       if (!(answer instanceof ChatError)) this.#resumed(answer.data as Resumed, asked, resumed);
       else if (answer.code !== 'disconnected') this.#connection.lost(answer);
     });
@@ -445,7 +450,12 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   }
 
   #ask(event: object, mode: Mode, settle: (answer: Envelope | ChatError) => void, id = newId()): void {
-    const text = encode({ ...event, id });
+    let text: string;
+    try {
+      text = encode({ ...event, id });
+    } catch (err) {
+      return settle(err as ChatError);
+    }
     if (this.#connection.stopped) return settle(new ChatError('closed', CLOSED));
     if (isOver(text, this.#maxMessage)) {
       return settle(new ChatError('too_large', `The event is over ${this.#maxMessage} bytes`));

@@ -106,7 +106,7 @@ export class Connection {
 
   /** Ends the connection and all attempts. */
   close(): void {
-    if (this.#state === IDLE) return;
+    if (this.#state.status === 'disconnected' && this.#state.retryAt === null) return;
     this.#stop(disconnected('closed', null));
   }
 
@@ -254,6 +254,7 @@ export class Connection {
 
   #receive(data: unknown): void {
     this.#heard = Date.now();
+    if (this.#pinging) this.#heartbeat();
     let e: Envelope;
     try {
       e = JSON.parse(data as string);
@@ -282,24 +283,21 @@ export class Connection {
 
   // A browser does not see ping frames: the client asks by itself where it has heard nothing for a while.
   #heartbeat(): void {
+    this.#pinging = false;
     clearTimeout(this.#timer);
     const interval = this.#options.pingInterval ?? (this.#welcome?.pingInterval || 25_000);
-    const silent = Date.now() - this.#heard;
-    if (silent >= interval) return this.#ping();
-    this.#timer = setTimeout(() => this.#heartbeat(), interval - silent);
+    const left = this.#heard + interval - Date.now();
+    if (left <= 0) return this.#ping();
+    this.#timer = setTimeout(() => this.#heartbeat(), left);
   }
 
   #ping(): void {
-    if (this.#pinging) return;
+    if (this.#pinging) return; // the answer is due soon enough
     this.#pinging = true;
     clearTimeout(this.#timer);
-    this.#heard = 0;
     this.write({ type: 'ping' });
-    this.#timer = setTimeout(() => {
-      this.#pinging = false;
-      if (this.#heard === 0) this.lost(new ChatError('timeout', 'The server has fallen silent'));
-      else this.#heartbeat();
-    }, this.#options.pongTimeout ?? 10_000);
+    const silent = () => this.lost(new ChatError('timeout', 'The server has fallen silent'));
+    this.#timer = setTimeout(silent, this.#options.pongTimeout ?? 10_000);
   }
 
   // In time: with a tenth of its life left, a minute at most. Where that fails, 4003 will tell.

@@ -163,14 +163,24 @@ export class Outbox {
     else this.#owner.changed({ status: 'sent', message, receipt: result });
   }
 
+  // Nothing is saved before that, lest it replace what is there.
   #load(): void {
-    if (!this.#storage) return;
-    try {
-      const saved = this.#storage.getItem(this.#key);
-      if (saved instanceof Promise) saved.then((s) => this.#restore(s)).catch((err) => this.#owner.report(err));
-      else this.#restore(saved);
-    } catch (err) {
+    const loaded = (saved: string | null) => {
+      this.#saving = false;
+      this.#restore(saved);
+      if (this.#unsaved) this.#save();
+    };
+    const failed = (err: unknown) => {
+      this.#saving = false;
       this.#owner.report(err);
+    };
+    this.#saving = true;
+    try {
+      const saved = this.#storage?.getItem(this.#key) ?? null;
+      if (saved instanceof Promise) saved.then(loaded).catch(failed);
+      else loaded(saved);
+    } catch (err) {
+      failed(err);
     }
   }
 

@@ -21,8 +21,9 @@ export interface JoinOptions {
   since?: Position | undefined;
 }
 
-/** Tells how a room was joined, or joined again after a reconnect: `resumed`. */
+/** How a room was joined. */
 export interface JoinedRoom extends Joined {
+  /** It was joined from a position: after a reconnect, or with `since`. */
   readonly resumed: boolean;
 }
 
@@ -62,6 +63,7 @@ export class Room<E = ChatEvents> {
   #state: RoomState = LEFT;
   #wanted: JoinOptions | null = null;
   #position: Position | null = null; // of the last message seen
+  #asked = false; // by a join on this connection
   #live = false; // whether what comes has its place after the position
   #joining: Deferred<JoinedRoom> | null = null;
   #typingSince = 0; // when `typing` was sent last; 0: not typing
@@ -167,7 +169,7 @@ export class Room<E = ChatEvents> {
 
   /** The connection has gone. @internal */
   dropped(): void {
-    this.#live = false;
+    this.#live = this.#asked = false;
     clearTimeout(this.#typingTimer);
     this.#typingSince = 0;
     if (this.#wanted) this.#set({ ...this.#state, status: 'joining', typing: [] });
@@ -175,7 +177,7 @@ export class Room<E = ChatEvents> {
 
   /** The connection is back, and the room was not resumed. @internal */
   rejoin(): void {
-    if (this.#wanted && !this.#live) this.#joinNow();
+    if (this.#wanted && !this.#live && !this.#asked) this.#joinNow();
   }
 
   /** A new user: what the old one saw counts no more. @internal */
@@ -186,9 +188,8 @@ export class Room<E = ChatEvents> {
   /** The part of a resume's answer that is about this room. @internal */
   resumed(answer: Joined | ChatError): void {
     if (!this.#wanted) return this.#write('leave-room'); // left meanwhile
-    if (!(answer instanceof ChatError)) return this.#joined(answer, true);
-    if (answer.temporary) return this.#joinNow();
-    this.#refused(answer);
+    if (!(answer instanceof ChatError)) this.#joined(answer);
+    else if (!answer.temporary) this.#refused(answer); // otherwise rejoin follows
   }
 
   /** The server says that the client is not in this room. @internal */
@@ -226,25 +227,27 @@ export class Room<E = ChatEvents> {
   }
 
   #joinNow(): void {
+    this.#asked = true;
     const wanted = this.#wanted;
     const since = this.#position;
     const data = since ? { since } : wanted?.history ? { history: wanted.history } : undefined;
     this.#host.ask({ type: 'join-room', room: this.name, data }, (answer) => {
       if (wanted !== this.#wanted) return; // left meanwhile
-      if (!(answer instanceof ChatError)) this.#joined(answer.data as Joined, false);
+      if (!(answer instanceof ChatError)) this.#joined(answer.data as Joined);
       // Without a connection, the next one asks again.
       else if (this.#host.connection.ready) this.#refused(answer);
     });
   }
 
-  #joined(info: Joined, resumed: boolean): void {
+  #joined(info: Joined): void {
     const { epoch, seq, recovered } = info;
     const asked = this.#position;
     if (asked) this.#position = { epoch, seq: recovered ? asked.seq : 0 };
     else this.#position = { epoch, seq: this.#wanted?.history ? 0 : seq };
     this.#live = true;
+    this.#asked = false;
     this.#set({ status: 'joined', ...listed(info), typing: [] });
-    const told = { ...info, resumed };
+    const told = { ...info, resumed: asked !== null };
     this.#host.local.emit(`joined\n${this.name}`, told as never);
     this.#joining?.resolve(told);
     this.#host.outbox.flush();
@@ -257,7 +260,7 @@ export class Room<E = ChatEvents> {
   #end(state: RoomState, error: ChatError): void {
     const joining = this.#joining;
     this.#wanted = this.#position = this.#joining = null;
-    this.#live = false;
+    this.#live = this.#asked = false;
     clearTimeout(this.#typingTimer);
     this.#typingSince = 0;
     joining?.reject(error);

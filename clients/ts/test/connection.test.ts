@@ -1,0 +1,483 @@
+import { beforeEach, describe, expect, test, vi } from 'vitest';
+import type { ConnectionState } from '../src/index.js';
+import { ChatClient, ChatError } from '../src/index.js';
+import { fixture, pass } from './fixture.js';
+
+const f = fixture();
+
+/** How long the client says that it waits. */
+function wait(client: ChatClient): number {
+  const { state } = client;
+  if (state.status !== 'disconnected' || state.retryAt === null) throw new Error(`it is ${JSON.stringify(state)}`);
+  return state.retryAt - Date.now();
+}
+
+describe('connecting', () => {
+  test('offers the protocol and the token', async () => {
+    await f.connect({ getToken: async () => 'TOKEN' });
+    expect(f.hub.socket.url).toBe('ws://hub.test/ws');
+    expect(f.hub.socket.protocols).toEqual(['chathub.v1', 'chathub.bearer.TOKEN']);
+  });
+
+  test('offers the protocol alone where there is no token', async () => {
+    await f.connect({ getToken: () => null });
+    await f.connect();
+    expect(f.hub.sockets.map((s) => s.protocols)).toEqual([['chathub.v1'], ['chathub.v1']]);
+  });
+
+  test('goes through its states', async () => {
+    const client = f.make({ getToken: async () => 'u1' });
+    const states: ConnectionState[] = [];
+    const end = client.onState((s) => states.push(s));
+    expect(client.state).toMatchObject({ status: 'disconnected', reason: 'idle', retryAt: null });
+    client.connect();
+    client.connect();
+    await pass();
+    client.close();
+    expect(states).toMatchObject([
+      { status: 'connecting', attempt: 1 },
+      { status: 'connected', clientId: 'c1', user: { id: 'u1' } },
+      { status: 'disconnected', reason: 'closed', retryAt: null },
+    ]);
+    end();
+    client.connect();
+    await pass();
+    expect(states).toHaveLength(3);
+    expect(f.hub.sockets).toHaveLength(2);
+  });
+
+  test('asks the inbox before it is connected', async () => {
+    await f.connect();
+    expect(f.hub.socket.sent).toMatchObject([{ type: 'resume', data: { rooms: {}, inbox: { seq: 0 } } }]);
+  });
+
+  test.each([
+    ['http://hub.test/ws', 'ws://hub.test/ws'],
+    ['https://hub.test/ws', 'wss://hub.test/ws'],
+    ['wss://hub.test/http', 'wss://hub.test/http'],
+    ['/ws', 'wss://page.test/ws'],
+  ])('%s leads to %s', async (url, expected) => {
+    vi.stubGlobal('location', { origin: 'https://page.test' });
+    const client = new ChatClient(url, { WebSocket: f.hub.WebSocket });
+    client.connect();
+    expect(f.hub.socket.url).toBe(expected);
+    client.close();
+  });
+
+  test('close() while connecting leaves nothing behind', async () => {
+    const client = f.make({ getToken: () => new Promise(() => {}) });
+    client.connect();
+    client.close();
+    await pass(60_000);
+    expect(f.hub.sockets).toHaveLength(0);
+
+    const other = f.make();
+    other.connect();
+    other.close();
+    await pass(60_000);
+    expect(f.hub.socket.closed).toBe(true);
+    expect(other.state).toMatchObject({ reason: 'closed' });
+  });
+
+  test('a listener may close the client at any state', async () => {
+    for (const status of ['connecting', 'connected', 'disconnected']) {
+      const client = f.make();
+      client.onState((s) => s.status === status && client.close());
+      client.connect();
+      await pass();
+      if (status === 'disconnected') f.hub.socket.end();
+      await pass(60_000);
+      expect(client.state).toMatchObject({ status: 'disconnected', reason: 'closed' });
+    }
+  });
+
+  test('a server that does not welcome is given up', async () => {
+    f.hub.welcome = null;
+    const client = f.make({ connectTimeout: 3_000 });
+    client.connect();
+    await pass(2_999);
+    expect(client.state.status).toBe('connecting');
+    await pass(1);
+    expect(client.state).toMatchObject({ reason: 'lost', error: { code: 'timeout' } });
+    expect(f.hub.socket.closed).toBe(true);
+  });
+
+  test('a URL that is none ends it, without a word of the token', async () => {
+    class Picky {
+      constructor(_: string, protocols: string[]) {
+        throw new SyntaxError(`bad protocol ${protocols[1]}`);
+      }
+    }
+    const client = f.make({ getToken: () => 'SECRET', WebSocket: Picky as never });
+    client.connect();
+    await pass();
+    expect(client.state).toMatchObject({ reason: 'refused', retryAt: null, error: { code: 'bad_request' } });
+    const error = client.state.status === 'disconnected' && client.state.error;
+    expect(`${error && error.message} ${error && error.cause}`).not.toContain('SECRET');
+  });
+
+  test('an environment without WebSocket is told so', async () => {
+    vi.stubGlobal('WebSocket', undefined);
+    const client = f.make({ WebSocket: undefined });
+    client.connect();
+    await pass();
+    expect(client.state).toMatchObject({ reason: 'refused', error: { code: 'bad_request' } });
+  });
+
+  test('uses the global WebSocket where none is given', async () => {
+    vi.stubGlobal('WebSocket', f.hub.WebSocket);
+    await f.connect({ WebSocket: undefined });
+  });
+});
+
+describe('coming back', () => {
+  test('waits exponentially longer, with full jitter, up to the cap', async () => {
+    const client = await f.connect({ backoff: { min: 100, max: 1_000 } });
+    const waits: number[] = [];
+    const random = vi.spyOn(Math, 'random').mockReturnValue(0.999);
+    f.hub.welcome = null;
+    for (let i = 0; i < 6; i++) {
+      f.hub.socket.end();
+      waits.push(Math.round(wait(client) / 10) * 10);
+      await pass(wait(client));
+      expect(client.state.status).toBe('connecting');
+    }
+    expect(waits).toEqual([100, 200, 400, 800, 1_000, 1_000]);
+    random.mockReturnValue(0.5);
+    f.hub.socket.end();
+    expect(wait(client)).toBe(500);
+    await pass(500);
+    random.mockReturnValue(0);
+    f.hub.socket.end();
+    expect(wait(client)).toBe(0);
+  });
+
+  test('by default waits up to half a second at first, and up to 20 s in the end', async () => {
+    const client = await f.connect();
+    vi.spyOn(Math, 'random').mockReturnValue(0.999999);
+    f.hub.welcome = null;
+    f.hub.socket.end();
+    expect(Math.round(wait(client))).toBe(500);
+    for (let i = 0; i < 40; i++) {
+      await pass(wait(client) + 1);
+      f.hub.socket.end();
+    }
+    expect(Math.round(wait(client))).toBe(20_000);
+  });
+
+  test('begins anew after a connection that lasted, and only then', async () => {
+    vi.spyOn(Math, 'random').mockReturnValue(0.999);
+    const client = await f.connect({ backoff: { min: 100, max: 1_000 } });
+    for (const most of [100, 200, 400]) {
+      f.hub.socket.end();
+      expect(wait(client)).toBeGreaterThan(most / 2);
+      expect(wait(client)).toBeLessThanOrEqual(most);
+      await pass(wait(client) + 1); // welcomed, and cut off at once
+      expect(client.state.status).toBe('connected');
+    }
+    await pass(1_001);
+    f.hub.socket.end();
+    expect(wait(client)).toBeLessThanOrEqual(100);
+  });
+
+  test.each([1006, 1001, 4000, 4001, 4002, 4005, 4123, 4499])('comes back after %i', async (code) => {
+    const client = await f.connect();
+    f.hub.socket.end(code);
+    expect(client.state).toMatchObject({ status: 'disconnected', code, reason: code === 4000 ? 'restart' : 'lost' });
+    await pass(500);
+    expect(client.state.status).toBe('connected');
+  });
+
+  test.each([4500, 4501, 4503, 4504, 4505, 4999])('stops for good after %i', async (code) => {
+    const client = await f.connect();
+    f.hub.socket.say({ type: 'connect-error', data: { code: 'forbidden', message: 'Banned' } });
+    await pass();
+    f.hub.socket.end(code, 'reason');
+    expect(client.state).toMatchObject({ reason: 'refused', retryAt: null, code, error: { message: 'Banned' } });
+    client.wake();
+    await pass(3_600_000);
+    expect(f.hub.sockets).toHaveLength(1);
+    client.connect();
+    await pass();
+    expect(client.state.status).toBe('connected');
+  });
+
+  test('tells the reason of a close where there was no connect-error', async () => {
+    const client = await f.connect();
+    f.hub.socket.end(4503, 'logged out');
+    expect(client.state).toMatchObject({ error: { code: 'closed', message: 'logged out' } });
+  });
+
+  test('comes back when the server has asked it to, not sooner', async () => {
+    const client = await f.connect({ backoff: { max: 0 } });
+    f.hub.socket.say({ type: 'reconnect', data: { afterMs: 3_000 } });
+    await pass(1_000);
+    f.hub.socket.end(4000);
+    expect(client.state).toMatchObject({ reason: 'restart', retryAt: Date.now() + 2_000 });
+    client.wake();
+    await pass(1_999);
+    expect(f.hub.sockets).toHaveLength(1);
+    await pass(1);
+    expect(f.hub.sockets).toHaveLength(2);
+    f.hub.socket.end();
+    expect(client.state).toMatchObject({ reason: 'lost' });
+    expect(wait(client)).toBe(0); // that was once
+  });
+
+  test('comes back at once when its time has passed before the close', async () => {
+    const client = await f.connect();
+    f.hub.socket.say({ type: 'reconnect', data: { afterMs: 100 } });
+    await pass(5_000);
+    f.hub.socket.end(4000);
+    expect(wait(client)).toBe(0);
+  });
+});
+
+describe('waking', () => {
+  const listeners = new Map<string, Set<() => void>>();
+  const target = {
+    addEventListener: (type: string, fn: () => void) => listeners.set(type, (listeners.get(type) ?? new Set()).add(fn)),
+    removeEventListener: (type: string, fn: () => void) => listeners.get(type)?.delete(fn),
+  };
+  const fire = (type: string) => listeners.get(type)?.forEach((fn) => fn());
+  let visibility = 'visible';
+
+  beforeEach(() => {
+    listeners.clear();
+    vi.stubGlobal('addEventListener', target.addEventListener);
+    vi.stubGlobal('removeEventListener', target.removeEventListener);
+    const document = {
+      ...target,
+      get visibilityState() {
+        return visibility;
+      },
+    };
+    vi.stubGlobal('document', document);
+  });
+
+  test.each(['online', 'visibilitychange'])('%s ends the wait', async (type) => {
+    const client = await f.connect({ backoff: { min: 100_000, max: 100_000 } });
+    f.hub.socket.end();
+    fire('offline'); // is no reason to try
+    expect(client.state.status).toBe('disconnected');
+    visibility = 'visible';
+    fire(type);
+    await pass();
+    expect(client.state.status).toBe('connected');
+    expect(f.hub.sockets).toHaveLength(2);
+  });
+
+  test('a page that is hidden does not end it', async () => {
+    const client = await f.connect({ backoff: { min: 100_000, max: 100_000 } });
+    vi.spyOn(Math, 'random').mockReturnValue(0.9);
+    f.hub.socket.end();
+    visibility = 'hidden';
+    fire('visibilitychange');
+    await pass();
+    expect(client.state.status).toBe('disconnected');
+    visibility = 'visible';
+  });
+
+  test.each(['online', 'offline', 'visibilitychange'])('%s makes it ask whether the server is there', async (type) => {
+    const client = await f.connect({ pongTimeout: 5_000 });
+    fire(type);
+    expect(f.hub.socket.of('ping')).toHaveLength(1);
+    await pass(5_000);
+    expect(client.state.status).toBe('connected');
+
+    f.hub.deaf = true;
+    fire(type);
+    await pass(3_000);
+    fire(type); // asks no second time, and does not put off the end
+    await pass(2_000);
+    expect(client.state).toMatchObject({ status: 'disconnected', reason: 'lost', error: { code: 'timeout' } });
+  });
+
+  test('nobody listens after the end', async () => {
+    const client = await f.connect();
+    expect([...listeners.keys()].sort()).toEqual(['offline', 'online', 'visibilitychange']);
+    client.close();
+    expect([...listeners.values()].map((set) => set.size)).toEqual([0, 0, 0]);
+    client.connect();
+    await pass();
+    f.hub.socket.end(4500);
+    expect([...listeners.values()].map((set) => set.size)).toEqual([0, 0, 0]);
+  });
+});
+
+describe('a dead server', () => {
+  test('is asked when nothing was heard, and given up when nothing follows', async () => {
+    const client = await f.connect();
+    await pass(24_999);
+    expect(f.hub.socket.of('ping')).toHaveLength(0);
+    await pass(1);
+    expect(f.hub.socket.of('ping')).toHaveLength(1);
+    await pass(25_000);
+    expect(f.hub.socket.of('ping')).toHaveLength(2);
+    f.hub.deaf = true;
+    await pass(25_000 + 9_999);
+    expect(client.state.status).toBe('connected');
+    await pass(1);
+    expect(client.state).toMatchObject({ reason: 'lost', error: { code: 'timeout' } });
+    expect(f.hub.socket.closed).toBe(true);
+  });
+
+  test('is not asked while something comes', async () => {
+    await f.connect();
+    for (let i = 0; i < 10; i++) {
+      await pass(20_000);
+      f.hub.socket.say({ type: 'message', data: i });
+      await pass();
+    }
+    expect(f.hub.socket.of('ping')).toHaveLength(0);
+  });
+
+  test('is asked as often as the server or the application says', async () => {
+    f.hub.welcome = { pingInterval: 7_000 };
+    await f.connect();
+    await pass(7_000);
+    expect(f.hub.socket.of('ping')).toHaveLength(1);
+    await f.connect({ pingInterval: 1_000 });
+    await pass(3_000);
+    expect(f.hub.socket.of('ping')).toHaveLength(3);
+  });
+});
+
+describe('tokens', () => {
+  test('one is kept over reconnects', async () => {
+    const getToken = vi.fn(() => 'u1');
+    await f.connect({ getToken });
+    f.hub.socket.end();
+    await pass(500);
+    expect(f.hub.sockets).toHaveLength(2);
+    expect(getToken.mock.calls).toEqual([['connect']]);
+  });
+
+  test('an expired one is replaced', async () => {
+    const getToken = vi.fn(async (reason: string) => reason);
+    const client = await f.connect({ getToken });
+    f.hub.socket.say({ type: 'connect-error', data: { code: 'token_expired', message: 'Token expired' } });
+    await pass();
+    f.hub.socket.end(4003);
+    expect(client.state).toMatchObject({ reason: 'token', error: { code: 'token_expired' } });
+    await pass(500);
+    expect(client.state.status).toBe('connected');
+    expect(f.hub.sockets.map((s) => s.token)).toEqual(['connect', 'expired']);
+  });
+
+  test('one that expired meanwhile is not tried', async () => {
+    f.hub.welcome = { expires: Date.now() + 10_000 };
+    let n = 0;
+    const client = await f.connect({ getToken: () => `u${++n}`, backoff: { min: 60_000, max: 60_000 } });
+    vi.spyOn(Math, 'random').mockReturnValue(0.9);
+    f.hub.socket.end();
+    await pass(60_000);
+    expect(client.state.status).toBe('connected');
+    expect(f.hub.sockets.map((s) => s.token)).toEqual(['u1', 'u2']);
+  });
+
+  test('a new one is handed over before the old one expires', async () => {
+    const hour = 3_600_000;
+    // The server's clock goes ahead: what counts is the time between.
+    f.hub.welcome = { time: Date.now() + hour, expires: Date.now() + 2 * hour };
+    f.hub.script.set('refresh-token', (s, e) => {
+      s.say({ type: 'ack', id: e.id, data: { expires: Date.now() + 2 * hour } });
+      return true;
+    });
+    const getToken = vi.fn(async (reason: string) => `${reason}${getToken.mock.calls.length}`);
+    await f.connect({ getToken });
+    await pass(hour - 60_001);
+    expect(getToken).toHaveBeenCalledTimes(1);
+    await pass(1);
+    expect(getToken).toHaveBeenLastCalledWith('refresh');
+    expect(f.hub.socket.of('refresh-token')).toMatchObject([{ data: { token: 'refresh2' } }]);
+    await pass(hour);
+    expect(f.hub.socket.of('refresh-token')).toHaveLength(2);
+    expect(f.hub.sockets).toHaveLength(1);
+    f.hub.socket.end();
+    await pass(500);
+    expect(f.hub.socket.token).toBe('refresh3');
+  });
+
+  test('one that lives for months makes no timer go off early', async () => {
+    const getToken = vi.fn(() => 'u1');
+    f.hub.welcome = { expires: Date.now() + 90 * 86_400_000 };
+    await f.connect({ getToken, pingInterval: 86_400_000, pongTimeout: 1_000 });
+    await pass(89 * 86_400_000);
+    expect(getToken).toHaveBeenCalledTimes(1);
+    await pass(86_400_000 - 60_000);
+    expect(getToken).toHaveBeenCalledTimes(2);
+  });
+
+  test('a refused refresh leaves the connection alone', async () => {
+    f.hub.welcome = { expires: Date.now() + 10_000 };
+    f.hub.script.set('refresh-token', (s, e) => {
+      f.hub.refuse(s, e, 'forbidden');
+      return true;
+    });
+    const client = await f.connect({ getToken: () => 'u1' });
+    await pass(9_500);
+    expect(f.hub.socket.of('refresh-token')).toHaveLength(1);
+    expect(client.state.status).toBe('connected');
+  });
+
+  test('a failing getToken is asked again, with backoff', async () => {
+    let down = true;
+    const client = f.make({
+      getToken: async () => {
+        if (down) throw new Error('503');
+        return 'u1';
+      },
+    });
+    client.connect();
+    await pass();
+    expect(client.state).toMatchObject({ reason: 'token', error: { code: 'unavailable', cause: new Error('503') } });
+    down = false;
+    await pass(500);
+    expect(client.state.status).toBe('connected');
+  });
+
+  test('a getToken that hangs is given up', async () => {
+    const client = f.make({ getToken: () => new Promise(() => {}) });
+    client.connect();
+    await pass(10_000);
+    expect(client.state).toMatchObject({ status: 'disconnected', error: { code: 'timeout' } });
+  });
+
+  test('who is logged out says so, and it ends', async () => {
+    const client = f.make({
+      getToken: () => {
+        throw new ChatError('unauthenticated', 'Log in first');
+      },
+    });
+    client.connect();
+    await pass(60_000);
+    expect(client.state).toMatchObject({ reason: 'refused', retryAt: null, error: { message: 'Log in first' } });
+    expect(f.hub.sockets).toHaveLength(0);
+  });
+
+  test('after close() or a refusal a new one is asked for', async () => {
+    const getToken = vi.fn(() => 'u1');
+    const client = await f.connect({ getToken });
+    client.close();
+    client.connect();
+    await pass();
+    f.hub.socket.end(4500);
+    client.connect();
+    await pass();
+    expect(getToken.mock.calls).toEqual([['connect'], ['connect'], ['connect']]);
+  });
+});
+
+describe('what is not of this protocol', () => {
+  test.each(['', 'no json', '[]', 'null', '1', '{}', '{"type":1}', '{"type":"something-new","data":{}}'])(
+    'is ignored: %s',
+    async (frame) => {
+      const client = await f.connect();
+      f.hub.socket.say(frame);
+      f.hub.socket.onmessage?.({ data: new ArrayBuffer(2) } as never);
+      await pass();
+      expect(client.state.status).toBe('connected');
+    },
+  );
+});

@@ -1,0 +1,61 @@
+// What the scripted tests share: a server in memory, clients of it, and false time.
+import { afterEach, beforeEach, expect, vi } from 'vitest';
+import type { ChatClient, ChatOptions } from '../src/index.js';
+import { FakeHub } from './fake.js';
+
+export interface Fixture {
+  hub: FakeHub;
+  make(options?: ChatOptions): ChatClient;
+  /** Makes a client and waits until it is connected. */
+  connect(options?: ChatOptions): Promise<ChatClient>;
+}
+
+/** Lets time pass, and what is due happen. */
+export const pass = (ms = 0) => vi.advanceTimersByTimeAsync(ms);
+
+/** To be called at the top of a test file. No test may leave a timer behind. */
+export function fixture(): Fixture {
+  let clients: ChatClient[];
+  const f: Fixture = {
+    hub: new FakeHub(),
+    make(options = {}) {
+      const client = f.hub.client(options);
+      clients.push(client);
+      return client;
+    },
+    async connect(options) {
+      const client = f.make(options);
+      client.connect();
+      await pass();
+      expect(client.state.status).toBe('connected');
+      return client;
+    },
+  };
+  beforeEach(() => {
+    vi.useFakeTimers();
+    f.hub = new FakeHub();
+    clients = [];
+  });
+  afterEach(() => {
+    for (const client of clients) client.close();
+    expect(vi.getTimerCount()).toBe(0);
+    vi.useRealTimers();
+    vi.unstubAllGlobals();
+  });
+  return f;
+}
+
+/** For a promise of which only the effects matter. */
+export function quiet(promise: Promise<unknown>): void {
+  promise.catch(() => {});
+}
+
+/** How a promise stands: `waiting`, its value, or the code of its error. */
+export async function standing(promise: Promise<unknown>): Promise<unknown> {
+  return Promise.race([
+    promise.catch((err) => err.code ?? err),
+    Promise.resolve()
+      .then(() => {})
+      .then(() => 'waiting'),
+  ]);
+}

@@ -1,0 +1,513 @@
+import { describe, expect, test, vi } from 'vitest';
+import type { ChatClient, JoinedRoom, RoomState } from '../src/index.js';
+import { fixture, pass, quiet, standing } from './fixture.js';
+
+const f = fixture();
+const ben = { id: 'u2', name: 'Ben' };
+
+function collect(client: ChatClient, room: string): unknown[] {
+  const data: unknown[] = [];
+  client.room(room).on('room-message', (d) => data.push(d));
+  return data;
+}
+
+describe('joining', () => {
+  test('asks for what was asked for', async () => {
+    const client = await f.connect();
+    quiet(client.room('a').join());
+    quiet(client.room('b').join({ history: 20 }));
+    quiet(client.room('c').join({ since: { epoch: 'k3', seq: 7 } }));
+    expect(f.hub.socket.of('join-room').map((e) => [e.room, e.data])).toEqual([
+      ['a', undefined],
+      ['b', { history: 20 }],
+      ['c', { since: { epoch: 'k3', seq: 7 } }],
+    ]);
+  });
+
+  test('waits for a connection, and goes on over a lost one', async () => {
+    const client = f.make();
+    const promise = client.room('a').join();
+    expect(client.room('a').state.status).toBe('joining');
+    f.hub.script.set('join-room', () => true);
+    client.connect();
+    await pass();
+    f.hub.socket.end();
+    f.hub.script.clear();
+    expect(await standing(promise)).toBe('waiting');
+    await pass(500);
+    expect(await promise).toMatchObject({ epoch: 'e2', seq: 0, resumed: false });
+    expect(client.room('a').state).toMatchObject({ status: 'joined', users: [{ id: 'u1' }], count: 1 });
+  });
+
+  test('happens once, whoever asks', async () => {
+    const client = await f.connect();
+    const promises = [client.room('a').join(), client.room('a').join({ history: 5 })];
+    await pass();
+    promises.push(client.room('a').join());
+    const [first, ...others] = await Promise.all(promises);
+    for (const other of others) expect(other).toBe(first);
+    expect(f.hub.socket.of('join-room')).toHaveLength(1);
+  });
+
+  test('a refusal ends it', async () => {
+    const client = await f.connect();
+    f.hub.script.set('join-room', (s, e) => {
+      f.hub.refuse(s, e, 'forbidden');
+      return true;
+    });
+    await expect(client.room('a').join()).rejects.toMatchObject({ code: 'forbidden' });
+    expect(client.room('a').state).toMatchObject({ status: 'refused', error: { code: 'forbidden' } });
+    f.hub.script.clear();
+    f.hub.socket.end();
+    await pass(500);
+    expect(f.hub.socket.sent.map((e) => e.type)).toEqual(['resume']);
+    await client.room('a').join();
+    expect(client.room('a').state.status).toBe('joined');
+  });
+
+  test('what the server cannot do now is asked again', async () => {
+    const client = await f.connect();
+    f.hub.script.set('join-room', (s, e) => {
+      f.hub.refuse(s, e, 'rate_limited', { retryAfterMs: 700 });
+      return true;
+    });
+    const promise = client.room('a').join();
+    await pass(699);
+    expect(f.hub.socket.of('join-room')).toHaveLength(1);
+    f.hub.script.clear();
+    await pass(1);
+    expect(f.hub.socket.of('join-room')).toHaveLength(2);
+    await promise;
+  });
+
+  test('leave() ends a join', async () => {
+    const client = f.make();
+    const promise = client.room('a').join();
+    client.room('a').leave();
+    await expect(promise).rejects.toMatchObject({ code: 'not_in_room' });
+    client.connect();
+    await pass();
+    expect(f.hub.socket.of('join-room')).toEqual([]);
+  });
+
+  test('leaving and joining in one breath ends up in the room', async () => {
+    const client = await f.connect();
+    quiet(client.room('a').join());
+    client.room('a').leave();
+    const joined = client.room('a').join();
+    await pass();
+    expect(await joined).toMatchObject({ epoch: 'e2' });
+    expect(f.hub.socket.rooms.has('a')).toBe(true);
+    expect(client.room('a').state.status).toBe('joined');
+  });
+});
+
+describe('coming back', () => {
+  test('one resume names all rooms and the inbox with their positions', async () => {
+    const client = await f.connect();
+    await Promise.all(['a', 'b', '__proto__'].map((r) => client.room(r).join()));
+    f.hub.message('a', 1);
+    f.hub.message('a', 2);
+    f.hub.whisper('u1', 'psst');
+    await pass();
+    f.hub.socket.end();
+    await pass(500);
+    const text = JSON.stringify(f.hub.socket.sent[0]?.data);
+    expect(JSON.parse(text)).toEqual(
+      JSON.parse(
+        '{"rooms":{"a":{"epoch":"e2","seq":2},"b":{"epoch":"e3","seq":0},"__proto__":{"epoch":"e4","seq":0}},"inbox":{"epoch":"e1","seq":3}}',
+      ),
+    );
+    expect(f.hub.socket.sent).toHaveLength(1);
+  });
+
+  test('the position is that of the last message seen, also within what was missed', async () => {
+    const client = await f.connect();
+    const seen = collect(client, 'a');
+    for (let n = 1; n <= 5; n++) f.hub.message('a', n);
+    // The connection breaks after the second of five.
+    f.hub.script.set('join-room', (s, e) => {
+      s.say({ type: 'ack', id: e.id, data: { epoch: 'e2', seq: 5, recovered: false } });
+      for (const m of f.hub.room('a').events.slice(0, 2)) s.say(m);
+      queueMicrotask(() => s.end());
+      return true;
+    });
+    await client.room('a').join({ history: 5 });
+    f.hub.script.clear();
+    await pass(500);
+    expect(seen).toEqual([1, 2, 3, 4, 5]);
+  });
+
+  test('an answer alone moves no position: what it announces may be lost', async () => {
+    const client = await f.connect();
+    const seen = collect(client, 'a');
+    f.hub.message('a', 1);
+    f.hub.script.set('join-room', (s, e) => {
+      s.say({ type: 'ack', id: e.id, data: { epoch: 'e2', seq: 1, recovered: false } });
+      return true;
+    });
+    await client.room('a').join({ history: 5 });
+    f.hub.script.set('resume', (s, e) => {
+      expect(e.data).toMatchObject({ rooms: { a: { seq: 0 } } });
+      const a = { epoch: 'e2', seq: 1, recovered: true };
+      s.say({ type: 'ack', id: e.id, data: { rooms: { a }, inbox: { epoch: 'e1', seq: 0, recovered: true } } });
+      return true;
+    });
+    f.hub.socket.end();
+    await pass(500);
+    f.hub.script.clear();
+    f.hub.socket.end();
+    await pass(1_000);
+    expect(seen).toEqual([1]);
+  });
+
+  test('what comes before the answer comes again in its place, and is seen once', async () => {
+    const client = await f.connect();
+    const seen = collect(client, 'a');
+    const whispers: unknown[] = [];
+    client.on('private-message', (d) => whispers.push(d));
+    await client.room('a').join();
+    f.hub.socket.end();
+    f.hub.message('a', 1);
+    f.hub.whisper('u1', 'first');
+    f.hub.script.set('resume', (s) => {
+      s.rooms.add('a');
+      f.hub.message('a', 2); // live, and before the answer
+      f.hub.whisper('u1', 'second');
+    });
+    await pass(500);
+    f.hub.message('a', 3);
+    await pass();
+    expect(seen).toEqual([1, 2, 3]);
+    expect(whispers).toEqual(['first', 'second']);
+  });
+
+  test('a repeated position is dropped', async () => {
+    const client = await f.connect();
+    const seen = collect(client, 'a');
+    await client.room('a').join();
+    const [one, two] = [f.hub.message('a', 1), f.hub.message('a', 2)];
+    await pass();
+    for (const e of [one, two, one]) f.hub.socket.say(e);
+    await pass();
+    expect(seen).toEqual([1, 2]);
+  });
+
+  test('recovered: false reaches the application, and the newest ones follow', async () => {
+    const client = await f.connect();
+    const seen = collect(client, 'a');
+    const joins: JoinedRoom[] = [];
+    client.room('a').onJoined((info) => {
+      joins.push(info);
+      seen.push(info.recovered);
+    });
+    await client.room('a').join();
+    f.hub.message('a', 'old');
+    await pass();
+    f.hub.socket.end();
+    f.hub.forget();
+    f.hub.message('a', 'new');
+    await pass(500);
+    f.hub.message('a', 'newer');
+    await pass();
+    expect(seen).toEqual([false, 'old', false, 'new', 'newer']);
+    expect(joins.map((j) => [j.resumed, j.epoch])).toEqual([
+      [false, 'e2'],
+      [true, 'e3'],
+    ]);
+  });
+
+  test('a room that is refused now is left, and the others stay', async () => {
+    const client = await f.connect();
+    await Promise.all([client.room('a').join(), client.room('b').join()]);
+    f.hub.script.set('resume', (s, e) => {
+      const rooms = {
+        a: { error: { code: 'forbidden', message: 'Members only' } },
+        b: { epoch: 'e3', seq: 0, recovered: true },
+      };
+      s.say({ type: 'ack', id: e.id, data: { rooms, inbox: { epoch: 'e1', seq: 0, recovered: true } } });
+      return true;
+    });
+    const waiting = client.room('a').send('x');
+    f.hub.socket.end();
+    const refused = expect(waiting).rejects.toMatchObject({ code: 'forbidden' });
+    await pass(500);
+    await refused;
+    expect(client.room('a').state).toMatchObject({ status: 'refused', error: { message: 'Members only' } });
+    expect(client.room('b').state.status).toBe('joined');
+  });
+
+  test('a room that cannot be resumed just now is asked for again, from where it was', async () => {
+    const client = await f.connect();
+    const seen = collect(client, 'a');
+    await client.room('a').join();
+    f.hub.message('a', 1);
+    await pass();
+    f.hub.socket.end();
+    f.hub.message('a', 2);
+    f.hub.script.set('resume', (s, e) => {
+      const rooms = { a: { error: { code: 'unavailable', message: 'Try again' } } };
+      s.say({ type: 'ack', id: e.id, data: { rooms, inbox: { epoch: 'e1', seq: 0, recovered: true } } });
+      return true;
+    });
+    await pass(500);
+    expect(f.hub.socket.of('join-room')).toMatchObject([{ data: { since: { seq: 1 } } }]);
+    expect(seen).toEqual([1, 2]);
+  });
+
+  test('rooms too many for one message are joined one by one, from where they were', async () => {
+    f.hub.welcome = { maxMessage: 300 };
+    const client = await f.connect();
+    const names = Array.from({ length: 10 }, (_, n) => `room ${n} of many`);
+    const joins: JoinedRoom[] = [];
+    for (const name of names) {
+      await client.room(name).join();
+      client.room(name).onJoined((info) => joins.push(info));
+      f.hub.message(name, 1);
+    }
+    await pass();
+    f.hub.socket.end();
+    const seen = names.map((name) => collect(client, name));
+    for (const name of names) f.hub.message(name, 2);
+    await pass(500);
+    expect(f.hub.socket.of('resume')).toMatchObject([{ data: { rooms: {} } }]);
+    expect(seen).toEqual(names.map(() => [2]));
+    expect(joins.map((j) => [j.resumed, j.recovered])).toEqual(names.map(() => [true, true]));
+  });
+
+  test('a room that is joined as the connection comes is joined once', async () => {
+    const client = f.make();
+    client.onState((s) => s.status === 'connected' && quiet(client.room('a').join()));
+    client.connect();
+    await pass();
+    expect(client.room('a').state.status).toBe('joined');
+    expect(f.hub.socket.of('join-room')).toHaveLength(1);
+  });
+
+  test('a room that was left meanwhile is left', async () => {
+    const client = await f.connect();
+    await client.room('a').join();
+    f.hub.socket.end();
+    f.hub.script.set('resume', () => {
+      queueMicrotask(() => client.room('a').leave());
+    });
+    await pass(500);
+    expect(f.hub.socket.rooms.has('a')).toBe(false);
+    expect(client.room('a').state.status).toBe('left');
+  });
+
+  test('a resume that fails is tried on another connection', async () => {
+    const client = f.make();
+    f.hub.script.set('resume', (s, e) => {
+      f.hub.refuse(s, e, 'internal');
+      return true;
+    });
+    client.connect();
+    await pass();
+    expect(client.state).toMatchObject({ status: 'disconnected', reason: 'lost', error: { code: 'internal' } });
+    f.hub.script.clear();
+    await pass(500);
+    expect(client.state.status).toBe('connected');
+  });
+
+  test('another user gets none of what the last one saw', async () => {
+    let user = 'u1';
+    const client = await f.connect({ getToken: () => user });
+    await client.room('a').join({ history: 3 });
+    f.hub.message('a', 1);
+    f.hub.whisper('u1', 'for u1');
+    await pass();
+    client.close();
+    user = 'u2';
+    client.connect();
+    await pass();
+    expect(f.hub.socket.of('resume')).toMatchObject([{ data: { rooms: {}, inbox: { seq: 0 } } }]);
+    expect(f.hub.socket.of('join-room')).toMatchObject([{ data: { history: 3 } }]);
+  });
+});
+
+describe('who is there', () => {
+  test('is followed', async () => {
+    const client = await f.connect();
+    const room = client.room('a');
+    const states: RoomState[] = [];
+    room.onState((s) => states.push(s));
+    await room.join();
+    const cem = { id: 'u3', name: 'Cem' };
+    f.hub.socket.say({ type: 'user-joined', room: 'a', data: { users: [ben, cem], count: 3 } });
+    await pass();
+    expect(room.users.map((u) => u.id)).toEqual(['u1', 'u2', 'u3']);
+    f.hub.socket.say({ type: 'user-left', room: 'a', data: { users: [ben], count: 2 } });
+    f.hub.socket.say({ type: 'user-joined', room: 'other', data: { users: [ben], count: 1 } });
+    await pass();
+    expect(room.state).toMatchObject({ users: [{ id: 'u1' }, cem], count: 2 });
+    f.hub.socket.say({ type: 'user-joined', room: 'a', data: { count: 5_000 } });
+    await pass();
+    expect(room.state).toMatchObject({ count: 5_000 });
+    expect(new Set(states).size).toBe(states.length); // each another object
+  });
+
+  test('is unknown without presence', async () => {
+    const client = await f.connect();
+    f.hub.script.set('join-room', (s, e) => {
+      s.say({ type: 'ack', id: e.id, data: { epoch: 'k', seq: 0, recovered: false } });
+      return true;
+    });
+    await client.room('a').join();
+    expect(client.room('a').state).toMatchObject({ users: [], count: 0 });
+  });
+});
+
+describe('typing', () => {
+  const said = () => f.hub.socket.sent.map((e) => e.type).filter((t) => t.includes('typing'));
+
+  test('is said at most every two seconds, and ends by itself', async () => {
+    const client = await f.connect();
+    const room = client.room('a');
+    room.typing(); // not there yet
+    await room.join();
+    for (let i = 0; i < 30; i++) {
+      room.typing();
+      await pass(100);
+    }
+    expect(said()).toEqual(['typing', 'typing']);
+    await pass(3_899);
+    expect(said()).toHaveLength(2);
+    await pass(1);
+    expect(said()).toEqual(['typing', 'typing', 'stop-typing']);
+    room.typing();
+    expect(said()).toHaveLength(4);
+  });
+
+  test('ends with the message, or at once', async () => {
+    const client = await f.connect();
+    const room = client.room('a');
+    await room.join();
+    room.stopTyping(); // nothing to end
+    room.typing();
+    quiet(room.send('x'));
+    room.typing();
+    room.stopTyping();
+    room.stopTyping();
+    expect(said()).toEqual(['typing', 'stop-typing', 'typing', 'stop-typing']);
+  });
+
+  test('does not outlive the room or the connection', async () => {
+    const client = await f.connect();
+    for (const end of [() => client.room('a').leave(), () => f.hub.socket.end()]) {
+      await client.room('a').join();
+      client.room('a').typing();
+      end();
+      await pass(5_000);
+      expect(f.hub.socket.of('stop-typing')).toEqual([]);
+    }
+  });
+
+  test('of the others is followed', async () => {
+    const client = await f.connect({ getToken: () => 'u1' });
+    const room = client.room('a');
+    await room.join();
+    const typing = () => room.state.typing.map((u) => u.id);
+    const say = async (type: string, from = ben, more: object = {}) => {
+      f.hub.socket.say({ type, room: 'a', from, ...more });
+      await pass();
+    };
+    await say('typing');
+    await say('typing');
+    await say('typing', { id: 'u1', name: 'me, in another tab' });
+    expect(typing()).toEqual(['u2']);
+    await say('stop-typing');
+    expect(typing()).toEqual([]);
+    await say('typing');
+    f.hub.message('a', 'done', ben);
+    await pass();
+    expect(typing()).toEqual([]);
+    await say('typing');
+    await say('user-left', ben, { data: { users: [ben], count: 1 } });
+    expect(typing()).toEqual([]);
+    await say('typing');
+    f.hub.socket.end();
+    expect(room.state).toMatchObject({ status: 'joining', typing: [] });
+  });
+});
+
+describe('events', () => {
+  test('of a room reach those who listen to it, and those who listen to all', async () => {
+    const client = await f.connect();
+    const [a, b, all] = [vi.fn(), vi.fn(), vi.fn()];
+    client.room('a').on('poll:closed', a);
+    const end = client.room('b').on('poll:closed', b);
+    client.on('poll:closed', all);
+    f.hub.socket.say({ type: 'poll:closed', room: 'a', data: 1 });
+    f.hub.socket.say({ type: 'poll:closed', room: 'b', data: 2 });
+    f.hub.socket.say({ type: 'poll:closed', data: 3 });
+    await pass();
+    end();
+    f.hub.socket.say({ type: 'poll:closed', room: 'b', data: 4 });
+    await pass();
+    expect(a.mock.calls.map((c) => c[0])).toEqual([1]);
+    expect(b.mock.calls.map((c) => c[0])).toEqual([2]);
+    expect(all.mock.calls.map((c) => c[0])).toEqual([1, 2, 3, 4]);
+  });
+
+  test('of a room that the server has put the client into come as they are', async () => {
+    const client = await f.connect();
+    const seen = collect(client, 'a');
+    for (const seq of [5, 6]) f.hub.socket.say({ type: 'room-message', room: 'a', seq, data: seq });
+    await pass();
+    expect(seen).toEqual([5, 6]);
+  });
+
+  test('a message that the server does not take from outside a room tells that it has put the client out', async () => {
+    const client = await f.connect();
+    await client.room('a').join();
+    f.hub.socket.rooms.delete('a');
+    await expect(client.room('a').send('x')).rejects.toMatchObject({ code: 'not_in_room' });
+    expect(client.room('a').state).toMatchObject({ status: 'refused', error: { code: 'not_in_room' } });
+    await client.room('a').join();
+    await client.room('a').send('y');
+  });
+
+  test('a room is one object', async () => {
+    const client = f.make();
+    expect(client.room('a')).toBe(client.room('a'));
+    expect(client.room('a').name).toBe('a');
+  });
+});
+
+describe('history', () => {
+  test('is asked for again on the next connection', async () => {
+    const client = await f.connect();
+    await client.room('a').join();
+    f.hub.message('a', 1);
+    f.hub.script.set('history', () => true);
+    const page = client.room('a').history({ limit: 5, before: 100 });
+    f.hub.socket.end();
+    f.hub.script.clear();
+    await pass(500);
+    expect(await page).toMatchObject({ messages: [{ data: 1 }], more: false });
+    expect(f.hub.socket.of('history')).toMatchObject([{ room: 'a', data: { limit: 5, before: 100 } }]);
+  });
+
+  test('is asked for again when the server has asked to wait', async () => {
+    const client = await f.connect();
+    await client.room('a').join();
+    f.hub.script.set('history', (s, e) => {
+      f.hub.refuse(s, e, 'rate_limited', { retryAfterMs: 300 });
+      return true;
+    });
+    const page = client.room('a').history();
+    await pass(200);
+    f.hub.script.clear();
+    await pass(100);
+    expect(await page).toMatchObject({ messages: [], more: false });
+  });
+
+  test('has an end to its patience', async () => {
+    const client = await f.connect({ timeout: 2_000 });
+    f.hub.script.set('history', () => true);
+    const page = expect(client.room('a').history()).rejects.toMatchObject({ code: 'timeout' });
+    await pass(2_000);
+    await page;
+  });
+});
