@@ -16,6 +16,7 @@ import { isOver, newId } from './id.js';
 import type { ChatOptions } from './options.js';
 import { Outbox, type Outgoing, type SendEvent } from './outbox.js';
 import {
+  type Durable,
   type Envelope,
   isDurable,
   type Joined,
@@ -47,6 +48,11 @@ export interface CallOptions extends SendOptions {
  * `now`: on this connection or not at all, and again where the server cannot do it yet.
  */
 type Mode = 'once' | 'read' | 'now';
+
+/** Types that nothing is known of. */
+type Unknown<K, Known> = K extends Known ? never : K;
+
+type DurableData<E, K extends Durable> = EventData<E, K extends 'send-notification' ? 'notification' : K>;
 
 interface Pending {
   readonly id: string;
@@ -181,7 +187,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
 
   /** Listens to one type of event: durable ones come exactly once and in order. */
   on<K extends EventType<E>>(type: K, fn: Listener<EventData<E, K>>): Unsubscribe;
-  on(type: string, fn: Listener<unknown>): Unsubscribe;
+  on<K extends string>(type: Unknown<K, EventType<E>>, fn: Listener<unknown>): Unsubscribe;
   on(type: string, fn: Listener<never>): Unsubscribe {
     return this.#events.on(type, fn);
   }
@@ -194,7 +200,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     type: K,
     fn: (data: CallData<Q, K>, event: Envelope<CallData<Q, K>>) => CallReply<Q, K> | Promise<CallReply<Q, K>>,
   ): Unsubscribe;
-  answer(type: string, fn: (data: unknown, event: Envelope) => unknown): Unsubscribe;
+  answer<K extends string>(type: Unknown<K, keyof Q>, fn: (data: unknown, event: Envelope) => unknown): Unsubscribe;
   answer(type: string, fn: (data: never, event: Envelope<never>) => unknown): Unsubscribe {
     this.#answers.set(type, fn);
     return () => {
@@ -207,13 +213,9 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
    * `private-message`, `send-notification`) is kept until the server has it; any other is sent
    * once, as soon as there is a connection. Rejects with a ChatError.
    */
-  send(
-    type: 'room-message' | 'private-message' | 'send-notification',
-    data: unknown,
-    options?: CallOptions,
-  ): Promise<Receipt>;
+  send<K extends Durable>(type: K, data: DurableData<E, K>, options?: CallOptions): Promise<Receipt>;
   send<K extends keyof C & string>(type: K, data: CallData<C, K>, options?: CallOptions): Promise<CallReply<C, K>>;
-  send(type: string, data?: unknown, options?: CallOptions): Promise<unknown>;
+  send<K extends string>(type: Unknown<K, keyof C | Durable>, data?: unknown, options?: CallOptions): Promise<unknown>;
   async send(type: string, data?: unknown, options: CallOptions = {}): Promise<unknown> {
     const { room, to } = options;
     const target = { ...(room !== undefined && { room }), ...(to !== undefined && { to }) };

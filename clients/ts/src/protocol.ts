@@ -104,7 +104,10 @@ export type ClientErrorCode =
 
 export type ErrorCode = ServerErrorCode | ClientErrorCode;
 
+/** What a log keeps of what clients send. */
+export type Durable = 'room-message' | 'private-message' | 'send-notification';
+
 /** Whether a log keeps events of this type: then they are sent until they are answered. */
-export function isDurable(type: string): boolean {
+export function isDurable(type: string): type is Durable {
   return type === 'room-message' || type === 'private-message' || type === 'send-notification';
 }

@@ -77,8 +77,8 @@ export class FakeHub {
   readonly sockets: FakeSocket[] = [];
   readonly rooms = new Map<string, Log>();
   readonly inboxes = new Map<string, Log>();
-  /** Answers instead of the hub; returns whether it did. */
-  readonly script = new Map<string, (socket: FakeSocket, e: Sent) => boolean | void>();
+  /** Answers instead of the hub, where it returns anything but undefined. */
+  readonly script = new Map<string, (socket: FakeSocket, e: Sent) => unknown>();
   /** Fields of the welcome; null: none comes. */
   welcome: object | null = {};
   /** Takes what is sent, and answers nothing. */
@@ -227,7 +227,10 @@ export class FakeHub {
 
   #log(logs: Map<string, Log>, key: string): Log {
     let log = logs.get(key);
-    if (!log) logs.set(key, (log = { epoch: `e${this.#epoch++}`, events: [] }));
+    if (!log) {
+      log = { epoch: `e${this.#epoch++}`, events: [] };
+      logs.set(key, log);
+    }
     return log;
   }
 

@@ -1,4 +1,198 @@
-import { RealBackend } from './backend.js';
-import { behaviour } from './behaviour.js';
+// What only a real server and a real network can show.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import type { ChatClient, ChatOptions, ConnectionState } from '../src/index.js';
+import { RealBackend, token } from './backend.js';
+import { behaviour, collect, fresh, until } from './behaviour.js';
 
 behaviour('the real server', () => RealBackend.start());
+
+describe('the real server alone', () => {
+  let server: RealBackend;
+  const clients: ChatClient[] = [];
+
+  beforeAll(async () => {
+    server = await RealBackend.start();
+  }, 300_000);
+  afterAll(() => server.stop());
+  afterEach(() => {
+    for (const client of clients.splice(0)) client.close();
+  });
+
+  function make(user: string, options?: ChatOptions): { client: ChatClient; states: ConnectionState[] } {
+    const client = server.client(user, options);
+    const states: ConnectionState[] = [];
+    client.onState((s) => states.push(s));
+    clients.push(client);
+    client.connect();
+    return { client, states };
+  }
+
+  const connected = (states: ConnectionState[], times = 1) =>
+    until(() => states.filter((s) => s.status === 'connected').length >= times, 'the connection');
+
+  test('a bad token ends it, with the reason', async () => {
+    const { client } = make('ana', { getToken: () => 'no.such.token' });
+    await until(() => client.state.status === 'disconnected');
+    expect(client.state).toMatchObject({
+      reason: 'refused',
+      retryAt: null,
+      code: 4500,
+      error: { code: 'unauthenticated', message: 'Invalid token' },
+    });
+  });
+
+  test('no token at all', async () => {
+    const { client } = make('ana', { getToken: () => null });
+    await until(() => client.state.status === 'disconnected');
+    expect(client.state).toMatchObject({ reason: 'refused', error: { message: 'Authentication required' } });
+  });
+
+  test('an expired token is replaced', async () => {
+    const user = fresh('ana');
+    const reasons: string[] = [];
+    const { states } = make(user, {
+      getToken: (reason) => {
+        reasons.push(reason);
+        return token(user, reason === 'connect' ? -10 : 3_600);
+      },
+    });
+    await connected(states);
+    expect(reasons).toEqual(['connect', 'expired']);
+    expect(states).toContainEqual(expect.objectContaining({ reason: 'token', code: 4003 }));
+  });
+
+  test('a token is renewed in time, on the same connection', async () => {
+    const user = fresh('ana');
+    const reasons: string[] = [];
+    const { client, states } = make(user, {
+      getToken: (reason) => {
+        reasons.push(reason);
+        return token(user, 3);
+      },
+    });
+    await until(() => reasons.length >= 3, 'two renewals');
+    expect(reasons).toEqual(['connect', 'refresh', 'refresh']);
+    await client.onlineUsers();
+    expect(states.map((s) => s.status)).toEqual(['connecting', 'connected']);
+  });
+
+  test('who is put out by the server stays out', async () => {
+    const user = fresh('ana');
+    const { client, states } = make(user);
+    await connected(states);
+    await server.do(`disconnect?user=${user}`);
+    await until(() => client.state.status === 'disconnected');
+    expect(client.state).toMatchObject({ reason: 'refused', code: 4503, error: { message: 'logged out' } });
+  });
+
+  test('a room is for its members', async () => {
+    const { client } = make(fresh('ana'));
+    await expect(client.room('members').join()).rejects.toMatchObject({ code: 'forbidden', message: 'Members only' });
+    expect(client.room('members').state.status).toBe('refused');
+  });
+
+  test('who is taken out of a room notices at the next message', async () => {
+    const user = fresh('ana');
+    const { client } = make(user);
+    const room = client.room(fresh('room'));
+    await room.join();
+    await room.send('in');
+    await server.do(`kick?${new URLSearchParams({ user, room: room.name })}`);
+    await expect(room.send('out')).rejects.toMatchObject({ code: 'not_in_room' });
+    expect(room.state.status).toBe('refused');
+  });
+
+  test("the application's handler answers", async () => {
+    const { client } = make(fresh('ana'));
+    expect(await client.send('sum', [1, 2, 39])).toBe(42);
+    await expect(client.send('sum', 'no numbers')).rejects.toMatchObject({ code: 'bad_request' });
+  });
+
+  test("the application's events come to the room, and are kept for who is away", async () => {
+    const { client, states } = make(fresh('ana'), { backoff: { min: 500, max: 500 } });
+    const room = client.room(fresh('room'));
+    const polls = collect(room, 'poll:closed');
+    await room.join();
+    const emit = (data: unknown) =>
+      server.do(`emit?${new URLSearchParams({ room: room.name, event: 'poll:closed' })}`, data);
+    await emit(1);
+    await until(() => polls.length === 1);
+    await server.cut();
+    await until(() => client.state.status === 'disconnected');
+    await emit(2);
+    await connected(states, 2);
+    await until(() => polls.length === 2);
+    expect(polls).toEqual([1, 2]);
+  });
+
+  test('a message over the limit is refused here, and the connection stays', async () => {
+    const { client, states } = make(fresh('ana'));
+    const room = client.room(fresh('room'));
+    await room.join();
+    await expect(room.send('x'.repeat(9_000))).rejects.toMatchObject({ code: 'too_large' });
+    // Just below: what this client counts is what the server counts.
+    const rest = 8_192 - JSON.stringify({ type: 'room-message', id: 'm', room: room.name, data: '' }).length;
+    await room.send('🌍'.repeat(rest / 4), { id: 'm' });
+    expect(states.filter((s) => s.status === 'connected')).toHaveLength(1);
+  });
+
+  test('presence is followed, in the room and everywhere', async () => {
+    const [anaId, benId] = [fresh('ana'), fresh('ben')];
+    const { client: ana, states } = make(anaId);
+    await connected(states);
+    const room = ana.room(fresh('room'));
+    await room.join();
+    const { client: ben } = make(benId);
+    await ben.room(room.name).join();
+    const there = (users: readonly { id: string }[]) => users.some((u) => u.id === benId);
+    await until(() => there(room.users) && there(ana.online.users), 'ben to be there');
+    ben.room(room.name).typing();
+    await until(() => room.state.typing.some((u) => u.id === benId), 'ben to type');
+    ben.close();
+    await until(() => !there(room.users) && !there(ana.online.users), 'ben to be gone');
+    expect(room.state.typing).toEqual([]);
+  });
+
+  test('a server that is stopped is noticed, and found again when it goes on', async () => {
+    const { client, states } = make(fresh('ana'), { pingInterval: 200, pongTimeout: 300, connectTimeout: 500 });
+    const room = client.room(fresh('room'));
+    const seen = collect(room);
+    await room.join();
+    server.signal('SIGSTOP');
+    try {
+      await until(() => states.some((s) => s.status === 'disconnected'), 'the silence to be noticed');
+      expect(states).toContainEqual(expect.objectContaining({ reason: 'lost' }));
+    } finally {
+      server.signal('SIGCONT');
+    }
+    await room.send('there again');
+    await until(() => seen.length > 0);
+    expect(seen).toEqual(['there again']);
+  });
+
+  test('a closed client does not keep Node alive', async () => {
+    const script = `
+      import WebSocket from 'ws';
+      import { ChatClient } from ${JSON.stringify(new URL('../dist/index.js', import.meta.url).href)};
+      const client = new ChatClient('http://${server.address}/ws', { WebSocket, getToken: () => ${JSON.stringify(token('node'))} });
+      client.connect();
+      const room = client.room('a');
+      await room.join();
+      room.typing();
+      await room.send('x');
+      room.typing();
+      client.send('no-answer-yet', 1, { timeout: 3_600_000 }).catch(() => {});
+      client.close();
+      console.log('closed');
+    `;
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script], { cwd: import.meta.dirname });
+    let output = '';
+    child.stdout.on('data', (d) => (output += d));
+    child.stderr.on('data', (d) => (output += d));
+    const [code] = await once(child, 'exit');
+    expect(output).toBe('closed\n');
+    expect(code).toBe(0);
+  });
+});

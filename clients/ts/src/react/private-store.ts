@@ -44,15 +44,15 @@ export class PrivateStore extends Store<readonly Conversation[]> {
     return conversation;
   }
 
-  async send(to: string, data: unknown, id = newId()): Promise<Receipt> {
+  send(to: string, data: unknown, id = newId()): Promise<Receipt> {
     const sent = this.#client.privateMessage(to, data, { id });
     sent.catch(() => {}); // the message tells
     return sent;
   }
 
-  async retry(userId: string, id: string): Promise<Receipt> {
+  retry(userId: string, id: string): Promise<Receipt> {
     const message = this.#messages.get(userId)?.find(id);
-    if (!message) throw new ChatError('bad_request', 'There is no such message');
+    if (!message) return Promise.reject(new ChatError('bad_request', 'There is no such message'));
     return this.send(userId, message.data, id);
   }
 

@@ -1,4 +1,4 @@
-import { newId, type Outgoing, type Receipt, type Room, type RoomState, type SendEvent } from '../index.js';
+import { ChatError, newId, type Outgoing, type Receipt, type Room, type RoomState, type SendEvent } from '../index.js';
 import { type Message, Messages } from './messages.js';
 import { type AnyClient, Store } from './store.js';
 
@@ -55,7 +55,7 @@ export class RoomStore extends Store<RoomSnapshot> {
   /** Sends a message that has failed once more, with the same id: it is stored once. */
   readonly retry = (id: string): Promise<Receipt> => {
     const message = this.#messages.find(id);
-    if (!message) return Promise.reject(new Error('There is no such message'));
+    if (!message) return Promise.reject(new ChatError('bad_request', 'There is no such message'));
     return this.#send(id, message.data);
   };
 
@@ -131,7 +131,7 @@ export class RoomStore extends Store<RoomSnapshot> {
     };
   }
 
-  async #send(id: string, data: unknown): Promise<Receipt> {
+  #send(id: string, data: unknown): Promise<Receipt> {
     const sent = this.#room.send(data, { id });
     sent.catch(() => {}); // the message tells
     return sent;

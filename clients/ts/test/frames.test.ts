@@ -1,0 +1,145 @@
+// The golden frames of protocol/, which the Go server is tested with too.
+import { readFileSync } from 'node:fs';
+import { describe, expect, test, vi } from 'vitest';
+import type { ChatClient, Envelope } from '../src/index.js';
+import { ChatError } from '../src/index.js';
+import { fixture, pass, quiet } from './fixture.js';
+
+interface Golden {
+  name: string;
+  direction: 'client' | 'server';
+  frame: Envelope;
+}
+
+const { frames } = JSON.parse(readFileSync(new URL('../../../protocol/frames.json', import.meta.url), 'utf8')) as {
+  frames: Golden[];
+};
+const f = fixture();
+const lobby = 'lobby';
+const since = { epoch: 'k3', seq: 7 };
+
+/** How to bring the client to send each frame. What has no entry is not sent by this client. */
+const SENDING: Record<string, (client: ChatClient) => unknown> = {
+  'message, acknowledged': (c) => c.send('message', { text: 'Hello, all' }),
+  'join-room': (c) => c.room(lobby).join(),
+  'join-room with the newest messages': (c) => c.room(lobby).join({ history: 20 }),
+  'join-room since a position': (c) => c.room(lobby).join({ since }),
+  'room-message': (c) => c.room(lobby).send({ text: 'Hi' }),
+  typing: (c) =>
+    c
+      .room(lobby)
+      .join()
+      .then(() => c.room(lobby).typing()),
+  'stop-typing': (c) =>
+    c
+      .room(lobby)
+      .join()
+      .then(() => {
+        c.room(lobby).typing();
+        c.room(lobby).stopTyping();
+      }),
+  'private-message': (c) => c.privateMessage('u2', { text: 'Psst' }),
+  'send-notification': (c) => c.notify('u2', { kind: 'mention', room: lobby }),
+  'online-users': (c) => c.onlineUsers(),
+  'history, newest': (c) => c.room(lobby).history({ limit: 50 }),
+  'history, older': (c) => c.room(lobby).history({ before: 120, limit: 50 }),
+  ping: (c) => c.wake(),
+  'answer to a question': (c) => {
+    c.answer('confirm', () => ({ accepted: true }));
+    f.hub.socket.say({ type: 'confirm', id: 'q1', ack: true });
+  },
+  'refusal of a question': (c) => {
+    c.answer('confirm', () => {
+      throw new ChatError('forbidden', 'Not now');
+    });
+    f.hub.socket.say({ type: 'confirm', id: 'q2', ack: true });
+  },
+  'event of the application': (c) => c.send('order:confirm', { order: 17 }),
+};
+
+/** Those that this client sends in another form: without an answer, or as part of something that other tests show. */
+const OTHERWISE = new Set([
+  'message',
+  'message of any JSON value',
+  'room-message without id',
+  'leave-room',
+  'resume',
+  'refresh-token',
+]);
+
+describe('what the client sends', () => {
+  test.each(frames.filter((g) => g.direction === 'client'))('$name', async ({ name, frame }) => {
+    const send = SENDING[name];
+    expect(send !== undefined, 'it is either sent or listed as not').toBe(!OTHERWISE.has(name));
+    if (!send) return;
+    const client = await f.connect();
+    quiet(Promise.resolve(send(client)));
+    await pass();
+    // The id is the client's own; where the frame has one, so has what is sent.
+    const { id, ...rest } = frame;
+    const sent = f.hub.socket.of(frame.type).at(-1);
+    expect(sent).toEqual({ ...rest, ...(id !== undefined && { id: expect.any(String) }) });
+    if (frame.type === 'ack' || frame.type === 'error') expect(sent?.id).toBe(id);
+  });
+
+  test('nothing is listed that is not there', () => {
+    const names = new Set(frames.filter((g) => g.direction === 'client').map((g) => g.name));
+    for (const name of [...Object.keys(SENDING), ...OTHERWISE]) expect(names).toContain(name);
+  });
+});
+
+describe('what the client receives', () => {
+  const handled = ['welcome', 'connect-error', 'ack', 'error', 'pong', 'reconnect'];
+
+  test.each(frames.filter((g) => g.direction === 'server'))('$name', async ({ frame }) => {
+    const client = await f.connect({ inbox: 'new' });
+    await client.room(lobby).join();
+    const [listener, inRoom] = [vi.fn(), vi.fn()];
+    client.on(frame.type, listener);
+    client.room(lobby).on(frame.type, inRoom);
+    client.answer('confirm', listener);
+    f.hub.socket.say(frame);
+    await pass();
+    expect(client.state.status).toBe('connected');
+    if (handled.includes(frame.type)) {
+      expect(listener).not.toHaveBeenCalled();
+      return;
+    }
+    expect(listener).toHaveBeenCalledExactlyOnceWith(frame.data, frame);
+    expect(inRoom).toHaveBeenCalledTimes(frame.room === lobby ? 1 : 0);
+  });
+
+  const answers = frames.filter((g) => g.direction === 'server' && ['ack', 'error'].includes(g.frame.type));
+
+  test.each(answers.filter((g) => g.frame.id))('as an answer: $name', async ({ frame }) => {
+    const client = await f.connect();
+    f.hub.script.set('ask', () => true);
+    const promise = client.send('ask', 1, { id: frame.id });
+    f.hub.socket.say(frame);
+    if (frame.type === 'ack') expect(await promise).toEqual(frame.data);
+    else await expect(promise).rejects.toMatchObject(frame.data as object);
+  });
+
+  test.each(frames.filter((g) => g.frame.type === 'welcome'))('at first: $name', async ({ frame }) => {
+    const { clientId, user } = frame.data as { clientId: string; user: object };
+    f.hub.welcome = null;
+    const client = f.make();
+    client.connect();
+    await pass();
+    f.hub.socket.say(frame);
+    await pass();
+    expect(client.state).toEqual({ status: 'connected', clientId, user });
+    expect(client.user).toEqual(user);
+  });
+
+  test.each(frames.filter((g) => g.frame.type === 'connect-error'))('instead: $name', async ({ frame }) => {
+    f.hub.welcome = null;
+    const client = f.make();
+    client.connect();
+    await pass();
+    f.hub.socket.say(frame);
+    await pass();
+    f.hub.socket.end(4500);
+    expect(client.state).toMatchObject({ status: 'disconnected', error: frame.data });
+  });
+});
