@@ -26,18 +26,23 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: tidy-check lint test-deps unit fuzz ## Everything that CI runs: go.mod files, linters, tests, a short fuzz
+test: tidy-check lint test-deps unit ts fuzz ## Everything that CI runs: go.mod files, linters, tests, a short fuzz
 	$(call say,All checks passed)
 
 .PHONY: test-deps
-test-deps: ## Install the clients and the proxy that integration/ tests with
-	$(call say,What integration/ tests with)
+test-deps: ## Install what the tests need besides Go: Node and its packages, clients, a proxy
+	$(call say,What the tests need besides Go)
 	@scripts/install-test-deps
 
 .PHONY: unit
 unit: ## Run the tests with the race detector, in random order
 	$(call say,Tests)
 	@go test -race -shuffle=on work
+
+.PHONY: ts
+ts: test-deps ## Check the TypeScript client: lint, build, types, tests, size
+	$(call say,TypeScript client)
+	@npm --prefix clients/ts run check
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## Run the linters of .golangci.yml

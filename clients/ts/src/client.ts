@@ -26,6 +26,7 @@ import {
   type User,
   type Welcome,
 } from './protocol.js';
+import { closed, encode, Requests, settled, tooLarge } from './requests.js';
 import { Room, type RoomHost, type SendOptions } from './room.js';
 import { changed, listed, NOBODY, type Users } from './users.js';
 
@@ -42,26 +43,10 @@ export interface CallOptions extends SendOptions {
   to?: string | undefined;
 }
 
-/**
- * How an event is sent that no log keeps. `once`: as soon as there is a connection, and never again.
- * `read`: again, also on the next connection, until there is an answer: it changes nothing.
- * `now`: on this connection or not at all, and again where the server cannot do it yet.
- */
-type Mode = 'once' | 'read' | 'now';
-
 /** Types that nothing is known of. */
 type Unknown<K, Known> = K extends Known ? never : K;
 
 type DurableData<E, K extends Durable> = EventData<E, K extends 'send-notification' ? 'notification' : K>;
-
-interface Pending {
-  readonly id: string;
-  readonly text: string;
-  readonly mode: Mode;
-  /** Waits for a connection. */
-  queued: boolean;
-  settle(result: Envelope | ChatError): void;
-}
 
 /** The answer to `resume`. */
 interface Resumed {
@@ -72,7 +57,6 @@ interface Resumed {
 const INVALID_TEXT = 1007; // close codes
 const TOO_BIG = 1009;
 const REMEMBERED = 1_000; // ids of own private messages
-const CLOSED = 'The client is closed';
 const LIST_EVERY = 5_000; // between two requests for the list of who is online
 
 /**
@@ -84,18 +68,16 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   readonly #options: ChatOptions;
   readonly #connection: Connection;
   readonly #outbox: Outbox;
+  readonly #requests: Requests;
   readonly #events: Emitter<[data: never, event: Envelope<never>]>;
   readonly #local: Emitter<[value: never]>;
   readonly #answers = new Map<string, (data: never, event: Envelope<never>) => unknown>();
   readonly #rooms = new Map<string, Room<E>>();
-  readonly #pending = new Map<string, Pending>();
-  readonly #retries = new Set<ReturnType<typeof setTimeout>>();
   readonly #own = new Set<string>(); // ids of private messages sent from here
   readonly #host: RoomHost;
   #inbox: Position | null = null;
   #inboxLive = false; // whether what comes has its place after the position
   #user: User | undefined;
-  #maxMessage = Infinity;
   #online = NOBODY;
   #listAsked = 0;
 
@@ -112,14 +94,14 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
       dropped: (code) => this.#dropped(code),
       changed: (state) => this.#changed(state),
       refresh: async (token) => {
-        const { data } = await this.#request({ type: 'refresh-token', data: { token } }, 'now');
+        const { data } = await this.#requests.send({ type: 'refresh-token', data: { token } }, 'now');
         return (data as { expires?: number } | undefined)?.expires;
       },
     });
     this.#outbox = new Outbox(
       {
         roomReady: (room) => this.#rooms.get(room)?.canSend,
-        write: (text) => this.#connection.writeText(text),
+        write: (text) => this.#connection.write(text),
         changed: (event) => {
           this.#local.emit('send', event as never);
           if (event.status !== 'failed' || event.error.code !== 'not_in_room') return;
@@ -127,19 +109,18 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
         },
         report,
       },
-      this.#maxWaiting,
+      options.maxOutbox ?? 256,
       options.storage,
       options.storageKey ?? 'chathub:outbox',
     );
+    this.#requests = new Requests(this.#connection, options.maxOutbox, options.timeout);
     this.#host = {
+      client: this as never,
       connection: this.#connection,
       outbox: this.#outbox,
+      requests: this.#requests,
       events: this.#events,
       local: this.#local,
-      userId: () => this.#user?.id,
-      ask: (e, done) => this.#ask(e, 'now', done),
-      read: (e) => this.#request(e, 'read'),
-      sendDurable: (type, target, data, opts) => this.#sendDurable(type, target, data, opts),
     };
   }
 
@@ -218,20 +199,19 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   send<K extends string>(type: Unknown<K, keyof C | Durable>, data?: unknown, options?: CallOptions): Promise<unknown>;
   async send(type: string, data?: unknown, options: CallOptions = {}): Promise<unknown> {
     const { room, to } = options;
-    const target = { ...(room !== undefined && { room }), ...(to !== undefined && { to }) };
-    if (isDurable(type)) return this.#sendDurable(type, target, data, options);
-    const answer = await this.#request({ type, ...target, data }, 'once', options);
-    return answer.data;
+    const event = { type, room, to, data };
+    if (isDurable(type)) return this.#keep(event, options);
+    return (await this.#requests.send(event, 'once', options)).data;
   }
 
   /** Sends a message to every connection of a user; it is kept while they are away. */
   privateMessage(to: string, data: EventData<E, 'private-message'>, options?: SendOptions): Promise<Receipt> {
-    return this.#sendDurable('private-message', { to }, data, options);
+    return this.send('private-message', data as never, { ...options, to });
   }
 
   /** Sends a notification to a user; it is kept while they are away. */
   notify(to: string, data: EventData<E, 'notification'>, options?: SendOptions): Promise<Receipt> {
-    return this.#sendDurable('send-notification', { to }, data, options);
+    return this.send('send-notification', data as never, { ...options, to });
   }
 
   /** The room of that name, always the same object. */
@@ -256,7 +236,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
 
   /** Asks for the list anew. */
   async onlineUsers(options?: SendOptions): Promise<Users> {
-    await this.#request({ type: 'online-users' }, 'read', options); // the list comes before its ack
+    await this.#requests.send({ type: 'online-users' }, 'read', options); // the list comes before its ack
     return this.#online;
   }
 
@@ -275,33 +255,25 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     return this.#outbox.fail((m) => m.id === id, new ChatError('aborted', 'The message was discarded'));
   }
 
-  get #maxWaiting(): number {
-    return this.#options.maxOutbox ?? 256;
-  }
-
   // The connection.
 
   #changed(state: ConnectionState): void {
     if (this.#connection.stopped) {
-      const error = new ChatError('closed', CLOSED);
-      this.#rejectPending(() => true, error);
-      this.#outbox.abandon(error);
+      this.#requests.dropped(closed());
+      this.#outbox.abandon(closed());
     }
     this.#local.emit('state', state as never);
   }
 
   #dropped(code: number | undefined): void {
     this.#inboxLive = false;
-    for (const timer of this.#retries) clearTimeout(timer);
-    this.#retries.clear();
     // The same message would end the next connection too.
     if (code === TOO_BIG || code === INVALID_TEXT) {
-      this.#outbox.fail((_, inFlight) => inFlight, new ChatError('too_large', 'The server cannot take the message'));
+      this.#outbox.fail((_, inFlight) => inFlight, tooLarge());
     }
     this.#outbox.dropped();
     for (const room of this.#rooms.values()) room.dropped();
-    for (const p of this.#pending.values()) p.queued ||= p.mode === 'read';
-    this.#rejectPending((p) => !p.queued, new ChatError('disconnected', 'The connection was lost before the answer'));
+    this.#requests.dropped();
   }
 
   #welcome(welcome: Welcome): void {
@@ -312,18 +284,18 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
       for (const room of this.#rooms.values()) room.forget();
     }
     this.#user = user;
-    this.#maxMessage = welcome.maxMessage || Infinity;
+    this.#requests.maxMessage = welcome.maxMessage || Infinity;
     const resumed = this.#inbox !== null;
     this.#inbox ??= { epoch: inbox.epoch, seq: this.#options.inbox === 'new' ? inbox.seq : 0 };
     let asked = [...this.#rooms.values()].filter((r) => r.resumeFrom);
     // fromEntries makes own properties, so a room may be called __proto__.
     const rooms = Object.fromEntries(asked.map((r) => [r.name, r.resumeFrom]));
     const data = { rooms, inbox: this.#inbox };
-    if (isOver(JSON.stringify(data), this.#maxMessage - 100)) {
+    if (isOver(JSON.stringify(data), this.#requests.maxMessage - 100)) {
       data.rooms = {};
       asked = []; // they are joined one by one
     }
-    this.#ask({ type: 'resume', data }, 'now', (answer) => {
+    this.#requests.ask({ type: 'resume', data }, 'now', (answer) => {
       if (!(answer instanceof ChatError)) this.#resumed(answer.data as Resumed, asked, resumed);
       else if (answer.code !== 'disconnected') this.#connection.lost(answer);
     });
@@ -343,10 +315,8 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     }
     if (socket !== this.#connection.socket) return; // a listener has closed it
     for (const room of this.#rooms.values()) room.rejoin();
-    if (this.#user) this.#outbox.opened(this.#user.id, this.#maxMessage);
-    for (const p of [...this.#pending.values()]) {
-      if (p.queued) this.#writePending(p);
-    }
+    if (this.#user) this.#outbox.opened(this.#user.id, this.#requests.maxMessage);
+    this.#requests.opened();
   }
 
   // Receiving.
@@ -413,129 +383,28 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
 
   // Sending.
 
-  async #sendDurable(
-    type: string,
-    target: { room?: string; to?: string },
-    data: unknown,
-    { id = newId(), timeout, signal }: SendOptions = {},
-  ): Promise<Receipt> {
-    const message: Outgoing = { type, id, ...target, data };
+  async #keep(event: Omit<Outgoing, 'id'>, options: SendOptions): Promise<Receipt> {
+    const message: Outgoing = { id: options.id ?? newId(), ...event };
     const text = encode(message);
-    if (type === 'private-message') {
-      this.#own.add(id);
-      if (this.#own.size > REMEMBERED)
-        for (const first of [...this.#own].slice(0, REMEMBERED / 2)) this.#own.delete(first);
-    }
+    if (text instanceof ChatError) throw text;
+    if (message.type === 'private-message') this.#own.add(message.id);
+    if (this.#own.size > REMEMBERED) this.#own.delete(this.#own.values().next().value as string);
     return settled<Receipt>(
       (settle) => {
         this.#outbox.add(message, text, settle);
-        if (this.#connection.stopped) this.#outbox.abandon(new ChatError('closed', CLOSED));
+        if (this.#connection.stopped) this.#outbox.abandon(closed());
       },
       (error) => this.#outbox.fail((m) => m === message, error),
-      timeout,
-      signal,
+      options,
     );
-  }
-
-  async #request(event: object, mode: Mode, options: SendOptions = {}): Promise<Envelope> {
-    const { id = newId(), timeout = this.#options.timeout ?? 10_000, signal } = options;
-    return settled<Envelope>(
-      (settle) => this.#ask(event, mode, settle, id),
-      (error) => {
-        const p = this.#pending.get(id);
-        this.#pending.delete(id);
-        p?.settle(error);
-      },
-      timeout,
-      signal,
-    );
-  }
-
-  #ask(event: object, mode: Mode, settle: (answer: Envelope | ChatError) => void, id = newId()): void {
-    let text: string;
-    try {
-      text = encode({ ...event, id });
-    } catch (err) {
-      return settle(err as ChatError);
-    }
-    if (this.#connection.stopped) return settle(new ChatError('closed', CLOSED));
-    if (isOver(text, this.#maxMessage)) {
-      return settle(new ChatError('too_large', `The event is over ${this.#maxMessage} bytes`));
-    }
-    const queued = mode !== 'now' && !this.#connection.ready;
-    if (queued && [...this.#pending.values()].filter((p) => p.queued).length >= this.#maxWaiting) {
-      return settle(new ChatError('overflow', `${this.#maxWaiting} events wait already`));
-    }
-    const p: Pending = { id, text, mode, queued, settle };
-    this.#pending.set(id, p);
-    if (!queued) this.#writePending(p);
-  }
-
-  #writePending(p: Pending): void {
-    p.queued = false;
-    this.#connection.writeText(p.text);
   }
 
   #answered(e: Envelope): void {
-    if (e.id === undefined) return;
-    const error = e.type === 'error' ? errorOf(e.data) : undefined;
-    if (this.#outbox.answer(e.id, error ?? { id: e.id, ...(e.data as object | undefined) })) {
-      return;
-    }
-    const p = this.#pending.get(e.id);
-    if (!p) return;
-    if (error?.temporary && p.mode !== 'once') {
-      const timer = setTimeout(() => {
-        this.#retries.delete(timer);
-        if (this.#pending.get(p.id) === p) this.#writePending(p);
-      }, error.retryAfterMs ?? 1_000);
-      this.#retries.add(timer);
-      return;
-    }
-    this.#pending.delete(e.id);
-    p.settle(error ?? e);
+    const { id = '', data } = e;
+    const error = e.type === 'error' && errorOf(data);
+    const kept = this.#outbox.answer(id, error || { id, ...(data as object) });
+    if (!kept) this.#requests.answer(id, error || e);
   }
-
-  #rejectPending(choose: (p: Pending) => boolean, error: ChatError): void {
-    for (const [id, p] of [...this.#pending]) {
-      if (!choose(p)) continue;
-      this.#pending.delete(id);
-      p.settle(error);
-    }
-  }
-}
-
-function encode(envelope: object): string {
-  try {
-    return JSON.stringify(envelope);
-  } catch (err) {
-    throw new ChatError('bad_request', 'The data is not JSON', { cause: err });
-  }
-}
-
-/** Resolves with what `begin` settles, and calls `cancel` when the time is over or the signal is given. */
-function settled<T>(
-  begin: (settle: (result: T | ChatError) => void) => void,
-  cancel: (error: ChatError) => void,
-  timeout: number | undefined,
-  signal: AbortSignal | undefined,
-): Promise<T> {
-  return new Promise<T>((resolve, reject) => {
-    const aborted = () => new ChatError('aborted', 'Aborted', { cause: signal?.reason });
-    const abort = () => cancel(aborted());
-    if (signal?.aborted) return reject(aborted());
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    signal?.addEventListener('abort', abort);
-    if (timeout !== undefined && timeout !== Infinity) {
-      timer = setTimeout(() => cancel(new ChatError('timeout', `No answer within ${timeout} ms`)), timeout);
-    }
-    begin((result) => {
-      clearTimeout(timer);
-      signal?.removeEventListener('abort', abort);
-      if (result instanceof ChatError) reject(result);
-      else resolve(result);
-    });
-  });
 }
 
 // As an uncaught error, where the platform shows those.

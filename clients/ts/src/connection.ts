@@ -69,7 +69,6 @@ export class Connection {
   #pinging = false;
   #timer: Timer; // connecting, waiting or heartbeat: one at a time
   #refreshTimer: Timer;
-  #listening = false;
 
   constructor(url: string, options: ChatOptions, owner: Owner) {
     this.#url = url;
@@ -117,13 +116,9 @@ export class Connection {
       this.#open();
   };
 
-  /** Sends a text, unless the connection has gone. */
-  write(envelope: object): void {
-    this.writeText(JSON.stringify(envelope));
-  }
-
-  writeText(text: string): void {
-    this.#ws?.send(text);
+  /** Sends an envelope, or the text of one, unless the connection has gone. */
+  write(envelope: object | string): void {
+    this.#ws?.send(typeof envelope === 'string' ? envelope : JSON.stringify(envelope));
   }
 
   /** The owner's answer to `welcome`: events may flow. */
@@ -178,7 +173,7 @@ export class Connection {
     }
     this.#ws = ws;
     ws.onmessage = ({ data }: { data: unknown }) => this.#receive(data);
-    ws.onclose = ({ code, reason }: { code?: number; reason?: string }) => this.#closed(code, reason);
+    ws.onclose = ({ code = 1006, reason = '' }: { code?: number; reason?: string }) => this.#closed(code, reason);
     ws.onerror = () => {}; // a close follows
   }
 
@@ -192,10 +187,10 @@ export class Connection {
     return (await this.#options.getToken?.(reason)) ?? null;
   }
 
-  #closed(code: number | undefined, reason: string | undefined): void {
+  #closed(code: number, reason: string): void {
     const refusal = this.#refusal;
     this.#drop(code);
-    if (code !== undefined && code >= 4500 && code <= 4999) {
+    if (code >= 4500 && code <= 4999) {
       return this.#refuse(refusal ?? new ChatError('closed', reason || 'Closed by the server'), code);
     }
     if (code === TOKEN_EXPIRED) {
@@ -227,7 +222,7 @@ export class Connection {
     // A server that welcomes and then fails at once is not asked faster than one that fails at once.
     if (this.#readySince > 0 && now - this.#readySince > max) this.#attempt = 1;
     this.#readySince = 0;
-    const cap = Math.min(max, min * 2 ** Math.min(Math.max(0, this.#attempt - 1), 30));
+    const cap = Math.min(max, min * 2 ** (this.#attempt - 1));
     const delay = this.#restartAt > 0 ? Math.max(0, this.#restartAt - now) : cap * Math.random();
     this.#timer = setTimeout(() => void this.#open(), delay);
     this.#setState(disconnected(reason, now + delay, code, error));
@@ -272,7 +267,7 @@ export class Connection {
         this.#refusal = errorOf(e.data);
         return;
       case 'reconnect':
-        this.#restartAt = Date.now() + Math.max(0, (e.data as { afterMs: number }).afterMs || 0);
+        this.#restartAt = Date.now() + ((e.data as { afterMs?: number }).afterMs ?? 0);
         return;
       case 'pong':
         return;
@@ -303,10 +298,9 @@ export class Connection {
   // In time: with a tenth of its life left, a minute at most. Where that fails, 4003 will tell.
   #refreshBefore(expires: number | undefined): void {
     clearTimeout(this.#refreshTimer);
-    this.#tokenExpires = Infinity;
-    if (!expires || !this.#options.getToken) return;
-    const left = expires - this.#clockOffset - Date.now();
-    this.#tokenExpires = Date.now() + left;
+    this.#tokenExpires = expires ? expires - this.#clockOffset : Infinity;
+    const left = this.#tokenExpires - Date.now();
+    if (left === Infinity || !this.#options.getToken) return;
     const delay = left - Math.min(left / 10, 60_000);
     const due = () => (delay > TIMER_MAX ? this.#refreshBefore(expires) : void this.#refresh(this.#run));
     this.#refreshTimer = setTimeout(due, Math.min(delay, TIMER_MAX));
@@ -326,20 +320,13 @@ export class Connection {
   }
 
   #listen(on: boolean): void {
-    if (on === this.#listening) return;
-    this.#listening = on;
     const change = on ? 'addEventListener' : 'removeEventListener';
-    globalThis[change]?.('online', this.wake);
-    globalThis[change]?.('offline', this.#doubt);
-    globalThis.document?.[change]?.('visibilitychange', this.#seen);
+    for (const type of ['online', 'offline', 'visibilitychange']) globalThis[change]?.(type, this.#noticed);
   }
 
-  readonly #doubt = (): void => {
-    if (this.ready) this.#ping();
-  };
-
-  readonly #seen = (): void => {
-    if (document.visibilityState === 'visible') this.wake();
+  readonly #noticed = ({ type }: { type: string }): void => {
+    const wakes = type === 'offline' ? this.ready : type === 'online' || document.visibilityState === 'visible';
+    if (wakes) this.wake();
   };
 }
 

@@ -2,13 +2,14 @@ import { ChatError } from './error.js';
 import { isOver } from './id.js';
 import type { StorageLike } from './options.js';
 import type { Receipt } from './protocol.js';
+import { overflow, tooLarge } from './requests.js';
 
 /** A durable event that the server has not acknowledged. */
 export interface Outgoing {
   readonly type: string;
   readonly id: string;
-  readonly room?: string;
-  readonly to?: string;
+  readonly room?: string | undefined;
+  readonly to?: string | undefined;
   readonly data: unknown;
 }
 
@@ -50,7 +51,7 @@ export class Outbox {
   #maxMessage = Infinity;
   #open = false;
   #hold: ReturnType<typeof setTimeout> | undefined; // while the server wants none
-  #saving = false;
+  #saving = true; // or not loaded yet
   #unsaved = false;
 
   constructor(owner: OutboxOwner, max: number, storage: StorageLike | undefined, key: string) {
@@ -58,7 +59,7 @@ export class Outbox {
     this.#max = max;
     this.#storage = storage;
     this.#key = key;
-    this.#load();
+    if (storage) void this.#load(storage);
   }
 
   get messages(): readonly Outgoing[] {
@@ -71,7 +72,7 @@ export class Outbox {
       return settle(new ChatError('conflict', 'A message of this id waits already'));
     }
     if (this.#entries.length >= this.#max) {
-      const error = new ChatError('overflow', `${this.#max} messages wait already`);
+      const error = overflow();
       settle(error);
       return this.#owner.changed({ status: 'failed', message, error });
     }
@@ -120,7 +121,7 @@ export class Outbox {
       if (lane !== '' && !(this.#owner.roomReady(lane) ?? !entry.restored)) continue;
       if (isOver(entry.text, this.#maxMessage)) {
         busy.delete(lane);
-        this.#settle(entry, new ChatError('too_large', `The message is over ${this.#maxMessage} bytes`));
+        this.#settle(entry, tooLarge());
         continue;
       }
       entry.inFlight = true;
@@ -164,24 +165,14 @@ export class Outbox {
   }
 
   // Nothing is saved before that, lest it replace what is there.
-  #load(): void {
-    const loaded = (saved: string | null) => {
-      this.#saving = false;
-      this.#restore(saved);
-      if (this.#unsaved) this.#save();
-    };
-    const failed = (err: unknown) => {
-      this.#saving = false;
-      this.#owner.report(err);
-    };
-    this.#saving = true;
+  async #load(storage: StorageLike): Promise<void> {
     try {
-      const saved = this.#storage?.getItem(this.#key) ?? null;
-      if (saved instanceof Promise) saved.then(loaded).catch(failed);
-      else loaded(saved);
+      this.#restore(await storage.getItem(this.#key));
     } catch (err) {
-      failed(err);
+      this.#owner.report(err);
     }
+    this.#saving = false;
+    if (this.#unsaved) this.#save();
   }
 
   #restore(saved: string | null): void {

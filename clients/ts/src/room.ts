@@ -1,8 +1,10 @@
+import type { ChatClient } from './client.js';
 import type { Connection } from './connection.js';
 import { ChatError } from './error.js';
 import type { ChatEvents, Emitter, EventData, Listener, Unsubscribe } from './events.js';
 import type { Outbox } from './outbox.js';
 import type { Envelope, History, Joined, Position, Presence, Receipt, User } from './protocol.js';
+import type { Requests, WaitOptions } from './requests.js';
 import { changed, has, listed, NOBODY, type Users } from './users.js';
 
 /** Never changed: a new state is a new object. */
@@ -27,28 +29,17 @@ export interface JoinedRoom extends Joined {
   readonly resumed: boolean;
 }
 
-export interface SendOptions {
-  /** Gives up after so many ms. A message that is on its way may have arrived. */
-  timeout?: number | undefined;
-  /** Gives up when it is aborted. A message that is on its way may have arrived. */
-  signal?: AbortSignal | undefined;
-  /** An id of one's own: at most 64 bytes, unique among what the user sends. */
-  id?: string | undefined;
-}
+export type SendOptions = WaitOptions;
 
 /** What a room needs of its client. */
 export interface RoomHost {
+  readonly client: ChatClient;
   readonly connection: Connection;
   readonly outbox: Outbox;
+  readonly requests: Requests;
   readonly events: Emitter<[data: never, event: Envelope<never>]>;
   /** What is no event of the server. */
   readonly local: Emitter<[value: never]>;
-  userId(): string | undefined;
-  /** Asks on this connection; what follows an answer is handled after `done`. */
-  ask(envelope: object, done: (answer: Envelope | ChatError) => void): void;
-  /** Asks until there is an answer. */
-  read(envelope: object): Promise<Envelope>;
-  sendDurable(type: string, target: { room: string }, data: unknown, options?: SendOptions): Promise<Receipt>;
 }
 
 const TYPING_EVERY = 2_000;
@@ -129,7 +120,7 @@ export class Room<E = ChatEvents> {
   /** Sends a message, which is kept and repeated until the server has it. */
   send(data: EventData<E, 'room-message'>, options?: SendOptions): Promise<Receipt> {
     this.stopTyping();
-    return this.#host.sendDurable('room-message', { room: this.name }, data, options);
+    return this.#host.client.send('room-message', data, { ...options, room: this.name });
   }
 
   /** To be called at every key. Tells the others at most every 2 s, and that it has ended 4 s after the last call. */
@@ -153,7 +144,7 @@ export class Room<E = ChatEvents> {
 
   /** Reads the log: messages before a `seq`, or the newest. The server has a limit of its own. */
   async history(options: { before?: number; limit?: number } = {}): Promise<History<EventData<E, 'room-message'>>> {
-    const { data } = await this.#host.read({ type: 'history', room: this.name, data: options });
+    const { data } = await this.#host.requests.send({ type: 'history', room: this.name, data: options }, 'read');
     return data as History<EventData<E, 'room-message'>>;
   }
 
@@ -218,7 +209,7 @@ export class Room<E = ChatEvents> {
       case 'user-left':
         return this.#set({ ...s, ...changed(s, data, false), typing: quiet(data.users ?? []) });
       case 'typing':
-        if (!e.from || e.from.id === this.#host.userId() || has(s.typing, e.from)) return;
+        if (!e.from || e.from.id === this.#host.client.user?.id || has(s.typing, e.from)) return;
         return this.#set({ ...s, typing: [...s.typing, e.from] });
       case 'stop-typing':
       case 'room-message':
@@ -231,7 +222,7 @@ export class Room<E = ChatEvents> {
     const wanted = this.#wanted;
     const since = this.#position;
     const data = since ? { since } : wanted?.history ? { history: wanted.history } : undefined;
-    this.#host.ask({ type: 'join-room', room: this.name, data }, (answer) => {
+    this.#host.requests.ask({ type: 'join-room', room: this.name, data }, 'now', (answer) => {
       if (wanted !== this.#wanted) return; // left meanwhile
       if (!(answer instanceof ChatError)) this.#joined(answer.data as Joined);
       // Without a connection, the next one asks again.

@@ -234,27 +234,20 @@ describe('coming back', () => {
 });
 
 describe('waking', () => {
-  const listeners = new Map<string, Set<() => void>>();
-  const target = {
-    addEventListener: (type: string, fn: () => void) => listeners.set(type, (listeners.get(type) ?? new Set()).add(fn)),
-    removeEventListener: (type: string, fn: () => void) => listeners.get(type)?.delete(fn),
-  };
-  const fire = (type: string) => {
-    for (const fn of listeners.get(type) ?? []) fn();
-  };
-  let visibility = 'visible';
+  let page: EventTarget;
+  let visibilityState: string;
+  const fire = (type: string) => page.dispatchEvent(new Event(type));
 
   beforeEach(() => {
-    listeners.clear();
-    vi.stubGlobal('addEventListener', target.addEventListener);
-    vi.stubGlobal('removeEventListener', target.removeEventListener);
-    const document = {
-      ...target,
+    page = new EventTarget();
+    visibilityState = 'visible';
+    vi.stubGlobal('addEventListener', vi.fn(page.addEventListener.bind(page)));
+    vi.stubGlobal('removeEventListener', vi.fn(page.removeEventListener.bind(page)));
+    vi.stubGlobal('document', {
       get visibilityState() {
-        return visibility;
+        return visibilityState;
       },
-    };
-    vi.stubGlobal('document', document);
+    });
   });
 
   test.each(['online', 'visibilitychange'])('%s ends the wait', async (type) => {
@@ -262,7 +255,6 @@ describe('waking', () => {
     f.hub.socket.end();
     fire('offline'); // is no reason to try
     expect(client.state.status).toBe('disconnected');
-    visibility = 'visible';
     fire(type);
     await pass();
     expect(client.state.status).toBe('connected');
@@ -273,11 +265,10 @@ describe('waking', () => {
     const client = await f.connect({ backoff: { min: 100_000, max: 100_000 } });
     vi.spyOn(Math, 'random').mockReturnValue(0.9);
     f.hub.socket.end();
-    visibility = 'hidden';
+    visibilityState = 'hidden';
     fire('visibilitychange');
     await pass();
     expect(client.state.status).toBe('disconnected');
-    visibility = 'visible';
   });
 
   test.each(['online', 'offline', 'visibilitychange'])('%s makes it ask whether the server is there', async (type) => {
@@ -296,14 +287,14 @@ describe('waking', () => {
   });
 
   test('nobody listens after the end', async () => {
-    const client = await f.connect();
-    expect([...listeners.keys()].sort()).toEqual(['offline', 'online', 'visibilitychange']);
-    client.close();
-    expect([...listeners.values()].map((set) => set.size)).toEqual([0, 0, 0]);
-    client.connect();
-    await pass();
-    f.hub.socket.end(4500);
-    expect([...listeners.values()].map((set) => set.size)).toEqual([0, 0, 0]);
+    const calls = (name: 'addEventListener' | 'removeEventListener') => vi.mocked(globalThis[name]).mock.calls;
+    for (const end of [(c: ChatClient) => c.close(), () => f.hub.socket.end(4500)]) {
+      const client = await f.connect();
+      expect(calls('addEventListener').map((c) => c[0])).toEqual(['online', 'offline', 'visibilitychange']);
+      end(client);
+      expect(calls('removeEventListener')).toEqual(calls('addEventListener'));
+      vi.clearAllMocks();
+    }
   });
 });
 

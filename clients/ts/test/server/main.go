@@ -38,9 +38,11 @@ func run() error {
 	srv := &http.Server{Handler: s.routes(), ConnState: s.track, ReadHeaderTimeout: 10 * time.Second}
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin) // either way it has ended
-		srv.Close()
+		_ = srv.Close()                      // the process ends too
 	}()
-	fmt.Fprintln(os.Stdout, ln.Addr())
+	if _, err := fmt.Fprintln(os.Stdout, ln.Addr()); err != nil {
+		return err
+	}
 	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}

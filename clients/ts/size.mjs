@@ -1,0 +1,28 @@
+// Says how large the package is in an application that minifies and compresses, and fails over the limit.
+import { gzipSync } from 'node:zlib';
+import { build } from 'esbuild';
+
+const parts = [
+  { name: 'chathub-client', entry: 'src/index.ts', limit: 6_500 },
+  {
+    name: 'chathub-client/react, besides it',
+    entry: 'src/react/index.ts',
+    limit: 3_300,
+    external: ['react', '../index.js'],
+  },
+];
+
+for (const { name, entry, limit, external = [] } of parts) {
+  const { outputFiles } = await build({
+    entryPoints: [entry],
+    bundle: true,
+    minify: true,
+    format: 'esm',
+    target: 'es2022',
+    external,
+    write: false,
+  });
+  const size = gzipSync(outputFiles[0].contents, { level: 9 }).length;
+  console.log(`${name}: ${size} bytes minified and gzipped, of ${limit}`);
+  if (size > limit) process.exitCode = 1;
+}

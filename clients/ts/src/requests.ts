@@ -1,0 +1,138 @@
+import type { Connection } from './connection.js';
+import { ChatError } from './error.js';
+import { isOver, newId } from './id.js';
+import type { Envelope } from './protocol.js';
+
+/**
+ * How an event is sent that no log keeps. `once`: as soon as there is a connection, and never again.
+ * `read`: again, also on the next connection, until there is an answer: it changes nothing.
+ * `now`: on this connection or not at all, and again where the server cannot do it yet.
+ */
+export type Mode = 'once' | 'read' | 'now';
+
+export type Answer = Envelope | ChatError;
+
+export interface WaitOptions {
+  /** Gives up after so many ms. What is on its way may have arrived. */
+  timeout?: number | undefined;
+  /** Gives up when it is aborted. What is on its way may have arrived. */
+  signal?: AbortSignal | undefined;
+  /** An id of one's own: at most 64 bytes, unique among what the user sends. */
+  id?: string | undefined;
+}
+
+interface Pending {
+  readonly id: string;
+  readonly text: string;
+  readonly mode: Mode;
+  /** Waits for a connection. */
+  queued: boolean;
+  /** Until it is sent again. */
+  timer?: ReturnType<typeof setTimeout>;
+  settle(answer: Answer): void;
+}
+
+/** Requests are events that wait for an answer, and that no log keeps. */
+export class Requests {
+  readonly #connection: Connection;
+  readonly #max: number;
+  readonly #timeout: number;
+  readonly #pending = new Map<string, Pending>();
+  /** What the server takes, in bytes. */
+  maxMessage = Infinity;
+
+  constructor(connection: Connection, max = 256, timeout = 10_000) {
+    this.#connection = connection;
+    this.#max = max;
+    this.#timeout = timeout;
+  }
+
+  /** Resolves with the answer. */
+  send(event: object, mode: Mode, options: WaitOptions = {}): Promise<Envelope> {
+    const { id = newId(), timeout = this.#timeout } = options;
+    return settled<Envelope>(
+      (settle) => this.ask(event, mode, settle, id),
+      (error) => this.answer(id, error),
+      { ...options, timeout },
+    );
+  }
+
+  /** Calls `settle` with the answer; what follows the answer is handled after that. */
+  ask(event: object, mode: Mode, settle: (answer: Answer) => void, id = newId()): void {
+    const text = encode({ ...event, id });
+    const queued = mode !== 'now' && !this.#connection.ready;
+    if (text instanceof ChatError) return settle(text);
+    if (this.#connection.stopped) return settle(closed());
+    if (isOver(text, this.maxMessage)) return settle(tooLarge());
+    if (queued && this.#pending.size >= this.#max) return settle(overflow());
+    const p: Pending = { id, text, mode, queued, settle };
+    this.#pending.set(id, p);
+    if (!queued) this.#write(p);
+  }
+
+  /** Takes an answer, or another end; what nobody waits for is ignored. */
+  answer(id: string, answer: Answer): void {
+    const p = this.#pending.get(id);
+    if (!p) return;
+    clearTimeout(p.timer);
+    if (answer instanceof ChatError && answer.temporary && p.mode !== 'once') {
+      p.timer = setTimeout(() => this.#write(p), answer.retryAfterMs ?? 1_000);
+      return;
+    }
+    this.#pending.delete(id);
+    p.settle(answer);
+  }
+
+  /** The connection can be used. */
+  opened(): void {
+    for (const p of [...this.#pending.values()]) if (p.queued) this.#write(p);
+  }
+
+  /** The connection has gone; `error`: for good. */
+  dropped(error?: ChatError): void {
+    for (const p of [...this.#pending.values()]) {
+      clearTimeout(p.timer);
+      p.queued ||= p.mode === 'read';
+      if (error || !p.queued) this.answer(p.id, error ?? new ChatError('disconnected', 'The connection was lost'));
+    }
+  }
+
+  #write(p: Pending): void {
+    p.queued = false;
+    this.#connection.write(p.text);
+  }
+}
+
+export function encode(envelope: object): string | ChatError {
+  try {
+    return JSON.stringify(envelope);
+  } catch (cause) {
+    return new ChatError('bad_request', 'The data is not JSON', { cause });
+  }
+}
+
+export const closed = () => new ChatError('closed', 'The client is closed');
+export const overflow = () => new ChatError('overflow', 'Too many messages wait already');
+export const tooLarge = () => new ChatError('too_large', 'The message is too large for the server');
+
+/** Resolves with what `begin` settles, and calls `cancel` when the time is over or the signal is given. */
+export function settled<T>(
+  begin: (settle: (result: T | ChatError) => void) => void,
+  cancel: (error: ChatError) => void,
+  { timeout = Infinity, signal }: WaitOptions,
+): Promise<T> {
+  return new Promise<T>((resolve, reject) => {
+    const aborted = () => new ChatError('aborted', 'Aborted', { cause: signal?.reason });
+    if (signal?.aborted) return reject(aborted());
+    const abort = () => cancel(aborted());
+    signal?.addEventListener('abort', abort);
+    const late = () => cancel(new ChatError('timeout', `No answer within ${timeout} ms`));
+    const timer = timeout < Infinity ? setTimeout(late, timeout) : undefined;
+    begin((result) => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', abort);
+      if (result instanceof ChatError) reject(result);
+      else resolve(result);
+    });
+  });
+}
