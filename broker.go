@@ -130,7 +130,8 @@ type Page struct {
 	// empty where there is no log.
 	Head Position
 	// Trimmed is at or above the Seq of every message that the log has dropped:
-	// what came after it is all there. 0: nothing was dropped.
+	// what came after it is all there. 0: nothing was dropped. It need not be lower
+	// than After.
 	Trimmed uint64
 	// More reports whether the log has older messages in the range than those
 	// returned.

@@ -1,0 +1,68 @@
+package natsbroker
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"github.com/chathub-go/chathub"
+)
+
+// A frame is what a message is on the wire and in the stream:
+//
+//	1 byte    version
+//	8 bytes   attempt: a random number of the Publish that it comes from
+//	varint    time, Unix milliseconds
+//	uvarint   length of the key, and the key
+//	          the body, to the end
+//
+// Topic and position are those of the NATS message around it.
+type frame struct {
+	attempt uint64
+	time    int64
+	key     string
+	body    []byte
+}
+
+const frameVersion = 1
+
+var errFrame = errors.New("natsbroker: not a message of this broker")
+
+func (f *frame) encode() []byte {
+	b := make([]byte, 0, 1+8+2*binary.MaxVarintLen64+len(f.key)+len(f.body))
+	b = append(b, frameVersion)
+	b = binary.BigEndian.AppendUint64(b, f.attempt)
+	b = binary.AppendVarint(b, f.time)
+	b = binary.AppendUvarint(b, uint64(len(f.key)))
+	b = append(b, f.key...)
+	return append(b, f.body...)
+}
+
+// decode reads b. The body shares its memory.
+func (f *frame) decode(b []byte) error {
+	if len(b) < 9 || b[0] != frameVersion {
+		return errFrame
+	}
+	f.attempt = binary.BigEndian.Uint64(b[1:])
+	b = b[9:]
+	time, n := binary.Varint(b)
+	if n <= 0 {
+		return errFrame
+	}
+	b = b[n:]
+	size, n := binary.Uvarint(b)
+	if n <= 0 || size > uint64(len(b)-n) {
+		return errFrame
+	}
+	b = b[n:]
+	f.time, f.key, f.body = time, string(b[:size]), b[size:]
+	return nil
+}
+
+// message decodes what was stored or sent; a seq of 0 is a volatile one.
+func message(t chathub.Topic, seq uint64, data []byte) (chathub.Message, error) {
+	var f frame
+	if err := f.decode(data); err != nil {
+		return chathub.Message{}, err
+	}
+	return chathub.Message{Topic: t, Key: f.key, Body: f.body, Seq: seq, Time: f.time}, nil
+}

@@ -1,0 +1,155 @@
+package natsbroker_test
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/adapters/natsbroker"
+)
+
+// TestRead compares pages with those of a plain list, in a stream whose topics are mixed
+// unevenly, and some full.
+func TestRead(t *testing.T) {
+	const most = 600
+	n := attach(t, embedded(t, t.TempDir(), natsbroker.MemoryStorage(), natsbroker.MaxMessages(most)))
+	random := rand.New(rand.NewPCG(1, 2)) // the same each time
+	topics := []chathub.Topic{room("busy"), room("steady"), room("early"), room("late"), {User: "rare"}}
+	logs := make([][]uint64, len(topics))
+	for i := range 3000 {
+		at := 0
+		switch r := random.IntN(100); {
+		case r < 25:
+			at = 1
+		case r < 60 && i < 300:
+			at = 2
+		case r < 60 && i > 2500:
+			at = 3
+		case r == 60:
+			at = 4
+		}
+		logs[at] = append(logs[at], n.say(topics[at], numbered(i)).Seq)
+	}
+	for at, topic := range topics {
+		log := logs[at]
+		kept := log[max(0, len(log)-most):]
+		dropped := uint64(0)
+		if len(kept) < len(log) {
+			dropped = log[len(log)-len(kept)-1]
+		}
+		for range 40 {
+			r := chathub.Range{Limit: random.IntN(1+random.IntN(2*most)) + 1}
+			if random.IntN(2) == 0 {
+				r.After = random.Uint64N(3100)
+			}
+			if random.IntN(2) == 0 {
+				r.Before = random.Uint64N(3100)
+			}
+			if random.IntN(4) == 0 {
+				r.After = kept[random.IntN(len(kept))]
+			}
+			var want []uint64
+			for _, seq := range kept {
+				if r.After < seq && (r.Before == 0 || seq < r.Before) {
+					want = append(want, seq)
+				}
+			}
+			more := len(want) > r.Limit
+			want = want[max(0, len(want)-r.Limit):]
+
+			p := n.read(topic, r)
+			var got []uint64
+			for _, m := range p.Messages {
+				got = append(got, m.Seq)
+			}
+			if !slices.Equal(got, want) || p.More != more {
+				t.Fatalf("%v %+v: got %d messages %v, more %v; want %d %v, more %v", topic, r, len(got), got, p.More, len(want), want, more)
+			}
+			if p.Head.Seq != log[len(log)-1] || p.Trimmed < dropped && r.After < dropped || p.Trimmed > r.After && p.Trimmed >= kept[0] {
+				t.Fatalf("%v %+v: head %d, trimmed %d; want %d, %d", topic, r, p.Head.Seq, p.Trimmed, log[len(log)-1], dropped)
+			}
+		}
+	}
+}
+
+// TestTrimmed: what a log has lost is known, and so is that it has lost nothing.
+func TestTrimmed(t *testing.T) {
+	dir := t.TempDir()
+	b := embedded(t, dir, natsbroker.MaxMessages(3))
+	n := attach(t, b)
+	topic, other := room("lobby"), room("other")
+	n.say(other, "so that positions begin later")
+	joined := n.subscribe(topic) // where there is nothing yet
+	one := n.say(topic, "1")
+	n.say(other, "in between")
+	two := n.say(topic, "2")
+	if p := n.read(topic, chathub.Range{After: joined.Seq, Limit: 9}); p.Trimmed > joined.Seq || len(p.Messages) != 2 {
+		t.Errorf("since joining an empty room: trimmed %d, %d messages; joined at %d", p.Trimmed, len(p.Messages), joined.Seq)
+	}
+	n.say(topic, "3")
+	n.say(topic, "4")
+	if p := n.read(topic, chathub.Range{After: joined.Seq, Limit: 9}); p.Trimmed < one.Seq || len(p.Messages) != 3 {
+		t.Errorf("a full log: trimmed %d, %d messages; seq %d is gone", p.Trimmed, len(p.Messages), one.Seq)
+	}
+	if p := n.read(topic, chathub.Range{After: two.Seq, Limit: 9}); p.Trimmed > two.Seq || len(p.Messages) != 2 {
+		t.Errorf("since the oldest: trimmed %d, %d messages; it has seq %d", p.Trimmed, len(p.Messages), two.Seq)
+	}
+
+	// A bound that was raised does not make it look complete.
+	_ = n.Close(t.Context())
+	closeBroker(t, b)
+	n = attach(t, embedded(t, dir, natsbroker.MaxMessages(9)))
+	if p := n.read(topic, chathub.Range{After: joined.Seq, Limit: 9}); p.Trimmed < one.Seq || len(p.Messages) != 3 {
+		t.Errorf("after raising the bound: trimmed %d, %d messages; seq %d is gone", p.Trimmed, len(p.Messages), one.Seq)
+	}
+	for range 6 {
+		n.say(topic, "more")
+	}
+	if p := n.read(topic, chathub.Range{Limit: 20}); len(p.Messages) != 9 {
+		t.Errorf("%d messages, want 9", len(p.Messages))
+	}
+}
+
+// TestMaxAge: a log that lost all its messages has not "lost nothing".
+func TestMaxAge(t *testing.T) {
+	n := attach(t, embedded(t, t.TempDir(), natsbroker.MaxAge(time.Second)))
+	topic := room("lobby")
+	first := n.subscribe(topic)
+	gone := n.say(topic, "gone")
+	timeout := time.After(patience)
+	for {
+		p := n.read(topic, chathub.Range{After: first.Seq, Limit: 9})
+		if len(p.Messages) == 0 {
+			if p.Head != (chathub.Position{}) || p.Trimmed < gone.Seq {
+				t.Errorf("head %+v, trimmed %d; seq %d is gone", p.Head, p.Trimmed, gone.Seq)
+			}
+			break
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-timeout:
+			t.Fatal("the message does not go")
+		}
+	}
+	if p := n.subscribe(room("another")); p.Seq < gone.Seq {
+		t.Errorf("a new topic begins at %d, before %d", p.Seq, gone.Seq)
+	}
+}
+
+// TestMaxBytes: a full stream drops the oldest messages of all topics, and takes new ones.
+func TestMaxBytes(t *testing.T) {
+	n := attach(t, embedded(t, t.TempDir(), natsbroker.MaxBytes(1<<20), natsbroker.MemoryStorage()))
+	topic := room("lobby")
+	first := n.subscribe(topic)
+	body := string(make([]byte, 10_000))
+	var last chathub.Receipt
+	for range 200 {
+		last = n.say(topic, body)
+	}
+	p := n.read(topic, chathub.Range{After: first.Seq, Limit: 500})
+	if len(p.Messages) < 50 || len(p.Messages) > 105 || p.Head.Seq != last.Seq || p.Trimmed < p.Messages[0].Seq-1 {
+		t.Errorf("%d messages, head %d of %d, trimmed %d", len(p.Messages), p.Head.Seq, last.Seq, p.Trimmed)
+	}
+}

@@ -1,0 +1,166 @@
+package natsbroker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	// attemptTimeout bounds one try of a request: whoever was to answer may be gone.
+	attemptTimeout = 2 * time.Second
+	// The pause before the next try, which grows up to the second.
+	firstPause = 20 * time.Millisecond
+	mostPause  = 300 * time.Millisecond
+)
+
+// persist calls f until it succeeds, fails for good, or ctx ends, which has at most
+// Timeout left from here on. What it returns then is unavailable.
+func (s *session) persist(ctx context.Context, f func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, s.broker.cfg.timeout)
+	defer cancel()
+	stop := context.AfterFunc(s.life, cancel)
+	defer stop()
+	for pause := firstPause; ; pause = min(2*pause, mostPause) {
+		if err := s.usable(ctx); err != nil {
+			return err
+		}
+		try, cancel := context.WithTimeout(ctx, attemptTimeout)
+		err := f(try)
+		cancel()
+		var final finalError
+		switch {
+		case err == nil:
+			return nil
+		case errors.As(err, &final):
+			return final.error
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			if s.life.Err() != nil {
+				return errSessionClosed
+			}
+			return unavailable(err)
+		}
+	}
+}
+
+// finalError is what a repetition cannot mend.
+type finalError struct{ error }
+
+// apiError is how JetStream refuses a request.
+type apiError struct {
+	Code        int    `json:"code"`
+	ErrCode     int    `json:"err_code"`
+	Description string `json:"description"`
+}
+
+func (e *apiError) Error() string { return fmt.Sprintf("%s (%d)", e.Description, e.ErrCode) }
+
+// Error codes of JetStream: nats-server, server/errors.json.
+const (
+	codeNoMessage       = 10037
+	codeMessageTooLarge = 10054
+	codeStoreFailed     = 10049
+)
+
+// answer is what all answers of the API may have.
+type answer struct {
+	Error *apiError `json:"error"`
+}
+
+func (a *answer) failure() *apiError { return a.Error }
+
+// ask sends a request to JetStream's API and decodes what its leader answers.
+func (s *session) ask(ctx context.Context, subject, request string, into interface{ failure() *apiError }) error {
+	m, err := s.nc.RequestWithContext(ctx, subject, []byte(request))
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(m.Data, into); err != nil {
+		return err
+	}
+	if e := into.failure(); e != nil {
+		return e
+	}
+	return nil
+}
+
+// replies gets the answers that consist of several messages. nats.go's own inbox
+// takes one answer a request, and a subscription for each would be told to every
+// server of a cluster.
+type replies struct {
+	prefix string
+	sub    *nats.Subscription
+	last   atomic.Uint64
+
+	mu      sync.Mutex
+	waiting map[string]chan *nats.Msg
+}
+
+func (r *replies) open(nc *nats.Conn) (err error) {
+	r.prefix = nc.NewInbox() + "."
+	r.waiting = make(map[string]chan *nats.Msg)
+	r.sub, err = nc.Subscribe(r.prefix+"*", r.receive)
+	return err
+}
+
+func (r *replies) receive(m *nats.Msg) {
+	r.mu.Lock()
+	c := r.waiting[m.Subject]
+	r.mu.Unlock()
+	select {
+	case c <- m: // nil where nobody waits any more
+	default: // more than was asked for
+	}
+}
+
+// expect returns the subject for up to n answers, and where they arrive, until forget.
+func (r *replies) expect(n int) (subject string, answers <-chan *nats.Msg, forget func()) {
+	subject = r.prefix + strconv.FormatUint(r.last.Add(1), 36)
+	c := make(chan *nats.Msg, n)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.waiting[subject] = c
+	return subject, c, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.waiting, subject)
+	}
+}
+
+// statusOf returns the status of an answer without content; "" for one with.
+func statusOf(m *nats.Msg) string {
+	if len(m.Data) > 0 {
+		return ""
+	}
+	return m.Header.Get("Status")
+}
+
+func number(m *nats.Msg, header string) (uint64, error) {
+	n, err := strconv.ParseUint(m.Header.Get(header), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("header %s: %w", header, err)
+	}
+	return n, nil
+}
+
+// quote is for subjects in requests: they have nothing that JSON escapes.
+func quote(subject string) string { return `"` + subject + `"` }
+
+// apiPrefix is where JetStream's requests go.
+func apiPrefix(domain string) string {
+	if domain == "" {
+		return "$JS.API."
+	}
+	return "$JS." + strings.TrimSuffix(domain, ".") + ".API."
+}

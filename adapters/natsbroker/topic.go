@@ -1,0 +1,372 @@
+package natsbroker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/chathub-go/chathub"
+	"github.com/nats-io/nats.go"
+)
+
+// waitingSize is how many volatile messages wait while a topic catches up.
+const waitingSize = 256
+
+// topic is one that the session has.
+type topic struct {
+	s       *session
+	name    chathub.Topic
+	subject string // of its log
+	sub     *nats.Subscription
+	life    context.Context // ends when the session has it no more
+	end     context.CancelFunc
+	// calls is held (full) during Subscribe and Unsubscribe.
+	calls chan struct{}
+	// turn is held during deliver. It guards what follows, and is a channel so that who
+	// waits for it can give up.
+	turn chan struct{}
+	live bool
+	gone bool
+	seq  uint64 // of the newest message delivered, or the position of Subscribe
+	// behind: messages up to target are missing, and catchUp fetches them. Meanwhile
+	// dispatch delivers nothing: stored messages will be fetched, others wait.
+	behind  bool
+	target  uint64
+	waiting []chathub.Message
+	// heard: a stored message has come since the last sweep.
+	heard bool
+}
+
+func newTopic(s *session, name chathub.Topic) *topic {
+	t := &topic{
+		s:       s,
+		name:    name,
+		subject: s.logSubject(name),
+		calls:   make(chan struct{}, 1),
+		turn:    make(chan struct{}, 1),
+	}
+	t.life, t.end = context.WithCancel(s.life)
+	return t
+}
+
+// listen starts the arrival of messages.
+func (t *topic) listen() error {
+	s := t.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return errSessionClosed
+	}
+	sub, err := s.nc.ChanSubscribe(s.hearSubject(t.name), s.arrivals)
+	if err != nil {
+		return err
+	}
+	t.sub = sub
+	s.bySub[sub] = t
+	return nil
+}
+
+// drop ends the arrival of messages and forgets the topic. The caller has its turn.
+func (t *topic) drop() {
+	t.gone = true
+	t.end()
+	s := t.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.topics, t.name)
+	if t.sub != nil {
+		delete(s.bySub, t.sub)
+		_ = t.sub.Unsubscribe() // or the connection is closed
+	}
+}
+
+func hold(ctx context.Context, lock chan struct{}) error {
+	select {
+	case lock <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case lock <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return unavailable(ctx.Err())
+	}
+}
+
+// enter returns the topic with its calls held, creating it where create is true; else
+// it may be nil.
+func (s *session) enter(ctx context.Context, name chathub.Topic, create bool) (*topic, error) {
+	for {
+		if err := s.usable(ctx); err != nil {
+			return nil, err
+		}
+		s.mu.Lock()
+		t := s.topics[name]
+		if t == nil && create && !s.closed {
+			t = newTopic(s, name)
+			s.topics[name] = t
+		}
+		s.mu.Unlock()
+		if t == nil {
+			return nil, s.usable(ctx)
+		}
+		if err := hold(ctx, t.calls); err != nil {
+			return nil, err
+		}
+		if t.life.Err() == nil {
+			return t, nil
+		}
+		<-t.calls // dropped meanwhile
+	}
+}
+
+// Subscribe listens first and asks for the head then: the request reaches the leader on the
+// way that the news of the subscription went before.
+func (s *session) Subscribe(ctx context.Context, name chathub.Topic) (chathub.Position, error) {
+	if name == (chathub.Topic{}) {
+		return chathub.Position{}, errEveryTopic
+	}
+	t, err := s.enter(ctx, name, true)
+	if err != nil {
+		return chathub.Position{}, err
+	}
+	defer func() { <-t.calls }()
+	if err := hold(ctx, t.turn); err != nil {
+		return chathub.Position{}, err
+	}
+	if !t.live {
+		t.behind = true
+	}
+	seq := t.seq
+	<-t.turn
+
+	if t.sub == nil {
+		err = t.listen()
+	}
+	var head uint64
+	if err == nil {
+		head, err = s.position(ctx, t)
+	}
+	t.turn <- struct{}{} // nobody keeps it: the topic is not live, or only its position was asked
+	defer func() { <-t.turn }()
+	switch {
+	case err != nil && !t.live:
+		t.drop()
+	case err == nil && !t.live:
+		t.live = true
+		t.seq = head
+		seq = head
+		s.start(t.catchUp) // which ends what is behind
+	}
+	if err != nil {
+		return chathub.Position{}, asUnavailable(err)
+	}
+	return chathub.Position{Epoch: s.state.Load().epoch, Seq: max(head, seq)}, nil
+}
+
+// position returns the head of a topic's log. An empty one is where the stream was a
+// moment ago: there is no message of the topic before that, and all that come are after it.
+func (s *session) position(ctx context.Context, t *topic) (head uint64, err error) {
+	empty := s.state.Load().lastSeq
+	err = s.persist(ctx, func(ctx context.Context) (err error) {
+		head, err = s.head(ctx, t.subject)
+		return err
+	})
+	if head == 0 {
+		head = empty
+	}
+	return head, err
+}
+
+// Unsubscribe implements [chathub.BrokerSession].
+func (s *session) Unsubscribe(ctx context.Context, name chathub.Topic) error {
+	t, err := s.enter(ctx, name, false)
+	if err != nil || t == nil {
+		return err
+	}
+	defer func() { <-t.calls }()
+	if err := hold(ctx, t.turn); err != nil {
+		return err
+	}
+	defer func() { <-t.turn }()
+	t.drop()
+	return nil
+}
+
+// dispatch delivers what arrives, in order.
+func (s *session) dispatch() {
+	for {
+		select {
+		case m := <-s.arrivals:
+			s.mu.RLock()
+			t := s.bySub[m.Sub]
+			s.mu.RUnlock()
+			if t != nil {
+				t.receive(m)
+			}
+		case <-s.life.Done():
+			return
+		}
+	}
+}
+
+// receive delivers a message that arrived, or notes that it is there.
+func (t *topic) receive(m *nats.Msg) {
+	var seq, before uint64
+	if m.Header != nil {
+		var bad error
+		seq, bad = number(m, "Nats-Sequence")
+		if bad == nil {
+			before, bad = number(m, "Nats-Last-Sequence")
+		}
+		if bad != nil {
+			t.s.log.Error("natsbroker: republished message", "topic", t.name, "err", bad)
+			return
+		}
+	}
+	if hold(t.life, t.turn) != nil {
+		return
+	}
+	defer func() { <-t.turn }()
+	switch {
+	case t.gone:
+	case seq == 0:
+		t.volatile(m)
+	case t.behind:
+		t.target = max(t.target, seq)
+	case seq <= t.seq:
+	case before > t.seq:
+		t.heard = true
+		t.fallBehind(seq)
+	default:
+		t.heard = true
+		t.give(seq, m.Data)
+	}
+}
+
+// The methods below need the turn.
+
+func (t *topic) volatile(m *nats.Msg) {
+	msg, err := message(t.name, 0, m.Data)
+	switch {
+	case err != nil:
+		t.s.log.Error("natsbroker: volatile message", "topic", t.name, "err", err)
+	case !t.behind:
+		t.hand(msg)
+	case len(t.waiting) < waitingSize:
+		t.waiting = append(t.waiting, msg)
+	}
+}
+
+func (t *topic) give(seq uint64, data []byte) {
+	msg, err := message(t.name, seq, data)
+	if err != nil {
+		t.s.log.Error("natsbroker: a stored message cannot be read", "topic", t.name, "seq", seq, "err", err)
+	} else {
+		t.hand(msg)
+	}
+	t.seq = seq
+}
+
+// hand delivers, unless the session was closed.
+func (t *topic) hand(m chathub.Message) {
+	if t.s.life.Err() == nil {
+		t.s.deliver(m)
+	}
+}
+
+func (t *topic) fallBehind(target uint64) {
+	t.behind = true
+	t.target = max(t.target, target)
+	t.s.start(t.catchUp)
+}
+
+// catchUp fetches and delivers what is missing up to target, until nothing is.
+func (t *topic) catchUp() {
+	for pause := firstPause; ; {
+		if hold(t.life, t.turn) != nil {
+			return
+		}
+		if t.gone || t.seq >= t.target {
+			t.behind = false
+			for _, m := range t.waiting {
+				t.hand(m)
+			}
+			t.waiting = nil
+			<-t.turn
+			return
+		}
+		from, target := t.seq+1, t.target
+		<-t.turn
+
+		ctx, cancel := context.WithTimeout(t.life, t.s.broker.cfg.timeout)
+		err := t.s.scan(ctx, t.subject, from, target, t.fetched)
+		cancel()
+		if err == nil {
+			t.reached(target)
+			pause = firstPause
+			continue
+		}
+		if t.life.Err() != nil {
+			return
+		}
+		t.s.log.Warn("natsbroker: catching up", "topic", t.name, "from", from, "err", err)
+		select {
+		case <-time.After(pause):
+			pause = min(2*pause, mostPause)
+		case <-t.life.Done():
+			return
+		}
+	}
+}
+
+// fetched delivers one message of the log. It returns false where nobody wants more.
+func (t *topic) fetched(m stored) bool {
+	if hold(t.life, t.turn) != nil {
+		return false
+	}
+	defer func() { <-t.turn }()
+	if !t.gone && m.seq > t.seq {
+		t.give(m.seq, m.data)
+	}
+	return !t.gone
+}
+
+// reached notes that the log has nothing more up to seq.
+func (t *topic) reached(seq uint64) {
+	if hold(t.life, t.turn) != nil {
+		return
+	}
+	defer func() { <-t.turn }()
+	t.seq = max(t.seq, seq)
+}
+
+// check compares the topic with its log, and catches up. It is for what no later message
+// shows to be missing.
+func (t *topic) check(ctx context.Context) error {
+	head, err := t.s.head(ctx, t.subject)
+	if err != nil {
+		return err
+	}
+	if err := hold(ctx, t.turn); err != nil {
+		return err
+	}
+	defer func() { <-t.turn }()
+	switch {
+	case t.gone || head <= t.seq || !t.live:
+	case t.behind:
+		t.target = max(t.target, head)
+	default:
+		t.fallBehind(head)
+	}
+	return nil
+}
+
+func asUnavailable(err error) error {
+	var e *chathub.Error
+	if errors.As(err, &e) {
+		return err
+	}
+	return unavailable(err)
+}

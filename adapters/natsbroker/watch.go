@@ -1,0 +1,216 @@
+package natsbroker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// watchInterval is how often a session asks about the stream.
+	watchInterval = time.Second
+	// checkers is how many topics are compared with the stream at a time.
+	checkers = 32
+)
+
+// watch notices what may have kept messages from arriving: a lost connection, a new
+// leader, an overflow. Then all topics are compared with the stream. In a cluster they are, little
+// by little, in any case.
+func (s *session) watch() {
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	away := false
+	lost := 0
+	sweep := sweeper{}
+	for {
+		select {
+		case <-s.life.Done():
+			return
+		case <-s.resync:
+			s.checkAll(s.list())
+			continue
+		case <-tick.C:
+		}
+		before := s.state.Load()
+		if err := s.observe(); err != nil {
+			if !away && s.life.Err() == nil {
+				s.log.Warn("natsbroker: the stream does not answer", "err", err)
+			}
+			away = true
+			continue
+		}
+		now := s.state.Load()
+		if now.leader != before.leader {
+			s.log.Info("natsbroker: the stream has a new leader", "leader", now.leader)
+		}
+		if away || now.leader != before.leader {
+			away = false
+			s.suspect()
+		}
+		// Only the first of several drops in a row is reported, so as long as the sum grows,
+		// there may have been one after the topics were compared.
+		if s.dropped.Load() {
+			if sum := s.sumDropped(); sum != lost {
+				lost = sum
+				s.suspect()
+			} else {
+				s.dropped.Store(false)
+			}
+		}
+		if now.clustered {
+			s.checkAll(sweep.part(s))
+		}
+	}
+}
+
+// suspect has all topics compared with the stream soon.
+func (s *session) suspect() {
+	select {
+	case s.resync <- struct{}{}:
+	default:
+	}
+}
+
+// observe renews what is known of the stream.
+func (s *session) observe() error {
+	ctx, cancel := context.WithTimeout(s.life, attemptTimeout)
+	defer cancel()
+	asked := time.Now()
+	info, err := s.info(ctx)
+	if err != nil {
+		return err
+	}
+	took := time.Since(asked)
+	st, known := newState(info), s.state.Load()
+	if st.epoch != known.epoch {
+		err := fmt.Errorf("stream %q was created anew: restart the hub", s.broker.cfg.name)
+		s.log.Error("natsbroker: all positions are void", "err", err)
+		s.broken.Store(&err)
+		return err
+	}
+	s.state.Store(st)
+	if !info.TimeStamp.IsZero() {
+		s.offset.Store(info.TimeStamp.Sub(asked.Add(took / 2)).Milliseconds())
+	}
+	return nil
+}
+
+func (s *session) info(ctx context.Context) (*jetstream.StreamInfo, error) {
+	var info struct {
+		answer
+		jetstream.StreamInfo
+	}
+	if err := s.ask(ctx, s.api.info, "", &info); err != nil {
+		return nil, err
+	}
+	return &info.StreamInfo, nil
+}
+
+// list returns the topics that there are.
+func (s *session) list() []*topic {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	all := make([]*topic, 0, len(s.topics))
+	for _, t := range s.topics {
+		all = append(all, t)
+	}
+	return all
+}
+
+func (s *session) sumDropped() int {
+	sum := 0
+	for _, t := range append(s.list(), s.everyone) {
+		if n, err := t.sub.Dropped(); err == nil {
+			sum += n
+		}
+	}
+	return sum
+}
+
+// checkAll compares topics with the stream. What could not be asked is asked again.
+func (s *session) checkAll(topics []*topic) {
+	var failed atomic.Bool
+	var wg sync.WaitGroup
+	next := make(chan *topic)
+	for range min(checkers, len(topics)) {
+		wg.Go(func() {
+			for t := range next {
+				ctx, cancel := context.WithTimeout(t.life, attemptTimeout)
+				if t.check(ctx) != nil && t.life.Err() == nil {
+					failed.Store(true)
+				}
+				cancel()
+			}
+		})
+	}
+	for _, t := range topics {
+		if failed.Load() || s.life.Err() != nil {
+			break
+		}
+		next <- t
+	}
+	close(next)
+	wg.Wait()
+	if failed.Load() {
+		time.AfterFunc(mostPause, s.suspect)
+	}
+}
+
+// sweeper goes through all topics in SweepEvery.
+type sweeper struct {
+	topics []*topic
+	step   int
+}
+
+// part returns the topics whose turn it is: those that have been silent since the
+// last time, for of others the next message shows whether one is missing.
+func (w *sweeper) part(s *session) (silent []*topic) {
+	if len(w.topics) == 0 {
+		w.topics = s.list()
+		ticks := max(1, int(s.broker.cfg.sweep/watchInterval))
+		w.step = (len(w.topics) + ticks - 1) / ticks
+	}
+	n := min(w.step, len(w.topics))
+	for _, t := range w.topics[:n] {
+		if hold(t.life, t.turn) != nil {
+			continue
+		}
+		if !t.heard {
+			silent = append(silent, t)
+		}
+		t.heard = false
+		<-t.turn
+	}
+	w.topics = w.topics[n:]
+	return silent
+}
+
+func (s *session) reconnected(nc *nats.Conn) {
+	s.log.Info("natsbroker: connected again", "server", nc.ConnectedServerName())
+	s.suspect()
+}
+
+func (s *session) disconnected(_ *nats.Conn, err error) {
+	if s.life.Err() == nil {
+		s.log.Warn("natsbroker: connection lost", "err", err)
+	}
+}
+
+// failed is what the connection reports between calls.
+func (s *session) failed(_ *nats.Conn, sub *nats.Subscription, err error) {
+	if errors.Is(err, nats.ErrSlowConsumer) {
+		s.dropped.Store(true)
+		return // may come in thousands; the hub says how far it is behind
+	}
+	subject := ""
+	if sub != nil {
+		subject = sub.Subject
+	}
+	s.log.Error("natsbroker: connection", "subject", subject, "err", err)
+}
