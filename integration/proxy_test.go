@@ -34,7 +34,7 @@ type nginx struct {
 	reloaded chan struct{} // gets one when the old worker has been told to end
 }
 
-// startNginx starts nginx in front of two servers.
+// startNginx starts nginx in front of two servers, or more.
 func startNginx(t *testing.T, servers ...*httptest.Server) *nginx {
 	t.Helper()
 	program, err := exec.LookPath("nginx")
@@ -65,12 +65,16 @@ func startNginx(t *testing.T, servers ...*httptest.Server) *nginx {
 	dir := t.TempDir()
 	cert, key, roots := certificate(t)
 	text := string(conf)
+	var others []string
+	for _, s := range servers[1:] {
+		others = append(others, "server "+s.Listener.Addr().String()+";")
+	}
 	for old, replacement := range map[string]string{
 		"listen 443 ssl;":                       "listen " + l.Addr().String() + " ssl;",
 		"/etc/ssl/certs/chat.example.com.pem":   write(t, dir, "cert.pem", cert),
 		"/etc/ssl/private/chat.example.com.key": write(t, dir, "key.pem", key),
 		"server 127.0.0.1:5000;":                "server " + servers[0].Listener.Addr().String() + ";",
-		"server 127.0.0.1:5001;":                "server " + servers[1].Listener.Addr().String() + ";",
+		"server 127.0.0.1:5001;":                strings.Join(others, "\n"),
 	} {
 		if strings.Count(text, old) != 1 {
 			t.Fatalf("deploy/nginx.conf does not have %q once", old)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/rand"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -18,6 +19,8 @@ type config struct {
 	secret         []byte
 	secretIsRandom bool
 	origins        []string
+	dataDir        string
+	natsURL        string
 }
 
 const usage = `Usage: chat [flags]
@@ -50,6 +53,8 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 	fs.StringVar(&cfg.addr, "addr", ":"+port, "`address` to listen on")
 	fs.Float64Var(&cfg.rate, "rate", 0, "`events` per second that a client may send; 0: the hub's default, negative: no limit")
 	fs.TextVar(&cfg.logLevel, "log-level", slog.LevelInfo, "least `level` to log: debug, info, warn or error")
+	fs.StringVar(&cfg.dataDir, "data", "", "keep messages in this `directory`; without it and -nats, in memory")
+	fs.StringVar(&cfg.natsURL, "nats", "", "share messages with other instances over NATS servers with JetStream at this `URL`")
 	switch err := fs.Parse(args); {
 	case err == flag.ErrHelp: //nolint:errorlint // the flag package returns it as it is
 		fs.SetOutput(help)
@@ -63,8 +68,14 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 		return cfg, fmt.Errorf("unexpected argument %q (see chat -help)", fs.Arg(0))
 	}
 
+	if cfg.dataDir != "" && cfg.natsURL != "" {
+		return cfg, errors.New("-data and -nats: it can be one of them (see chat -help)")
+	}
+
 	cfg.secret = []byte(getenv("JWT_SECRET"))
 	switch n := len(cfg.secret); {
+	case n == 0 && cfg.natsURL != "":
+		return cfg, errors.New("with -nats, JWT_SECRET must be set, to the same on all instances: clients move between them")
 	case n == 0:
 		cfg.secret = make([]byte, minSecret)
 		rand.Read(cfg.secret) // never fails

@@ -25,6 +25,10 @@ func TestRunFails(t *testing.T) {
 		"unknown flag":      {args: []string{"-port", "1"}, want: "-port"},
 		"unknown level":     {args: []string{"-log-level", "loud"}, want: "loud"},
 		"rate not a number": {args: []string{"-rate", "fast"}, want: "fast"},
+		"both brokers":      {args: []string{"-data", "d", "-nats", "nats://127.0.0.1"}, want: "-data and -nats"},
+		"secret of one":     {args: []string{"-nats", "nats://127.0.0.1"}, want: "JWT_SECRET must be set"},
+		"no NATS there":     {args: []string{"-nats", "nats://127.0.0.1:1"}, env: map[string]string{"JWT_SECRET": secret}, want: "unavailable"},
+		"no directory":      {args: []string{"-data", "/dev/null/data"}, want: "/dev/null"},
 		"argument":          {args: []string{"serve"}, want: `unexpected argument "serve"`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -47,7 +51,7 @@ func TestHelp(t *testing.T) {
 	if err := run(t.Context(), []string{"-help"}, func(string) string { return "" }, &out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"-addr", "-rate", "-log-level", "PORT", "JWT_SECRET", "CLIENT_URL", ":5000"} {
+	for _, want := range []string{"-addr", "-rate", "-log-level", "-data", "-nats", "PORT", "JWT_SECRET", "CLIENT_URL", ":5000"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("help without %s:\n%s", want, &out)
 		}

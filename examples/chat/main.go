@@ -47,7 +47,17 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 	}
 	log.Warn("demonstration log-in: anyone may take any name")
 
+	broker, closeBroker, err := openBroker(&cfg, log)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := closeBroker(); err != nil {
+			log.Error("closing the broker", "err", err)
+		}
+	}()
 	hub, err := chathub.New(chathub.Config{
+		Broker:  broker,
 		Auth:    &chathub.JWT{Key: cfg.secret},
 		Origins: cfg.origins,
 		Rate:    cfg.rate,

@@ -57,7 +57,7 @@ type server struct {
 }
 
 // start runs the program on a free port, with a secret unless env has another.
-func start(t *testing.T, env map[string]string) *server {
+func start(t *testing.T, env map[string]string, args ...string) *server {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	s := &server{logs: &logs{url: make(chan string, 1)}, stop: cancel, done: make(chan error, 1)}
@@ -68,7 +68,7 @@ func start(t *testing.T, env map[string]string) *server {
 		return secret
 	}
 	go func() {
-		s.done <- run(ctx, []string{"-addr", "127.0.0.1:0"}, getenv, s.logs)
+		s.done <- run(ctx, append([]string{"-addr", "127.0.0.1:0"}, args...), getenv, s.logs)
 		close(s.done)
 	}()
 	t.Cleanup(func() {
@@ -197,8 +197,18 @@ func (c *client) await(typ string) envelope {
 	}
 }
 
+// TestChat: the same on each broker.
 func TestChat(t *testing.T) {
-	s := start(t, nil)
+	for name, args := range map[string][]string{
+		"memory": nil,
+		"data":   {"-data", t.TempDir()},
+		"nats":   {"-nats", natsServer(t)},
+	} {
+		t.Run(name, func(t *testing.T) { chat(t, start(t, nil, args...)) })
+	}
+}
+
+func chat(t *testing.T, s *server) {
 	ana, ben := s.connect(t, "Ana"), s.connect(t, "Ben")
 	for _, c := range []*client{ana, ben} {
 		c.send(envelope{Type: "join-room", ID: "j", Room: "lobby"})
