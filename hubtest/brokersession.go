@@ -87,6 +87,7 @@ func testBrokerSendNode(b *brokerTest) {
 	}
 	two.unsubscribe(second)
 	one.send(second, "left")
+	one.say(b.room("after"), "once this is kept, that was sent")
 	if _, err := two.Subscribe(two.ctx, second); err != nil {
 		b.Fatalf("Subscribe(%v): %v", second, err)
 	}

@@ -25,7 +25,7 @@ func FuzzSubjects(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, a, b string) {
 		seen := make(map[string]chathub.Topic)
-		for _, topic := range []chathub.Topic{{Room: a}, {User: a}, {Room: b}, {User: b}} {
+		for _, topic := range []chathub.Topic{{Room: a}, {User: a}, {Room: b}, {User: b}, {Node: a}} {
 			if topic == (chathub.Topic{}) {
 				continue
 			}

@@ -57,7 +57,10 @@ type session struct {
 
 var errSessionClosed = &chathub.Error{Code: chathub.CodeUnavailable, Message: "Try again", Err: chathub.ErrClosed}
 
-var errEveryTopic = errors.New("natsbroker: Topic{} has no log and no subscriptions")
+var (
+	errNotKept  = errors.New("natsbroker: Topic{} and nodes have no log")
+	errEveryone = errors.New("natsbroker: every session hears Topic{}, and cannot subscribe it")
+)
 
 func newSession(b *Broker, deliver func(chathub.Message)) *session {
 	s := &session{
@@ -108,8 +111,8 @@ func (s *session) open(ctx context.Context) error {
 // Publish tries until it is answered, or time is up. A repetition has the same message id, so
 // one that was stored without an answer is found.
 func (s *session) Publish(ctx context.Context, m chathub.Message) (chathub.Receipt, error) {
-	if m.Topic == (chathub.Topic{}) {
-		return chathub.Receipt{}, errEveryTopic
+	if !kept(m.Topic) {
+		return chathub.Receipt{}, errNotKept
 	}
 	if err := s.usable(ctx); err != nil {
 		return chathub.Receipt{}, err
@@ -214,7 +217,7 @@ func (s *session) Send(ctx context.Context, m chathub.Message) error {
 
 // Read implements [chathub.BrokerSession].
 func (s *session) Read(ctx context.Context, t chathub.Topic, r chathub.Range) (page chathub.Page, err error) {
-	if t == (chathub.Topic{}) {
+	if !kept(t) {
 		return chathub.Page{}, s.usable(ctx)
 	}
 	err = s.persist(ctx, func(ctx context.Context) (err error) {

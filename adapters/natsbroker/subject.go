@@ -13,6 +13,7 @@ import (
 //	chathub.log.u.ana      the same for the inbox of the user ana
 //	chathub.hear.r.lobby   what who has the topic hears: stored messages as the stream
 //	                       republishes them, and volatile ones
+//	chathub.hear.n.4kq…    volatile messages to one hub
 //	chathub.hear.all       volatile messages to everyone
 //
 // Nodes publish to all of them and subscribe hear alone.
@@ -29,10 +30,14 @@ const maxToken = 256
 // branch returns the part of a topic's subjects that comes after the tree. No two
 // topics have the same.
 func branch(t chathub.Topic) string {
-	if t.Room != "" {
+	switch {
+	case t.Room != "":
 		return ".r." + token(t.Room)
+	case t.Node != "":
+		return ".n." + token(t.Node)
+	default:
+		return ".u." + token(t.User)
 	}
-	return ".u." + token(t.User)
 }
 
 // token returns a name as one token of a subject. Plain names stay readable;
@@ -48,6 +53,9 @@ func token(name string) string {
 	sum := sha256.Sum256([]byte(name))
 	return "~~" + base64.RawURLEncoding.EncodeToString(sum[:])
 }
+
+// kept reports whether a topic has a log.
+func kept(t chathub.Topic) bool { return t.Room != "" || t.User != "" }
 
 func plain(name string) bool {
 	for i := range len(name) {

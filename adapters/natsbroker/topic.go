@@ -125,7 +125,7 @@ func (s *session) enter(ctx context.Context, name chathub.Topic, create bool) (*
 // way that the news of the subscription went before.
 func (s *session) Subscribe(ctx context.Context, name chathub.Topic) (chathub.Position, error) {
 	if name == (chathub.Topic{}) {
-		return chathub.Position{}, errEveryTopic
+		return chathub.Position{}, errEveryone
 	}
 	t, err := s.enter(ctx, name, true)
 	if err != nil {
@@ -162,12 +162,19 @@ func (s *session) Subscribe(ctx context.Context, name chathub.Topic) (chathub.Po
 	if err != nil {
 		return chathub.Position{}, asUnavailable(err)
 	}
+	if !kept(name) {
+		return chathub.Position{}, nil
+	}
 	return chathub.Position{Epoch: s.state.Load().epoch, Seq: max(head, seq)}, nil
 }
 
 // position returns the head of a topic's log. An empty one is where the stream was a
 // moment ago: there is no message of the topic before that, and all that come are after it.
+// A node has none: the round trip is all that is needed.
 func (s *session) position(ctx context.Context, t *topic) (head uint64, err error) {
+	if !kept(t.name) {
+		return 0, s.persist(ctx, func(ctx context.Context) error { return s.nc.FlushWithContext(ctx) })
+	}
 	empty := s.state.Load().lastSeq
 	err = s.persist(ctx, func(ctx context.Context) (err error) {
 		head, err = s.head(ctx, t.subject)
@@ -345,6 +352,9 @@ func (t *topic) reached(seq uint64) {
 // check compares the topic with its log, and catches up. It is for what no later message
 // shows to be missing.
 func (t *topic) check(ctx context.Context) error {
+	if !kept(t.name) {
+		return nil
+	}
 	head, err := t.s.head(ctx, t.subject)
 	if err != nil {
 		return err
