@@ -135,7 +135,7 @@ func (s *session) Publish(ctx context.Context, m chathub.Message) (chathub.Recei
 	if err != nil {
 		return chathub.Receipt{}, err
 	}
-	r := chathub.Receipt{Seq: ack.Seq, Time: f.time}
+	r := chathub.Receipt{Epoch: s.state.Load().epoch, Seq: ack.Seq, Time: f.time}
 	if ack.Duplicate {
 		first, err := s.first(ctx, ack.Seq)
 		if err != nil {
