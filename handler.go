@@ -147,9 +147,11 @@ func (c *Client) handle(e *Event) {
 	h.figures.received.Add(1)
 	start := time.Now()
 	var ack []byte
+	published := false
 	err := h.guard(e.Type, func() error {
 		result, err := c.dispatch(e)
 		if err == nil && e.ID != "" {
+			_, published = result.(Receipt)
 			ack, err = ackFrame(e, result) // here: a MarshalJSON may panic
 		}
 		return err
@@ -163,9 +165,22 @@ func (c *Client) handle(e *Event) {
 			h.log.Debug("chathub: event refused", "event", e.Type, "user", c.user.ID, "client", c.id, "err", err)
 		}
 	}
-	c.answer(e, ack, public)
+	if published && err == nil {
+		_ = h.post(&acked{c, ack})
+	} else {
+		c.answer(e, ack, public)
+	}
 	h.traceHandled(c, e, time.Since(start), public)
 }
+
+// acked is the command that sends the ack of what was published: by way of the
+// loop, which is about to write to most senders anyway.
+type acked struct {
+	c     *Client
+	frame []byte
+}
+
+func (a *acked) run(l *loop) { l.enqueue(a.c, a.frame, false) }
 
 // dispatch checks an event, asks Authorize, and has it handled.
 func (c *Client) dispatch(e *Event) (any, error) {
