@@ -122,13 +122,14 @@ func TestServersDeliver(t *testing.T) {
 }
 
 func TestReport(t *testing.T) {
-	scenarios, err := choose(scenario.All(), "room,rooms,idle,resume", func(s scenario.Scenario) string { return s.Name })
+	scenarios, err := choose(scenario.All(), "room,rooms,idle,scale,resume", func(s scenario.Scenario) string { return s.Name })
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := plan{
 		scale: scenario.Scale{
 			Room: 20, Rooms: 3, InRoom: 4, Idle: 10, Resume: 8,
+			Steps: []int{4, 6, 8}, Most: 12, Beat: time.Millisecond,
 			Measure: 100 * time.Millisecond, Warm: 20 * time.Millisecond, Settle: time.Millisecond,
 		},
 		rounds: 1, scenarios: scenarios, dir: t.TempDir(),
@@ -139,7 +140,7 @@ func TestReport(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
 	for file, wants := range map[string][]string{
-		"results.md":   {"## One room", "## Many rooms", "## What this does not show", "does not keep messages here", "| 100 |"},
+		"results.md":   {"## One room", "## Many rooms", "## What this does not show", "does not keep messages here", "a floor has no heartbeat", "| 100 |"},
 		"results.json": {`"saturated"`, `"machine`},
 		"chart.svg":    {"<svg ", "floor: joined", ">chathub<"},
 	} {
@@ -153,7 +154,7 @@ func TestReport(t *testing.T) {
 			}
 		}
 	}
-	if strings.Contains(out.String(), "failed") || strings.Count(out.String(), "round 1/1") != 7 {
+	if strings.Contains(out.String(), "failed") || strings.Count(out.String(), "round 1/1") != 8 {
 		t.Errorf("progress is\n%s", out.String())
 	}
 }

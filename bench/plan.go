@@ -116,6 +116,7 @@ func (p *plan) fit(say progress) {
 	cut(&p.scale.Idle)
 	cut(&p.scale.Join)
 	cut(&p.scale.Room)
+	cut(&p.scale.Most)
 	for _, sizes := range []*[]int{&p.scale.Growth, &p.scale.Presence} {
 		if n := len(*sizes); slices.ContainsFunc(*sizes, func(size int) bool { return size > most }) {
 			*sizes = slices.DeleteFunc(*sizes, func(size int) bool { return size > most })

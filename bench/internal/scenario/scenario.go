@@ -34,7 +34,7 @@ type Scenario struct {
 
 // All returns the scenarios in the order of the report.
 func All() []Scenario {
-	return []Scenario{room(), rooms(), idle(), growth(), slow(), joinStorm(), resumeStorm(), presenceStorm(), overTLS()}
+	return []Scenario{room(), rooms(), idle(), scale(), growth(), slow(), joinStorm(), resumeStorm(), presenceStorm(), overTLS()}
 }
 
 // Scale is how large and long everything is.
@@ -42,6 +42,9 @@ type Scale struct {
 	Room          int           // clients of the one room
 	Rooms, InRoom int           // many rooms, and clients in each
 	Idle          int           // idle connections
+	Steps         []int         // connections on the way to the most
+	Most          int           // connections
+	Beat          time.Duration // how long those idle: two heartbeats of most servers
 	Growth        []int         // sizes of the growing room
 	Calm, Slow    int           // clients that read, and that do not
 	SlowTime      time.Duration // how long those do not
@@ -54,10 +57,15 @@ type Scale struct {
 	Settle        time.Duration // until idle memory is taken
 }
 
+// mostPorts is how many connections there can be from one address to one port:
+// net.ipv4.ip_local_port_range has 28,232 by default.
+const mostPorts = 28_000
+
 // Full is the scale of the published figures.
 func Full() Scale {
 	return Scale{
-		Room: 1000, Rooms: 200, InRoom: 10, Idle: 15_000, Growth: []int{10, 100, 1000, 5000, 15_000},
+		Room: 1000, Rooms: 200, InRoom: 10, Idle: 15_000,
+		Steps: []int{1000, 5000, 10_000}, Most: mostPorts, Beat: 55 * time.Second, Growth: []int{10, 100, 1000, 5000, 15_000},
 		Calm: 180, Slow: 20, SlowTime: 20 * time.Second, Join: 5000, Resume: 2000,
 		Presence: []int{100, 1000, 10_000}, TLS: 200,
 		Measure: 4 * time.Second, Warm: time.Second, Settle: 8 * time.Second,
