@@ -28,7 +28,7 @@ import {
 } from './protocol.js';
 import { closed, encode, Requests, settled, tooLarge } from './requests.js';
 import { Room, type RoomHost, type SendOptions } from './room.js';
-import { changed, listed, NOBODY, type Users } from './users.js';
+import { changed, LIST_EVERY, listed, NOBODY, type Users } from './users.js';
 
 /** How the inbox was taken up: once connected, and after every reconnect. */
 export interface InboxInfo extends Position {
@@ -57,7 +57,6 @@ interface Resumed {
 const INVALID_TEXT = 1007; // close codes
 const TOO_BIG = 1009;
 const REMEMBERED = 1_000; // ids of own private messages
-const LIST_EVERY = 5_000; // between two requests for the list of who is online
 
 /**
  * ChatClient speaks to a hub over one connection that comes back by itself.
@@ -305,15 +304,17 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   #resumed({ inbox, rooms }: Resumed, asked: Room<E>[], resumed: boolean): void {
     this.#inbox = { epoch: inbox.epoch, seq: inbox.recovered ? (this.#inbox?.seq ?? 0) : 0 };
     this.#inboxLive = true;
-    const socket = this.#connection.socket;
+    const { socket } = this.#connection;
+    const gone = () => socket !== this.#connection.socket; // a listener has closed it
     this.#connection.markReady();
+    if (gone()) return;
     this.#local.emit('inbox', { ...inbox, resumed } as never);
     const answers = new Map(Object.entries(rooms));
     for (const room of asked) {
       const part = answers.get(room.name);
-      if (part) room.resumed(part.error ? errorOf(part.error) : part);
+      if (part && !gone()) room.resumed(part.error ? errorOf(part.error) : part);
     }
-    if (socket !== this.#connection.socket) return; // a listener has closed it
+    if (gone()) return;
     for (const room of this.#rooms.values()) room.rejoin();
     if (this.#user) this.#outbox.opened(this.#user.id, this.#requests.maxMessage);
     this.#requests.opened();

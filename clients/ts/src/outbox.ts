@@ -2,7 +2,7 @@ import { ChatError } from './error.js';
 import { isOver } from './id.js';
 import type { StorageLike } from './options.js';
 import type { Receipt } from './protocol.js';
-import { overflow, tooLarge } from './requests.js';
+import { conflict, overflow, tooLarge } from './requests.js';
 
 /** A durable event that the server has not acknowledged. */
 export interface Outgoing {
@@ -69,7 +69,7 @@ export class Outbox {
   /** Takes a message; `settle` is told how it ends. */
   add(message: Outgoing, text: string, settle: (result: Receipt | ChatError) => void): void {
     if (this.#entries.some((e) => e.message.id === message.id)) {
-      return settle(new ChatError('conflict', 'A message of this id waits already'));
+      return settle(conflict());
     }
     if (this.#entries.length >= this.#max) {
       const error = overflow();

@@ -65,6 +65,7 @@ export class Requests {
     if (this.#connection.stopped) return settle(closed());
     if (isOver(text, this.maxMessage)) return settle(tooLarge());
     if (queued && this.#pending.size >= this.#max) return settle(overflow());
+    if (this.#pending.has(id)) return settle(conflict());
     const p: Pending = { id, text, mode, queued, settle };
     this.#pending.set(id, p);
     if (!queued) this.#write(p);
@@ -112,6 +113,7 @@ export function encode(envelope: object): string | ChatError {
 }
 
 export const closed = () => new ChatError('closed', 'The client is closed');
+export const conflict = () => new ChatError('conflict', 'An event of this id waits already');
 export const overflow = () => new ChatError('overflow', 'Too many messages wait already');
 export const tooLarge = () => new ChatError('too_large', 'The message is too large for the server');
 

@@ -5,7 +5,7 @@ import type { ChatEvents, Emitter, EventData, Listener, Unsubscribe } from './ev
 import type { Outbox } from './outbox.js';
 import type { Envelope, History, Joined, Position, Presence, Receipt, User } from './protocol.js';
 import type { Requests, WaitOptions } from './requests.js';
-import { changed, has, listed, NOBODY, type Users } from './users.js';
+import { changed, has, LIST_EVERY, listed, NOBODY, type Users } from './users.js';
 
 /** Never changed: a new state is a new object. */
 export interface RoomState extends Users {
@@ -57,6 +57,7 @@ export class Room<E = ChatEvents> {
   #asked = false; // by a join on this connection
   #live = false; // whether what comes has its place after the position
   #joining: Deferred<JoinedRoom> | null = null;
+  #listAsked = 0;
   #typingSince = 0; // when `typing` was sent last; 0: not typing
   #typingTimer: ReturnType<typeof setTimeout> | undefined;
 
@@ -200,14 +201,17 @@ export class Room<E = ChatEvents> {
 
   /** Follows who is there and who types. @internal */
   observe(e: Envelope): void {
+    if (!this.#live) return; // the answer to a join says who is there
     const s = this.#state;
     const data = e.data as Presence;
     const quiet = (gone: readonly (User | undefined)[]) => s.typing.filter((u) => !gone.some((g) => g?.id === u.id));
     switch (e.type) {
       case 'user-joined':
-        return this.#set({ ...s, ...changed(s, data, true) });
+        this.#set({ ...s, ...changed(s, data, true) });
+        return this.#list(data);
       case 'user-left':
-        return this.#set({ ...s, ...changed(s, data, false), typing: quiet(data.users ?? []) });
+        this.#set({ ...s, ...changed(s, data, false), typing: quiet(data.users ?? []) });
+        return this.#list(data);
       case 'typing':
         if (!e.from || e.from.id === this.#host.client.user?.id || has(s.typing, e.from)) return;
         return this.#set({ ...s, typing: [...s.typing, e.from] });
@@ -215,6 +219,16 @@ export class Room<E = ChatEvents> {
       case 'room-message':
         if (has(s.typing, e.from)) this.#set({ ...s, typing: quiet([e.from]) });
     }
+  }
+
+  // Some came while the server sent counts only; now it sends lists: the answer to another join has one.
+  #list({ users, count }: Presence): void {
+    const now = Date.now();
+    if (!users || this.users.length === count || now - this.#listAsked < LIST_EVERY) return;
+    this.#listAsked = now;
+    this.#host.requests.ask({ type: 'join-room', room: this.name }, 'now', (answer) => {
+      if (this.#live && !(answer instanceof ChatError)) this.#set({ ...this.#state, ...listed(answer.data as Joined) });
+    });
   }
 
   #joinNow(): void {

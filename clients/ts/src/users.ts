@@ -9,6 +9,9 @@ export interface Users {
 
 export const NOBODY: Users = { users: [], count: 0 };
 
+/** Time between two requests for the whole list, in ms. */
+export const LIST_EVERY = 5_000;
+
 /** The list that the server has sent as a whole. */
 export function listed({ users = [], count = users.length }: Partial<Presence>): Users {
   return { users, count };

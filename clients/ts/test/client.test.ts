@@ -105,6 +105,14 @@ describe('send()', () => {
     await client.send('message', 3);
   });
 
+  test('takes no id that another call waits with', async () => {
+    const client = f.make();
+    const first = client.send('message', 1, { id: 'same' });
+    await expect(client.send('message', 2, { id: 'same' })).rejects.toMatchObject({ code: 'conflict' });
+    client.connect();
+    await first;
+  });
+
   test('does not send what the server will not take', async () => {
     f.hub.welcome = { maxMessage: 250 };
     const client = await f.connect();

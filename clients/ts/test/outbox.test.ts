@@ -216,6 +216,17 @@ describe('bounds', () => {
     await client.privateMessage('u2', 'the next');
   });
 
+  test('one that is too large makes place for the next', async () => {
+    f.hub.welcome = { maxMessage: 250 };
+    const client = f.make();
+    const [large, small] = [client.privateMessage('u2', 'x'.repeat(250)), client.privateMessage('u2', 'small')];
+    const refused = expect(large).rejects.toMatchObject({ code: 'too_large' });
+    client.connect();
+    await pass();
+    await refused;
+    expect(await standing(small)).not.toBe('waiting');
+  });
+
   test('what is no JSON is an error of its caller', async () => {
     const client = await f.connect();
     await expect(client.privateMessage('u2', 1n)).rejects.toMatchObject({ name: 'ChatError', code: 'bad_request' });

@@ -33,6 +33,7 @@ export class RoomStore extends Store<RoomSnapshot> {
   readonly #messages = new Messages(KEEP);
   #history: number;
   #epoch: string | undefined;
+  #user: string | undefined; // who has seen what is here
   #more: boolean | undefined; // whether the log has older ones, once that is known
   #loading = false;
   #recovered = true;
@@ -98,6 +99,8 @@ export class RoomStore extends Store<RoomSnapshot> {
       room.onState(() => this.#update()),
       room.onJoined(({ epoch, recovered, resumed }) => {
         this.#recovered = recovered || !resumed;
+        if (this.#user !== undefined && this.#user !== this.#client.user?.id) this.#messages.clear();
+        this.#user = this.#client.user?.id;
         if (this.#epoch !== undefined && this.#epoch !== epoch) this.#messages.newLife();
         else if (!this.#recovered) this.#messages.dropLog();
         if (this.#epoch !== epoch || !this.#recovered) this.#more = undefined;

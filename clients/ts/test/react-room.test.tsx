@@ -1,0 +1,360 @@
+// @vitest-environment happy-dom
+import { act } from 'react';
+import { expect, test } from 'vitest';
+import { useRoom } from '../src/react/index.js';
+import {
+  ben,
+  client,
+  hub,
+  Probe,
+  reactFixture,
+  render,
+  setClient,
+  settle,
+  show,
+  texts,
+  withhold,
+} from './react-fixture.js';
+
+reactFixture();
+test('joins with history, shows what comes, and leaves', async () => {
+  for (const n of [1, 2, 3]) hub.message('a', n);
+  const room = await render(() => useRoom('a', { history: 2 }));
+  expect(room.now.status).toBe('joined');
+  expect(texts(room.now)).toEqual([2, 3]);
+  hub.message('a', 4);
+  await settle();
+  expect(texts(room.now)).toEqual([2, 3, 4]);
+  expect(hub.socket.of('join-room')).toMatchObject([{ data: { history: 2 } }]);
+  await show(null);
+  expect(hub.socket.of('leave-room')).toHaveLength(1);
+});
+
+test('shows a message at once, and the same one when it has arrived', async () => {
+  const room = await render(() => useRoom('a'));
+  const release = withhold('room-message');
+  let receipt: unknown;
+  await act(async () => void room.now.send('hello').then((r) => (receipt = r)));
+  expect(texts(room.now)).toEqual(['hello sending']);
+  const { key, id } = room.now.messages[0] ?? {};
+  hub.message('a', 'of somebody else');
+  await settle();
+  expect(texts(room.now)).toEqual(['of somebody else', 'hello sending']);
+  await release();
+  expect(texts(room.now)).toEqual(['of somebody else', 'hello']);
+  expect(room.now.messages[1]).toMatchObject({ key, id, from: { id: 'u1' }, seq: 2, ts: expect.any(Number) });
+  expect(receipt).toMatchObject({ id, seq: 2 });
+});
+
+test('does not mind whether the answer or the event comes first', async () => {
+  const room = await render(() => useRoom('a'));
+  for (const first of ['answer', 'event']) {
+    hub.script.set('room-message', (socket, e) => {
+      const event = { ...e, from: { id: 'u1', name: 'u1' }, seq: first === 'answer' ? 1 : 2, ts: 5 };
+      const answer = { type: 'ack', id: e.id, data: { seq: event.seq, ts: 5 } };
+      for (const frame of first === 'answer' ? [answer, event] : [event, answer]) socket.say(frame);
+      return true;
+    });
+    await act(async () => void room.now.send(first));
+    await settle();
+  }
+  expect(texts(room.now)).toEqual(['answer', 'event']);
+  expect(new Set(room.now.messages.map((m) => m.key)).size).toBe(2);
+});
+
+test("shows another tab's messages, and those of the application", async () => {
+  const room = await render(() => useRoom('a'));
+  hub.message('a', 'other tab', { id: 'u1', name: 'u1' }, 'x');
+  hub.socket.say({ type: 'room-message', room: 'a', seq: 9, data: 'application' });
+  await settle();
+  expect(texts(room.now)).toEqual(['other tab', 'application']);
+});
+
+test('keeps what could not be sent, to be sent again under its id', async () => {
+  const room = await render(() => useRoom('a'));
+  hub.script.set('room-message', (socket, e) => {
+    hub.refuse(socket, e, 'forbidden');
+    return true;
+  });
+  await act(async () => void room.now.send('hello').catch(() => {}));
+  await settle();
+  expect(room.now.messages).toMatchObject([{ data: 'hello', status: 'failed', error: { code: 'forbidden' } }]);
+  const { id = '', key } = room.now.messages[0] ?? {};
+  hub.script.clear();
+  await act(async () => void room.now.retry(id));
+  await settle();
+  expect(room.now.messages).toMatchObject([{ data: 'hello', status: 'sent', id, key }]);
+  await expect(room.now.retry(id)).rejects.toMatchObject({ code: 'bad_request' });
+});
+
+test('a failure that nobody waits for is no uncaught one', async () => {
+  const room = await render(() => useRoom('a'));
+  hub.script.set('room-message', (socket, e) => {
+    hub.refuse(socket, e, 'forbidden');
+    return true;
+  });
+  await act(async () => void room.now.send('hello'));
+  await settle();
+  expect(texts(room.now)).toEqual(['hello failed']);
+});
+
+test('shows what found no place in the outbox', async () => {
+  setClient(hub.client({ getToken: () => 'u1', maxOutbox: 1 }));
+  const room = await render(() => useRoom('a'));
+  await act(async () => hub.socket.end());
+  await act(async () => {
+    void room.now.send('one');
+    void room.now.send('two');
+  });
+  expect(texts(room.now)).toEqual(['one sending', 'two failed']);
+  await settle(500);
+  const failed = room.now.messages.find((m) => m.status === 'failed');
+  await act(async () => void room.now.retry(failed?.id ?? ''));
+  await settle();
+  expect(texts(room.now)).toEqual(['one', 'two']);
+});
+
+test('gives up a message', async () => {
+  const room = await render(() => useRoom('a'));
+  withhold('room-message');
+  await act(async () => void room.now.send('hello'));
+  await act(async () => room.now.discard(room.now.messages[0]?.id ?? ''));
+  expect(texts(room.now)).toEqual([]);
+  expect(client.outbox).toEqual([]);
+});
+
+test('shows what others of the page send, and what an earlier page could not', async () => {
+  const items = new Map([
+    [
+      'chathub:outbox',
+      JSON.stringify({ messages: [{ type: 'room-message', id: 'old', room: 'a', data: 'of before' }] }),
+    ],
+  ]);
+  const storage = {
+    getItem: (key: string) => items.get(key) ?? null,
+    setItem: (key: string, value: string) => items.set(key, value),
+    removeItem: (key: string) => items.delete(key),
+  };
+  setClient(hub.client({ getToken: () => 'u1', storage }));
+  const release = withhold('room-message');
+  const room = await render(() => useRoom('a'));
+  await act(async () => void client.room('a').send('by the way'));
+  expect(texts(room.now)).toEqual(['of before sending', 'by the way sending']);
+  await release();
+  expect(texts(room.now)).toEqual(['of before', 'by the way']);
+});
+
+test('brings older messages', async () => {
+  for (let n = 1; n <= 7; n++) hub.message('a', n);
+  const room = await render(() => useRoom('a', { history: 3 }));
+  expect(room.now.hasMore).toBe(true);
+  await act(async () => {
+    void room.now.loadMore();
+    void room.now.loadMore(); // one at a time
+  });
+  await settle();
+  expect(texts(room.now)).toEqual([2, 3, 4, 5, 6, 7]);
+  expect(hub.socket.of('history')).toHaveLength(1);
+  expect(room.now).toMatchObject({ hasMore: true, loading: false });
+  await act(() => room.now.loadMore());
+  expect(texts(room.now)).toEqual([1, 2, 3, 4, 5, 6, 7]);
+  expect(room.now.hasMore).toBe(false);
+  await act(() => room.now.loadMore());
+  expect(hub.socket.of('history')).toHaveLength(2);
+});
+
+test('a page that cannot be had is an error, and may be asked for again', async () => {
+  for (let n = 1; n <= 3; n++) hub.message('a', n);
+  const room = await render(() => useRoom('a', { history: 2 }));
+  hub.script.set('history', (socket, e) => {
+    hub.refuse(socket, e, 'internal');
+    return true;
+  });
+  await act(() => expect(room.now.loadMore()).rejects.toMatchObject({ code: 'internal' }));
+  hub.script.clear();
+  await act(() => room.now.loadMore());
+  expect(texts(room.now)).toEqual([1, 2, 3]);
+});
+
+test('goes on after a reconnect, without loss or double', async () => {
+  const room = await render(() => useRoom('a'));
+  hub.message('a', 1);
+  await settle();
+  await act(async () => hub.socket.end());
+  expect(room.now.status).toBe('joining');
+  await act(async () => void room.now.send('mine'));
+  hub.message('a', 2);
+  await settle(500);
+  expect(texts(room.now)).toEqual([1, 2, 'mine']);
+  expect(room.now.recovered).toBe(true);
+});
+
+test('keeps what a forgetful server showed before, and goes on behind it', async () => {
+  const room = await render(() => useRoom('a'));
+  hub.message('a', 'old');
+  await settle();
+  await act(async () => hub.socket.end());
+  hub.forget();
+  hub.message('a', 'new');
+  await settle(500);
+  expect(texts(room.now)).toEqual(['old', 'new']);
+  expect(room.now.recovered).toBe(false);
+});
+
+test('a message that a forgetful server got twice is shown once', async () => {
+  const room = await render(() => useRoom('a'));
+  hub.script.set('room-message', (socket, e) => {
+    hub.message('a', e.data, socket.user, e.id);
+    queueMicrotask(() => queueMicrotask(() => socket.end())); // without an ack
+    return true;
+  });
+  await act(async () => void room.now.send('mine'));
+  await settle();
+  expect(texts(room.now)).toEqual(['mine']);
+  hub.forget();
+  hub.script.clear();
+  await settle(500);
+  expect(client.outbox).toEqual([]);
+  expect(texts(room.now)).toEqual(['mine']);
+});
+
+test('drops what it showed before a gap in the log, which can be had again', async () => {
+  const room = await render(() => useRoom('a', { history: 2 }));
+  hub.message('a', 1);
+  await settle();
+  await act(async () => hub.socket.end());
+  for (let n = 2; n <= 5; n++) hub.message('a', n);
+  hub.script.set('resume', (socket, e) => {
+    const log = hub.room('a');
+    const a = { epoch: log.epoch, seq: 5, recovered: false };
+    const inbox = { ...hub.inbox('u1'), seq: 0, recovered: true };
+    socket.say({ type: 'ack', id: e.id, data: { rooms: { a }, inbox } });
+    for (const m of log.events.slice(-2)) socket.say(m);
+    socket.rooms.add('a');
+    return true;
+  });
+  await settle(500);
+  expect(texts(room.now)).toEqual([4, 5]);
+  expect(room.now).toMatchObject({ recovered: false, hasMore: true });
+  await act(() => room.now.loadMore(50));
+  expect(texts(room.now)).toEqual([1, 2, 3, 4, 5]);
+});
+
+test('keeps no more than a thousand messages, and can get the others back', async () => {
+  const room = await render(() => useRoom('a'));
+  await act(async () => {
+    for (let n = 1; n <= 1_005; n++) hub.message('a', n);
+  });
+  await settle();
+  expect(room.now.messages).toHaveLength(1_000);
+  expect(room.now.messages[0]?.data).toBe(6);
+  expect(room.now.hasMore).toBe(true);
+  await act(() => room.now.loadMore(50));
+  expect(room.now.messages).toHaveLength(1_005);
+});
+
+test('is one room, however many show it', async () => {
+  const [a, b] = [await render(() => useRoom('a')), { now: undefined as unknown }];
+  const other = <Probe key="other" use={() => Object.assign(b, { now: useRoom('a').messages })} />;
+  const both = await render(() => useRoom('a'), other);
+  hub.message('a', 1);
+  await settle();
+  expect(both.now.messages).toBe(b.now);
+  expect(a.now.status).toBe('joined');
+  expect(hub.socket.of('join-room')).toHaveLength(1);
+  await render(() => useRoom('a'));
+  expect(hub.socket.of('leave-room')).toHaveLength(0);
+});
+
+test('goes from room to room', async () => {
+  hub.message('a', 'in a');
+  hub.message('b', 'in b');
+  const seen: string[] = [];
+  const room = (name: string) => (
+    <Probe
+      key="room"
+      use={() => {
+        const { messages } = useRoom(name);
+        seen.push(`${name}: ${messages.map((m) => m.data)}`);
+      }}
+    />
+  );
+  await show(room('a'));
+  await show(room('b'));
+  expect(seen).toContain('a: in a');
+  expect(seen.at(-1)).toBe('b: in b');
+  expect(seen).not.toContain('b: in a');
+  expect(hub.socket.of('leave-room').map((e) => e.room)).toEqual(['a']);
+  await show(room('a'));
+  expect(seen.at(-1)).toBe('a: in a');
+});
+
+test('does not leave before what was written there has gone out', async () => {
+  const room = await render(() => useRoom('a'));
+  const release = withhold('room-message');
+  await act(async () => void room.now.send('last words'));
+  await show(null);
+  expect(hub.socket.of('leave-room')).toHaveLength(0);
+  await release();
+  await settle();
+  expect(hub.room('a').events.map((e) => e.data)).toEqual(['last words']);
+  expect(hub.socket.of('leave-room')).toHaveLength(1);
+});
+
+test('shows who is there and who types', async () => {
+  const room = await render(() => useRoom('a'));
+  hub.socket.say({ type: 'user-joined', room: 'a', data: { users: [ben], count: 2 } });
+  hub.socket.say({ type: 'typing', room: 'a', from: ben });
+  await settle();
+  expect(room.now).toMatchObject({ users: [{ id: 'u1' }, ben], count: 2, typing: [ben] });
+  room.now.setTyping();
+  room.now.setTyping();
+  room.now.stopTyping();
+  expect(hub.socket.sent.slice(-2).map((e) => e.type)).toEqual(['typing', 'stop-typing']);
+});
+
+test('forgets what it showed to another user', async () => {
+  let user = 'u1';
+  setClient(hub.client({ getToken: () => user }));
+  for (const n of [1, 2, 3]) hub.message('a', n);
+  const room = await render(() => useRoom('a', { history: 1 }));
+  await act(() => room.now.loadMore());
+  expect(texts(room.now)).toEqual([2, 3]);
+  user = 'u4';
+  await act(async () => {
+    client.close();
+    client.connect();
+  });
+  await settle();
+  expect(texts(room.now)).toEqual([3]);
+});
+
+test('tells why it cannot be joined', async () => {
+  hub.script.set('join-room', (socket, e) => {
+    hub.refuse(socket, e, 'forbidden');
+    return true;
+  });
+  const room = await render(() => useRoom('a'));
+  expect(room.now).toMatchObject({ status: 'refused', error: { code: 'forbidden' }, messages: [] });
+});
+
+test('shows a room that the application has joined before', async () => {
+  for (const n of [1, 2]) hub.message('a', n);
+  client.connect();
+  await settle();
+  await client.room('a').join();
+  const room = await render(() => useRoom('a'));
+  await settle();
+  expect(texts(room.now)).toEqual([1, 2]);
+});
+
+test('renders only when something has changed', async () => {
+  const room = await render(() => useRoom('a'));
+  const { renders, now } = room;
+  hub.socket.say({ type: 'pong' });
+  hub.message('other', 1);
+  hub.socket.say({ type: 'stop-typing', room: 'a', from: ben });
+  await settle();
+  expect(room.renders).toBe(renders);
+  expect(room.now).toBe(now);
+});
