@@ -94,6 +94,8 @@ describe('connecting', () => {
   test('a listener may close the client and connect it again', async () => {
     const client = f.make();
     const joined = client.room('a').join();
+    const inbox = vi.fn();
+    client.onInbox(inbox);
     const end = client.onState((s) => {
       if (s.status !== 'connected') return;
       end();
@@ -103,6 +105,7 @@ describe('connecting', () => {
     client.connect();
     await pass();
     await joined;
+    expect(inbox).toHaveBeenCalledTimes(1);
     expect(client.state.status).toBe('connected');
     expect(f.hub.sockets.map((s) => s.sent.map((e) => e.type))).toEqual([['resume'], ['resume', 'join-room']]);
   });

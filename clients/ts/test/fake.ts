@@ -126,6 +126,7 @@ export class FakeHub {
   forget(): void {
     this.rooms.clear();
     this.inboxes.clear();
+    this.#seq = 0;
   }
 
   /** Keeps a message in a room, and delivers it. */

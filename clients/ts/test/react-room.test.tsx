@@ -241,7 +241,11 @@ test('drops what it showed before a gap in the log, which can be had again', asy
 });
 
 test('keeps no more than a thousand messages, and can get the others back', async () => {
-  const room = await render(() => useRoom('a'));
+  const room = await render(() => useRoom('a', { history: 1 }));
+  hub.message('a', 0);
+  await settle();
+  await act(() => room.now.loadMore());
+  expect(room.now.hasMore).toBe(false);
   await act(async () => {
     for (let n = 1; n <= 1_005; n++) hub.message('a', n);
   });
@@ -250,7 +254,25 @@ test('keeps no more than a thousand messages, and can get the others back', asyn
   expect(room.now.messages[0]?.data).toBe(6);
   expect(room.now.hasMore).toBe(true);
   await act(() => room.now.loadMore(50));
-  expect(room.now.messages).toHaveLength(1_005);
+  expect(room.now.messages).toHaveLength(1_006);
+  expect(room.now.hasMore).toBe(false);
+});
+
+test('a page of a log that is no more is not shown', async () => {
+  for (const n of [1, 2, 3]) hub.message('a', n);
+  const room = await render(() => useRoom('a', { history: 2 }));
+  hub.script.set('history', () => true);
+  await act(async () => void room.now.loadMore());
+  await act(async () => hub.socket.end());
+  hub.forget();
+  hub.script.clear();
+  for (let n = 11; n <= 25; n++) hub.message('a', n); // more than a resume brings
+  await settle(500);
+  // Before position 2 there is another message now: it does not belong there.
+  expect(texts(room.now)).toEqual([2, 3, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25]);
+  expect(room.now).toMatchObject({ hasMore: true, loading: false });
+  await act(() => room.now.loadMore(50));
+  expect(texts(room.now).slice(0, 4)).toEqual([2, 3, 11, 12]);
 });
 
 test('is one room, however many show it', async () => {
