@@ -198,6 +198,43 @@ func TestSlow(t *testing.T) {
 	}
 }
 
+// TestClocks: nodes whose clocks are hours apart give messages times that fit their
+// order, and keys their window.
+func TestClocks(t *testing.T) {
+	s := serve(t)
+	topic := room("lobby")
+	var nodes []*node
+	for _, off := range []time.Duration{0, time.Hour, -25 * time.Hour} {
+		n := attach(t, connect(t, s.ClientURL(), natsbroker.Clock(func() time.Time { return time.Now().Add(off) })))
+		n.subscribe(topic)
+		nodes = append(nodes, n)
+	}
+	began := time.Now()
+	var last chathub.Receipt
+	for i := range 30 {
+		last = nodes[i%3].say(topic, numbered(i))
+	}
+	took := time.Since(began)
+	for _, n := range nodes {
+		for i, m := range n.until(topic, last.Seq) {
+			at := time.UnixMilli(m.Time).Sub(began)
+			// The estimate is as good as a round trip is short.
+			if at < -time.Second || at > took+time.Second {
+				t.Errorf("message %d has a time %v after the first, of %v", i, at, took)
+			}
+		}
+	}
+	m := chathub.Message{Topic: topic, Key: "k"}
+	first, err := nodes[1].Publish(t.Context(), m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := nodes[2].Publish(t.Context(), m)
+	if err != nil || !again.Duplicate || again.Time != first.Time {
+		t.Errorf("repeated on another node: %+v, %v; the first has %+v", again, err, first)
+	}
+}
+
 // TestOverflow: a hub that takes nothing for so long that messages are dropped on their
 // way gets the stored ones all the same, in order.
 func TestOverflow(t *testing.T) {

@@ -29,6 +29,7 @@ type config struct {
 	sweep       time.Duration
 	nats        []nats.Option
 	log         *slog.Logger
+	clock       func() time.Time // another one in tests
 
 	embedded bool
 	errs     []error
@@ -46,6 +47,7 @@ func newConfig(embedded bool, options []Option) (config, error) {
 		timeout:     5 * time.Second,
 		sweep:       30 * time.Second,
 		log:         slog.Default(),
+		clock:       time.Now,
 		embedded:    embedded,
 	}
 	for _, o := range options {

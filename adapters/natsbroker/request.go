@@ -34,7 +34,9 @@ func (s *session) persist(ctx context.Context, f func(ctx context.Context) error
 			return err
 		}
 		try, cancel := context.WithTimeout(ctx, attemptTimeout)
+		cut := context.AfterFunc(s.link.Load().up, cancel) // no answer will come any more
 		err := f(try)
+		cut()
 		cancel()
 		var final finalError
 		switch {
@@ -52,6 +54,18 @@ func (s *session) persist(ctx context.Context, f func(ctx context.Context) error
 			return unavailable(err)
 		}
 	}
+}
+
+// link is one connection to a server, of those that a session has one after another.
+type link struct {
+	up   context.Context // ends with it
+	lost context.CancelFunc
+}
+
+func (s *session) newLink() {
+	l := &link{}
+	l.up, l.lost = context.WithCancel(s.life)
+	s.link.Store(l)
 }
 
 // finalError is what a repetition cannot mend.

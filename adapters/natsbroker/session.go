@@ -43,6 +43,7 @@ type session struct {
 	// resync holds one: all topics must be compared with the stream.
 	resync  chan struct{}
 	dropped atomic.Bool // a message was, since the watch last looked
+	link    atomic.Pointer[link]
 
 	life context.Context // ends with Close
 	end  context.CancelFunc
@@ -78,6 +79,7 @@ func newSession(b *Broker, deliver func(chathub.Message)) *session {
 	s.api.get = api + "STREAM.MSG.GET." + b.cfg.name
 	s.api.direct = api + "DIRECT.GET." + b.cfg.name
 	s.life, s.end = context.WithCancel(context.Background())
+	s.newLink()
 	return s
 }
 
@@ -103,6 +105,7 @@ func (s *session) open(ctx context.Context) error {
 		return err
 	}
 	s.state.Store(st)
+	_ = s.observe(ctx) // for the clock; it has just answered
 	s.work.Go(s.dispatch)
 	s.work.Go(s.watch)
 	return nil
@@ -280,4 +283,4 @@ func (s *session) start(f func()) {
 
 // now is the time of the stream's leader, as far as it is known, in Unix
 // milliseconds: nodes whose clocks differ give messages times that do not.
-func (s *session) now() int64 { return time.Now().UnixMilli() + s.offset.Load() }
+func (s *session) now() int64 { return s.broker.cfg.clock().UnixMilli() + s.offset.Load() }

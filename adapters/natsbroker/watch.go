@@ -38,7 +38,7 @@ func (s *session) watch() {
 		case <-tick.C:
 		}
 		before := s.state.Load()
-		if err := s.observe(); err != nil {
+		if err := s.observe(s.life); err != nil {
 			if !away && s.life.Err() == nil {
 				s.log.Warn("natsbroker: the stream does not answer", "err", err)
 			}
@@ -78,15 +78,15 @@ func (s *session) suspect() {
 }
 
 // observe renews what is known of the stream.
-func (s *session) observe() error {
-	ctx, cancel := context.WithTimeout(s.life, attemptTimeout)
+func (s *session) observe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	asked := time.Now()
+	asked := s.broker.cfg.clock()
 	info, err := s.info(ctx)
 	if err != nil {
 		return err
 	}
-	took := time.Since(asked)
+	took := s.broker.cfg.clock().Sub(asked)
 	st, known := newState(info), s.state.Load()
 	if st.epoch != known.epoch {
 		err := fmt.Errorf("stream %q was created anew: restart the hub", s.broker.cfg.name)
@@ -192,11 +192,13 @@ func (w *sweeper) part(s *session) (silent []*topic) {
 }
 
 func (s *session) reconnected(nc *nats.Conn) {
+	s.newLink()
 	s.log.Info("natsbroker: connected again", "server", nc.ConnectedServerName())
 	s.suspect()
 }
 
 func (s *session) disconnected(_ *nats.Conn, err error) {
+	s.link.Load().lost()
 	if s.life.Err() == nil {
 		s.log.Warn("natsbroker: connection lost", "err", err)
 	}
