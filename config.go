@@ -114,6 +114,11 @@ type Config struct {
 	// PresenceListLimit is the number of users (of the hub, of a room) above
 	// which only their count is sent. Default 256.
 	PresenceListLimit int
+	// NodeLease is how long after the last sign of life of another hub on the
+	// Broker its users count as there; they have their PresenceGrace from that sign on. The same for
+	// all hubs of a cluster. It is looked at, and signs of life are given, once a second at most: at
+	// least 3 s, and it cannot be off. Default 5 s.
+	NodeLease time.Duration
 	// TypingTimeout ends a typing that its client did not repeat. Default 10 s.
 	TypingTimeout time.Duration
 
@@ -157,6 +162,7 @@ func (c Config) withDefaults() Config {
 	def(&c.PresenceInterval, 100*time.Millisecond)
 	def(&c.PresenceGrace, 5*time.Second)
 	def(&c.PresenceListLimit, 256)
+	def(&c.NodeLease, 5*time.Second)
 	def(&c.TypingTimeout, 10*time.Second)
 	def(&c.ReplayLimit, 256)
 	def(&c.DrainWindow, 5*time.Second)
@@ -206,6 +212,9 @@ func (c Config) validate() error {
 		bad("MaxOutboxBytes cannot be off: what waits for a client must be bounded")
 	} else if c.MaxMessageBytes > 0 && c.MaxOutboxBytes < 4*c.MaxMessageBytes {
 		bad("MaxOutboxBytes (%d) must be at least four times MaxMessageBytes (%d)", c.MaxOutboxBytes, c.MaxMessageBytes)
+	}
+	if c.NodeLease < 3*sweepInterval {
+		bad("NodeLease (%v) must be at least %v", c.NodeLease, 3*sweepInterval)
 	}
 	if c.WriteTimeout < 0 {
 		bad("WriteTimeout cannot be off: a stuck client must be given up at some time")

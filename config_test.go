@@ -35,6 +35,8 @@ func TestNewMistakes(t *testing.T) {
 		{"nil JWT", chathub.Config{Auth: (*chathub.JWT)(nil)}, "JWT is a nil pointer"},
 		{"origin", chathub.Config{Origins: []string{"https://good.example", "bad.example"}}, `Origins: `},
 		{"origins", chathub.Config{Origins: []string{"https://good.example"}, DangerouslyAllowAnyOrigin: true}, "DangerouslyAllowAnyOrigin"},
+		{"short lease", chathub.Config{NodeLease: time.Second}, "NodeLease (1s) must be at least 3s"},
+		{"no lease", chathub.Config{NodeLease: -1}, "NodeLease"},
 		{"no outbox", chathub.Config{MaxOutboxBytes: -1}, "MaxOutboxBytes cannot be off"},
 		{"small outbox", chathub.Config{MaxOutboxBytes: 100 << 10}, "MaxOutboxBytes (102400) must be at least four times MaxMessageBytes (65536)"},
 		{"large messages", chathub.Config{MaxMessageBytes: 1 << 20}, "MaxOutboxBytes (1048576) must be at least four times MaxMessageBytes (1048576)"},
@@ -121,7 +123,7 @@ func TestConfigOff(t *testing.T) {
 		}
 		ana.Drop()
 		synctest.Wait()
-		if users := hub.OnlineUsers(); len(users) != 1 {
+		if users := onlineUsers(t, hub); len(users) != 1 {
 			t.Errorf("without a grace, there are %v", users)
 		}
 		bob.Must(hubtest.Frame{Type: "ping"})

@@ -93,7 +93,7 @@ func TestOnConnectPrepares(t *testing.T) {
 		ana := knock(t, hub, "ana")
 		wantHeard(t, "ana, in OnConnect", ana)
 		wantHeard(t, "bob", bob, "ana-comes@red")
-		if got := fmt.Sprint(hub.OnlineUsers(), hub.RoomUsers("red"), hub.RoomUsers("blue")); got != "[{bob bob}] [{bob bob}] []" {
+		if got := fmt.Sprint(onlineUsers(t, hub), roomUsers(t, hub, "red"), roomUsers(t, hub, "blue")); got != "[{bob bob}] [{bob bob}] []" {
 			t.Errorf("users while ana is in OnConnect: %s", got)
 		}
 		hubtest.Dial(t, hub, "cid") // others are not in its way
@@ -112,7 +112,7 @@ func TestOnConnectPrepares(t *testing.T) {
 		if got := heard(ana); !slices.Contains(got, "news@blue") {
 			t.Errorf("ana heard %q", got)
 		}
-		if got := fmt.Sprint(hub.RoomUsers("red"), hub.RoomUsers("blue")); got != "[{ana ana} {bob bob} {cid cid}] [{ana ana}]" {
+		if got := fmt.Sprint(roomUsers(t, hub, "red"), roomUsers(t, hub, "blue")); got != "[{ana ana} {bob bob} {cid cid}] [{ana ana}]" {
 			t.Errorf("users: %s", got)
 		}
 	})
@@ -174,7 +174,7 @@ func TestOnConnectDisconnects(t *testing.T) {
 			t.Errorf("closed with %d %q", code, reason)
 		}
 		time.Sleep(time.Minute)
-		if users, s := hub.OnlineUsers(), hub.Stats(); len(users) > 0 || s.Connections > 0 {
+		if users, s := onlineUsers(t, hub), hub.Stats(); len(users) > 0 || s.Connections > 0 {
 			t.Errorf("users %v, stats %+v", users, s)
 		}
 	})
@@ -262,7 +262,7 @@ func TestOnDisconnect(t *testing.T) {
 				if len(ends) > 0 {
 					t.Errorf("called again: %+v", <-ends)
 				}
-				if users := p.hub.RoomUsers("red"); len(users) > 0 {
+				if users := roomUsers(t, p.hub, "red"); len(users) > 0 {
 					t.Errorf("in the room: %v", users)
 				}
 			})

@@ -169,10 +169,10 @@ func ExampleConfig_onConnect() {
 	defer stop()
 
 	dial("ana")
-	fmt.Println(hub.RoomUsers("team:7"))
+	fmt.Println(hub.RoomUsers(context.Background(), "team:7"))
 	fmt.Println(dial("eve").wait("connect-error").Data)
 	// Output:
-	// [{ana ana}]
+	// [{ana ana}] <nil>
 	// {"code":"forbidden","message":"You are banned"}
 }
 
@@ -332,11 +332,12 @@ func ExampleHub_OnlineUsers() {
 	bob.send(`{"type":"join-room","id":"1","room":"lobby"}`)
 	bob.wait("ack")
 
-	fmt.Println(hub.OnlineUsers())
-	fmt.Println(hub.RoomUsers("lobby"))
+	ctx := context.Background()
+	fmt.Println(hub.OnlineUsers(ctx))
+	fmt.Println(hub.RoomUsers(ctx, "lobby"))
 	// Output:
-	// [{u1 Ana} {u2 Bob}]
-	// [{u2 Bob}]
+	// [{u1 Ana} {u2 Bob}] <nil>
+	// [{u2 Bob}] <nil>
 }
 
 // Several hubs on one mux share nothing: what Socket.IO calls namespaces.
@@ -359,8 +360,11 @@ func Example_severalHubs() {
 
 	bearer := http.Header{"Authorization": {"Bearer ana"}}
 	connect(server.URL+"/chat", bearer)
-	fmt.Println(chat.OnlineUsers(), admin.OnlineUsers())
-	// Output: [{ana ana}] []
+	fmt.Println(chat.OnlineUsers(context.Background()))
+	fmt.Println(admin.OnlineUsers(context.Background()))
+	// Output:
+	// [{ana ana}] <nil>
+	// [] <nil>
 }
 
 // http.Server.Shutdown neither waits for WebSocket connections nor closes them: the

@@ -328,7 +328,7 @@ func TestRefusals(t *testing.T) {
 			if code, _ := p.closed(); code != tc.close {
 				t.Errorf("closed with %d, want %d", code, tc.close)
 			}
-			if got := len(hub.OnlineUsers()); got != len(tc.others) {
+			if got := len(onlineUsers(t, hub)); got != len(tc.others) {
 				t.Errorf("%d users online, want %d", got, len(tc.others))
 			}
 		}

@@ -36,9 +36,15 @@ type Hub struct {
 	cutShort  error         // what was in impatient
 	closeErr  error         // of the session
 
+	node  string       // its address; see Topic
+	peers atomic.Int64 // other hubs that are there
+	mute  atomic.Bool  // they could not be told something lately
+
 	subs     subscriptions
 	entrance entrance
 	courier  courier
+	lane     courier // what is said to peers
+	laneRuns bool    // there was one; owned by the loop
 	handlers registry
 	figures  figures
 }
@@ -68,6 +74,7 @@ func New(cfg Config) (*Hub, error) {
 		done:     make(chan struct{}),
 		ended:    make(chan struct{}),
 		stopped:  make(chan struct{}),
+		node:     newID("n_"),
 
 		impatient: make(chan error, 1),
 	}
@@ -82,9 +89,17 @@ func New(cfg Config) (*Hub, error) {
 		return nil, fmt.Errorf("chathub: attach to the broker: %w", err)
 	}
 	h.session = session
+	ctx, cancel := h.patience()
+	defer cancel()
+	if _, err := session.Subscribe(ctx, Topic{Node: h.node}); err != nil {
+		h.end()
+		err = fmt.Errorf("chathub: subscribe the node's own address: %w", err)
+		return nil, errors.Join(err, session.Close(ctx))
+	}
 	h.subs.init(h)
 	h.entrance.init(&h.cfg)
 	h.courier.init()
+	h.lane.init()
 	h.handlers.init()
 	h.flusher = wire.NewFlusher()
 	l := &loop{
@@ -99,6 +114,7 @@ func New(cfg Config) (*Hub, error) {
 		l.gather = time.Second // graces end all the same
 	}
 	l.online.audience = &l.everyone
+	l.peers.init(h)
 	go func() {
 		l.run()
 		close(h.ended)
@@ -106,6 +122,7 @@ func New(cfg Config) (*Hub, error) {
 		h.poller.Close()
 	}()
 	go h.courier.run(h)
+	_ = h.post(call(func(l *loop) { l.beat(time.Now()) })) // it runs
 	return h, nil
 }
 
@@ -164,23 +181,45 @@ func (h *Hub) ask(f func(l *loop)) error {
 // the hub serves.
 func (h *Hub) Use(m ...Middleware) { h.handlers.use(m) }
 
-// OnlineUsers returns who has a connection to this hub, or lost it a moment ago, by
-// name.
-func (h *Hub) OnlineUsers() []User {
-	var users []User
-	_ = h.ask(func(l *loop) { users = l.online.list() }) // a closed hub has none
-	return users
+// OnlineUsers returns who has a connection to a hub of the cluster, or lost it a
+// moment ago, by name, as far as this hub has heard. It fails where ctx or the hub has ended.
+func (h *Hub) OnlineUsers(ctx context.Context) (users []User, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	err = h.ask(func(l *loop) { users = l.online.list() })
+	return users, err
 }
 
-// RoomUsers returns who is in a room on this hub, by name.
-func (h *Hub) RoomUsers(room string) []User {
-	var users []User
-	_ = h.ask(func(l *loop) {
-		if r := l.rooms[room]; r != nil {
+// RoomUsers returns who is in a room, or lost the connection a moment ago, on all
+// hubs of the cluster, by name. Where this hub has no member of the room, it asks the others. It
+// fails where ctx or the hub has ended. Where a node did not answer within a second or two, it returns who
+// is there as far as is known, and an [Error] with [CodeUnavailable].
+func (h *Hub) RoomUsers(ctx context.Context, room string) (users []User, err error) {
+	if err := checkRoom(room); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	known := false
+	list := func(l *loop) {
+		r := l.rooms[room]
+		known = len(l.peers.all) == 0 || r != nil && r.looked
+		if r != nil {
 			users = r.presence.list()
 		}
-	})
-	return users
+	}
+	if err := h.ask(list); err != nil || known {
+		return users, err
+	}
+	t := Topic{Room: room} // to hear what changes while the others answer
+	if _, err := h.subs.acquire(ctx, t); err != nil {
+		return nil, err
+	}
+	defer h.release(t)
+	looked := h.lookInto(ctx, room)
+	return users, errors.Join(looked, h.ask(list))
 }
 
 // Stats returns figures of this moment. It does not wait for anything.
@@ -272,6 +311,11 @@ func (h *Hub) shutdown() {
 	close(h.done)
 	h.end()
 	h.courier.stop()
+	<-h.ended
+	if h.laneRuns {
+		h.lane.stop()
+		h.sayBye()
+	}
 	// What was acked is in the log: nothing is left to be said that would be worth
 	// more patience.
 	ctx, cancel := context.WithTimeout(context.Background(), brokerPatience)

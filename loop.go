@@ -28,6 +28,7 @@ type loop struct {
 	gone     []*Client    // closed by the loop, to be taken out of their audiences
 	changed  []*presence  // have changes to tell, or users in their grace
 	typing   []*room      // have someone who types
+	peers    peers        // the other hubs
 
 	delivered, dropped, slow uint64 // for Stats
 }
@@ -76,6 +77,7 @@ func (l *loop) run() {
 			l.sweep(time.Now())
 		case <-gather.C:
 			gathering = false
+			l.sayPresence()
 			l.tellPresence(time.Now())
 		case <-l.hub.done:
 			return
@@ -88,7 +90,7 @@ func (l *loop) run() {
 			linger.Reset(l.cfg.Linger)
 			lingering = true
 		}
-		if len(l.changed) > 0 && !gathering {
+		if len(l.changed)+len(l.peers.unsaid) > 0 && !gathering {
 			gather.Reset(l.gather)
 			gathering = true
 		}

@@ -109,6 +109,7 @@ func (s *subscriptions) forget(t Topic, sub *subscription) {
 func (l *loop) released(t Topic) {
 	if r := l.rooms[t.Room]; t.Room != "" && r != nil && len(r.members) == 0 {
 		r.pos = Position{}
+		l.unfollow(r)
 		l.dropIfUnused(r)
 	}
 	if u := l.users[t.User]; t.User != "" && u != nil && len(u.members) == 0 {
@@ -165,7 +166,10 @@ func (c *courier) stop() {
 // later has f run soon, on another goroutine, after everything that was handed
 // over before. It does not wait.
 func (h *Hub) later(f func(*Hub)) {
-	c := &h.courier
+	h.courier.add(f)
+}
+
+func (c *courier) add(f func(*Hub)) {
 	c.mu.Lock()
 	c.work = append(c.work, f)
 	c.mu.Unlock()
@@ -175,8 +179,19 @@ func (h *Hub) later(f func(*Hub)) {
 	}
 }
 
+// length is how much waits to be begun.
+func (c *courier) length() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.work)
+}
+
 // deliver is what the broker calls with every message for this hub.
 func (h *Hub) deliver(m Message) {
+	if isNote(m.Body) {
+		h.hearNote(m)
+		return
+	}
 	d := &delivered{topic: m.Topic, seq: m.Seq}
 	if err := d.decode(m.Body); err != nil {
 		h.log.Error("chathub: message from another node cannot be read", "topic", m.Topic, "seq", m.Seq, "err", err)

@@ -300,7 +300,7 @@ func TestEndlessHandler(t *testing.T) {
 		if last < 50 || last > 95 {
 			t.Errorf("of 100 events behind the handler, %d were refused", last)
 		}
-		if users := p.hub.RoomUsers("red"); len(users) != 2 {
+		if users := roomUsers(t, p.hub, "red"); len(users) != 2 {
 			t.Errorf("in the room: %v", users)
 		}
 		ana.Drop()

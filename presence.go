@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// presence counts the users of the hub or of a room, not their connections. It
-// belongs to the loop. Changes are gathered and told by tellPresence.
+// presence counts the users of the hub or of a room, not their connections, here
+// and on all other nodes. It belongs to the loop. Changes are gathered and told by
+// tellPresence.
 type presence struct {
 	audience *audience
 	room     string // name of the room; empty: the hub
@@ -19,17 +20,31 @@ type presence struct {
 	due      time.Time  // when changes are told next; zero: none wait
 	listed   bool       // someone got a snapshot while changes were waiting
 	snapshot []byte     // cached data of online-users; nil: stale
+
+	// For and from the other nodes; see replica.go.
+	unsaid   []*present // changed here since they were told
+	seq      uint64     // position of what they were told; 0: nothing is valid
+	said     int        // users that are here, as they were told
+	replicas map[string]*replica
 }
 
 // present is a user of a presence.
 type present struct {
 	user    User
-	conns   int
-	gone    time.Time // since when it has no connection and its grace runs; zero: none
+	conns   int       // of this hub
+	nodes   int       // others that have it
+	gone    time.Time // since when it is nowhere and its grace runs; zero: none
 	told    bool      // the audience knows of it
 	flapped bool      // left for good since the audience was told
 	touched bool      // in the list of that name
+
+	unsaid  bool // in the list of that name
+	said    bool // the other nodes know of it
+	renamed bool // but under another name
+	quit    bool // it left at its own wish
 }
+
+func (e *present) here() bool { return e.conns+e.nodes > 0 }
 
 // countOnlyFactor is how much longer changes are gathered where only counts are
 // sent: there are many to send them to.
@@ -37,6 +52,14 @@ const countOnlyFactor = 10
 
 // arrive counts a connection of u.
 func (l *loop) arrive(p *presence, u User) {
+	e := l.enter(p, u)
+	if e.conns++; e.conns == 1 || e.renamed {
+		l.toSay(p, e)
+	}
+}
+
+// enter returns the entry of u, who is about to be counted once more.
+func (l *loop) enter(p *presence, u User) *present {
 	if p.users == nil {
 		p.users = make(map[string]*present)
 	}
@@ -45,13 +68,13 @@ func (l *loop) arrive(p *presence, u User) {
 		e = &present{}
 		p.users[u.ID] = e
 	}
-	e.conns++
 	if e.user != u {
+		e.renamed = e.said
 		e.user = u
 		p.snapshot = nil
 	}
-	if e.conns > 1 {
-		return
+	if e.here() {
+		return e
 	}
 	if e.gone.IsZero() {
 		p.visible++
@@ -59,6 +82,7 @@ func (l *loop) arrive(p *presence, u User) {
 		l.touch(p, e)
 	}
 	e.gone = time.Time{} // back within its grace: nobody noticed
+	return e
 }
 
 // depart takes back one arrival of a user. Without grace, its last connection
@@ -68,8 +92,23 @@ func (l *loop) depart(p *presence, id string, grace bool) {
 	if e.conns--; e.conns > 0 {
 		return
 	}
-	if grace && l.cfg.PresenceGrace > 0 {
-		e.gone = time.Now()
+	e.quit = !grace
+	l.toSay(p, e)
+	since := time.Time{}
+	if grace {
+		since = time.Now()
+	}
+	l.exit(p, e, since)
+}
+
+// exit is the end of a connection or node of e. Where it was the last, the grace
+// runs since then; zero: there is none.
+func (l *loop) exit(p *presence, e *present, since time.Time) {
+	if e.here() {
+		return
+	}
+	if !since.IsZero() && l.cfg.PresenceGrace > 0 {
+		e.gone = since
 	} else {
 		e.flapped = true
 		p.visible--
@@ -130,7 +169,7 @@ func (l *loop) settle(p *presence, now time.Time) {
 			p.visible--
 			p.snapshot = nil
 		}
-		here := e.conns > 0 || grace
+		here := e.here() || grace
 		switch {
 		case here && (!e.told || p.listed && e.flapped):
 			joined = append(joined, e.user)
@@ -232,7 +271,7 @@ func (l *loop) presenceData(p *presence, users []User) []byte {
 func (p *presence) list() []User {
 	users := make([]User, 0, p.visible)
 	for _, e := range p.users {
-		if e.conns > 0 || !e.gone.IsZero() {
+		if e.here() || !e.gone.IsZero() {
 			users = append(users, e.user)
 		}
 	}

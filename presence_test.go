@@ -56,7 +56,7 @@ func TestOnlineUsers(t *testing.T) {
 		tab.Drop()
 		time.Sleep(4900 * time.Millisecond)
 		expectNothing(t, ana)
-		if got := ids(hub.OnlineUsers()); !slices.Equal(got, []string{"bob", "ana"}) {
+		if got := ids(onlineUsers(t, hub)); !slices.Equal(got, []string{"bob", "ana"}) {
 			t.Errorf("within the grace there are %v", got)
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -182,7 +182,7 @@ func TestPresenceCounts(t *testing.T) {
 		if last := got[len(got)-1]; strings.Contains(string(last.Data), "users") || changes(t, got)[len(got)-1] != "user-joined lobby [] 3" {
 			t.Errorf("got %s %s", last.Type, last.Data)
 		}
-		if got := ids(hub.RoomUsers("lobby")); len(got) != 3 {
+		if got := ids(roomUsers(t, hub, "lobby")); len(got) != 3 {
 			t.Errorf("the application sees %v", got)
 		}
 
@@ -217,14 +217,14 @@ func TestPresenceOff(t *testing.T) {
 			t.Errorf("answer is %s", s)
 		}
 		enter(bob, "lobby")
-		if got := ids(hub.RoomUsers("lobby")); !slices.Equal(got, []string{"ana", "bob"}) {
+		if got := ids(roomUsers(t, hub, "lobby")); !slices.Equal(got, []string{"ana", "bob"}) {
 			t.Errorf("the application sees %v", got)
 		}
 		expectRefused(t, ana, hubtest.Frame{Type: "online-users"}, chathub.CodeUnknownType)
 		bob.Drop()
 		time.Sleep(time.Minute)
 		expectNothing(t, ana)
-		if got := ids(hub.OnlineUsers()); !slices.Equal(got, []string{"ana"}) {
+		if got := ids(onlineUsers(t, hub)); !slices.Equal(got, []string{"ana"}) {
 			t.Errorf("online are %v", got)
 		}
 	})
@@ -311,14 +311,16 @@ func TestPresenceNeverContradicts(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					cfg := tc.cfg
 					cfg.Rate, cfg.UserRate = -1, -1
-					presenceAtRandom(t, hubtest.New(t, cfg), rand.New(rand.NewPCG(seed, 0)))
+					presenceAtRandom(t, []*chathub.Hub{hubtest.New(t, cfg)}, rand.New(rand.NewPCG(seed, 0)), func(bool) {})
 				})
 			})
 		}
 	}
 }
 
-func presenceAtRandom(t *testing.T, hub *chathub.Hub, rnd *rand.Rand) {
+// presenceAtRandom has things happen at random on some hubs. Quiet is called when it
+// begins and when it ends to be quiet.
+func presenceAtRandom(t *testing.T, hubs []*chathub.Hub, rnd *rand.Rand, quiet func(bool)) {
 	rooms := []string{"red", "blue"}
 	tabs := make([]*presenceTab, 12)
 	pauses := []time.Duration{0, 0, 0, time.Millisecond, 30 * time.Millisecond, 120 * time.Millisecond, time.Second}
@@ -327,7 +329,7 @@ func presenceAtRandom(t *testing.T, hub *chathub.Hub, rnd *rand.Rand) {
 		tab := tabs[i]
 		if tab == nil {
 			user := fmt.Sprint("user", i%5)
-			tabs[i] = &presenceTab{hubtest.Dial(t, hub, user), user, nil, map[string]*presenceList{}, map[string]bool{}}
+			tabs[i] = &presenceTab{hubtest.Dial(t, hubs[rnd.IntN(len(hubs))], user), user, nil, map[string]*presenceList{}, map[string]bool{}}
 			return
 		}
 		switch rnd.IntN(10) {
@@ -352,7 +354,8 @@ func presenceAtRandom(t *testing.T, hub *chathub.Hub, rnd *rand.Rand) {
 			step()
 			time.Sleep(pauses[rnd.IntN(len(pauses))])
 		}
-		time.Sleep(10 * time.Second) // quiet
+		quiet(true)
+		time.Sleep(10 * time.Second)
 		online, in := map[string]bool{}, map[string]map[string]bool{"red": {}, "blue": {}}
 		for _, tab := range tabs {
 			if tab == nil {
@@ -369,9 +372,11 @@ func presenceAtRandom(t *testing.T, hub *chathub.Hub, rnd *rand.Rand) {
 				t.Errorf("%s: %v, want %v", whose, slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
 			}
 		}
-		check("the hub's", newPresenceList(usersData{Users: hub.OnlineUsers()}).users, online)
-		for room := range in {
-			check("the hub's "+room, newPresenceList(usersData{Users: hub.RoomUsers(room)}).users, in[room])
+		for i, hub := range hubs {
+			check(fmt.Sprint("hub ", i), newPresenceList(usersData{Users: onlineUsers(t, hub)}).users, online)
+			for room := range in {
+				check(fmt.Sprint("hub ", i, " ", room), newPresenceList(usersData{Users: roomUsers(t, hub, room)}).users, in[room])
+			}
 		}
 		for i, tab := range tabs {
 			if tab == nil {
@@ -394,5 +399,6 @@ func presenceAtRandom(t *testing.T, hub *chathub.Hub, rnd *rand.Rand) {
 		if t.Failed() {
 			return
 		}
+		quiet(false)
 	}
 }

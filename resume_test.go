@@ -143,7 +143,7 @@ func TestResume(t *testing.T) {
 				t.Errorf("%s: got %v, want %v", topic, byTopic[topic], want)
 			}
 		}
-		if got := ids(hub.RoomUsers("secret")); len(got) != 0 {
+		if got := ids(roomUsers(t, hub, "secret")); len(got) != 0 {
 			t.Errorf("in secret are %v", got)
 		}
 	})
@@ -468,7 +468,7 @@ func TestResumeWithinLimits(t *testing.T) {
 		if got := ofType(arrived(c), "room-message"); len(got) != 2 || got[0].Room != "a" || got[1].Room != "c" {
 			t.Errorf("got %+v", got)
 		}
-		if len(hub.RoomUsers("b")) != 0 || len(hub.RoomUsers("a")) != 1 {
+		if len(roomUsers(t, hub, "b")) != 0 || len(roomUsers(t, hub, "a")) != 1 {
 			t.Error("who could not be rejoined is a member")
 		}
 		expectRefused(t, c, hubtest.Frame{Type: "join-room", Room: "b", Data: []byte(`{"history":1}`)}, chathub.CodeInternal)

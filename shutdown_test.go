@@ -134,7 +134,7 @@ func TestAfterShutdown(t *testing.T) {
 					}
 				}
 				ana.server.Disconnect("")
-				if u, r := p.hub.OnlineUsers(), p.hub.RoomUsers("red"); len(u)+len(r) > 0 {
+				if u, r := onlineUsers(t, p.hub), roomUsers(t, p.hub, "red"); len(u)+len(r) > 0 {
 					t.Errorf("users %v, in the room %v", u, r)
 				}
 				p.hub.Stats()
@@ -424,7 +424,7 @@ func TestCloseRaces(t *testing.T) {
 			}
 			for range 3 {
 				until(func() error {
-					for _, users := range [][]chathub.User{p.hub.OnlineUsers(), p.hub.RoomUsers("red")} {
+					for _, users := range [][]chathub.User{onlineUsers(t, p.hub), roomUsers(t, p.hub, "red")} {
 						if len(users) == 0 {
 							return chathub.ErrClosed
 						}

@@ -26,7 +26,7 @@ func TestUsers(t *testing.T) {
 		want := func(when, online, red, blue string) {
 			t.Helper()
 			synctest.Wait()
-			got := fmt.Sprint(hub.OnlineUsers(), hub.RoomUsers("red"), hub.RoomUsers("blue"))
+			got := fmt.Sprint(onlineUsers(t, hub), roomUsers(t, hub, "red"), roomUsers(t, hub, "blue"))
 			if s := online + " " + red + " " + blue; got != s {
 				t.Errorf("%s: %s, want %s", when, got, s)
 			}
@@ -161,7 +161,7 @@ func TestHubsShareNothing(t *testing.T) {
 			t.Error(err)
 		}
 		wantHeard(t, "ana in chat", a, "news@red")
-		if users := fmt.Sprint(chat.OnlineUsers(), chat.RoomUsers("red")); users != "[{ana ana}] [{ana ana}]" {
+		if users := fmt.Sprint(onlineUsers(t, chat), roomUsers(t, chat, "red")); users != "[{ana ana}] [{ana ana}]" {
 			t.Errorf("users of chat: %s", users)
 		}
 	})

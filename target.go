@@ -4,9 +4,6 @@ import (
 	"context"
 	"math/rand/v2"
 	"slices"
-	"sync"
-
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Target names who an emit or a command reaches, on every node of the cluster.
@@ -191,56 +188,4 @@ func (h *Hub) settled(ctx context.Context) error {
 	case <-h.done:
 		return ErrClosed
 	}
-}
-
-// Answer is what one connection answered to [Target.EmitWithAck].
-type Answer struct {
-	ClientID string
-	User     User
-	// Data is the answer; nil where there is none.
-	Data jsontext.Value
-	// Err says why there is none: the context's error, [ErrClientGone], or an
-	// [Error] that the client answered with.
-	Err error
-}
-
-// EmitWithAck asks every connection that t names on this hub, and returns one
-// answer for each when all have answered, have gone, or ctx has ended.
-func (t Target) EmitWithAck(ctx context.Context, event string, data any) ([]Answer, error) {
-	e, err := newEnvelope(event, data)
-	if err != nil {
-		return nil, err
-	}
-	if err := t.check(); err != nil {
-		return nil, err
-	}
-	var clients []*Client
-	found := make(map[*Client]bool)
-	err = t.hub.ask(func(l *loop) {
-		for _, topic := range t.topics {
-			a := l.audienceOf(topic)
-			if a == nil {
-				continue
-			}
-			for _, c := range l.named(a, &delivered{routed: routed{except: t.except, clients: t.clients}}) {
-				if !found[c] {
-					found[c] = true
-					clients = append(clients, c)
-				}
-			}
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	answers := make([]Answer, len(clients))
-	var wg sync.WaitGroup
-	for i, c := range clients {
-		wg.Go(func() {
-			a := c.question(ctx, e)
-			answers[i] = Answer{ClientID: c.id, User: c.user, Data: a.data, Err: a.err}
-		})
-	}
-	wg.Wait()
-	return answers, nil
 }

@@ -25,7 +25,8 @@ type Disconnect struct {
 	Remote bool
 }
 
-// Stats are a hub's figures at one moment.
+// Stats are a hub's own figures at one moment, without those of other hubs on its
+// Broker.
 type Stats struct {
 	Connections int `json:"connections"`
 	Users       int `json:"users"`

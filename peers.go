@@ -1,0 +1,431 @@
+package chathub
+
+import (
+	"context"
+	"time"
+)
+
+// peer is another hub on the broker. It belongs to the loop.
+type peer struct {
+	id      string
+	heard   time.Time // when it said something last
+	beat    uint64    // number of its last beat; 0: none came yet
+	checked time.Time // when a few rooms were compared with it last
+	silent  bool      // it left a question without an answer, and has said nothing since
+}
+
+// peers is what the loop knows of the other hubs. Alone, a hub sends a beat now and
+// then, and that is all that there is of this.
+type peers struct {
+	all       map[string]*peer
+	left      map[string]time.Time // those that said so, and when
+	said      uint64               // the last position given to a state of this hub
+	beats     uint64
+	beatAt    time.Time // of the last
+	swept     time.Time
+	unsaid    []*presence // have changes that the peers were not told of
+	questions uint64      // the last id given to one
+	look      *look       // under way
+	next      *look       // waits for it
+	asking    map[uint64]*asking
+	asked     map[askedKey]*asked
+	lane      *courier
+}
+
+const (
+	// beatsPerLease is how often a node says that it is alive within its lease: so
+	// many may be late or lost, but one.
+	beatsPerLease = 5
+	// leftKept is how long a node that said goodbye is not taken for alive because of
+	// what it had said before.
+	leftKept = time.Minute
+	// checkRooms is how many rooms are compared with one peer at each sweep.
+	checkRooms = 256
+	// laneQueue bounds what waits to be said to peers: beyond it is lost, which
+	// heals.
+	laneQueue = 4096
+)
+
+func (p *peers) init(h *Hub) {
+	p.all = make(map[string]*peer)
+	p.left = make(map[string]time.Time)
+	p.asking = make(map[uint64]*asking)
+	p.asked = make(map[askedKey]*asked)
+	p.lane = &h.courier
+}
+
+// hearNote is the part of deliver that is for the hub itself.
+func (h *Hub) hearNote(m Message) {
+	n := &note{}
+	if err := n.decode(m.Body); err != nil {
+		h.log.Error("chathub: message from another node cannot be read", "topic", m.Topic, "err", err)
+		return
+	}
+	if n.from != h.node {
+		_ = h.post(n) // a closed hub has nobody to deliver to
+	}
+}
+
+// run carries out what another node says.
+func (n *note) run(l *loop) {
+	p := l.hear(n.from)
+	if p == nil {
+		return
+	}
+	switch n.op {
+	case opBeat:
+		l.hearBeat(p, n)
+	case opBye:
+		l.peers.left[p.id] = time.Now()
+		l.lose(p, time.Now(), true)
+	case opState:
+		l.hearState(p, n)
+	case opCheck:
+		l.hearCheck(p, n)
+	case opChecked:
+		l.looked(p, n.id)
+	case opAsk:
+		l.hearAsk(p, n)
+	case opAnswers:
+		l.hearAnswers(p, n)
+	case opAsked:
+		l.hearAsked(p, n)
+	}
+}
+
+// hear returns the peer that says something, nil for one that has said goodbye.
+func (l *loop) hear(id string) *peer {
+	if _, left := l.peers.left[id]; left {
+		return nil
+	}
+	p := l.peers.all[id]
+	if p == nil {
+		p = &peer{id: id}
+		l.meet(p)
+	}
+	p.heard = time.Now()
+	if p.silent {
+		p.silent = false
+		l.checkAll(p)
+	}
+	return p
+}
+
+// meet makes a peer known, tells it of this hub, and asks for all it has to say.
+func (l *loop) meet(p *peer) {
+	l.peers.all[p.id] = p
+	l.countPeers()
+	if !l.hub.laneRuns {
+		// A lane of its own from now on: what the courier does may take long, and
+		// beats must not wait for it.
+		l.hub.laneRuns = true
+		l.peers.lane = &l.hub.lane
+		go l.hub.lane.run(l.hub)
+	}
+	l.say(Topic{Node: p.id}, &note{op: opBeat, id: l.peers.beats, seq: l.position(&l.online)})
+	l.checkAll(p)
+}
+
+func (l *loop) countPeers() { l.hub.peers.Store(int64(len(l.peers.all))) }
+
+// lose takes away a peer, whose users have been gone since then.
+func (l *loop) lose(p *peer, since time.Time, farewell bool) {
+	delete(l.peers.all, p.id)
+	l.countPeers()
+	l.dropReplica(&l.online, p.id, since)
+	for _, r := range l.rooms {
+		l.dropReplica(&r.presence, p.id, since)
+	}
+	l.looked(p, 0)
+	l.loseAsked(p, farewell)
+}
+
+// say sends n to a topic, soon. It does not wait.
+func (l *loop) say(t Topic, n *note) {
+	n.from = l.hub.node
+	m := Message{Topic: t, Body: n.encode()}
+	if l.peers.lane.length() >= laneQueue {
+		return
+	}
+	l.peers.lane.add(func(h *Hub) {
+		ctx, cancel := h.patience()
+		defer cancel()
+		err := h.session.Send(ctx, m)
+		if down := err != nil; down != h.mute.Swap(down) && h.life.Err() == nil {
+			if down {
+				h.log.Warn("chathub: other nodes cannot be told of this one", "err", err)
+			} else {
+				h.log.Info("chathub: other nodes can be told of this one again")
+			}
+		}
+	})
+}
+
+// hearBeat compares what the peer's users should be with what they are known to be.
+func (l *loop) hearBeat(p *peer, n *note) {
+	missed := p.beat != 0 && n.id > p.beat+1
+	p.beat = max(p.beat, n.id)
+	switch {
+	case missed: // and who knows what else
+		l.checkAll(p)
+	case n.seq != l.online.replicas[p.id].mark():
+		l.checkOne(p, &l.online)
+	}
+}
+
+// sweepPeers is the part of sweep that is for peers.
+func (l *loop) sweepPeers(now time.Time) {
+	s := &l.peers
+	stalled := !s.swept.IsZero() && now.Sub(s.swept) > 2*sweepInterval
+	s.swept = now
+	lease := l.cfg.NodeLease
+	for _, p := range s.all {
+		if stalled { // by this hub: what they said may be waiting in the queue
+			p.heard = now
+		}
+		// A sweep early, so that it is not too late at the next.
+		if now.Sub(p.heard) > lease-sweepInterval {
+			l.hub.log.Warn("chathub: another node is silent", "node", p.id)
+			l.lose(p, p.heard, false)
+		}
+	}
+	for id, at := range s.left {
+		if now.Sub(at) > leftKept {
+			delete(s.left, id)
+		}
+	}
+	if now.Sub(s.beatAt) > lease/beatsPerLease-sweepInterval/2 {
+		l.beat(now)
+	}
+	if len(s.all) > 0 {
+		l.checkSome(now)
+	}
+	l.sweepLook(now)
+	l.sweepAsked(now)
+}
+
+// beat says that this hub is alive.
+func (l *loop) beat(now time.Time) {
+	l.peers.beatAt = now
+	l.peers.beats++
+	n := &note{op: opBeat, id: l.peers.beats}
+	if len(l.peers.all) > 0 {
+		n.seq = l.position(&l.online)
+	}
+	l.say(Topic{}, n)
+}
+
+// checkAll asks a peer for whatever is not known of it.
+func (l *loop) checkAll(p *peer) {
+	n := &note{op: opCheck, fresh: true}
+	n.marks = append(n.marks, l.online.replicas[p.id].markOf(""))
+	size := 0
+	for name, r := range l.rooms {
+		if !r.followed() {
+			continue
+		}
+		n.marks = append(n.marks, r.presence.replicas[p.id].markOf(name))
+		if size += len(name) + 8; size >= noteBytes {
+			l.say(Topic{Node: p.id}, n)
+			n, size = &note{op: opCheck, fresh: true}, 0
+		}
+	}
+	if len(n.marks) > 0 {
+		l.say(Topic{Node: p.id}, n)
+	}
+}
+
+// checkOne asks a peer for the state of one room, or the hub's, unless it was asked
+// just now.
+func (l *loop) checkOne(p *peer, of *presence) {
+	r := of.replica(p.id)
+	if now := time.Now(); now.Sub(r.asked) >= sweepInterval {
+		r.asked = now
+		l.say(Topic{Node: p.id}, &note{op: opCheck, marks: []mark{r.markOf(of.room)}})
+	}
+}
+
+// checkSome compares some rooms with the peer with which that was done last: what got
+// lost, and nothing after it told so, is found in time.
+func (l *loop) checkSome(now time.Time) {
+	var p *peer
+	for _, o := range l.peers.all {
+		if p == nil || o.checked.Before(p.checked) {
+			p = o
+		}
+	}
+	p.checked = now
+	n := &note{op: opCheck}
+	for name, r := range l.rooms { // from anywhere: a map has no first
+		if len(n.marks) == checkRooms {
+			break
+		}
+		if r.followed() {
+			n.marks = append(n.marks, r.presence.replicas[p.id].markOf(name))
+		}
+	}
+	if len(n.marks) > 0 {
+		l.say(Topic{Node: p.id}, n)
+	}
+}
+
+// hearCheck tells a peer what it does not know.
+func (l *loop) hearCheck(p *peer, n *note) {
+	for _, m := range n.marks {
+		of := l.presenceOf(m.room)
+		at := uint64(0)
+		if of != nil {
+			at = l.position(of)
+		}
+		if at != m.seq || n.fresh && of != nil && of.graced() {
+			l.sayWhole(p, m.room, of)
+		}
+	}
+	if n.id != 0 {
+		l.say(Topic{Node: p.id}, &note{op: opChecked, id: n.id})
+	}
+}
+
+// look asks all peers who is in some rooms that nobody of this hub was in.
+type look struct {
+	id      uint64
+	since   time.Time
+	rooms   []string
+	waiting map[string]bool // peers that have not answered
+	err     error           // some are not waited for
+	done    []chan error    // told when it is over; each holds one
+}
+
+// lookInto has peers say who is in a room. Done, unless it is nil, is told when they
+// have; the caller holds the room's topic until then.
+func (l *loop) lookInto(name string, done chan error) {
+	r := l.rooms[name]
+	if len(l.peers.all) == 0 || r != nil && r.looked {
+		if done != nil {
+			done <- nil
+		}
+		return
+	}
+	if r == nil {
+		r = l.newRoom(name)
+	}
+	if r.look == nil {
+		if l.peers.next == nil {
+			l.peers.next = &look{}
+		}
+		r.look = l.peers.next
+		r.look.rooms = append(r.look.rooms, name)
+	}
+	if done != nil {
+		r.look.done = append(r.look.done, done)
+	}
+	l.startLook()
+}
+
+// lookInto waits until peers have said who is in a room, a second or two at most. The
+// caller has acquired its topic.
+func (h *Hub) lookInto(ctx context.Context, room string) error {
+	if h.peers.Load() == 0 {
+		return nil
+	}
+	done := make(chan error, 1)
+	if err := h.post(call(func(l *loop) { l.lookInto(room, done) })); err != nil {
+		return err
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-h.done:
+		return ErrClosed
+	}
+}
+
+// sayBye tells the peers that this hub ends, whose loop has.
+func (h *Hub) sayBye() {
+	ctx, cancel := context.WithTimeout(context.Background(), brokerPatience)
+	defer cancel()
+	n := &note{op: opBye, from: h.node}
+	if err := h.session.Send(ctx, Message{Body: n.encode()}); err != nil {
+		h.log.Warn("chathub: goodbye to other nodes", "err", err) // they find out
+	}
+}
+
+// startLook asks the next question, if none is under way: what comes meanwhile goes
+// into the one after it, so that many joins do not make many questions.
+func (l *loop) startLook() {
+	k := l.peers.next
+	if k == nil || l.peers.look != nil {
+		return
+	}
+	l.peers.look, l.peers.next = k, nil
+	k.id, k.since = l.question(), time.Now()
+	k.waiting = make(map[string]bool)
+	for id, p := range l.peers.all {
+		if p.silent {
+			k.err = errNodeSilent
+		} else {
+			k.waiting[id] = true
+		}
+	}
+	n := &note{op: opCheck, fresh: true}
+	size := 0
+	for _, name := range k.rooms {
+		if size += len(name) + 8; size >= noteBytes {
+			l.say(Topic{}, n)
+			n, size = &note{op: opCheck, fresh: true}, 0
+		}
+		n.marks = append(n.marks, mark{room: name})
+	}
+	n.id = k.id // of the last: they come in order
+	l.say(Topic{}, n)
+	if len(k.waiting) == 0 {
+		l.endLook()
+	}
+}
+
+// looked notes that a peer has answered a look, or that it will not (0).
+func (l *loop) looked(p *peer, id uint64) {
+	k := l.peers.look
+	if k == nil || id != 0 && id != k.id || !k.waiting[p.id] {
+		return
+	}
+	if delete(k.waiting, p.id); len(k.waiting) == 0 {
+		l.endLook()
+	}
+}
+
+var errNodeSilent = errorf(CodeUnavailable, "A node did not answer")
+
+// sweepLook gives up who does not answer: the next one does not wait for it.
+func (l *loop) sweepLook(now time.Time) {
+	k := l.peers.look
+	if k == nil || now.Sub(k.since) < sweepInterval {
+		return
+	}
+	for id := range k.waiting {
+		l.peers.all[id].silent = true
+	}
+	k.err = errNodeSilent
+	l.endLook()
+}
+
+func (l *loop) endLook() {
+	k := l.peers.look
+	l.peers.look = nil
+	for _, name := range k.rooms {
+		if r := l.rooms[name]; r != nil && r.look == k {
+			r.look, r.looked = nil, k.err == nil
+		}
+	}
+	for _, done := range k.done {
+		done <- k.err
+	}
+	l.startLook()
+}
+
+func (l *loop) question() uint64 {
+	l.peers.questions++
+	return l.peers.questions
+}
