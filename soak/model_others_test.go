@@ -1,9 +1,11 @@
 package main
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/chathub-go/chathub"
 	"github.com/chathub-go/chathub/hubtest"
@@ -104,44 +106,56 @@ func (c *conn) checkPresence(f hubtest.Frame) {
 }
 
 // checkPeace checks what holds once nothing has happened for a while: who is there,
-// says the hub and knows every client, and nobody types.
+// on any hub, says every hub and knows every client, and nobody types.
 func (w *world) checkPeace() {
-	for _, n := range w.nodes {
-		online := make(map[string]bool)
-		present := make(map[string]map[string]bool)
-		for _, room := range allRooms {
-			present[room] = make(map[string]bool)
+	online := make(map[string]bool)
+	present := make(map[string]map[string]bool)
+	for _, room := range allRooms {
+		present[room] = make(map[string]bool)
+	}
+	var conns []*conn
+	for _, c := range w.conns {
+		if c.left || c.ended || c.paused {
+			continue // the heartbeat has found those who do not read
 		}
-		var conns []*conn
-		for _, c := range w.conns {
-			if c.node != n || c.left || c.ended || c.paused {
-				continue // the heartbeat has found those who do not read
-			}
-			conns = append(conns, c)
-			online[c.d.user.ID] = true
-			for room := range c.streams {
-				if room.Room != "" {
-					present[room.Room][c.d.user.ID] = true
-				}
+		conns = append(conns, c)
+		online[c.d.user.ID] = true
+		for room := range c.streams {
+			if room.Room != "" {
+				present[room.Room][c.d.user.ID] = true
 			}
 		}
-		w.compare("the hub", "online", newRoster(n.hub.OnlineUsers()).users, online)
+	}
+	lag := w.truth.hurry() // RoomUsers does not wait long for an answer
+	time.Sleep(5 * time.Second)
+	for i, n := range w.nodes {
+		hub := fmt.Sprint("hub ", i)
+		all, err := n.hub.OnlineUsers(w.ctx)
+		if err != nil {
+			w.fatalf("%s: OnlineUsers: %v", hub, err)
+		}
+		w.compare(hub, "online", newRoster(all).users, online)
 		for room, users := range present {
-			w.compare("the hub", "in "+room, newRoster(n.hub.RoomUsers(room)).users, users)
+			all, err := n.hub.RoomUsers(w.ctx, room)
+			if err != nil {
+				w.fatalf("%s: RoomUsers: %v", hub, err)
+			}
+			w.compare(hub, "in "+room, newRoster(all).users, users)
 		}
-		for _, c := range conns {
-			if !c.calm {
-				continue
-			}
-			w.compare(c.String(), "online", c.online.users, online)
-			for room, r := range c.rosters {
-				w.compare(c.String(), "in "+room, r.users, present[room])
-			}
-			for room, who := range c.typing {
-				for id, last := range who {
-					if last != "stop-typing" {
-						w.fatalf("%s: %s still types in %s", c, id, room)
-					}
+	}
+	w.truth.slow(lag)
+	for _, c := range conns {
+		if !c.calm {
+			continue
+		}
+		w.compare(c.String(), "online", c.online.users, online)
+		for room, r := range c.rosters {
+			w.compare(c.String(), "in "+room, r.users, present[room])
+		}
+		for room, who := range c.typing {
+			for id, last := range who {
+				if last != "stop-typing" {
+					w.fatalf("%s: %s still types in %s", c, id, room)
 				}
 			}
 		}

@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 }
 
 // TestModel lets a few users with a few devices each do at random what clients and
-// applications do, on one or two hubs with one broker, and checks at quiet times that all saw what a
+// applications do, on one to three hubs with one broker, and checks at quiet times that all saw what a
 // simple model of the protocol says: see model_check_test.go.
 //
 // Time is virtual, so that timeouts cost none; goroutines run truly concurrently, so
@@ -180,7 +180,7 @@ func newWorld(t *rapid.T, story *string) *world {
 	if w.tight {
 		w.cfg.MaxMessageBytes, w.cfg.MaxOutboxBytes = tightOutbox/4, tightOutbox
 	}
-	for range rapid.IntRange(1, 2).Draw(t, "hubs") {
+	for range rapid.IntRange(1, 3).Draw(t, "hubs") {
 		w.nodes = append(w.nodes, &node{hub: w.newHub()})
 	}
 	for i := range devicesPerUser * len(users) {

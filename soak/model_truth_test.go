@@ -161,11 +161,20 @@ func (t *truth) failing() bool {
 	return len(t.fail) > 0
 }
 
-// hurry ends all slowness.
-func (t *truth) hurry() {
+// hurry ends all slowness, and returns the lag that there was.
+func (t *truth) hurry() time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	lag := t.lag
 	t.lag = 0
+	return lag
+}
+
+// slow brings slowness back.
+func (t *truth) slow(lag time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lag = lag
 }
 
 // recover lets all calls go well from now on, and returns what was found.
@@ -323,6 +332,9 @@ func (s *watched) Send(ctx context.Context, m chathub.Message) error {
 }
 
 func (s *watched) Subscribe(ctx context.Context, topic chathub.Topic) (chathub.Position, error) {
+	if topic.Node != "" { // a hub that begins
+		return s.BrokerSession.Subscribe(ctx, topic)
+	}
 	s.truth.yield()
 	if s.truth.fails(failSubscribe) {
 		return chathub.Position{}, unavailable(failSubscribe)
