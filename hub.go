@@ -300,6 +300,7 @@ func (h *Hub) shutdown() {
 	_ = h.ask((*loop).drain)
 	select {
 	case <-gone:
+		h.lastWords()
 	case why := <-h.impatient:
 		select {
 		case <-gone: // nobody was left to wait for
@@ -321,6 +322,24 @@ func (h *Hub) shutdown() {
 	ctx, cancel := context.WithTimeout(context.Background(), brokerPatience)
 	defer cancel()
 	h.closeErr = h.session.Close(ctx)
+}
+
+// lastWords waits until the courier has said what clients that have gone leave to be
+// said, such as that they do not type any more.
+func (h *Hub) lastWords() {
+	ctx, cancel := h.patience()
+	defer cancel()
+	said := make(chan struct{})
+	go func() {
+		defer close(said)
+		_ = h.settled(ctx) // it is too late for anything else
+	}()
+	select {
+	case <-said:
+	case <-h.impatient: // but nobody is left who was not waited for
+		cancel()
+		<-said
+	}
 }
 
 // drain tells every client when to come back, and closes those that are idle; the
