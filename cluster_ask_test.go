@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -174,10 +175,12 @@ func TestClusterEmitWithAckUnsteady(t *testing.T) {
 		broker, p := unsteadyParties(t, 3, time.Minute) // so that no node is given up
 		want := make(map[string]int)
 		var notes record
+		var clients sync.WaitGroup
+		defer clients.Wait()
 		for i := range 9 {
 			user := fmt.Sprint("user", i)
 			g := p[i%3].dial(user, "red")
-			go func() {
+			clients.Go(func() {
 				for n := 0; n < 20; time.Sleep(10 * time.Millisecond) {
 					for _, f := range g.Pending() {
 						n++
@@ -185,7 +188,7 @@ func TestClusterEmitWithAckUnsteady(t *testing.T) {
 						g.Send(hubtest.Frame{Type: "ack", ID: f.ID, Data: f.Data})
 					}
 				}
-			}()
+			})
 		}
 		broker.weather(0.3, 0.3, 20*time.Millisecond)
 		for i := range 20 {
