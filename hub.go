@@ -336,7 +336,7 @@ func (h *Hub) lastWords() {
 	}()
 	select {
 	case <-said:
-	case <-h.impatient: // but nobody is left who was not waited for
+	case <-h.impatient: //nolint:errcheck // why does not matter: all clients were waited for
 		cancel()
 		<-said
 	}
