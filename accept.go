@@ -49,7 +49,8 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, err, leave)
 		return
 	}
-	ws, conn, ok := h.upgrade(w, r)
+	extension := h.extension(r)
+	ws, conn, ok := h.upgrade(w, r, extension)
 	if !ok {
 		h.entrance.leaveUser(id.User.ID)
 		leave()
@@ -57,6 +58,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	c := newClient(h, id, addr, ws, conn)
 	c.userLimiter = userLimiter
+	c.deflates = extension != ""
 	// Here, while r is good: routers and middleware reuse what is in its context.
 	c.serve(c.greet(r))
 }
@@ -98,15 +100,16 @@ func (h *Hub) authenticate(ctx context.Context, token string, r *http.Request) (
 	return id, e
 }
 
-// upgrade makes the handshake. Where it fails, the client has been told.
-func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request) (*websocket.Conn, *wire.Conn, bool) {
+// upgrade makes the handshake, with the extension agreed to, if any. Where it fails, the
+// client has been told.
+func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, extension string) (*websocket.Conn, *wire.Conn, bool) {
 	if !wire.Hijackable(w) {
 		h.log.Error("chathub: no WebSocket is possible here: a ResponseWriter in between has neither Hijack nor Unwrap, as under http.TimeoutHandler",
 			"writer", fmt.Sprintf("%T", w))
 		writeError(w, http.StatusNotImplemented, errorf(CodeInternal, "The server cannot upgrade this connection"))
 		return nil, nil, false
 	}
-	u := &wire.Upgrade{ResponseWriter: w, Poller: &h.poller, Limits: wire.Limits{
+	u := &wire.Upgrade{ResponseWriter: w, Poller: &h.poller, Extension: extension, Limits: wire.Limits{
 		Message: h.cfg.MaxMessageBytes,
 		Outbox:  h.cfg.MaxOutboxBytes,
 		Grace:   h.cfg.WriteTimeout,
@@ -119,7 +122,7 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request) (*websocket.Conn, 
 		h.log.Debug("chathub: handshake", "err", err)
 		return nil, nil, false
 	}
-	ws.SetReadLimit(-1) // wire has counted already
+	ws.SetReadLimit(-1) // wire has counted already, and decompresses itself
 	h.entrance.hold(u.Conn)
 	return ws, u.Conn, true
 }
@@ -161,7 +164,7 @@ func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, e *Error, done func
 	}
 	h.figures.refused.Add(1)
 	h.traceRefused(e)
-	ws, conn, ok := h.upgrade(w, r)
+	ws, conn, ok := h.upgrade(w, r, "")
 	if !ok {
 		done()
 		return
@@ -184,6 +187,7 @@ func (h *Hub) turnAway(ws *websocket.Conn, conn *wire.Conn, e *Error) {
 	for {
 		_, r, err := ws.Reader(context.Background())
 		if err == nil {
+			_ = conn.Compressed() // or the answers would gather
 			_, err = io.Copy(io.Discard, r)
 		}
 		if err != nil {

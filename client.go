@@ -28,6 +28,9 @@ type Client struct {
 	claims []byte
 	conn   *wire.Conn
 	ws     *websocket.Conn
+	// deflates reports whether it takes compressed frames. It is set before anyone
+	// knows the client.
+	deflates bool
 
 	expires atomic.Int64 // Unix nanoseconds; 0: never
 	busy    atomic.Int64 // since when a handler runs, Unix nanoseconds; 0: none
@@ -149,7 +152,7 @@ func (c *Client) send(frame []byte, volatile bool) error {
 	if ended {
 		return ErrClientGone
 	}
-	switch c.conn.Enqueue(frame, volatile) {
+	switch c.conn.Enqueue(c.shrink(frame), volatile) {
 	case wire.Ready:
 		c.conn.Flush()
 	case wire.Overflow:

@@ -47,6 +47,8 @@ type Hub struct {
 	laneRuns bool    // there was one; owned by the loop
 	handlers registry
 	figures  figures
+	// deflating counts the registered clients that take compressed frames.
+	deflating atomic.Int64
 }
 
 // figures are what Stats counts since the beginning.

@@ -149,9 +149,10 @@ func (l *loop) burstLimit() int { return min(burstBytes, l.cfg.MaxOutboxBytes/4)
 
 // audience is who hears a topic: a room, a user's connections, everyone.
 type audience struct {
-	members []member
-	pending []delivery // for all members, not yet in their outboxes
-	bytes   int        // of pending
+	members   []member
+	deflating int        // members that get compressed frames
+	pending   []delivery // for all members, not yet in their outboxes
+	bytes     int        // of pending, before compression
 }
 
 // member is a client in an audience.
@@ -177,6 +178,7 @@ type seat struct {
 // delivery is a frame on its way to an audience.
 type delivery struct {
 	frame    []byte
+	small    []byte // the same compressed; nil: not at hand
 	volatile bool
 	except   []string // ids of clients that it is not for
 	once     uint64   // see routed
@@ -223,18 +225,19 @@ func (l *loop) deliver(a *audience, d delivery) {
 	}
 }
 
-// flushAudience puts what is pending into the outboxes of all members: as one
+// flushAudience puts what is pending into the outboxes of all members: as a
 // shared chunk, except for members that something in it is not for, or whose
 // outbox is filling up.
 func (l *loop) flushAudience(a *audience) {
 	if len(a.pending) == 0 {
 		return
 	}
-	chunk, volatile, once := l.join(a)
+	volatile, once := a.kinds()
+	joined := a.join()
 	l.mark(a.pending)
 	for i := range a.members {
 		m := &a.members[i]
-		if !once && m.hold == nil && !m.c.marked && l.enqueue(m.c, chunk, volatile) != wire.Dropped {
+		if !once && m.hold == nil && !m.c.marked && l.enqueue(m.c, joined.of(m.c), volatile) != wire.Dropped {
 			l.delivered += uint64(len(a.pending))
 			continue
 		}
@@ -252,21 +255,14 @@ func (l *loop) flushAudience(a *audience) {
 	a.bytes = 0
 }
 
-// join returns all pending frames as one slice, and whether any is volatile or
-// must be looked at client by client.
-func (l *loop) join(a *audience) (chunk []byte, volatile, once bool) {
+// kinds reports whether anything pending is volatile, or must be looked at client by
+// client.
+func (a *audience) kinds() (volatile, once bool) {
 	for i := range a.pending {
 		volatile = volatile || a.pending[i].volatile
 		once = once || a.pending[i].once != 0
 	}
-	if len(a.pending) == 1 {
-		return a.pending[0].frame, volatile, once
-	}
-	chunk = make([]byte, 0, a.bytes)
-	for i := range a.pending {
-		chunk = append(chunk, a.pending[i].frame...)
-	}
-	return chunk, volatile, once
+	return volatile, once
 }
 
 // mark marks the clients that one of ds is not for.
@@ -297,7 +293,7 @@ func (l *loop) give(m *member, d *delivery) {
 	if m.c.repeated(d.once) {
 		return
 	}
-	if l.enqueue(m.c, d.frame, d.volatile) == wire.Dropped {
+	if l.enqueue(m.c, m.c.pick(d.frame, d.small), d.volatile) == wire.Dropped {
 		l.dropped++
 		return
 	}
@@ -357,12 +353,18 @@ func (l *loop) add(a *audience, c *Client, r *room) {
 	l.flushAudience(a) // what came before is not for it
 	c.seats = append(c.seats, seat{a: a, i: len(a.members), room: r})
 	a.members = append(a.members, member{c: c})
+	if c.deflates {
+		a.deflating++
+	}
 }
 
 // remove takes the client out of the audience of its seat number s.
 func (l *loop) remove(c *Client, s int) {
 	a, i := c.seats[s].a, c.seats[s].i
 	l.flushAudience(a) // what came before is for it
+	if c.deflates {
+		a.deflating--
+	}
 	last := len(a.members) - 1
 	if i != last {
 		moved := a.members[last]

@@ -199,6 +199,7 @@ func (h *Hub) deliver(m Message) {
 	}
 	if d.op == opEmit {
 		d.frame = frameOf(d.body, m.Seq, m.Time)
+		d.small = h.shrinkShared(d.frame)
 	}
 	_ = h.post(d) // a closed hub has nobody to deliver to
 }
@@ -209,6 +210,7 @@ type delivered struct {
 	topic Topic
 	seq   uint64
 	frame []byte
+	small []byte // the same compressed; nil: not at hand
 }
 
 func (d *delivered) run(l *loop) {
@@ -219,7 +221,7 @@ func (d *delivered) run(l *loop) {
 	switch {
 	case a == nil:
 	case d.op == opEmit && len(d.clients) == 0:
-		l.deliver(a, delivery{frame: d.frame, volatile: d.seq == 0, except: d.except, once: d.once})
+		l.deliver(a, delivery{frame: d.frame, small: d.small, volatile: d.seq == 0, except: d.except, once: d.once})
 	default:
 		l.act(d, l.named(a, d))
 	}
@@ -265,7 +267,7 @@ func (l *loop) act(d *delivered, clients []*Client) {
 	case opEmit:
 		for _, c := range clients {
 			if !c.repeated(d.once) {
-				l.send(c, d.frame, true)
+				l.send(c, c.pick(d.frame, d.small), true)
 			}
 		}
 	case opJoin:

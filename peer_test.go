@@ -119,9 +119,10 @@ type rawPeer struct {
 }
 
 type peerFrame struct {
-	op   byte
-	data []byte
-	at   time.Time
+	op     byte
+	packed bool // RSV1: a compressed message (RFC 7692 section 6)
+	data   []byte
+	at     time.Time
 }
 
 // handshake returns the request of a WebSocket handshake (RFC 6455 section 1.3) that
@@ -187,7 +188,7 @@ func readFrame(r io.Reader) (peerFrame, error) {
 	if _, err := io.ReadFull(r, h[:2]); err != nil {
 		return peerFrame{}, err
 	}
-	op, n := h[0]&0x0f, uint64(h[1])
+	op, packed, n := h[0]&0x0f, h[0]&0x40 != 0, uint64(h[1])
 	switch n {
 	case 126:
 		if _, err := io.ReadFull(r, h[:2]); err != nil {
@@ -202,7 +203,7 @@ func readFrame(r io.Reader) (peerFrame, error) {
 	}
 	data := make([]byte, n)
 	_, err := io.ReadFull(r, data)
-	return peerFrame{op: op, data: data, at: time.Now()}, err
+	return peerFrame{op: op, packed: packed, data: data, at: time.Now()}, err
 }
 
 // maskedFrame returns a frame of a client, with a mask that changes nothing.

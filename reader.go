@@ -301,7 +301,12 @@ func (c *Client) receive() (*Event, error) {
 	if err != nil {
 		return nil, err
 	}
+	compressed := c.conn.Compressed()
 	b, err := readMessage(r)
+	if compressed && err == nil {
+		// Once all of it is there, so that a slow one holds no memory for this.
+		b, err = wire.Inflate(b, c.hub.cfg.MaxMessageBytes)
+	}
 	switch {
 	case err != nil:
 		return nil, err
@@ -381,6 +386,8 @@ func (c *Client) endOf(err error) Disconnect {
 		return Disconnect{Code: int(ce.Code), Reason: strings.ToValidUTF8(ce.Reason, "\uFFFD"), Remote: true}
 	case errors.Is(err, wire.ErrMessageTooBig):
 		return Disconnect{Code: int(closeMessageTooBig), Reason: fmt.Sprintf("message is over %d bytes", c.hub.cfg.MaxMessageBytes)}
+	case errors.Is(err, wire.ErrDeflate):
+		return Disconnect{Code: int(closeInvalidPayload), Reason: "message cannot be decompressed"}
 	case errors.Is(err, errNotUTF8):
 		return Disconnect{Code: int(closeInvalidPayload), Reason: "text is not UTF-8"}
 	case errors.Is(err, wire.ErrFragments):

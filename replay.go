@@ -28,9 +28,19 @@ func newFetched(c *Client) *fetched {
 	return &fetched{c: c, lists: c.hub.cfg.MaxOutboxBytes / 4}
 }
 
+// add appends what was missed.
+func (f *fetched) add(frames [][]byte) {
+	for _, frame := range frames {
+		f.frames = append(f.frames, f.c.shrink(frame))
+	}
+}
+
 // end sends the answer, then, where all went well, what was missed, and lets go
 // of what was held. Otherwise the client is where it was before.
 func (f *fetched) end(answer []byte, ok bool) {
+	if answer != nil {
+		answer = f.c.shrink(answer)
+	}
 	_ = f.c.hub.ask(func(l *loop) { // a closed hub has no client to tell
 		if !f.c.registered {
 			return
@@ -129,7 +139,7 @@ func (c *Client) rejoin(ctx context.Context, room string, w want, budget *int) (
 		}
 		return nil, false, err
 	}
-	f.frames = append(f.frames, frames...)
+	f.add(frames)
 	return j, recovered, nil
 }
 
@@ -213,7 +223,7 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 		since := data.Rooms[room]
 		result.Rooms[room] = c.resumeRoom(ctx, room, want{Since: &since}, &budget)
 	}
-	f.frames = append(f.frames, inbox...)
+	f.add(inbox)
 	return result, nil
 }
 

@@ -49,6 +49,9 @@ func (r *register) run(l *loop) {
 	u.pos = advance(u.pos, r.inbox)
 	l.clients[c.id] = c
 	c.registered = true
+	if c.deflates {
+		l.hub.deflating.Add(1)
+	}
 	l.add(&l.everyone, c, nil)
 	l.add(&u.audience, c, nil)
 	l.arrive(&l.online, c.user)
@@ -122,6 +125,9 @@ func (l *loop) unregister(c *Client) {
 		return
 	}
 	c.registered = false
+	if c.deflates {
+		l.hub.deflating.Add(-1)
+	}
 	delete(l.clients, c.id)
 	for len(c.seats) > 0 {
 		last := len(c.seats) - 1

@@ -95,21 +95,30 @@ func Dial(t testing.TB, h http.Handler, token string) *Client {
 }
 
 // DialHeader connects with a handshake of the given header, and offers
-// chathub.v1 unless that names another Sec-WebSocket-Protocol. It waits for nothing: the first frame is
+// chathub.v1 unless that names another Sec-WebSocket-Protocol. Where the header has
+// Sec-WebSocket-Extensions, whatever that is, compression is offered (permessage-deflate
+// without context takeover), and used for all messages if the hub accepts. It waits for nothing: the first frame is
 // welcome or connect-error. The error is that of the handshake.
 func DialHeader(t testing.TB, h http.Handler, header http.Header) (*Client, error) {
 	t.Helper()
+	header = header.Clone()
 	protocols := []string{"chathub.v1"}
 	if own := header.Values("Sec-Websocket-Protocol"); len(own) > 0 {
 		protocols = own
-		header = header.Clone()
 		header.Del("Sec-Websocket-Protocol")
+	}
+	compression := websocket.CompressionDisabled
+	if header.Get("Sec-Websocket-Extensions") != "" {
+		compression = websocket.CompressionNoContextTakeover
 	}
 	tr := &transport{handler: h}
 	ws, _, err := websocket.Dial(t.Context(), "ws://hub.test/", &websocket.DialOptions{
 		HTTPClient:   &http.Client{Transport: tr},
 		HTTPHeader:   header,
 		Subprotocols: protocols,
+
+		CompressionMode:      compression,
+		CompressionThreshold: 1,
 	})
 	if err != nil {
 		return nil, err

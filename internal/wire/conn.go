@@ -81,6 +81,8 @@ type Limits struct {
 	Outbox  int // bytes waiting to be sent
 	// Grace bounds a close that the layer above begins; see CloseAfter.
 	Grace time.Duration
+	// Deflate says that the peer may compress messages, and be sent compressed ones.
+	Deflate bool
 }
 
 // New returns a Conn over raw. Early holds bytes that were read from raw already.
@@ -89,7 +91,7 @@ func New(raw net.Conn, early []byte, l Limits) *Conn {
 	if c.sock != nil {
 		c.fast = c.sock
 	}
-	c.in.scan.limit = uint64(max(l.Message, 0))
+	c.in.scan.limit, c.in.scan.deflate = uint64(max(l.Message, 0)), l.Deflate
 	if len(early) > 0 {
 		c.took(nil, early)
 	}

@@ -8,10 +8,11 @@ import (
 
 // Opcodes of RFC 6455 section 5.2 that this package has to know.
 const (
-	opText  = 0x1
-	opClose = 0x8
-	opPing  = 0x9
-	opPong  = 0xa
+	opText   = 0x1
+	opBinary = 0x2
+	opClose  = 0x8
+	opPing   = 0x9
+	opPong   = 0xa
 
 	finBit  = 0x80
 	maskBit = 0x80

@@ -60,11 +60,8 @@ func await(t testing.TB, what string, done func() bool) {
 // closeGrace is the grace of the connections under test.
 const closeGrace = 5 * time.Second
 
-// Opcodes that only tests name.
-const (
-	opContinuation = 0x0
-	opBinary       = 0x2
-)
+// opContinuation is an opcode that only tests name.
+const opContinuation = 0x0
 
 // clientFrame returns a frame as a client sends it, masked.
 func clientFrame(op byte, fin bool, payload []byte) []byte {

@@ -103,6 +103,10 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// Compressed reports whether the message that the layer above has begun to read is
+// compressed: then its payload is for [Inflate]. It is for who reads, once for each message.
+func (c *Conn) Compressed() bool { return c.in.scan.compressed() }
+
 // Discard takes the place of who reads, after an error of the limits or of the layer
 // above. It forgets what the peer still sends, until that is a close frame, or the
 // connection ends: closing it earlier, with input unread, would reset it, and the
@@ -111,6 +115,7 @@ func (c *Conn) Discard() {
 	if isLimit(c.in.err) {
 		c.in.err = nil
 	}
+	c.in.scan.deflate, c.in.scan.marks = false, nil // nobody asks any more
 	for {
 		c.in.unread = nil
 		c.in.release()

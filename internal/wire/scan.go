@@ -26,6 +26,10 @@ const (
 // the layer above does not: the number of fragments, the rate of control frames, and the
 // claimed size of a message before it is there. It does not validate frames. It
 // belongs to the reading goroutine.
+//
+// Where compression was negotiated, it hides that from the layer above, which would
+// keep buffers for each connection: it notes which messages are compressed, and takes
+// the mark off their first frames. A mark that may not be there it leaves to be refused.
 type scanner struct {
 	limit     uint64        // bytes of a message; 0: none
 	remaining uint64        // bytes of the present frame, mask included, to come
@@ -39,9 +43,32 @@ type scanner struct {
 	open      bool     // within a fragmented message
 	failed    bool     // a limit was broken: follow the frames, and count no more
 	closed    bool     // a close frame came
+	deflate   bool     // messages may be compressed
+	packed    bool     // the present one is
+	marks     []bool   // for each message that began, and was not asked for: is it?
+	asked     int      // of marks
 }
 
-// feed takes the next bytes of the stream, at the time now of any steady clock. It
+// compressed reports whether the next message that began, in order, is compressed.
+func (s *scanner) compressed() bool {
+	if !s.deflate || s.asked == len(s.marks) {
+		return false
+	}
+	packed := s.marks[s.asked]
+	if s.asked++; s.asked == len(s.marks) {
+		s.marks, s.asked = s.marks[:0], 0
+		if cap(s.marks) > keepMarks {
+			s.marks = nil
+		}
+	}
+	return packed
+}
+
+// keepMarks is the largest capacity of marks that an idle connection holds on to.
+const keepMarks = 16
+
+// feed takes the next bytes of the stream, at the time now of any steady clock; it may
+// take marks off them. It
 // returns how many of them may be handed on, which is all, or those before the first
 // frame that breaks a limit, which it says once.
 func (s *scanner) feed(p []byte, now time.Duration) (n int, err error) {
@@ -62,6 +89,9 @@ func (s *scanner) feed(p []byte, now time.Duration) (n int, err error) {
 			if !s.open {
 				s.begun = now
 			}
+			if s.deflate {
+				s.unmark(&p[i])
+			}
 		}
 		s.header[s.have] = p[i]
 		s.have++
@@ -76,6 +106,16 @@ func (s *scanner) feed(p []byte, now time.Duration) (n int, err error) {
 		}
 	}
 	return n, err
+}
+
+// unmark takes the mark of a compressed message off the first byte of a frame (RFC 7692
+// section 6: only that of its first frame has one).
+func (s *scanner) unmark(b *byte) {
+	if op := *b & 0x0f; s.open || op != opText && op != opBinary {
+		return
+	}
+	s.packed = *b&rsv1 != 0
+	*b &^= rsv1
 }
 
 // headerLen is the length of a header without its mask, by its second byte.
@@ -121,18 +161,31 @@ func (s *scanner) frame(now time.Duration) error {
 	} else {
 		if !s.open {
 			s.size, s.fragments = 0, 0
+			if s.deflate && !s.failed {
+				s.marks = append(s.marks, s.packed)
+			}
 		}
 		s.fragments++
 		if s.fragments > maxFragments {
 			return ErrFragments
 		}
-		if s.limit > 0 && (n > s.limit || s.size+n > s.limit) {
+		if limit := s.bound(); limit > 0 && (n > limit || s.size+n > limit) {
 			return ErrMessageTooBig
 		}
 		s.size += n
 		s.open = !fin
 	}
 	return nil
+}
+
+// bound is the limit of the present message. DEFLATE makes some longer; how long they are
+// in truth is seen when they are decompressed.
+func (s *scanner) bound() uint64 {
+	const longer = 64
+	if s.packed && s.limit > 0 {
+		return s.limit + s.limit/8 + longer
+	}
+	return s.limit
 }
 
 // idle reports whether the stream is between two messages.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -112,7 +113,7 @@ func checkPieces(t *testing.T, stream []byte, limit int, cut func(left int) int)
 	if !errors.Is(broken, wantErr) || handedOn < wantN || handedOn > most {
 		t.Fatalf("in pieces: %d bytes, %v; at once: %d, %v", handedOn, broken, wantN, wantErr)
 	}
-	if *pieces != *whole {
+	if !reflect.DeepEqual(pieces, whole) {
 		t.Fatalf("in pieces: %+v; at once: %+v", *pieces, *whole)
 	}
 }

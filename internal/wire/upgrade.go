@@ -24,6 +24,8 @@ const (
 type Upgrade struct {
 	http.ResponseWriter
 	Limits Limits
+	// Extension is the answer to what the client offers of extensions; see [Negotiate].
+	Extension string
 	// Poller is where the connection may be parked; nil: it may not.
 	Poller *Poller
 	// Conn is set once Hijack has succeeded.
@@ -65,7 +67,11 @@ func (u *Upgrade) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 			return nil, nil, err
 		}
 	}
-	u.Conn = New(raw, early, u.Limits)
+	limits := u.Limits
+	if limits.Deflate = u.Extension != ""; limits.Deflate {
+		u.Header().Set("Sec-WebSocket-Extensions", u.Extension)
+	}
+	u.Conn = New(raw, early, limits)
 	if u.Conn.sock != nil {
 		u.Conn.rest.poller = u.Poller
 	}
