@@ -27,11 +27,21 @@ const hint = "run scripts/install-test-deps"
 // first two in fragments), receives those of the others, gets the pong to its ping, and
 // sees why it is closed.
 func TestClients(t *testing.T) {
+	t.Run("plain", func(t *testing.T) { testClients(t, "") })
+	t.Run("compressed", func(t *testing.T) { testClients(t, "permessage-deflate") })
+}
+
+// testClients has all clients agree on that extension.
+func testClients(t *testing.T, extension string) {
 	secret := []byte(rand.Text() + rand.Text())
-	hub := hubtest.New(t, chathub.Config{
+	cfg := chathub.Config{
 		Auth:            &chathub.JWT{Key: secret},
 		MaxMessageBytes: 256 << 10,
-	})
+	}
+	if extension != "" {
+		cfg.CompressFrom = 100
+	}
+	hub := hubtest.New(t, cfg)
 	url := "ws" + strings.TrimPrefix(newServer(t, onServeMux(hub)).URL, "http") + "/ws"
 	sign := func(user string) string {
 		token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
@@ -47,7 +57,7 @@ func TestClients(t *testing.T) {
 
 	ended := make(chan error, 2)
 	run := func(program, script, name, others string) {
-		cmd := exec.CommandContext(t.Context(), program, filepath.Join("testdata", script), url, name, sign(name), others)
+		cmd := exec.CommandContext(t.Context(), program, filepath.Join("testdata", script), url, name, sign(name), others, extension)
 		go func() {
 			out, err := cmd.CombinedOutput()
 			if err != nil {
@@ -59,13 +69,13 @@ func TestClients(t *testing.T) {
 	run(node(t), "client.mjs", "node", "python,gws")
 	run(python(t), "client.py", "python", "node,gws")
 
-	stranger := dialGWS(t, url, "not-a-token")
+	stranger := dialGWS(t, url, "not-a-token", "") // who is refused needs none
 	if got := stranger.wait(ended, "connect-error").Code(); got != chathub.CodeUnauthenticated {
 		t.Errorf("connect-error is %q", got)
 	}
 	expect(t, "gws", stranger.closed(), "4500 Invalid token")
 
-	c := dialGWS(t, url, sign("gws"))
+	c := dialGWS(t, url, sign("gws"), extension)
 	c.wait(ended, "welcome")
 	expect(t, "gws", c.conn.SubProtocol(), "chathub.v1")
 	if err := c.conn.WritePing([]byte("are you there?")); err != nil {
@@ -122,8 +132,9 @@ type gwsClient struct {
 	end    chan string // how the connection was closed
 }
 
-// dialGWS connects with a token among the subprotocols.
-func dialGWS(t *testing.T, url, token string) *gwsClient {
+// dialGWS connects with a token among the subprotocols, and offers compression. The
+// extension is what must be agreed on.
+func dialGWS(t *testing.T, url, token, extension string) *gwsClient {
 	t.Helper()
 	c := &gwsClient{
 		t:      t,
@@ -132,15 +143,18 @@ func dialGWS(t *testing.T, url, token string) *gwsClient {
 		end:    make(chan string, 1),
 	}
 	conn, res, err := gws.NewClient(c, &gws.ClientOption{
-		Addr:             url,
-		CheckUtf8Enabled: true,
-		RequestHeader:    http.Header{"Sec-Websocket-Protocol": {"chathub.v1, chathub.bearer." + token}},
+		Addr:              url,
+		CheckUtf8Enabled:  true,
+		PermessageDeflate: gws.PermessageDeflate{Enabled: true, Threshold: 1},
+		RequestHeader:     http.Header{"Sec-Websocket-Protocol": {"chathub.v1, chathub.bearer." + token}},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
 	t.Cleanup(func() { _ = conn.NetConn().Close() })
+	agreed, _, _ := strings.Cut(res.Header.Get("Sec-WebSocket-Extensions"), ";")
+	expect(t, "gws", agreed, extension)
 	c.conn = conn
 	go conn.ReadLoop()
 	return c

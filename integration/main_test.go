@@ -85,7 +85,8 @@ func connect(t *testing.T, hc *http.Client, url, token string) *client {
 	return c
 }
 
-// dial makes a handshake that offers chathub.v1, and more protocols.
+// dial makes a handshake that offers chathub.v1, and more protocols. Where the header has
+// extensions, compression is offered.
 func dial(t *testing.T, hc *http.Client, url string, header http.Header, protocols ...string) *client {
 	t.Helper()
 	c, err := tryDial(t, hc, url, header, protocols...)
@@ -99,10 +100,16 @@ func tryDial(t *testing.T, hc *http.Client, url string, header http.Header, prot
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
+	compression := websocket.CompressionDisabled
+	if header.Get("Sec-Websocket-Extensions") != "" {
+		compression = websocket.CompressionNoContextTakeover
+	}
 	ws, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{
-		HTTPClient:   hc,
-		HTTPHeader:   header,
-		Subprotocols: append([]string{"chathub.v1"}, protocols...),
+		HTTPClient:           hc,
+		HTTPHeader:           header,
+		Subprotocols:         append([]string{"chathub.v1"}, protocols...),
+		CompressionMode:      compression,
+		CompressionThreshold: 1,
 	})
 	if err != nil {
 		return nil, err

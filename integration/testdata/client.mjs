@@ -1,19 +1,22 @@
-// A chat client on the npm package ws: node client.mjs URL NAME TOKEN OTHERS
+// A chat client on the npm package ws: node client.mjs URL NAME TOKEN OTHERS EXTENSION
 //
 // It logs in by the subprotocol, as a browser has to, greets the lobby, waits until it
 // has heard all OTHERS (comma-separated), says so, and stays until the server disconnects it.
+// It offers compression; EXTENSION is what must be agreed on: permessage-deflate, or nothing.
 // Whatever goes another way ends it with an error.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import WebSocket from "ws";
 
-const [url, name, token, others] = process.argv.slice(2);
+const [url, name, token, others, extension] = process.argv.slice(2);
 const missing = new Set(others.split(","));
 
 setTimeout(() => assert.fail(`${name} waits in vain`), 20_000).unref();
 
 function open(token) {
-  const ws = new WebSocket(url, ["chathub.v1", `chathub.bearer.${token}`]);
+  const ws = new WebSocket(url, ["chathub.v1", `chathub.bearer.${token}`], {
+    perMessageDeflate: { threshold: 1 },
+  });
   const frames = []; // come from the first moment on, looked at in order
   let wake = () => {};
   ws.on("message", (data, binary) => {
@@ -67,6 +70,7 @@ const ws = open(token);
 const closed = once(ws, "close");
 await once(ws, "open");
 assert.equal(ws.protocol, "chathub.v1");
+assert.equal(ws.extensions, extension);
 assert.equal((await ws.next("welcome")).data.user.id, name);
 
 const pong = once(ws, "pong");

@@ -1,8 +1,9 @@
-"""A chat client on Python's websockets: client.py URL NAME TOKEN OTHERS
+"""A chat client on Python's websockets: client.py URL NAME TOKEN OTHERS EXTENSION
 
 It logs in by the Authorization header, greets the lobby, waits until it has heard all
-OTHERS (comma-separated), says so, and stays until the server disconnects it. Whatever goes
-another way ends it with an error.
+OTHERS (comma-separated), says so, and stays until the server disconnects it. It offers
+compression, as it does by default; EXTENSION is what must be agreed on: permessage-deflate, or
+nothing. Whatever goes another way ends it with an error.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import sys
 
 import websockets
 
-url, name, token, others = sys.argv[1:]
+url, name, token, others, extension = sys.argv[1:]
 
 # The parameter's name changed with the asyncio implementation of version 14.
 HEADERS = "additional_headers" if int(websockets.__version__.split(".")[0]) >= 14 else "extra_headers"
@@ -59,6 +60,8 @@ async def main():
 
     async with open_as(token) as ws:
         assert ws.subprotocol == "chathub.v1", ws.subprotocol
+        agreed = ws.response_headers if hasattr(ws, "response_headers") else ws.response.headers
+        assert agreed.get("Sec-WebSocket-Extensions", "").split(";")[0] == extension, agreed
         welcome = await receive(ws, "welcome")
         assert welcome["data"]["user"]["id"] == name, welcome
 
