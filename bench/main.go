@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/chathub-go/chathub/bench/internal/load"
 	"github.com/chathub-go/chathub/bench/internal/peers"
 	"github.com/chathub-go/chathub/bench/internal/scenario"
 )
@@ -54,6 +55,7 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 	rounds := flags.Int("rounds", 0, "rounds over all servers (default 3, quick: 1)")
 	scenarios := flags.String("scenarios", "", "comma-separated: "+names(scenario.All(), func(s scenario.Scenario) string { return s.Name })+" (default all, quick: the first three)")
 	servers := flags.String("servers", "", "comma-separated: "+names(peers.All(), func(p peers.Peer) string { return p.Name })+" (default all)")
+	size := flags.Int("payload", scenario.Full().Payload, "`bytes` of a message")
 	dir := flags.String("out", "results", "`directory` for results.md, results.json and chart.svg")
 	profiles := flags.String("cpuprofile", "", "`directory` for CPU profiles of the servers; they cost a little themselves")
 	if err := flags.Parse(args); err != nil {
@@ -66,6 +68,10 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 	if *quick {
 		p.scale, p.rounds = scenario.Quick(), 1
 	}
+	if *size < load.MinPayload {
+		return fmt.Errorf("a payload has at least %d bytes", load.MinPayload)
+	}
+	p.scale.Payload = *size
 	if *rounds > 0 {
 		p.rounds = *rounds
 	}

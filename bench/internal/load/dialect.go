@@ -14,6 +14,9 @@ type Dialect struct {
 	// Publish returns the text frame that sends data, which needs no quoting, to
 	// everyone in a room.
 	Publish func(room, data string) string
+	// Deflate has clients offer compression without context takeover, and compress what
+	// they publish. The server must agree, and compress nothing but what was published, each in a frame.
+	Deflate bool
 	// Ping, where not empty, is a text frame of the server's that must be
 	// answered by Pong.
 	Ping, Pong string

@@ -59,6 +59,9 @@ type Fleet struct {
 	measuring atomic.Bool
 	closing   atomic.Bool
 	flow      atomic.Pointer[flow]
+
+	deflating sync.Mutex
+	deflater  *deflater // nil: clients do not compress; guarded by deflating
 }
 
 // NewFleet returns a fleet without clients.
@@ -69,6 +72,12 @@ func NewFleet(cfg Config) (*Fleet, error) {
 	}
 	if f.cfg.Handshakes == 0 {
 		f.cfg.Handshakes = 256
+	}
+	if cfg.Dialect.Deflate {
+		var err error
+		if f.deflater, err = newDeflater(); err != nil {
+			return nil, err
+		}
 	}
 	for range f.cfg.Readers {
 		r, err := newReader(f, cfg.Capacity)
@@ -256,6 +265,9 @@ func (c *Conn) request() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", d.Path(room), c.fleet.cfg.Addr)
+	if d.Deflate {
+		b.WriteString("Sec-WebSocket-Extensions: permessage-deflate\r\n")
+	}
 	if d.Header != nil {
 		b.WriteString(d.Header(c.ID))
 	}

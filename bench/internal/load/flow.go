@@ -67,10 +67,21 @@ func (r *Room) publish(from *Conn, n int) {
 	var b []byte
 	for range n {
 		text := f.cfg.Dialect.Publish(r.Name, Payload(f.cfg.Size, f.now()))
-		b = append(b, ClientFrame(opText, text)...)
+		if f.deflater != nil {
+			b = append(b, f.deflate(text)...)
+		} else {
+			b = append(b, ClientFrame(opText, text)...)
+		}
 	}
 	r.sent.Add(uint32(n)) // before anyone can see them
 	from.write(b)
+}
+
+// deflate returns text as a compressed frame.
+func (f *Fleet) deflate(text string) []byte {
+	f.deflating.Lock()
+	defer f.deflating.Unlock()
+	return f.deflater.frame(text)
 }
 
 // Publish sends one message from the room's first member.

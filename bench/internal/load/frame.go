@@ -2,9 +2,13 @@ package load
 
 import (
 	"bytes"
+	"compress/flate"
 	"encoding/binary"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -16,14 +20,27 @@ const Marker = '~'
 // stampLen is the length of the time, in hexadecimal nanoseconds, behind a Marker.
 const stampLen = 16
 
-// Payload returns a payload of size bytes, at least 17, that carries its time.
+// words are common ones of English, so that a text of them can be compressed about as
+// what people write can.
+var words = strings.Fields("the of and to in is you that it he was for on are as with his they at be this have from " +
+	"or one had by word but not what all were we when your can said there use an each which she do how their if will up " +
+	"other about out many then them these so some her would make like him into time has look two more write go see number " +
+	"no way could people my than first water been call who its now find long down day did get come made may part " +
+	"tomorrow seven station train thanks really sounds good waiting message picture please maybe sorry again never")
+
+// MinPayload is the least size of a payload, in bytes: a Marker and a time.
+const MinPayload = 1 + stampLen
+
+// Payload returns a payload of size bytes, at least MinPayload, that carries its time. The rest
+// is text, another one for another time.
 func Payload(size int, at time.Duration) string {
-	b := make([]byte, 0, size)
+	b := make([]byte, 0, size+16)
 	b = fmt.Appendf(b, "%c%0*x", Marker, stampLen, uint64(at))
+	rnd := rand.NewPCG(uint64(at), 0)
 	for len(b) < size {
-		b = append(b, 'x')
+		b = append(append(b, ' '), words[rnd.Uint64()%uint64(len(words))]...)
 	}
-	return string(b)
+	return string(b[:size])
 }
 
 // stamps calls f with the time of each message in a frame's payload, and returns
@@ -75,6 +92,40 @@ func ClientFrame(op byte, payload string) []byte {
 	return b
 }
 
+// rsv1 is the bit of a compressed message (RFC 7692 section 6).
+const rsv1 = 0x40
+
+// deflater compresses messages of clients, each for itself (RFC 7692 section 7.2.1).
+type deflater struct {
+	w   *flate.Writer
+	out bytes.Buffer
+}
+
+func newDeflater() (*deflater, error) {
+	d := &deflater{}
+	var err error
+	d.w, err = flate.NewWriter(&d.out, flate.BestSpeed)
+	return d, err
+}
+
+// frame returns text as a compressed frame.
+func (d *deflater) frame(text string) []byte {
+	d.out.Reset()
+	d.w.Reset(&d.out)
+	_, _ = io.WriteString(d.w, text) // a Buffer takes everything
+	_ = d.w.Flush()
+	b := ClientFrame(opText, strings.TrimSuffix(d.out.String(), "\x00\x00\xff\xff"))
+	b[0] |= rsv1
+	return b
+}
+
+// inflate returns what a compressed payload was before, or, where it is none, less.
+func inflate(p []byte) []byte {
+	r := flate.NewReader(io.MultiReader(bytes.NewReader(p), strings.NewReader("\x00\x00\xff\xff\x01\x00\x00\xff\xff")))
+	b, _ := io.ReadAll(r) // what is missing is not counted, which is noticed
+	return b
+}
+
 // sink decides about the frames of a stream.
 type sink interface {
 	// want reports whether a frame shall be kept and handed to frame; the others
@@ -89,6 +140,7 @@ type stream struct {
 	head   [10]byte
 	have   int
 	op     byte
+	packed bool // compressed
 	keep   bool
 	left   uint64 // of the present frame's payload
 	within bool   // a frame
@@ -105,19 +157,25 @@ func (st *stream) feed(p []byte, s sink) (messages int) {
 			if !ok {
 				return messages
 			}
-			st.keep = s.want(st.op, st.left)
+			if st.keep = s.want(st.op, st.left); st.packed && !st.keep {
+				messages++ // servers here compress nothing else, once a client has settled
+			}
 		}
 		part := p[:min(uint64(len(p)), st.left)]
 		if st.keep {
 			st.kept = append(st.kept, part...)
-		} else {
+		} else if !st.packed {
 			messages += bytes.Count(part, []byte{Marker})
 		}
 		p = p[len(part):]
 		st.left -= uint64(len(part))
 		st.within = st.left > 0
 		if st.keep && !st.within {
-			s.frame(st.op, st.kept)
+			p := st.kept
+			if st.packed {
+				p = inflate(p)
+			}
+			s.frame(st.op, p)
 			st.kept = st.kept[:0]
 		}
 	}
@@ -133,7 +191,7 @@ func (st *stream) header(p []byte) (n int, ok bool) {
 		n++
 		if st.have >= 2 && st.have == headerLen(st.head[1]) {
 			st.have = 0
-			st.op = st.head[0] & 0x0f
+			st.op, st.packed = st.head[0]&0x0f, st.head[0]&rsv1 != 0
 			st.left = payloadLen(st.head)
 			st.within = true
 			return n, true

@@ -38,10 +38,22 @@ func chathubAcked() Peer {
 	return p
 }
 
-// serveChathub is what an application writes, without the limits on how much one
+func chathubDeflate() Peer {
+	p := chathubPlain()
+	p.Name, p.Title = "chathub-deflate", "**chathub**, compressed"
+	p.About = "messages of 128 bytes and more compressed in both directions (permessage-deflate without context takeover)"
+	p.Dialect.Deflate = true
+	p.Serve = func(ln net.Listener) error { return serveHub(ln, 128) }
+	return p
+}
+
+func serveChathub(ln net.Listener) error { return serveHub(ln, 0) }
+
+// serveHub is what an application writes, without the limits on how much one
 // client may send, since a few send for all.
-func serveChathub(ln net.Listener) error {
+func serveHub(ln net.Listener, compressFrom int) error {
 	hub, err := chathub.New(chathub.Config{
+		CompressFrom:    compressFrom,
 		Auth:            &chathub.JWT{Key: secret},
 		Rate:            -1,
 		UserRate:        -1,

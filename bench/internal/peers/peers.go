@@ -4,7 +4,7 @@
 // own documentation shows, and how a client speaks with each.
 //
 // All of them are one chat: whoever is in a room hears every message that anyone
-// in it sends. Compression is off everywhere.
+// in it sends. Compression is off, but where a name says so.
 package peers
 
 import (
@@ -39,7 +39,7 @@ type Peer struct {
 func All() []Peer {
 	return []Peer{
 		bare(), joined(),
-		chathubPlain(), chathubAcked(),
+		chathubPlain(), chathubAcked(), chathubDeflate(),
 		gorillaChat(), centrifugeNode(), gwsBroadcaster(), melodyChat(), nbioEngine(), coderWrite(), socketIO(),
 	}
 }

@@ -30,7 +30,7 @@ func room() Scenario {
 		Title: "One room",
 		About: func(s Scale) string {
 			return fmt.Sprintf("One room of %d clients, messages of %d bytes: saturated (%d under way), and paced at %d a second.",
-				s.Room, payload, roomWindow, roomRate)
+				s.Room, s.Payload, roomWindow, roomRate)
 		},
 		Metrics: trafficMetrics(),
 		Quick:   true,
@@ -51,7 +51,7 @@ func rooms() Scenario {
 		Title: "Many rooms",
 		About: func(s Scale) string {
 			return fmt.Sprintf("%d rooms of %d clients, messages of %d bytes: saturated (%d under way in each room), and paced at %d a second over all of them.",
-				s.Rooms, s.InRoom, payload, roomsWindow, roomsRate)
+				s.Rooms, s.InRoom, s.Payload, roomsWindow, roomsRate)
 		},
 		Metrics: trafficMetrics(),
 		Quick:   true,

@@ -39,6 +39,7 @@ func All() []Scenario {
 
 // Scale is how large and long everything is.
 type Scale struct {
+	Payload       int           // bytes of a message
 	Room          int           // clients of the one room
 	Rooms, InRoom int           // many rooms, and clients in each
 	Idle          int           // idle connections
@@ -64,7 +65,7 @@ const mostPorts = 28_000
 // Full is the scale of the published figures.
 func Full() Scale {
 	return Scale{
-		Room: 1000, Rooms: 200, InRoom: 10, Idle: 15_000,
+		Payload: 128, Room: 1000, Rooms: 200, InRoom: 10, Idle: 15_000,
 		Steps: []int{1000, 5000, 10_000}, Most: mostPorts, Beat: 55 * time.Second, Growth: []int{10, 100, 1000, 5000, 15_000},
 		Calm: 180, Slow: 20, SlowTime: 20 * time.Second, Join: 5000, Resume: 2000,
 		Presence: []int{100, 1000, 10_000}, TLS: 200,
@@ -83,7 +84,6 @@ func Quick() Scale {
 
 // The traffic of the scenarios.
 const (
-	payload = 128 // bytes
 	// roomRate and roomsRate are messages a second, paced: in the one room, and
 	// in all of the many together.
 	roomRate  = 50
@@ -160,7 +160,7 @@ func (r *Run) set(metric string, v float64) { r.values[metric] = v }
 func (r *Run) fleet(cfg load.Config) (*load.Fleet, error) {
 	cfg.Addr, cfg.Dialect = r.server.Addr, r.Peer.Dialect
 	if cfg.Size == 0 {
-		cfg.Size = payload
+		cfg.Size = r.Scale.Payload
 	}
 	return load.NewFleet(cfg)
 }
