@@ -8,8 +8,11 @@ import (
 	"io"
 	"net"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/chathub-go/chathub/internal/wire"
 )
 
 // chatMessage is what a client of a chat sends.
@@ -47,7 +50,7 @@ func BenchmarkEncode(b *testing.B) {
 // BenchmarkQueue is what the loop can take: commands that do nothing, from as many
 // goroutines as there are processors.
 func BenchmarkQueue(b *testing.B) {
-	hub := newBenchHub(b)
+	hub := newBenchHub(b, 0)
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
@@ -64,36 +67,75 @@ func BenchmarkQueue(b *testing.B) {
 // BenchmarkRoom is the whole way of a message over TCP, from its sender to all
 // members of a room, one message at a time.
 func BenchmarkRoom(b *testing.B) {
-	for _, members := range []int{1, 10, 100} {
-		b.Run(fmt.Sprintf("members=%d", members), func(b *testing.B) {
-			p := newParlour(b, members)
-			b.ReportAllocs()
-			for b.Loop() {
-				p.say(b)
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*members), "ns/delivery")
-		})
+	for _, compressFrom := range []int{0, 1} {
+		for _, members := range []int{1, 10, 100} {
+			b.Run(fmt.Sprintf("compressed=%t/members=%d", compressFrom > 0, members), func(b *testing.B) {
+				p := newParlour(b, members, compressFrom)
+				b.ReportAllocs()
+				for b.Loop() {
+					p.say(b)
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*members), "ns/delivery")
+			})
+		}
 	}
 }
 
 // TestAllocations bounds what a message costs the collector, counted over the whole
 // process, so that the clients here allocate nothing.
 func TestAllocations(t *testing.T) {
+	// Of a plain message it is 8: the message, its event, type and room, the command, the
+	// sender, and what the broker keeps and the frame. Of a compressed one it is two more:
+	// what came and the compressed frame. With the race detector, a sync.Pool forgets one
+	// thing in four, which of those for compression have many parts.
+	t.Run("plain", func(t *testing.T) { testAllocations(t, 0, 13) })
+	t.Run("compressed", func(t *testing.T) { testAllocations(t, 1, 25) })
+}
+
+func testAllocations(t *testing.T, compressFrom int, most float64) {
 	const few, many = 2, 42
 	var perMessage [2]float64
 	for i, members := range []int{few, many} {
-		p := newParlour(t, members)
+		p := newParlour(t, members, compressFrom)
 		perMessage[i] = testing.AllocsPerRun(500, func() { p.say(t) })
 	}
-	// It is 8: the message, its event, type and room, the command, the sender, and
-	// what the broker keeps and the frame. With the race detector, a sync.Pool forgets one
-	// thing in four.
-	if most := 13.0; perMessage[0] > most {
+	if perMessage[0] > most {
 		t.Errorf("%v allocations for a message, want at most %v", perMessage[0], most)
 	}
 	if perDelivery := (perMessage[1] - perMessage[0]) / (many - few); perDelivery > 0.05 {
 		t.Errorf("%v allocations for each delivery, want none", perDelivery)
 	}
+}
+
+// TestCompressionIdle: a connection that has sent and got compressed messages holds no
+// more memory for it afterwards than one that has not, when it does nothing.
+func TestCompressionIdle(t *testing.T) {
+	const members = 200
+	perMember := func(compressFrom int) int {
+		before := liveHeap()
+		p := newParlour(t, members, compressFrom)
+		for i := range p.members {
+			p.members[0], p.members[i] = p.members[i], p.members[0] // who speaks
+			p.say(t)
+		}
+		defer runtime.KeepAlive(p)
+		return int(liveHeap()-before) / members
+	}
+	plain, compressed := perMember(0), perMember(1)
+	t.Logf("bytes of heap for a client, at both ends: %d plain, %d compressed", plain, compressed)
+	if compressed > plain+512 {
+		t.Errorf("%d bytes for an idle client with compression, %d without", compressed, plain)
+	}
+}
+
+// liveHeap is what is left once the pools are empty: they let go with the second collection.
+func liveHeap() int64 {
+	for range 3 {
+		runtime.GC()
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
 
 // parlour is a room over TCP.
@@ -108,8 +150,8 @@ type guest struct {
 	in   *bufio.Reader
 }
 
-func newBenchHub(t testing.TB) *Hub {
-	hub, err := New(Config{Auth: Anonymous{}, PresenceInterval: -1, Rate: -1, UserRate: -1})
+func newBenchHub(t testing.TB, compressFrom int) *Hub {
+	hub, err := New(Config{Auth: Anonymous{}, PresenceInterval: -1, Rate: -1, UserRate: -1, CompressFrom: compressFrom})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,10 +159,18 @@ func newBenchHub(t testing.TB) *Hub {
 	return hub
 }
 
-func newParlour(t testing.TB, members int) *parlour {
-	srv := httptest.NewServer(newBenchHub(t))
+// newParlour lets members in, who offer compression; with compressFrom, it is agreed on, and
+// they compress what they say.
+func newParlour(t testing.TB, members, compressFrom int) *parlour {
+	srv := httptest.NewServer(newBenchHub(t, compressFrom))
 	t.Cleanup(srv.Close)
-	p := &parlour{message: maskedText(strings.Replace(chatMessage, `"id":"m1234",`, "", 1))}
+	message := strings.Replace(chatMessage, `"id":"m1234",`, "", 1)
+	p := &parlour{message: maskedText(message)}
+	if compressFrom > 0 {
+		small := wire.Deflate(wire.Seal(append(make([]byte, wire.HeaderRoom), message...)))
+		p.message = maskedText(string(wire.Payload(small)))
+		p.message[0] |= 0x40
+	}
 	for range members {
 		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", srv.Listener.Addr().String())
 		if err != nil {
@@ -128,7 +178,8 @@ func newParlour(t testing.TB, members int) *parlour {
 		}
 		t.Cleanup(func() { _ = conn.Close() })
 		const handshake = "GET / HTTP/1.1\r\nHost: hub.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
-			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: chathub.v1\r\n\r\n"
+			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: chathub.v1\r\n" +
+			"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
 		if _, err := io.WriteString(conn, handshake); err != nil {
 			t.Fatal(err)
 		}

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -119,9 +120,17 @@ func (d *deflater) frame(text string) []byte {
 	return b
 }
 
-// inflate returns what a compressed payload was before, or, where it is none, less.
+var inflaters = sync.Pool{New: func() any { return flate.NewReader(nil) }}
+
+// inflate returns what a compressed payload was before, or, where it is none, less. It may
+// write behind the payload.
 func inflate(p []byte) []byte {
-	r := flate.NewReader(io.MultiReader(bytes.NewReader(p), strings.NewReader("\x00\x00\xff\xff\x01\x00\x00\xff\xff")))
+	r := inflaters.Get().(io.ReadCloser)
+	defer inflaters.Put(r)
+	whole := bytes.NewReader(append(p, "\x00\x00\xff\xff\x01\x00\x00\xff\xff"...))
+	if r.(flate.Resetter).Reset(whole, nil) != nil {
+		return nil
+	}
 	b, _ := io.ReadAll(r) // what is missing is not counted, which is noticed
 	return b
 }

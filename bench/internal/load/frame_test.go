@@ -140,6 +140,36 @@ func TestPayloadIsOfItsSize(t *testing.T) {
 	}
 }
 
+// TestStreamCompressed: a compressed frame that nobody wants counts as one message, and
+// one that somebody wants is handed over as what it was.
+func TestStreamCompressed(t *testing.T) {
+	d, err := newDeflater()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := Payload(300, time.Second)
+	masked := d.frame(text)
+	payload := slices.Clone(masked[8:]) // behind a header of four bytes and the mask
+	for i := range payload {
+		payload[i] ^= masked[4+i%4]
+	}
+	packed := serverFrame(opText, string(payload))
+	packed[0] |= rsv1
+	b := slices.Concat(packed, serverFrame(opText, text), packed)
+	for step := 1; step <= len(b); step++ {
+		var unseen, seen stream
+		k := &keeper{length: len(payload)}
+		counted, besides := 0, 0
+		for p := range slices.Chunk(b, step) {
+			counted += unseen.feed(p, &keeper{length: -1})
+			besides += seen.feed(p, k)
+		}
+		if counted != 3 || besides != 1 || len(k.kept) != 2 || k.kept[0] != text || k.kept[1] != text {
+			t.Fatalf("in steps of %d: %d messages; %d besides %q", step, counted, besides, k.kept)
+		}
+	}
+}
+
 func TestClientFrame(t *testing.T) {
 	for _, n := range []int{0, 1, 125, 126, 65535, 65536} {
 		want := strings.Repeat("ab~", n/3+1)[:n]
