@@ -14,6 +14,7 @@ FUZZTIME ?= 50000x
 BENCH ?= .
 BENCHFLAGS ?= -quick
 SOAKFLAGS ?= -duration 20s
+FAULTSFLAGS ?=
 
 # The version is part of the file's name, so that another version, or another Go, installs anew.
 GOLANGCI_LINT_VERSION := v2.15.0
@@ -68,6 +69,10 @@ microbench: ## Run the Go benchmarks that match BENCH (all)
 .PHONY: soak
 soak: ## Many clients with random faults: SOAKFLAGS (-duration 20s)
 	@go run ./soak $(SOAKFLAGS)
+
+.PHONY: faults
+faults: ## Provoke the faults of docs/faults.md: FAULTSFLAGS (-quick, -run SIGSTOP)
+	@go run ./faults $(FAULTSFLAGS)
 
 .PHONY: cover
 cover: ## Measure the root module's coverage, into coverage.out

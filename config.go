@@ -48,7 +48,8 @@ type Config struct {
 	// OnConnect runs once a client is authenticated, before its welcome, within
 	// ServeHTTP. An error turns it away: an [Error] with its message, and a close by its
 	// code (4505 for [CodeForbidden]); any other error is a fault, and the client may come back (4000). The client may be joined to rooms and
-	// emitted to; it gets all that after its welcome.
+	// emitted to; it gets all that after its welcome. Until OnConnect returns nothing is read from
+	// the client, so ctx does not end when it goes: what may take long needs a deadline.
 	OnConnect func(ctx context.Context, c *Client, r *http.Request) error
 	// OnDisconnect runs when a client that was welcomed has gone.
 	OnDisconnect func(c *Client, d Disconnect)

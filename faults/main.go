@@ -1,0 +1,124 @@
+//go:build linux
+
+// Command faults provokes, one by one, the faults that a hub of one node must survive, with a server
+// in a process of its own, over TCP, and reports what came of it: what was lost and doubled, how
+// clients were closed, the server's memory, and the latency of calm clients beside it.
+//
+//	go run ./faults                # the table of docs/faults.md, some minutes
+//	go run ./faults -quick         # smaller numbers
+//	go run ./faults -run SIGSTOP   # the rows that match
+//
+// It ends with status 1 where something is not as it must be.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"regexp"
+	"runtime"
+	"time"
+)
+
+// scenarios are the rows of the table.
+func scenarios() []scenario {
+	all := []scenario{
+		{name: "A client stops reading", set: short, provoke: neverReads},
+		{name: "A client's process is stopped (SIGSTOP)", set: short, provoke: stopped},
+		{name: "A client vanishes without FIN", set: short, provoke: vanish},
+		{name: "Panic in a callback", set: settings{Rate: -1}, provoke: panics},
+		{name: "A callback that never returns", provoke: hangs, set: settings{Rate: -1}},
+	}
+	for _, f := range floods {
+		all = append(all, scenario{name: "Flood: " + f.name, provoke: f.run})
+	}
+	return append(all,
+		scenario{name: "Flood: connections", set: limits, provoke: connections},
+		scenario{name: "Flood: fragments", provoke: fragments},
+		scenario{name: "Frames byte by byte", set: slowFrames, provoke: bytewise},
+		scenario{name: "Lying lengths", set: slowFrames, provoke: lies},
+		scenario{name: "Invalid UTF-8 over fragments", provoke: utf8},
+		scenario{name: "A crowd joins, and reconnects, at once", set: settings{MaxConns: 20_000}, provoke: crowd},
+		scenario{name: "Shutdown within broadcasts, with stuck peers", noCalm: true, provoke: shutdown, set: settings{
+			Rate: -1, Drain: 500 * time.Millisecond, Write: 3 * time.Second, Log: 1 << 20, Outbox: 4 << 20, Replay: 1000,
+		}},
+		scenario{name: "Tokens expire", provoke: expiry},
+		scenario{name: "A user is logged out", provoke: logout},
+		scenario{name: "A room is revoked", set: settings{Rate: -1}, provoke: revoked},
+		scenario{name: "Forged and foreign", set: settings{Rate: -1}, provoke: forged},
+	)
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if run := inRole(); run != nil {
+		// Whoever has started it ends it; an interrupt of the terminal reaches both.
+		if err := run(context.WithoutCancel(ctx), os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, os.Getenv(role)+":", err)
+			os.Exit(1)
+		}
+		return
+	}
+	quick := flag.Bool("quick", false, "smaller numbers and shorter times")
+	pattern := flag.String("run", "", "regular expression that rows must match")
+	flag.Parse()
+	which, err := regexp.Compile(*pattern)
+	if err != nil || flag.NArg() > 0 {
+		fmt.Fprintln(os.Stderr, "usage: faults [-quick] [-run REGEXP]", err)
+		os.Exit(2)
+	}
+	var rows []row
+	failed := false
+	for _, s := range scenarios() {
+		if !which.MatchString(s.name) || ctx.Err() != nil {
+			continue
+		}
+		fmt.Fprint(os.Stderr, s.name, " ")
+		began := time.Now()
+		r := s.run(ctx, *quick)
+		fmt.Fprintln(os.Stderr, round(time.Since(began)), r.Problems)
+		rows = append(rows, r)
+		failed = failed || len(r.Problems) > 0
+	}
+	printTable(os.Stdout, rows)
+	if failed {
+		os.Exit(1)
+	}
+}
+
+// inRole returns what this process is to do for a trial; nil: it is none of those.
+func inRole() func(context.Context, io.Reader, io.Writer) error {
+	switch os.Getenv(role) {
+	case "server":
+		return runServer
+	case "client":
+		return runClient
+	}
+	return nil
+}
+
+// printTable prints rows as Markdown.
+func printTable(w io.Writer, rows []row) {
+	p := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) } // a broken pipe ends the program
+	p("| fault | what was provoked, and what came of it | server memory before / peak / after, MB | calm clients: sent, lost, doubled | their latency before, p50 / p99 | during |\n|---|---|---|---|---|---|\n")
+	mb := func(b uint64) float64 { return float64(b) / 1e6 }
+	for _, r := range rows {
+		text := ""
+		for _, f := range r.Figures {
+			text += f + ". "
+		}
+		for _, problem := range r.Problems {
+			text += "**Not as it must be: " + problem + ".** "
+		}
+		calm := "| | "
+		if c := r.Calm; c != nil {
+			calm = fmt.Sprintf("%d, %d, %d | %v | %v", c.Sent, c.Lost, c.Doubled, c.Before, c.During)
+		}
+		p("| %s | %s| %.0f / %.0f / %.0f | %s |\n", r.Fault, text, mb(r.Before), mb(r.Peak), mb(r.After), calm)
+	}
+	p("\n%d rows, %s/%s, %d processors, %s.\n", len(rows), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
+}

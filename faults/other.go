@@ -1,0 +1,14 @@
+//go:build !linux
+
+// Command faults provokes faults: see main.go.
+package main
+
+import (
+	"fmt"
+	"os"
+)
+
+func main() {
+	fmt.Fprintln(os.Stderr, "faults: only on Linux: it has the kernel drop packets, and reads /proc")
+	os.Exit(1)
+}

@@ -1,0 +1,296 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// patience bounds every wait for what must come.
+const patience = 60 * time.Second
+
+// Opcodes of RFC 6455 section 5.2.
+const (
+	opContinuation = 0x0
+	opText         = 0x1
+	opBinary       = 0x2
+	opClose        = 0x8
+	opPing         = 0x9
+	opPong         = 0xa
+)
+
+// envelope is an envelope of the protocol.
+type envelope struct {
+	Type string `json:"type"`
+	ID   string `json:"id,omitzero"`
+	Room string `json:"room,omitzero"`
+	To   string `json:"to,omitzero"`
+	From struct {
+		ID string `json:"id"`
+	} `json:"from,omitzero"`
+	Seq  uint64         `json:"seq,omitzero"`
+	Data jsontext.Value `json:"data,omitzero"`
+}
+
+// code returns the code of an error.
+func (e envelope) code() string {
+	var d struct {
+		Code string `json:"code"`
+	}
+	_ = json.Unmarshal(e.Data, &d) // none is the empty one
+	return d.Code
+}
+
+// position is a place in a log.
+type position struct {
+	Epoch string `json:"epoch"`
+	Seq   uint64 `json:"seq"`
+}
+
+func (e envelope) position() (p position) {
+	_ = json.Unmarshal(e.Data, &p) // none is the zero one
+	return p
+}
+
+// data returns v as JSON.
+func data(v any) jsontext.Value {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// ended is the end of a connection; 0: it broke off.
+type ended struct{ code int }
+
+func (e ended) Error() string { return fmt.Sprint("closed with ", e.code) }
+
+// endOf returns the close code that an error of reading is about.
+func endOf(err error) int {
+	var e ended
+	errors.As(err, &e)
+	return e.code
+}
+
+// peer is a WebSocket client that does what it is told, right or wrong. One goroutine
+// reads; any may write.
+type peer struct {
+	conn *net.TCPConn
+	br   *bufio.Reader
+	room position // joined last
+
+	mu sync.Mutex // of writing
+}
+
+// dialer says how to connect.
+type dialer struct {
+	addr    string
+	from    net.IP // nil: any
+	receive int    // the kernel's buffer, in bytes; 0: its default
+}
+
+// open connects and makes a handshake.
+func (d dialer) open(ctx context.Context, token string) (*peer, error) {
+	nd := net.Dialer{Timeout: patience}
+	if d.from != nil {
+		nd.LocalAddr = &net.TCPAddr{IP: d.from}
+	}
+	c, err := nd.DialContext(ctx, "tcp", d.addr)
+	if err != nil {
+		return nil, err
+	}
+	p := &peer{conn: c.(*net.TCPConn), br: bufio.NewReaderSize(c, 1<<10)}
+	if d.receive > 0 {
+		_ = p.conn.SetReadBuffer(d.receive)
+	}
+	_ = p.conn.SetReadDeadline(time.Now().Add(patience))
+	_, err = fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"+
+		"Sec-WebSocket-Protocol: chathub.v1\r\nAuthorization: Bearer %s\r\n\r\n", d.addr, token)
+	if err == nil {
+		var res *http.Response
+		if res, err = http.ReadResponse(p.br, nil); err == nil {
+			_ = res.Body.Close() // a 101 has none
+			if res.StatusCode != http.StatusSwitchingProtocols {
+				err = fmt.Errorf("HTTP %d", res.StatusCode)
+			}
+		}
+	}
+	if err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// connect opens a connection and reads the welcome.
+func (d dialer) connect(ctx context.Context, token string) (*peer, error) {
+	p, err := d.open(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	e, err := p.next()
+	if err == nil && e.Type != "welcome" {
+		if _, err = p.next(); err == nil {
+			err = errors.New("welcomed with " + e.Type)
+		}
+	}
+	if err != nil {
+		p.drop()
+		return nil, err
+	}
+	return p, nil
+}
+
+// masked appends a frame of a client to b, with a mask that changes nothing. Claim, where
+// not negative, is the length in its header.
+func masked(b []byte, op byte, fin bool, payload []byte, claim int64) []byte {
+	if fin {
+		op |= 0x80
+	}
+	n := uint64(len(payload))
+	if claim >= 0 {
+		n = uint64(claim)
+	}
+	switch {
+	case n < 126:
+		b = append(b, op, 0x80|byte(n))
+	case n < 1<<16:
+		b = binary.BigEndian.AppendUint16(append(b, op, 0x80|126), uint16(n))
+	default:
+		b = binary.BigEndian.AppendUint64(append(b, op, 0x80|127), n)
+	}
+	return append(append(b, 0, 0, 0, 0), payload...)
+}
+
+// text returns an envelope as a frame.
+func text(e envelope) []byte {
+	b, err := json.Marshal(e)
+	if err != nil {
+		panic(err)
+	}
+	return masked(nil, opText, true, b, -1)
+}
+
+// write writes bytes as they are.
+func (p *peer) write(b []byte) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_ = p.conn.SetWriteDeadline(time.Now().Add(patience))
+	_, err := p.conn.Write(b)
+	return err
+}
+
+func (p *peer) send(e envelope) error { return p.write(text(e)) }
+
+// read returns the next frame.
+func (p *peer) read() (op byte, payload []byte, err error) {
+	_ = p.conn.SetReadDeadline(time.Now().Add(patience))
+	var h [8]byte
+	if _, err := io.ReadFull(p.br, h[:2]); err != nil {
+		return 0, nil, err
+	}
+	op = h[0] & 0x0f
+	n := uint64(h[1] & 0x7f)
+	switch n {
+	case 126:
+		_, err = io.ReadFull(p.br, h[:2])
+		n = uint64(binary.BigEndian.Uint16(h[:2]))
+	case 127:
+		_, err = io.ReadFull(p.br, h[:8])
+		n = binary.BigEndian.Uint64(h[:8])
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	payload = make([]byte, n)
+	_, err = io.ReadFull(p.br, payload)
+	return op, payload, err
+}
+
+// next returns the next envelope, and answers pings meanwhile. The error is an ended
+// where the connection has come to its end.
+func (p *peer) next() (e envelope, err error) {
+	for {
+		op, payload, err := p.read()
+		var timeout net.Error
+		switch {
+		case errors.As(err, &timeout) && timeout.Timeout():
+			return e, err
+		case err != nil:
+			return e, ended{0}
+		}
+		switch op {
+		case opPing:
+			_ = p.write(masked(nil, opPong, true, payload, -1)) // who reads learns of the end
+		case opClose:
+			code := 1005 // RFC 6455 section 7.1.5
+			if len(payload) >= 2 {
+				code = int(binary.BigEndian.Uint16(payload))
+			}
+			_ = p.write(masked(nil, opClose, true, payload, -1)) // it may have gone
+			return e, ended{code}
+		case opText:
+			return e, json.Unmarshal(payload, &e)
+		}
+	}
+}
+
+// requests numbers requests: one with the id of another would be taken for its repetition.
+var requests atomic.Uint64
+
+// request sends an event and returns the answer; what comes before it is dropped.
+func (p *peer) request(e envelope) (envelope, error) {
+	e.ID = fmt.Sprint("request", requests.Add(1))
+	if err := p.send(e); err != nil {
+		return e, err
+	}
+	for {
+		switch r, err := p.next(); {
+		case err != nil:
+			return r, err
+		case r.ID == e.ID && (r.Type == "ack" || r.Type == "error"):
+			return r, nil
+		}
+	}
+}
+
+// join joins a room, with data or without.
+func (p *peer) join(room string) error {
+	r, err := p.request(envelope{Type: "join-room", Room: room})
+	if err == nil && r.Type == "error" {
+		err = errors.New("join-room: " + r.code())
+	}
+	p.room = r.position()
+	return err
+}
+
+// end reads until the connection has ended, and returns the code.
+func (p *peer) end() int {
+	for {
+		if _, err := p.next(); err != nil {
+			p.drop()
+			return endOf(err)
+		}
+	}
+}
+
+// drop breaks the connection off, with a reset.
+func (p *peer) drop() {
+	_ = p.conn.SetLinger(0)
+	_ = p.conn.Close()
+}

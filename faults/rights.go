@@ -1,0 +1,202 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// expiry: tokens that expire, on many connections at once.
+func expiry(t *trial) {
+	n, ttl := t.scale(500, 30), 1500*time.Millisecond
+	codes := make(map[int]int)
+	var last time.Time
+	var mu sync.Mutex
+	t.each(n, func(i int) {
+		p := t.connect(fmt.Sprintf("expiring%d~%d", i, ttl.Milliseconds()))
+		began := time.Now()
+		code := p.end()
+		mu.Lock()
+		defer mu.Unlock()
+		codes[code]++
+		if late := time.Now(); late.After(last) {
+			last = late
+		}
+		if took := time.Since(began); took < ttl-100*time.Millisecond {
+			t.failf("closed after %v", took)
+		}
+	})
+	stays := t.connect("staying~1000")
+	r, err := stays.request(envelope{Type: "refresh-token", Data: data(map[string]string{"token": "staying~3600000"})})
+	t.must(err)
+	other, err := stays.request(envelope{Type: "refresh-token", Data: data(map[string]string{"token": "someone~3600000"})})
+	t.must(err)
+	time.Sleep(2500 * time.Millisecond)
+	still, err := stays.request(envelope{Type: "ping"})
+	if err != nil || r.Type != "ack" || other.code() != "forbidden" || still.Type != "ack" {
+		t.failf("who has refreshed: %s %s %s %v", r.Data, other.Data, still.Type, err)
+	}
+	stays.drop()
+	if codes[4003] != n {
+		t.failf("closed %s, want %d × 4003", tallied(codes), n)
+	}
+	t.figure("%d tokens of %s: closed %s; one refreshed in time stays, a refresh with another user's token is `forbidden`", n, ttl, tallied(codes))
+}
+
+// logout: a user is logged out on all connections.
+func logout(t *trial) {
+	const n = 32 // as many as one user may have
+	var peers []*peer
+	for range n {
+		peers = append(peers, t.member("leaving", "calm"))
+	}
+	codes := make(map[int]int)
+	r := t.order(order{Do: "logout", User: "leaving"})
+	began := time.Now()
+	for _, p := range peers {
+		codes[p.end()]++
+	}
+	if codes[4503] != n {
+		t.failf("closed %s, want %d × 4503", tallied(codes), n)
+	}
+	t.figure("%d connections of a user: the call took %s, the last was closed %s later, %s", n, round(r.Took), round(time.Since(began)), tallied(codes))
+}
+
+// revoked: users lose a room in which someone speaks all the time.
+func revoked(t *trial) {
+	n := t.scale(100, 10)
+	speaker := t.member("speaker", "private")
+	peers := make([]*peer, n)
+	for i := range n {
+		peers[i] = t.member(fmt.Sprint("member", i), "private")
+	}
+	say := func() uint64 {
+		r, err := speaker.request(envelope{Type: "room-message", Room: "private", Data: data("words")})
+		t.must(err)
+		return r.Seq
+	}
+	late := 0
+	for i, p := range peers {
+		before := say()
+		t.order(order{Do: "revoke", User: fmt.Sprint("member", i), Room: "private"})
+		say()
+		say()
+		for _, try := range []envelope{
+			{Type: "join-room", Room: "private", Data: data(map[string]int{"history": 100})},
+			{Type: "history", Room: "private"},
+			{Type: "room-message", Room: "private", Data: data("words")},
+			{Type: "resume", Data: data(map[string]any{"rooms": map[string]any{"private": p.room}})},
+			{Type: "ping"},
+		} {
+			try.ID = "try"
+			t.must(p.send(try))
+			for {
+				e, err := p.next()
+				t.must(err)
+				if e.Type == "room-message" && e.Seq > before {
+					late++
+				}
+				if e.ID != "try" {
+					continue
+				}
+				switch {
+				case try.Type == "ping" && e.Type == "ack":
+				case try.Type == "resume" && strings.Contains(string(e.Data), `"forbidden"`) && !strings.Contains(string(e.Data), `"epoch"`):
+				case slices.Contains([]string{"forbidden", "not_in_room"}, e.code()):
+				default:
+					t.failf("after that %s is answered with %s %s", try.Type, e.Type, e.Data)
+				}
+				break
+			}
+		}
+		p.drop()
+	}
+	speaker.drop()
+	if late > 0 {
+		t.failf("%d messages arrived after the room was revoked", late)
+	}
+	t.figure("%d users lose a room in which others speak: 0 messages after the call has returned; join, resume, history and sending are refused to all", n)
+}
+
+// forged: a client pretends to be others, and asks for what is not its own.
+func forged(t *trial) {
+	rounds := t.scale(200, 15)
+	owner, victim := t.member("owner", "secret"), t.member("victim", "open")
+	attacker := t.member("attacker", "open")
+	head := uint64(0)
+	for range 5 {
+		r, err := owner.request(envelope{Type: "room-message", Room: "secret", Data: data("secret")})
+		t.must(err)
+		head = r.Seq
+		_, err = owner.request(envelope{Type: "private-message", To: "victim", Data: data("secret")})
+		t.must(err)
+	}
+	tries := 0
+	try := func(e envelope, allowed ...string) {
+		tries++
+		e.ID = "same" // as the victim's: ids are each user's own
+		t.must(attacker.send(e))
+		for {
+			r, err := attacker.next()
+			t.must(err)
+			if strings.Contains(string(r.Data), `"secret"`) && !strings.Contains(string(r.Data), `"forbidden"`) || r.From.ID == "owner" {
+				t.failf("%s brought %s %s", e.Type, r.Type, r.Data)
+			}
+			if r.ID != "same" || r.Type != "ack" && r.Type != "error" {
+				continue
+			}
+			if got := r.Type + r.code(); !slices.Contains(allowed, got) {
+				t.failf("%s %s was answered with %s %s", e.Type, e.Room, r.Type, r.Data)
+			}
+			return
+		}
+	}
+	first := envelope{Type: "room-message", ID: "same", Room: "open", Data: data("victim's")}
+	t.must(victim.send(first))
+	secret := position{owner.room.Epoch, 0}
+	for i := range rounds {
+		e := envelope{Type: "room-message", Room: "open", Seq: 1 << 40, Data: data("attacker's")}
+		e.From.ID = "victim"
+		try(e, "ack")
+		for _, typ := range []string{"room-message", "typing", "stop-typing", "history", "leave-room"} {
+			try(envelope{Type: typ, Room: "secret", Data: data(map[string]any{"before": head - uint64(i)%head, "limit": 5})}, "errornot_in_room", "errorforbidden", "ack")
+		}
+		try(envelope{Type: "join-room", Room: "secret", Data: data(map[string]any{"history": 5})}, "errorforbidden")
+		try(envelope{Type: "join-room", Room: "secret", Data: data(map[string]any{"since": secret})}, "errorforbidden")
+		try(envelope{Type: "resume", Data: data(map[string]any{
+			"rooms": map[string]any{"secret": secret, "\x00victim": secret}, "inbox": position{"guess", 0},
+		})}, "ack")
+		t.must(attacker.send(envelope{Type: "ack", ID: "s1"})) // to no question of its own
+	}
+	t.must(victim.send(envelope{Type: "ping"}))
+	heard, foreign := 0, 0
+	for pong := false; !pong; {
+		e, err := victim.next()
+		t.must(err)
+		switch {
+		case e.Type == "pong":
+			pong = true
+		case e.Type == "room-message":
+			heard++
+			if e.From.ID == "victim" != (string(e.Data) == `"victim's"`) || e.Seq > 1<<30 {
+				foreign++
+			}
+		}
+	}
+	if foreign > 0 || heard != 2 { // the attacker's id is the same each time
+		t.failf("the victim heard %d messages, %d of them forged", heard, foreign)
+	}
+	r, err := owner.request(envelope{Type: "ping"})
+	t.must(err)
+	if stored := t.order(order{Do: "stored", Room: "secret"}).Keys; len(stored) != int(head) && r.Type == "ack" {
+		t.failf("%d messages in the secret room, want %d", len(stored), head)
+	}
+	for _, p := range []*peer{owner, victim, attacker} {
+		p.drop()
+	}
+	t.figure("%d attempts (`from`, `seq` and ids of others; sending, typing, history, join, resume, inbox without the right): 0 foreign messages received, 0 sent", tries)
+}

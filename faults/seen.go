@@ -1,0 +1,184 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/go-json-experiment/json"
+)
+
+// seen is what a client has of a room, whose seqs have no gaps: that is how the broker
+// in memory numbers.
+type seen struct {
+	room  string
+	since position // of the join: what comes after it is wanted
+	have  map[uint64]int
+}
+
+func newSeen(p *peer, room string) *seen {
+	return &seen{room: room, since: p.room, have: make(map[uint64]int)}
+}
+
+func (s *seen) note(e envelope) {
+	if e.Type == "room-message" && e.Room == s.room {
+		s.have[e.Seq]++
+	}
+}
+
+// count returns how many messages up to head are missing, and how many came again.
+func (s *seen) count(head uint64) (lost, doubled int) {
+	for seq := s.since.Seq + 1; seq <= head; seq++ {
+		if s.have[seq] == 0 {
+			lost++
+		}
+	}
+	for _, n := range s.have {
+		doubled += n - 1
+	}
+	return lost, doubled
+}
+
+// top returns the last message without a gap before it.
+func (s *seen) top() uint64 {
+	seq := s.since.Seq
+	for s.have[seq+1] > 0 {
+		seq++
+	}
+	return seq
+}
+
+// resume goes on where s is, on another connection: with what the hub recovers, and
+// pages of history for what that lacks. It returns the room's head at that time.
+func (s *seen) resume(p *peer) (head uint64, recovered bool, err error) {
+	at := position{Epoch: s.since.Epoch, Seq: s.top()}
+	r, err := p.request(envelope{Type: "resume", Data: data(map[string]any{"rooms": map[string]any{s.room: at}})})
+	if err != nil {
+		return 0, false, err
+	}
+	var answer struct {
+		Rooms map[string]struct {
+			position  `json:",inline"`
+			Recovered bool `json:"recovered"`
+		} `json:"rooms"`
+	}
+	if err := json.Unmarshal(r.Data, &answer); err != nil {
+		return 0, false, err
+	}
+	room := answer.Rooms[s.room]
+	if r.Type != "ack" || room.Epoch != at.Epoch {
+		return 0, false, fmt.Errorf("resume was answered with %s %s", r.Type, r.Data)
+	}
+	oldest := room.Seq + 1
+	if err := p.send(envelope{Type: "ping"}); err != nil { // behind what is recovered
+		return 0, false, err
+	}
+	for {
+		e, err := p.next()
+		if err != nil {
+			return 0, false, err
+		}
+		if e.Type == "pong" {
+			break
+		}
+		s.note(e)
+		if e.Type == "room-message" {
+			oldest = min(oldest, e.Seq)
+		}
+	}
+	for oldest > at.Seq+1 {
+		page, err := s.page(p, oldest)
+		if err != nil {
+			return 0, false, err
+		}
+		if len(page) == 0 || page[0].Seq >= oldest {
+			return room.Seq, room.Recovered, errors.New("history does not reach back")
+		}
+		for _, e := range page {
+			if e.Seq > at.Seq {
+				s.note(e)
+			}
+		}
+		oldest = page[0].Seq
+	}
+	return room.Seq, room.Recovered, nil
+}
+
+// page asks for messages before one. Live ones that come meanwhile are noted.
+func (s *seen) page(p *peer, before uint64) ([]envelope, error) {
+	ask := envelope{Type: "history", ID: "page", Room: s.room, Data: data(map[string]any{"before": before, "limit": 1000})}
+	if err := p.send(ask); err != nil {
+		return nil, err
+	}
+	for {
+		e, err := p.next()
+		if err != nil {
+			return nil, err
+		}
+		if e.ID != "page" {
+			s.note(e)
+			continue
+		}
+		var d struct {
+			Messages []envelope `json:"messages"`
+		}
+		if e.Type != "ack" {
+			return nil, errors.New("history: " + e.code())
+		}
+		return d.Messages, json.Unmarshal(e.Data, &d)
+	}
+}
+
+// pump says so many messages of a size in a room, and returns the room's head once all
+// are acked. It waits for its own copies, so as not to be faster than it reads.
+func pump(ctx context.Context, d dialer, user, room string, n, size int) (head uint64, err error) {
+	p, err := d.connect(ctx, user)
+	if err != nil {
+		return 0, err
+	}
+	defer p.drop()
+	if err := p.join(room); err != nil {
+		return 0, err
+	}
+	words := data(fmt.Sprintf("%*d", size, n))
+	const window = 32
+	free := make(chan struct{}, window)
+	failed := make(chan error, 1)
+	go func() {
+		for acked, heard := 0, 0; acked < n || heard < n; {
+			e, err := p.next()
+			if err == nil && e.Type == "error" {
+				err = errors.New("pump: " + e.code())
+			}
+			if err != nil {
+				failed <- err
+				return
+			}
+			switch e.Type {
+			case "ack":
+				acked++
+				head = max(head, e.Seq)
+			case "room-message":
+				heard++
+				<-free
+			}
+		}
+		failed <- nil
+	}()
+	for i := range n {
+		select {
+		case free <- struct{}{}:
+		case err := <-failed:
+			return 0, err
+		}
+		if err := p.send(envelope{Type: "room-message", ID: fmt.Sprint(i), Room: room, Data: words}); err != nil {
+			return 0, err
+		}
+	}
+	if err := <-failed; err != nil {
+		return 0, err
+	}
+	return head, nil
+}

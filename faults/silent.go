@@ -1,0 +1,303 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"golang.org/x/sys/unix"
+)
+
+// short are times in which a silent client is found out within seconds.
+var short = settings{
+	Outbox: 256 << 10, Message: 16 << 10, Replay: 500, Log: 100_000, Rate: -1,
+	Ping: time.Second, Pong: time.Second, Write: 2 * time.Second, Grace: 300 * time.Millisecond,
+}
+
+// foundOut is by when a client without a word must be gone: heartbeat and timeout, the sweep of a
+// second that looks for it, the time for its answer to the close; and as much again for a busy machine.
+var foundOut = 2 * (short.Ping + short.Pong + time.Second + short.Write)
+
+// neverReads: clients that are in a busy room and read nothing.
+func neverReads(t *trial) {
+	n, messages := t.scale(50, 8), t.scale(5000, 1500)
+	victims := make([]*peer, n)
+	d := t.dialer
+	d.receive = 4 << 10
+	t.each(n, func(i int) {
+		p, err := d.connect(t, fmt.Sprint("victim", i))
+		t.must(err)
+		t.must(p.join("busy"))
+		victims[i] = p
+	})
+	reader := t.member("reader", "busy")
+	read := newSeen(reader, "busy")
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		for {
+			e, err := reader.next()
+			if err != nil {
+				t.failf("a member that reads was closed with %d", endOf(err))
+				return
+			}
+			if read.note(e); e.Type == "room-message" && e.Seq == uint64(messages) {
+				return
+			}
+		}
+	})
+	head, err := pump(t, t.dialer, "pump", "busy", messages, 1000)
+	t.must(err)
+	codes := t.codes("victim", n)
+	reading.Wait()
+	reader.drop()
+	if want := fmt.Sprintf("%d × 4001", n); codes != want {
+		t.failf("closed with %s, want %s", codes, want)
+	}
+	if lost, doubled := read.count(head); lost+doubled > 0 {
+		t.failf("a member that reads lost %d, has %d twice", lost, doubled)
+	}
+	if grown := int64(t.peak() - t.row.Before); grown > int64(n*short.Outbox+messages*2000+32<<20) {
+		t.failf("memory grew by %d bytes", grown)
+	}
+	lost, doubled := t.comeBack(victims, "victim", "busy", head)
+	t.figure("%d clients in a room with %d messages of 1 kB: closed %s. A member that reads: 0 lost, 0 doubled. Come back, the %d have %d lost, %d doubled",
+		n, messages, codes, n, lost, doubled)
+}
+
+// comeBack has clients whose connections the server has ended read what is left in
+// them, and resume. It returns what they lost and have twice.
+func (t *trial) comeBack(victims []*peer, user, room string, head uint64) (lost, doubled int) {
+	var mu sync.Mutex
+	t.each(len(victims), func(i int) {
+		s := newSeen(victims[i], room)
+		_ = victims[i].conn.SetReadBuffer(1 << 20) // what waits in the server's kernel would come in drops otherwise
+		for {
+			e, err := victims[i].next()
+			if err != nil {
+				break
+			}
+			s.note(e)
+		}
+		victims[i].drop()
+		p := t.connect(fmt.Sprint(user, i))
+		defer p.drop()
+		_, _, err := s.resume(p)
+		t.must(err)
+		l, d := s.count(head)
+		mu.Lock()
+		defer mu.Unlock()
+		lost, doubled = lost+l, doubled+d
+	})
+	if lost+doubled > 0 {
+		t.failf("%d lost, %d doubled by who came back", lost, doubled)
+	}
+	return lost, doubled
+}
+
+// deafen has the kernel drop every packet for a socket, before TCP looks at it: to the other side it
+// is as if the network, or the machine, had gone without a word. Needs no privilege.
+func deafen(p *peer) error {
+	raw, err := p.conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	drop := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K} // returns 0: keep no byte
+	set := error(nil)
+	err = raw.Control(func(fd uintptr) {
+		set = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &drop})
+	})
+	return errors.Join(err, set)
+}
+
+// hear has the kernel drop packets no more.
+func hear(p *peer) error {
+	raw, err := p.conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	set := error(nil)
+	err = raw.Control(func(fd uintptr) { set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0) })
+	return errors.Join(err, set)
+}
+
+// vanish: connections from which nothing comes any more and nothing is taken, neither FIN nor
+// reset nor the ack of a packet; half of them with traffic, half without.
+func vanish(t *trial) {
+	n, messages := t.scale(40, 6), t.scale(3000, 600)
+	idle, busy := make([]*peer, n), make([]*peer, n)
+	t.each(n, func(i int) {
+		idle[i] = t.member(fmt.Sprint("idle", i), "quiet")
+		busy[i] = t.member(fmt.Sprint("busy", i), "busy")
+	})
+	for i := range n {
+		t.must(deafen(idle[i]))
+		t.must(deafen(busy[i]))
+	}
+	began := time.Now()
+	head, err := pump(t, t.dialer, "pump", "busy", messages, 1000)
+	t.must(err)
+	quietCodes, busyCodes := t.codes("idle", n), t.codes("busy", n)
+	took := time.Since(began)
+	if want := fmt.Sprintf("%d × 4002", n); quietCodes != want {
+		t.failf("without traffic closed with %s, want %s", quietCodes, want)
+	}
+	if took > foundOut {
+		t.failf("found out after %v", took)
+	}
+	t.toldOffline(n, "idle", "busy")
+	for i := range n { // the network is back, the old connections are not
+		t.must(hear(idle[i]))
+		idle[i].drop()
+		t.must(hear(busy[i]))
+		t.must(busy[i].send(envelope{Type: "ping"})) // which is answered with a reset
+	}
+	lost, doubled := t.comeBack(busy, "busy", "busy", head)
+	t.figure("%d connections without traffic, %d in a room with %d messages of 1 kB: closed %s and %s, all within %s; presence told it. Come back: %d lost, %d doubled",
+		n, n, messages, quietCodes, busyCodes, round(took), lost, doubled)
+}
+
+// toldOffline waits until the calm listener was told of everyone who has gone.
+func (t *trial) toldOffline(n int, users ...string) {
+	for i := range n {
+		for _, user := range users {
+			t.until("presence to tell of "+user, func() bool { return !t.calm.offlineAt(fmt.Sprint(user, i)).IsZero() })
+		}
+	}
+}
+
+// stopped: client processes under SIGSTOP, with traffic and without, which go on later.
+func stopped(t *trial) {
+	n, messages := t.scale(4, 2), t.scale(3000, 600)
+	type client struct {
+		*process
+		user, room string
+	}
+	var clients []client
+	for i := range 2 * n {
+		c := client{user: fmt.Sprint("idle", i/2), room: "quiet"}
+		if i%2 == 1 {
+			c.user, c.room = fmt.Sprint("busy", i/2), "busy"
+		}
+		var err error
+		c.process, err = startProcess(t, "client")
+		t.must(err)
+		var ok tally
+		t.must(c.ask(clientOrder{Addr: t.addr, User: c.user, Room: c.room}, &ok))
+		clients = append(clients, c)
+	}
+	for _, c := range clients {
+		t.must(c.cmd.Process.Signal(syscall.SIGSTOP))
+	}
+	began := time.Now()
+	head, err := pump(t, t.dialer, "pump", "busy", messages, 1000)
+	t.must(err)
+	quietCodes, busyCodes := t.codes("idle", n), t.codes("busy", n)
+	took := time.Since(began)
+	if want := fmt.Sprintf("%d × 4002", n); quietCodes != want {
+		t.failf("without traffic closed with %s, want %s", quietCodes, want)
+	}
+	if took > foundOut {
+		t.failf("found out after %v", took)
+	}
+	t.toldOffline(n, "idle", "busy")
+	lost, doubled := 0, 0
+	for _, c := range clients {
+		t.must(c.cmd.Process.Signal(syscall.SIGCONT))
+		upTo := head
+		if c.room == "quiet" {
+			upTo = 0
+		}
+		var r tally
+		t.until("a client that goes on to have everything", func() bool {
+			t.must(c.ask(clientOrder{UpTo: upTo}, &r))
+			return r.Resumed > 0 && r.Lost == 0
+		})
+		lost, doubled = lost+r.Lost, doubled+r.Doubled
+		t.must(c.stop())
+	}
+	if doubled > 0 {
+		t.failf("%d doubled", doubled)
+	}
+	t.figure("%d processes without traffic, %d in a room with %d messages of 1 kB: closed %s and %s, all within %s; presence told it. After SIGCONT: %d lost, %d doubled",
+		n, n, messages, quietCodes, busyCodes, round(took), lost, doubled)
+}
+
+// clientOrder is a line that a client process reads: the first says where to go, the
+// others ask for a tally.
+type clientOrder struct {
+	Addr, User, Room string
+	UpTo             uint64
+}
+
+type tally struct{ Lost, Doubled, Resumed int }
+
+// runClient is a client process: it reads, and comes back when its connection ends.
+func runClient(ctx context.Context, in io.Reader, out io.Writer) error {
+	lines := bufio.NewScanner(in)
+	var first clientOrder
+	if !lines.Scan() {
+		return lines.Err()
+	}
+	if err := json.Unmarshal(lines.Bytes(), &first); err != nil {
+		return err
+	}
+	d := dialer{addr: first.Addr}
+	p, err := d.connect(ctx, first.User)
+	if err != nil {
+		return err
+	}
+	if err := p.join(first.Room); err != nil {
+		return err
+	}
+	var mu sync.Mutex
+	s, resumed := newSeen(p, first.Room), 0
+	go func() {
+		for {
+			e, err := p.next()
+			if err != nil {
+				p.drop()
+				if p, err = d.connect(ctx, first.User); err == nil {
+					mu.Lock()
+					_, _, err = s.resume(p)
+					resumed++
+					mu.Unlock()
+				}
+				if err != nil {
+					fmt.Fprintln(os.Stderr, "client:", err)
+					return
+				}
+				continue
+			}
+			mu.Lock()
+			s.note(e)
+			mu.Unlock()
+		}
+	}()
+	var o clientOrder
+	for ok := true; ok; ok = lines.Scan() {
+		if err := json.Unmarshal(lines.Bytes(), &o); err != nil {
+			return err
+		}
+		mu.Lock()
+		r := tally{Resumed: resumed}
+		r.Lost, r.Doubled = s.count(o.UpTo)
+		mu.Unlock()
+		b, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		if _, err := out.Write(append(b, '\n')); err != nil {
+			return err
+		}
+	}
+	return lines.Err()
+}

@@ -1,0 +1,300 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json"
+)
+
+// scenario is a fault and how it is provoked.
+type scenario struct {
+	name    string
+	set     settings
+	noCalm  bool // the fault ends everyone's connection
+	provoke func(*trial)
+}
+
+// calmFigures are what the calm clients saw.
+type calmFigures struct {
+	Sent, Lost, Doubled int
+	Before, During      latency
+}
+
+// latency is from speaking to hearing.
+type latency struct{ P50, P99 time.Duration }
+
+func (l latency) String() string {
+	if l == (latency{}) {
+		return "it was too short"
+	}
+	return fmt.Sprintf("%s / %s", round(l.P50), round(l.P99))
+}
+
+func quantiles(d []time.Duration) (l latency) {
+	if d = slices.Sorted(slices.Values(d)); len(d) > 0 {
+		l.P50, l.P99 = d[len(d)/2], d[len(d)*99/100]
+	}
+	return l
+}
+
+// row is what a trial found out.
+type row struct {
+	Fault               string
+	Figures             []string
+	Calm                *calmFigures
+	Before, Peak, After uint64 // resident bytes of the server
+	Problems            []string
+}
+
+// trial is one scenario in progress: a server, and calm clients beside the fault.
+type trial struct {
+	context.Context
+	dialer
+	quick  bool
+	server *process
+	calm   *calm
+	since  int // where the fault begins among the calm clients' measurements
+	before reading
+	errors int // that are expected in the server's log, besides panics
+
+	mu   sync.Mutex
+	row  row
+	stop chan struct{} // closed: no more samples
+}
+
+// gaveUp is what must panics with.
+type gaveUp struct{ error }
+
+// must gives up where there is an error.
+func (t *trial) must(err error) {
+	if err != nil {
+		panic(gaveUp{err})
+	}
+}
+
+// failf notes what is not as it must be.
+func (t *trial) failf(format string, args ...any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.row.Problems) < 10 {
+		t.row.Problems = append(t.row.Problems, fmt.Sprintf(format, args...))
+	}
+}
+
+// figure notes what is to be reported.
+func (t *trial) figure(format string, args ...any) {
+	t.row.Figures = append(t.row.Figures, fmt.Sprintf(format, args...))
+}
+
+// scale returns how many of something there are to be.
+func (t *trial) scale(full, quick int) int {
+	if t.quick {
+		return quick
+	}
+	return full
+}
+
+// order has the server do something.
+func (t *trial) order(o order) reading {
+	var r reading
+	t.must(t.server.ask(o, &r))
+	t.mu.Lock()
+	t.row.Peak = max(t.row.Peak, r.RSS)
+	t.mu.Unlock()
+	return r
+}
+
+// peak returns the most memory that the server has had until now.
+func (t *trial) peak() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.row.Peak
+}
+
+// until waits for something to come about.
+func (t *trial) until(what string, done func() bool) {
+	for end := time.Now().Add(patience); !done(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.must(fmt.Errorf("waited in vain for %s", what))
+		}
+	}
+}
+
+// connect connects a user.
+func (t *trial) connect(token string) *peer {
+	p, err := t.dialer.connect(t, token)
+	t.must(err)
+	return p
+}
+
+// member connects a user, and joins a room.
+func (t *trial) member(token, room string) *peer {
+	p := t.connect(token)
+	t.must(p.join(room))
+	return p
+}
+
+// codes waits until the connections of so many users, whose names begin with prefix,
+// have ended for the server, and tells how.
+func (t *trial) codes(prefix string, users int) string {
+	tally := make(map[int]int)
+	t.until("the end of "+prefix, func() bool {
+		clear(tally)
+		n := 0
+		for user, codes := range t.order(order{Do: "stats"}).Ends {
+			if strings.HasPrefix(user, prefix) {
+				n++
+				for _, code := range codes {
+					tally[code]++
+				}
+			}
+		}
+		return n >= users
+	})
+	return tallied(tally)
+}
+
+// tallied puts "4005: 12, 4001: 3".
+func tallied(tally map[int]int) string {
+	var parts []string
+	for code, n := range tally {
+		parts = append(parts, fmt.Sprintf("%d × %d", n, code))
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, ", ")
+}
+
+// each runs f for 0 to n-1, all at once. What it gives up over is given up over here.
+func (t *trial) each(n int, f func(i int)) {
+	var wg sync.WaitGroup
+	failed := make(chan any, n)
+	for i := range n {
+		wg.Go(func() {
+			defer func() {
+				if v := recover(); v != nil {
+					failed <- v
+				}
+			}()
+			f(i)
+		})
+	}
+	wg.Wait()
+	select {
+	case v := <-failed:
+		panic(v)
+	default:
+	}
+}
+
+// run carries out a scenario.
+func (s *scenario) run(ctx context.Context, quick bool) (r row) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	t := &trial{Context: ctx, quick: quick, stop: make(chan struct{})}
+	t.row.Fault = s.name
+	defer func() {
+		if v := recover(); v != nil {
+			g, ours := v.(gaveUp)
+			if !ours {
+				panic(v)
+			}
+			t.failf("gave up: %v", g.error)
+		}
+		if t.server != nil {
+			if err := t.server.stop(); err != nil {
+				t.failf("the server: %v", err)
+			}
+		}
+		r = t.row
+	}()
+	var err error
+	t.server, err = startProcess(ctx, "server")
+	t.must(err)
+	t.must(t.server.ask(s.set, &t.before))
+	t.addr = t.before.Addr
+	t.connect("first").drop() // what a hub starts once is there from now on
+	t.until("the first to be gone", func() bool { return t.order(order{Do: "stats"}).Connections == 0 })
+	t.before = t.order(order{Do: "idle"})
+	t.row.Before, t.row.Peak = t.before.RSS, t.before.RSS
+	if !s.noCalm {
+		t.calm, err = startCalm(ctx, t.dialer)
+		t.must(err)
+		time.Sleep(time.Duration(t.scale(2000, 400)) * time.Millisecond)
+		t.since = t.calm.mark()
+	}
+	sampled := make(chan struct{})
+	go t.sample(sampled)
+	func() {
+		defer func() { close(t.stop); <-sampled }()
+		s.provoke(t)
+	}()
+	if t.calm != nil {
+		figures, problems := t.calm.finish(t.since)
+		t.row.Calm = &figures
+		t.row.Problems = append(t.row.Problems, problems...)
+	}
+	t.settle()
+	return t.row
+}
+
+// sample looks at the server's memory now and then.
+func (t *trial) sample(done chan<- struct{}) {
+	defer close(done)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-t.stop:
+			return
+		case <-tick.C:
+		}
+		var r reading
+		if t.server.ask(order{Do: "stats"}, &r) != nil {
+			return // who asks next finds out
+		}
+		t.mu.Lock()
+		t.row.Peak = max(t.row.Peak, r.RSS)
+		t.mu.Unlock()
+	}
+}
+
+// settle waits until the server has nothing left of anyone.
+func (t *trial) settle() {
+	var r reading
+	for end := time.Now().Add(patience / 2); ; time.Sleep(100 * time.Millisecond) {
+		r = t.order(order{Do: "idle"})
+		if r.Connections == 0 && r.Users == 0 && r.Rooms == 0 && r.Goroutines <= t.before.Goroutines {
+			break
+		}
+		if time.Now().After(end) {
+			t.failf("left behind: %d connections, %d users, %d rooms, %d goroutines (%d before)",
+				r.Connections, r.Users, r.Rooms, r.Goroutines, t.before.Goroutines)
+			break
+		}
+	}
+	t.row.After = r.RSS
+	if r.Errors != t.errors {
+		t.failf("%d errors in the server's log, want %d", r.Errors, t.errors)
+	}
+}
+
+// usersOf returns the ids in an event of presence.
+func usersOf(e envelope) (ids []string) {
+	var d struct {
+		Users []struct {
+			ID string `json:"id"`
+		} `json:"users"`
+	}
+	_ = json.Unmarshal(e.Data, &d) // a count alone has no ids
+	for _, u := range d.Users {
+		ids = append(ids, u.ID)
+	}
+	return ids
+}
