@@ -120,7 +120,8 @@ type Config struct {
 	// together anyway; answers never wait. Default none.
 	Linger time.Duration
 	// PresenceInterval is how long changes of presence are gathered before
-	// they are sent; ten times as long where only counts are. Default 100 ms.
+	// they are sent; ten times as long where only counts are, and longer beyond 5,000
+	// connections, so that no more than so many counts are sent a second. Default 100 ms.
 	// Negative: no presence events and lists at all.
 	PresenceInterval time.Duration
 	// PresenceGrace is how long a user whose last connection has gone still

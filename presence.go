@@ -50,6 +50,10 @@ func (e *present) here() bool { return e.conns+e.nodes > 0 }
 // sent: there are many to send them to.
 const countOnlyFactor = 10
 
+// countsPerSecond bounds how many counts are sent: where 100,000 hear of everyone
+// who comes and goes, they do every 20 s.
+const countsPerSecond = 5000
+
 // arrive counts a connection of u.
 func (l *loop) arrive(p *presence, u User) {
 	e := l.enter(p, u)
@@ -136,7 +140,8 @@ func (l *loop) touch(p *presence, e *present) {
 
 func (l *loop) gatherTime(p *presence) time.Duration {
 	if l.countsOnly(p) {
-		return countOnlyFactor * l.gather
+		forAll := time.Duration(len(p.audience.members)) * time.Second / countsPerSecond
+		return max(countOnlyFactor*l.gather, forAll)
 	}
 	return l.gather
 }

@@ -208,6 +208,32 @@ func TestPresenceCounts(t *testing.T) {
 	})
 }
 
+// TestPresenceCountsRate: the more hear of a count, the less often they do.
+func TestPresenceCountsRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := hubtest.New(t, chathub.Config{PresenceInterval: time.Millisecond, PresenceListLimit: 2, PresenceGrace: -1})
+		const all = 200 // 5,000 counts a second are one for each in 40 ms
+		clients := make([]*hubtest.Client, all)
+		for i := range clients {
+			clients[i] = hubtest.Dial(t, hub, fmt.Sprint("user", i))
+		}
+		time.Sleep(time.Second)
+		for _, c := range clients {
+			arrived(c)
+		}
+		for range 400 {
+			hubtest.Dial(t, hub, "passer-by").Drop()
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(time.Second)
+		for i, c := range clients {
+			if n := len(arrived(c)); n < 5 || n > 12 {
+				t.Fatalf("client %d got %d counts within 400 ms", i, n)
+			}
+		}
+	})
+}
+
 func TestPresenceOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{PresenceInterval: -1, PresenceGrace: time.Second})
