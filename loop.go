@@ -165,6 +165,10 @@ type member struct {
 type hold struct {
 	deliveries []delivery
 	bytes      int
+	// skip: the member has the log up to here from another hub, which was ahead of this
+	// one. Once released, the hold only keeps these messages from coming again.
+	skip     uint64
+	released bool
 }
 
 // seat is where a client sits in an audience, so that it is found without a
@@ -180,6 +184,7 @@ type delivery struct {
 	frame    []byte
 	small    []byte // the same compressed; nil: not at hand
 	volatile bool
+	seq      uint64   // 0: not of a log
 	except   []string // ids of clients that it is not for
 	once     uint64   // see routed
 }
@@ -282,7 +287,14 @@ func (l *loop) give(m *member, d *delivery) {
 	if slices.Contains(d.except, m.c.id) {
 		return
 	}
-	if h := m.hold; h != nil {
+	if h := m.hold; h != nil && h.released {
+		if 0 < d.seq && d.seq <= h.skip {
+			return
+		}
+		if d.seq > 0 {
+			m.hold = nil
+		}
+	} else if h != nil {
 		if h.bytes += len(d.frame); h.bytes > l.cfg.MaxOutboxBytes {
 			l.close(m.c, closeSlowConsumer, "slow consumer")
 			return

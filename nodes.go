@@ -221,7 +221,7 @@ func (d *delivered) run(l *loop) {
 	switch {
 	case a == nil:
 	case d.op == opEmit && len(d.clients) == 0:
-		l.deliver(a, delivery{frame: d.frame, small: d.small, volatile: d.seq == 0, except: d.except, once: d.once})
+		l.deliver(a, delivery{frame: d.frame, small: d.small, volatile: d.seq == 0, seq: d.seq, except: d.except, once: d.once})
 	default:
 		l.act(d, l.named(a, d))
 	}

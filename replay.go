@@ -16,6 +16,7 @@ import (
 type fetched struct {
 	c      *Client
 	topics []Topic  // held
+	skip   []uint64 // of each topic: up to where the client has it from a hub that was ahead
 	fresh  []string // rooms that the client was not in before
 	lost   []string // rooms whose log could not be read
 	frames [][]byte // what was missed, in order
@@ -62,9 +63,9 @@ func (f *fetched) end(answer []byte, ok bool) {
 				l.send(f.c, frame, false)
 			}
 		}
-		for _, t := range f.topics {
+		for i, t := range f.topics {
 			if a := l.audienceOf(t); a != nil {
-				l.release(f.c, a)
+				l.release(f.c, a, f.skip[i])
 			}
 		}
 	})
@@ -74,6 +75,33 @@ func (f *fetched) end(answer []byte, ok bool) {
 type want struct {
 	Since   *Position `json:"since"`
 	History int       `json:"history"`
+}
+
+// hold notes that a topic is held.
+func (f *fetched) hold(t Topic) {
+	f.topics = append(f.topics, t)
+	f.skip = append(f.skip, 0)
+}
+
+// ahead reports whether a client that comes from another hub knows more of a log
+// than this hub was told yet, up to pos: then it misses nothing. It moves pos to where the client
+// is, and has it skip what is still to arrive up to there.
+func (f *fetched) ahead(ctx context.Context, t Topic, pos *Position, since *Position) (bool, error) {
+	if since == nil || since.Epoch != pos.Epoch || since.Seq <= pos.Seq {
+		return false, nil
+	}
+	page, err := f.c.hub.session.Read(ctx, t, Range{}) // for its head
+	switch head := page.Head.Seq; {
+	case err != nil:
+		return false, err
+	case head == 0: // nothing is there: two hubs may see an empty log end in different places
+	case head < since.Seq: // an older state of the log was brought back
+		return false, nil
+	default:
+		f.skip[len(f.skip)-1] = since.Seq
+	}
+	*pos = *since
+	return true, nil
 }
 
 // recover reads what a client wants of a log up to pos, within budget bytes,
@@ -128,11 +156,15 @@ func (c *Client) rejoin(ctx context.Context, room string, w want, budget *int) (
 	}
 	t := Topic{Room: room}
 	f := c.fetched
-	f.topics = append(f.topics, t)
+	f.hold(t)
 	if j.fresh {
 		f.fresh = append(f.fresh, room)
 	}
-	frames, recovered, err := c.hub.recover(ctx, t, j.pos, w, budget)
+	var frames [][]byte
+	recovered, err := f.ahead(ctx, t, &j.pos, w.Since)
+	if err == nil && !recovered {
+		frames, recovered, err = c.hub.recover(ctx, t, j.pos, w, budget)
+	}
 	if err != nil {
 		if j.fresh {
 			f.lost = append(f.lost, room)
@@ -207,10 +239,12 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 		if err := c.hub.ask(func(l *loop) { pos = l.holdInbox(c) }); err != nil {
 			return nil, err
 		}
-		f.topics = append(f.topics, t)
-		var recovered bool
-		var err error
-		if inbox, recovered, err = c.hub.recover(ctx, t, pos, want{Since: data.Inbox}, &budget); err != nil {
+		f.hold(t)
+		recovered, err := f.ahead(ctx, t, &pos, data.Inbox)
+		if err == nil && !recovered {
+			inbox, recovered, err = c.hub.recover(ctx, t, pos, want{Since: data.Inbox}, &budget)
+		}
+		if err != nil {
 			return nil, err
 		}
 		result.Inbox = positionData(pos, recovered)

@@ -196,20 +196,28 @@ func (j *join) run(l *loop) {
 // hold keeps back what a has for c from now on.
 func (l *loop) hold(c *Client, a *audience) {
 	l.flushAudience(a)
-	if m := c.memberOf(a); m.hold == nil {
+	switch m := c.memberOf(a); {
+	case m.hold == nil:
 		m.hold = &hold{}
+	case m.hold.released:
+		m.hold = &hold{skip: m.hold.skip}
 	}
 }
 
-// release ends a hold: what was held is delivered.
-func (l *loop) release(c *Client, a *audience) {
+// release ends a hold: what was held is delivered, but for what the client has
+// already, up to skip.
+func (l *loop) release(c *Client, a *audience, skip uint64) {
 	m := c.memberOf(a)
 	if m == nil || m.hold == nil {
 		return
 	}
 	l.flushAudience(a)
 	held := m.hold.deliveries
-	m.hold = nil
+	if skip = max(skip, m.hold.skip); skip > 0 {
+		m.hold = &hold{skip: skip, released: true}
+	} else {
+		m.hold = nil
+	}
 	for i := range held {
 		l.give(m, &held[i])
 	}
