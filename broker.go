@@ -131,7 +131,7 @@ type Page struct {
 	Head Position
 	// Trimmed is at or above the Seq of every message that the log has dropped:
 	// what came after it is all there. 0: nothing was dropped. It need not be lower
-	// than After.
+	// than After, nor, where there are More, than the messages returned.
 	Trimmed uint64
 	// More reports whether the log has older messages in the range than those
 	// returned.

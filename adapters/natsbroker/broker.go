@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/chathub-go/chathub"
 	"github.com/nats-io/nats.go"
@@ -114,10 +115,14 @@ func (b *Broker) isClosed() bool {
 
 // connectOptions are those of a session's connection, in addition to the
 // application's, over which they win.
-func (b *Broker) connectOptions(s *session) []nats.Option {
+func (b *Broker) connectOptions(ctx context.Context, s *session) []nats.Option {
+	patience := b.cfg.timeout
+	if end, ok := ctx.Deadline(); ok {
+		patience = min(patience, max(time.Until(end), time.Millisecond))
+	}
 	options := append([]nats.Option{nats.Name("chathub")}, b.cfg.nats...)
 	options = append(options,
-		nats.Timeout(b.cfg.timeout),
+		nats.Timeout(patience),
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(reconnectWait),
 		nats.ReconnectJitter(reconnectWait, reconnectWait),

@@ -12,6 +12,7 @@ import (
 	"github.com/chathub-go/chathub"
 	"github.com/chathub-go/chathub/adapters/natsbroker"
 	"github.com/chathub-go/chathub/hubtest"
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -170,6 +171,33 @@ func TestExistingStream(t *testing.T) {
 	}
 }
 
+// TestPermissions: those that the README names are enough where the stream is there.
+func TestPermissions(t *testing.T) {
+	s := serve(t)
+	operator := attach(t, connect(t, s.ClientURL())) // which creates the stream
+	operator.say(room("lobby"), "one")
+	s.stop()
+	s.opts.Users = []*server.User{{Username: "chat", Password: "secret", Permissions: &server.Permissions{
+		Publish: &server.SubjectPermission{Allow: []string{
+			"chathub.log.>", "chathub.hear.>",
+			"$JS.API.STREAM.INFO.chathub", "$JS.API.STREAM.MSG.GET.chathub", "$JS.API.DIRECT.GET.chathub",
+		}},
+		Subscribe: &server.SubjectPermission{Allow: []string{"chathub.hear.>", "_INBOX.>"}},
+	}}}
+	s.start()
+	var log logs
+	hubtest.TestBroker(t, func(t *testing.T) chathub.Broker {
+		return connect(t, s.ClientURL(), natsbroker.ExistingStream(), natsbroker.Logger(slog.New(slog.NewTextHandler(&log, nil))),
+			natsbroker.NATS(nats.UserInfo("chat", "secret")))
+	})
+	if text := log.String(); strings.Contains(text, "ermission") {
+		t.Error(text)
+	}
+	if _, err := connect(t, s.ClientURL()).Attach(t.Context(), func(chathub.Message) {}); err == nil {
+		t.Error("a session without the password")
+	}
+}
+
 // TestNames: applications with names of their own share a server.
 func TestNames(t *testing.T) {
 	s := serve(t)
@@ -185,7 +213,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-func jetStream(t *testing.T, url string) jetstream.JetStream {
+func jetStream(t testing.TB, url string) jetstream.JetStream {
 	t.Helper()
 	nc, err := nats.Connect(url)
 	if err != nil {

@@ -108,10 +108,10 @@ func (s *session) page(ctx context.Context, subject string, seq uint64, limit in
 }
 
 // scan hands the messages of a subject from first to last on, in order, until yield
-// returns false.
-func (s *session) scan(ctx context.Context, subject string, first, last uint64, yield func(stored) bool) error {
+// returns false. It asks for so many at a time.
+func (s *session) scan(ctx context.Context, subject string, first, last uint64, batch int, yield func(stored) bool) error {
 	for first <= last {
-		messages, _, err := s.page(ctx, subject, first, int(min(pageSize, last-first+1)))
+		messages, _, err := s.page(ctx, subject, first, int(min(uint64(batch), last-first+1)))
 		if err != nil {
 			return err
 		}
@@ -145,6 +145,11 @@ func (s *session) read(ctx context.Context, t chathub.Topic, r chathub.Range) (c
 			return chathub.Page{}, err
 		}
 		return chathub.Page{Trimmed: st.firstSeq - 1}, nil
+	}
+	if r.Before == 0 {
+		if page, ok := s.readTail(t, r, head); ok {
+			return page, nil
+		}
 	}
 	page := chathub.Page{Head: chathub.Position{Epoch: s.state.Load().epoch, Seq: head}}
 	last := head
@@ -206,7 +211,7 @@ type window struct {
 // where to begin, and begins earlier where that was too late.
 func (s *session) newest(ctx context.Context, subject string, w window) (found []stored, more bool, err error) {
 	keep := func(first, last uint64, limit int) (part []stored, err error) {
-		err = s.scan(ctx, subject, first, last, func(m stored) bool {
+		err = s.scan(ctx, subject, first, last, limit+limit/4+1, func(m stored) bool {
 			if part = append(part, m); len(part) > limit {
 				part = part[1:]
 				more = true
@@ -259,9 +264,16 @@ func (s *session) trimmed(ctx context.Context, subject string, after uint64) (ui
 		if err != nil {
 			return 0, err
 		}
+		if m.seq == 0 { // the last has gone meanwhile
+			st, err := s.refresh(ctx)
+			if err != nil {
+				return 0, err
+			}
+			return st.firstSeq - 1, nil
+		}
 		first, pending = []stored{m}, 0
 	}
-	oldest := max(first[0].seq, 1)
+	oldest := first[0].seq
 	if after >= oldest-1 {
 		return oldest - 1, nil
 	}

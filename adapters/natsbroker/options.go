@@ -27,6 +27,7 @@ type config struct {
 	syncAlways  bool
 	timeout     time.Duration
 	sweep       time.Duration
+	cache       int
 	nats        []nats.Option
 	log         *slog.Logger
 	clock       func() time.Time // another one in tests
@@ -46,6 +47,7 @@ func newConfig(embedded bool, options []Option) (config, error) {
 		syncEvery:   10 * time.Second,
 		timeout:     5 * time.Second,
 		sweep:       30 * time.Second,
+		cache:       64 << 20,
 		log:         slog.Default(),
 		clock:       time.Now,
 		embedded:    embedded,
@@ -191,6 +193,16 @@ func SweepEvery(d time.Duration) Option {
 	return func(c *config) {
 		c.check(d >= time.Second, "SweepEvery %v is less than a second", d)
 		c.sweep = d
+	}
+}
+
+// CacheBytes bounds what each node keeps in memory of the newest messages of its topics, up
+// to 64 KiB and 256 messages of each, to serve those who come back without asking the
+// stream. Negative: nothing is kept. Default 64 MiB.
+func CacheBytes(n int) Option {
+	return func(c *config) {
+		c.check(n != 0, "CacheBytes is 0")
+		c.cache = n
 	}
 }
 

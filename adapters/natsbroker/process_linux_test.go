@@ -221,7 +221,7 @@ func runNode(url string) {
 	if err != nil {
 		panic(err)
 	}
-	ctx := context.Background() //nolint:usetesting // a process, not a test
+	ctx := context.Background()
 	s, err := b.Attach(ctx, func(chathub.Message) {})
 	if err != nil {
 		panic(err)

@@ -44,6 +44,7 @@ type session struct {
 	resync  chan struct{}
 	dropped atomic.Bool // a message was, since the watch last looked
 	link    atomic.Pointer[link]
+	cached  atomic.Int64 // bytes in the tails of all topics
 
 	life context.Context // ends with Close
 	end  context.CancelFunc
@@ -86,7 +87,7 @@ func newSession(b *Broker, deliver func(chathub.Message)) *session {
 // open connects, and starts what runs until Close.
 func (s *session) open(ctx context.Context) error {
 	var err error
-	if s.nc, err = nats.Connect(s.broker.url, s.broker.connectOptions(s)...); err != nil {
+	if s.nc, err = nats.Connect(s.broker.url, s.broker.connectOptions(ctx, s)...); err != nil {
 		return unavailable(err)
 	}
 	if err := s.replies.open(s.nc); err != nil {
@@ -126,10 +127,7 @@ func (s *session) Publish(ctx context.Context, m chathub.Message) (chathub.Recei
 	if id == "" {
 		id = "\x00" + formatSeq(f.attempt) + formatSeq(rand.Uint64()) // of this call alone
 	}
-	msg := &nats.Msg{Subject: subject, Data: f.encode(), Header: nats.Header{
-		"Nats-Msg-Id":          {messageID(subject, id)},
-		"Nats-Expected-Stream": {s.broker.cfg.name},
-	}}
+	msg := &nats.Msg{Subject: subject, Data: f.encode(), Header: nats.Header{"Nats-Msg-Id": {messageID(subject, id)}}}
 	var ack pubAck
 	err := s.persist(ctx, func(ctx context.Context) error {
 		ack = pubAck{}
@@ -178,8 +176,8 @@ func (s *session) store(ctx context.Context, msg *nats.Msg, ack *pubAck) error {
 		return finalError{tooLarge(ack.Error)}
 	case ack.Error != nil:
 		return ack.Error
-	case ack.Seq == 0:
-		return errors.New("an ack without a position")
+	case ack.Seq == 0 || ack.Stream != s.broker.cfg.name:
+		return errors.New("an ack of something else")
 	}
 	return nil
 }
@@ -222,6 +220,14 @@ func (s *session) Send(ctx context.Context, m chathub.Message) error {
 func (s *session) Read(ctx context.Context, t chathub.Topic, r chathub.Range) (page chathub.Page, err error) {
 	if !kept(t) {
 		return chathub.Page{}, s.usable(ctx)
+	}
+	if r.Before > 0 { // how a hub asks what a client has missed
+		if err := s.usable(ctx); err != nil {
+			return chathub.Page{}, err
+		}
+		if page, ok := s.readTail(t, r, r.Before-1); ok {
+			return page, nil
+		}
 	}
 	err = s.persist(ctx, func(ctx context.Context) (err error) {
 		page, err = s.read(ctx, t, r)

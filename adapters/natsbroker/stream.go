@@ -17,6 +17,7 @@ type streamState struct {
 	firstSeq    uint64 // of all topics; what is older is gone
 	lastSeq     uint64
 	maxMessages int // of a topic; 0 or less: no bound
+	maxAge      time.Duration
 	// raised: up to this position the bound was lower once.
 	raised    uint64
 	clustered bool
@@ -34,6 +35,7 @@ func newState(i *jetstream.StreamInfo) *streamState {
 		firstSeq:    i.State.FirstSeq,
 		lastSeq:     i.State.LastSeq,
 		maxMessages: int(i.Config.MaxMsgsPerSubject),
+		maxAge:      i.Config.MaxAge,
 	}
 	if i.State.Msgs == 0 {
 		st.firstSeq = i.State.LastSeq + 1

@@ -33,6 +33,7 @@ type topic struct {
 	behind  bool
 	target  uint64
 	waiting []chathub.Message
+	tail    tail // has a lock of its own
 	// heard: a stored message has come since the last sweep.
 	heard bool
 }
@@ -71,6 +72,7 @@ func (t *topic) drop() {
 	t.gone = true
 	t.end()
 	s := t.s
+	s.cached.Add(-int64(t.tail.forget()))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.topics, t.name)
@@ -135,37 +137,37 @@ func (s *session) Subscribe(ctx context.Context, name chathub.Topic) (chathub.Po
 	if err := hold(ctx, t.turn); err != nil {
 		return chathub.Position{}, err
 	}
-	if !t.live {
-		t.behind = true
-	}
-	seq := t.seq
+	live, seq := t.live, t.seq
+	t.behind = t.behind || !live
 	<-t.turn
+	if live {
+		head, err := s.position(ctx, t)
+		return s.at(name, max(head, seq)), err
+	}
 
-	if t.sub == nil {
-		err = t.listen()
-	}
-	var head uint64
+	err = t.listen()
 	if err == nil {
-		head, err = s.position(ctx, t)
+		seq, err = s.position(ctx, t)
 	}
-	t.turn <- struct{}{} // nobody keeps it: the topic is not live, or only its position was asked
+	t.turn <- struct{}{} // nobody keeps it: nothing is delivered yet
 	defer func() { <-t.turn }()
-	switch {
-	case err != nil && !t.live:
-		t.drop()
-	case err == nil && !t.live:
-		t.live = true
-		t.seq = head
-		seq = head
-		s.start(t.catchUp) // which ends what is behind
-	}
 	if err != nil {
+		t.drop()
 		return chathub.Position{}, asUnavailable(err)
 	}
+	t.live = true
+	t.seq = seq
+	t.tail.begin(seq)
+	s.start(t.catchUp) // which ends what is behind
+	return s.at(name, seq), nil
+}
+
+// at is the position of a topic; nodes have none.
+func (s *session) at(name chathub.Topic, seq uint64) chathub.Position {
 	if !kept(name) {
-		return chathub.Position{}, nil
+		return chathub.Position{}
 	}
-	return chathub.Position{Epoch: s.state.Load().epoch, Seq: max(head, seq)}, nil
+	return chathub.Position{Epoch: s.state.Load().epoch, Seq: seq}
 }
 
 // position returns the head of a topic's log. An empty one is where the stream was a
@@ -270,7 +272,9 @@ func (t *topic) give(seq uint64, data []byte) {
 	msg, err := message(t.name, seq, data)
 	if err != nil {
 		t.s.log.Error("natsbroker: a stored message cannot be read", "topic", t.name, "seq", seq, "err", err)
+		t.tail.reached(seq)
 	} else {
+		t.keep(msg)
 		t.hand(msg)
 	}
 	t.seq = seq
@@ -291,6 +295,7 @@ func (t *topic) fallBehind(target uint64) {
 
 // catchUp fetches and delivers what is missing up to target, until nothing is.
 func (t *topic) catchUp() {
+	failed := false
 	for pause := firstPause; ; {
 		if hold(t.life, t.turn) != nil {
 			return
@@ -308,7 +313,7 @@ func (t *topic) catchUp() {
 		<-t.turn
 
 		ctx, cancel := context.WithTimeout(t.life, t.s.broker.cfg.timeout)
-		err := t.s.scan(ctx, t.subject, from, target, t.fetched)
+		err := t.s.scan(ctx, t.subject, from, target, pageSize, t.fetched)
 		cancel()
 		if err == nil {
 			t.reached(target)
@@ -318,7 +323,10 @@ func (t *topic) catchUp() {
 		if t.life.Err() != nil {
 			return
 		}
-		t.s.log.Warn("natsbroker: catching up", "topic", t.name, "from", from, "err", err)
+		if !failed { // of those that follow, each would say the same
+			t.s.log.Warn("natsbroker: catching up", "topic", t.name, "from", from, "err", err)
+			failed = true
+		}
 		select {
 		case <-time.After(pause):
 			pause = min(2*pause, mostPause)
@@ -347,6 +355,7 @@ func (t *topic) reached(seq uint64) {
 	}
 	defer func() { <-t.turn }()
 	t.seq = max(t.seq, seq)
+	t.tail.reached(t.seq)
 }
 
 // check compares the topic with its log, and catches up. It is for what no later message

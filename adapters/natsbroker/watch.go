@@ -123,10 +123,13 @@ func (s *session) list() []*topic {
 	return all
 }
 
+// sumDropped returns how many messages of the topics that there are were dropped.
 func (s *session) sumDropped() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
 	sum := 0
-	for _, t := range append(s.list(), s.everyone) {
-		if n, err := t.sub.Dropped(); err == nil {
+	for sub := range s.bySub {
+		if n, err := sub.Dropped(); err == nil {
 			sum += n
 		}
 	}
