@@ -185,12 +185,12 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// TestInstances: users on different instances are in one room, and a client that
-// comes back to another one resumes.
+// TestInstances: users on different instances are in one room; those of one that is
+// killed go offline, and resume on another one.
 func TestInstances(t *testing.T) {
 	url := natsServer(t)
 	one, kill := spawn(t, "-nats", url)
-	two, three := start(t, nil, "-nats", url), start(t, nil, "-nats", url)
+	two, three := start(t, nil, "-nats", url, "-rate", "-1"), start(t, nil, "-nats", url)
 	ana, ben := one.connect(t, "Ana"), two.connect(t, "Ben")
 	var position []byte
 	for _, c := range []*client{ana, ben} {
@@ -202,7 +202,14 @@ func TestInstances(t *testing.T) {
 	if e := ben.await("room-message"); string(e.Data) != `"from one"` {
 		t.Errorf("Ben got %s", e.Data)
 	}
+	for online := ""; !strings.Contains(online, `"Ana"`); { // the instances tell each other, a little later
+		ben.send(envelope{Type: "online-users"})
+		online = string(ben.await("online-users").Data)
+	}
 	kill()
+	for e := ben.await("user-offline"); !strings.Contains(string(e.Data), `"Ana"`); {
+		e = ben.await("user-offline")
+	}
 	ben.send(envelope{Type: "room-message", ID: "2", Room: "lobby", Data: []byte(`"from two"`)})
 	ben.await("ack")
 
