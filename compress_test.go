@@ -173,6 +173,16 @@ func TestCompressedFrames(t *testing.T) {
 			c.send(`{"type":"echo","id":"e","data":"` + text + `"}`)
 			expect("an ack", c, c == p)
 		}
+		plain.send(`{"type":"room-message","room":"lobby","data":"` + text + `"}`)
+		for _, c := range []*rawPeer{p, plain} {
+			expect("live", c, c == p)
+			c.send(`{"type":"resume","id":"r","data":{"rooms":{` +
+				`"lobby":{"epoch":"-","seq":0},"b":{"epoch":"-","seq":0},"c":{"epoch":"-","seq":0}}}}`)
+			if f := c.next(opText); f.packed != (c == p) {
+				t.Errorf("the answer to resume is compressed: %t", f.packed)
+			}
+			expect("missed", c, c == p)
+		}
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"runtime"
 	"slices"
 	"strings"
@@ -96,6 +97,7 @@ func TestInflate(t *testing.T) {
 		{"BFINAL, then more", "\xf3\x48\xcd\xc9\xc9\x07\x00\xf2\x48\xcd\xc9\xc9\x07\x00", "", ErrDeflate},
 		{"cut off", "\xf2\x48\xcd\xc9", "", ErrDeflate},
 		{"a stored block that eats the tail", "\x00\x07\x00\xf8\xffHello", "", ErrDeflate},
+		{"a last block that eats the tail", "\x01\x05\x00\xfa\xffHel", "", ErrDeflate},
 		{"no such block", "\xff\xff\xff", "", ErrDeflate},
 		{"context taken over", "\xf2\x00\x11\x00\x00", "", ErrDeflate},
 	} {
@@ -230,6 +232,24 @@ func TestScannerCompressedLimit(t *testing.T) {
 	}
 	if err := feed(clientMessage(opText, false, string(noise(limit+1)))); !errors.Is(err, ErrMessageTooBig) {
 		t.Errorf("not compressed, one byte more: %v", err)
+	}
+}
+
+// TestDiscardCompressed: nobody asks about messages that are discarded, so nothing may
+// gather.
+func TestDiscardCompressed(t *testing.T) {
+	server, client := net.Pipe()
+	defer func() { _ = client.Close() }()
+	c := New(server, clientMessage(opText, true, "early"), Limits{Outbox: 1 << 10, Deflate: true})
+	go func() {
+		for range 100 {
+			_, _ = client.Write(clientMessage(opText, true, "late")) // who reads would notice
+		}
+		_, _ = client.Write(clientFrame(opClose, true, nil))
+	}()
+	c.Discard()
+	if n := len(c.in.scan.marks); n > 0 {
+		t.Errorf("%d marks have gathered", n)
 	}
 }
 

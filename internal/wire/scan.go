@@ -111,7 +111,7 @@ func (s *scanner) feed(p []byte, now time.Duration) (n int, err error) {
 // unmark takes the mark of a compressed message off the first byte of a frame (RFC 7692
 // section 6: only that of its first frame has one).
 func (s *scanner) unmark(b *byte) {
-	if op := *b & 0x0f; s.open || op != opText && op != opBinary {
+	if op := *b & 0x0f; op != opText && op != opBinary {
 		return
 	}
 	s.packed = *b&rsv1 != 0
