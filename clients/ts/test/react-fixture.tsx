@@ -34,6 +34,7 @@ export function reactFixture(): void {
     await act(() => root.unmount());
     await vi.advanceTimersByTimeAsync(0);
     client.close();
+    await vi.advanceTimersByTimeAsync(2); // the stores pause
     expect(vi.getTimerCount()).toBe(0);
     vi.useRealTimers();
   });

@@ -1,5 +1,5 @@
 // @vitest-environment happy-dom
-import { act } from 'react';
+import { act, useEffect, useState } from 'react';
 import { expect, test } from 'vitest';
 import { useRoom } from '../src/react/index.js';
 import {
@@ -273,6 +273,31 @@ test('a page of a log that is no more is not shown', async () => {
   expect(room.now).toMatchObject({ hasMore: true, loading: false });
   await act(() => room.now.loadMore(50));
   expect(texts(room.now).slice(0, 4)).toEqual([2, 3, 11, 12]);
+});
+
+test('is shown a burst in a few steps, which React takes', async () => {
+  const errors: unknown[] = [];
+  setClient(hub.client({ getToken: () => 'u1', onError: (err) => errors.push(err) }));
+  let renders = 0;
+  const room = await render(() => {
+    const view = useRoom('a');
+    const [, setSeen] = useState(0);
+    useEffect(() => setSeen(view.messages.length), [view.messages]);
+    renders++;
+    return view;
+  });
+  // As in a browser: React renders after each message, and effects' changes have to wait.
+  const flags = globalThis as { IS_REACT_ACT_ENVIRONMENT?: boolean };
+  flags.IS_REACT_ACT_ENVIRONMENT = false;
+  for (let n = 1; n <= 200; n++) {
+    hub.message('a', n);
+    await null;
+  }
+  flags.IS_REACT_ACT_ENVIRONMENT = true;
+  await settle();
+  expect(errors).toEqual([]);
+  expect(room.now.messages).toHaveLength(200);
+  expect(renders).toBeLessThan(100);
 });
 
 test('is one room, however many show it', async () => {

@@ -25,7 +25,7 @@ export class PrivateStore extends Store<readonly Conversation[]> {
   #epoch: string | undefined;
 
   constructor(client: AnyClient) {
-    super();
+    super(client);
     this.#client = client;
   }
 

@@ -40,7 +40,7 @@ export class RoomStore extends Store<RoomSnapshot> {
   #snapshot: RoomSnapshot;
 
   constructor(client: AnyClient, name: string, history: number) {
-    super();
+    super(client);
     this.#client = client;
     this.#room = client.room(name);
     this.#history = history;

@@ -4,11 +4,44 @@ import type { ChatClient } from '../index.js';
 // biome-ignore lint/suspicious/noExplicitAny: its parameters are both taken and given
 export type AnyClient = ChatClient<any, any, any>;
 
+const PROMPT = 10;
+
+/**
+ * Tells of the changes of all stores of a client: the first ones at once, more of them together.
+ * React gives up ("Maximum update depth exceeded") after 50 of them without a pause, as a replay
+ * has, where effects set state too.
+ */
+class Pace {
+  readonly #late = new Set<() => void>();
+  #told = 0;
+
+  tell(fn: () => void): void {
+    if (this.#told >= PROMPT) return void this.#late.add(fn);
+    if (this.#told++ === 0) setTimeout(() => this.#pause());
+    fn();
+  }
+
+  #pause(): void {
+    this.#told = 0;
+    const late = [...this.#late];
+    this.#late.clear();
+    for (const fn of late) fn();
+  }
+}
+
+const paces = new WeakMap<AnyClient, Pace>();
+
 /** Something that hooks subscribe to. `snapshot` is the same object until something changes. */
 export abstract class Store<T> {
   readonly #listeners = new Set<() => void>();
+  readonly #pace: Pace;
   #users = 0;
   #stop: (() => void) | undefined;
+
+  constructor(client: AnyClient) {
+    this.#pace = paces.get(client) ?? new Pace();
+    paces.set(client, this.#pace);
+  }
 
   abstract readonly snapshot: T;
 
@@ -41,6 +74,10 @@ export abstract class Store<T> {
   }
 
   protected changed(): void {
-    for (const fn of [...this.#listeners]) fn();
+    this.#pace.tell(this.#tell);
   }
+
+  readonly #tell = (): void => {
+    for (const fn of [...this.#listeners]) fn();
+  };
 }
