@@ -27,11 +27,11 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: tidy-check lint test-deps unit ts fuzz ## Everything that CI runs: go.mod files, linters, tests, a short fuzz
+test: tidy-check lint test-deps unit ts page fuzz ## Everything that CI runs: go.mod files, linters, tests, a short fuzz
 	$(call say,All checks passed)
 
 .PHONY: test-deps
-test-deps: ## Install what the tests need besides Go: Node and its packages, clients, a proxy
+test-deps: ## Install what the tests need besides Go: Node and its packages, clients, a proxy, a browser
 	$(call say,What the tests need besides Go)
 	@scripts/install-test-deps
 
@@ -44,6 +44,12 @@ unit: ## Run the tests with the race detector, in random order
 ts: test-deps ## Check the TypeScript client: lint, build, types, tests, size
 	$(call say,TypeScript client)
 	@npm --prefix clients/ts run check
+
+.PHONY: page
+page: test-deps ## Check the page of examples/chat: lint, whether its build is committed, browser tests
+	$(call say,Page of examples/chat)
+	@npm --prefix clients/ts run build
+	@npm --prefix examples/chat/web run check
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## Run the linters of .golangci.yml

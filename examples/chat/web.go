@@ -9,12 +9,12 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-//go:embed page
+//go:embed web/dist
 var embedded embed.FS
 
 // routes is everything that the server answers.
 func routes(hub *chathub.Hub, login *login) http.Handler {
-	page, err := fs.Sub(embedded, "page")
+	page, err := fs.Sub(embedded, "web/dist")
 	if err != nil {
 		panic(err) // only for a name that is not valid
 	}

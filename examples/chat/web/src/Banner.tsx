@@ -1,0 +1,56 @@
+import type { ConnectionState } from 'chathub-client';
+import { type ReactNode, useEffect, useState } from 'react';
+
+/** Tells, while there is no connection, why, and when the next attempt is. */
+export function Banner({ state, onRetry }: { state: ConnectionState; onRetry: () => void }): ReactNode {
+  const text = textOf(state);
+  const stopped = state.status === 'disconnected' && state.retryAt === null;
+  // A server that has said when to come back is not asked before.
+  const canRetry = state.status === 'disconnected' && state.reason !== 'restart';
+  return (
+    <div className="banner" data-stopped={stopped} hidden={text === ''}>
+      {!stopped && <span className="spinner" aria-hidden="true" />}
+      <span role="status">{text}</span>
+      {state.status === 'disconnected' && state.retryAt !== null && (
+        <Countdown key={state.retryAt} to={state.retryAt} />
+      )}
+      {canRetry && (
+        <button type="button" onClick={onRetry}>
+          {stopped ? 'Connect again' : 'Try now'}
+        </button>
+      )}
+    </div>
+  );
+}
+
+function textOf(state: ConnectionState): string {
+  if (state.status === 'connected') return '';
+  if (state.status === 'connecting') return 'Connecting…';
+  switch (state.reason) {
+    case 'idle':
+    case 'closed':
+      return '';
+    case 'restart':
+      return 'The server is restarting. What you write is sent as soon as it is back.';
+    case 'refused':
+      return `${state.error?.message ?? 'The server has closed the connection'}.`;
+    default:
+      return navigator.onLine
+        ? 'The connection is lost. What you write is sent as soon as it is back.'
+        : 'You are offline. What you write is sent as soon as you are back.';
+  }
+}
+
+function Countdown({ to }: { to: number }): ReactNode {
+  const [now, setNow] = useState(Date.now);
+  useEffect(() => {
+    const timer = setInterval(() => setNow(Date.now()), 250);
+    return () => clearInterval(timer);
+  }, []);
+  const left = Math.ceil((to - now) / 1_000);
+  return (
+    <span className="countdown" aria-hidden="true">
+      {left > 0 && `Next try in ${left} s`}
+    </span>
+  );
+}

@@ -1,0 +1,173 @@
+import type { User } from 'chathub-client';
+import { useChat, useConnection, useEvent, usePrivateMessages } from 'chathub-client/react';
+import { type ReactNode, useCallback, useEffect, useMemo, useRef, useState } from 'react';
+import { flushSync } from 'react-dom';
+import { Banner } from './Banner.js';
+import { PrivateConversation, RoomConversation } from './Conversation.js';
+import { JoinDialog } from './JoinDialog.js';
+import type { ReadMarks } from './read.js';
+import { Sidebar } from './Sidebar.js';
+import { isOver, type Session, saveSession } from './session.js';
+import { type Toast, Toasts } from './Toasts.js';
+import { keyOf, type Place, privately, room, textOf } from './types.js';
+
+interface Props {
+  session: Session;
+  marks: ReadMarks;
+  /** The user has gone, or is taken no more: the message says why. */
+  onEnd: (message: string) => void;
+}
+
+/** Everything behind the log-in. */
+export function Chat({ session, marks, onEnd }: Props): ReactNode {
+  const client = useChat();
+  const connection = useConnection();
+  const me = session.user;
+  const [rooms, setRooms] = useState(session.rooms);
+  const [active, setActive] = useState<Place | null>(session.active);
+  const [joining, setJoining] = useState(false);
+  const drafts = useRef(new Map<string, string>());
+  const places = usePlaces(rooms, active);
+  const { unread, report } = useUnread();
+  const { toasts, say } = useToasts();
+
+  useEffect(() => saveSession({ rooms, active }), [rooms, active]);
+  useEffect(() => {
+    if (isOver(connection)) onEnd('Your session has ended. Please log in again.');
+  }, [connection, onEnd]);
+  useTitle(active, unread);
+
+  useEvent('message', (data, e) => say(e.from?.name ?? 'Server', textOf(data)));
+  useEvent('notification', (data, e) => say(e.from?.name ?? 'Server', textOf(data)));
+
+  function open(place: Place) {
+    setActive(place);
+    if (place.kind === 'room') setRooms((rooms) => (rooms.includes(place.name) ? rooms : [...rooms, place.name]));
+  }
+
+  function leave(name: string) {
+    const rest = rooms.filter((r) => r !== name);
+    setRooms(rest);
+    setActive(rest[0] === undefined ? null : room(rest[0]));
+  }
+
+  // A client that was refused begins anew; one that waits does so no longer.
+  function retry() {
+    client.connect();
+    client.wake();
+  }
+
+  const step = useCallback(
+    (by: number) => {
+      const at = active ? places.findIndex((p) => keyOf(p) === keyOf(active)) : -1;
+      const next = places[(at + by + places.length) % places.length];
+      if (next) setActive(next);
+    },
+    [active, places],
+  );
+  useEffect(() => {
+    const keydown = (event: KeyboardEvent) => {
+      if (!event.altKey || event.ctrlKey || event.metaKey || document.querySelector('dialog[open]')) return;
+      if (event.key !== 'ArrowUp' && event.key !== 'ArrowDown') return;
+      event.preventDefault();
+      step(event.key === 'ArrowUp' ? -1 : 1);
+    };
+    document.addEventListener('keydown', keydown);
+    return () => document.removeEventListener('keydown', keydown);
+  }, [step]);
+
+  function back() {
+    const from = active && keyOf(active);
+    flushSync(() => setActive(null));
+    document.querySelector<HTMLElement>(`[data-place="${CSS.escape(from ?? '')}"]`)?.focus();
+  }
+
+  const shown = {
+    me,
+    marks,
+    drafts: drafts.current,
+    onBack: back,
+    onMessage: (user: User) => open(privately(user)),
+  };
+
+  return (
+    <main className="app" data-state={connection.status} data-open={active !== null}>
+      <h1 className="sr">chathub</h1>
+      <Banner state={connection} onRetry={retry} />
+      <Sidebar
+        me={me}
+        marks={marks}
+        places={places}
+        active={active}
+        unread={unread}
+        onUnread={report}
+        onOpen={open}
+        onJoin={() => setJoining(true)}
+        onLogout={() => onEnd('')}
+      />
+      <div className="pane">
+        {active?.kind === 'room' && (
+          <RoomConversation key={keyOf(active)} {...shown} name={active.name} onLeave={() => leave(active.name)} />
+        )}
+        {active?.kind === 'user' && <PrivateConversation key={keyOf(active)} {...shown} user={active} />}
+        {!active && (
+          <div className="empty nothing">
+            <img src="./icon.svg" alt="" width="56" height="56" />
+            <h2>No conversation open</h2>
+            <p>Join a room by its name, or pick somebody who is online.</p>
+            <button type="button" className="primary" onClick={() => setJoining(true)}>
+              Join a room
+            </button>
+          </div>
+        )}
+      </div>
+      {joining && <JoinDialog onClosed={() => setJoining(false)} onJoin={(name) => open(room(name))} />}
+      <Toasts toasts={toasts} />
+    </main>
+  );
+}
+
+/** Rooms by name, then private conversations, the latest first. */
+function usePlaces(rooms: readonly string[], active: Place | null): readonly Place[] {
+  const conversations = usePrivateMessages();
+  return useMemo(() => {
+    const users = conversations.map(({ userId, user, messages }): Place => {
+      // Who wrote first from another tab has put the name of the other into it.
+      const told = messages.map((m) => m.data?.toName).find((name) => typeof name === 'string');
+      const name = active?.kind === 'user' && active.id === userId ? active.name : (user?.name ?? told ?? 'Someone');
+      return { kind: 'user', id: userId, name };
+    });
+    if (active?.kind === 'user' && !users.some((p) => keyOf(p) === keyOf(active))) users.unshift(active);
+    return [...[...rooms].sort((a, b) => a.localeCompare(b)).map(room), ...users];
+  }, [rooms, conversations, active]);
+}
+
+/** Each place reports how many of its messages are unread. */
+function useUnread() {
+  const [unread, setUnread] = useState<ReadonlyMap<string, number>>(new Map());
+  const report = useCallback((place: string, count: number) => {
+    setUnread((before) => ((before.get(place) ?? 0) === count ? before : new Map(before).set(place, count)));
+  }, []);
+  return { unread, report };
+}
+
+function useTitle(active: Place | null, unread: ReadonlyMap<string, number>): void {
+  const count = [...unread.values()].reduce((a, b) => a + b, 0);
+  const title = active ? `${active.name} · chathub` : 'chathub';
+  useEffect(() => {
+    document.title = count ? `(${count}) ${title}` : title;
+  }, [count, title]);
+}
+
+const TOAST = 7_000;
+
+function useToasts() {
+  const [toasts, setToasts] = useState<readonly Toast[]>([]);
+  const next = useRef(0);
+  const say = useCallback((title: string, text: string) => {
+    const toast = { key: next.current++, title, text };
+    setToasts((old) => [...old.slice(-3), toast]);
+    setTimeout(() => setToasts((old) => old.filter((t) => t !== toast)), TOAST);
+  }, []);
+  return { toasts, say };
+}

@@ -1,0 +1,314 @@
+import type { User } from 'chathub-client';
+import { type Message, useChat, usePresence, usePrivateMessages, useRoom } from 'chathub-client/react';
+import { type ReactNode, type RefObject, useEffect, useRef, useState } from 'react';
+import { Composer } from './Composer.js';
+import { listOf, peopleText, typingText } from './format.js';
+import { Log } from './Log.js';
+import { PeopleDialog, PeopleList } from './People.js';
+import { Avatar, IconButton, Name, RoomAvatar } from './parts.js';
+import { type ReadMarks, useReadMark } from './read.js';
+import { keyOf, privately, room, textOf } from './types.js';
+
+interface Shown {
+  me: User;
+  marks: ReadMarks;
+  /** What was begun to write, by place. */
+  drafts: Map<string, string>;
+  /** To the list of conversations, where only one of the two is in sight. */
+  onBack: () => void;
+  onMessage: (user: User) => void;
+}
+
+export function RoomConversation({
+  name,
+  onLeave,
+  ...shown
+}: Shown & { name: string; onLeave: () => void }): ReactNode {
+  const { messages, status, error, users, count, typing, hasMore, loading, ...on } = useRoom(name);
+  const [listing, setListing] = useState(false);
+  const { gap, head } = useJoins(name, messages);
+  // While the connection is away, those who were there are still shown.
+  const sub = status === 'refused' ? 'You cannot join' : count > 0 ? peopleText(count) : 'Joining…';
+  const intro = (
+    <>
+      <RoomAvatar />
+      {status === 'refused' ? (
+        <>
+          <h3>
+            You cannot join <Name of={name} />
+          </h3>
+          <p>{error?.message}</p>
+        </>
+      ) : (
+        <>
+          <h3>
+            Welcome to <Name of={name} />
+          </h3>
+          <p>Nothing has been said here yet. Everybody in the room sees what you write.</p>
+        </>
+      )}
+    </>
+  );
+  return (
+    <>
+      <div className="conversation">
+        <Head title={name} sub={sub} picture={<RoomAvatar />} onBack={shown.onBack}>
+          <IconButton icon="people" label="Who is here" className="people-toggle" onClick={() => setListing(true)} />
+          <IconButton icon="exit" label="Leave the room" onClick={onLeave} />
+        </Head>
+        <Thread
+          {...shown}
+          place={keyOf(room(name))}
+          title={name}
+          label={`Messages in ${name}`}
+          intro={status === 'joining' ? null : intro}
+          messages={messages}
+          gap={gap}
+          head={head}
+          more={{ has: hasMore, loading, load: on.loadMore }}
+          typing={typing}
+          disabled={status === 'refused'}
+          onSend={(text) => on.send({ text })}
+          onRetry={on.retry}
+          onDiscard={on.discard}
+          onTyping={(is) => (is ? on.setTyping() : on.stopTyping())}
+        />
+      </div>
+      <aside className="people" aria-labelledby="people">
+        <h2 id="people">
+          Who is here <span className="count">{count > 0 && count}</span>
+        </h2>
+        <PeopleList me={shown.me} users={users} count={count} onMessage={shown.onMessage} />
+      </aside>
+      {listing && (
+        <PeopleDialog
+          me={shown.me}
+          users={users}
+          count={count}
+          onMessage={shown.onMessage}
+          onClosed={() => setListing(false)}
+        />
+      )}
+    </>
+  );
+}
+
+export function PrivateConversation({ user, ...shown }: Shown & { user: User }): ReactNode {
+  const { id, name } = user;
+  const { messages, send, retry, discard } = usePrivateMessages(id);
+  const head = useInboxHead();
+  const online = usePresence().isOnline(id);
+  const picture = <Avatar id={id} name={name} online={online} />;
+  return (
+    <div className="conversation">
+      <Head
+        title={name}
+        sub={online ? 'Online' : 'Offline. Your messages will be waiting.'}
+        picture={picture}
+        onBack={shown.onBack}
+      />
+      <Thread
+        {...shown}
+        place={keyOf(privately(user))}
+        title={name}
+        label={`Messages with ${name}`}
+        intro={
+          <>
+            <Avatar id={id} name={name} />
+            <h3>
+              <Name of={name} />
+            </h3>
+            <p>Only the two of you see what is written here. It arrives even if one of you is away.</p>
+          </>
+        }
+        messages={messages}
+        head={head}
+        onSend={(text) => send({ text, toName: name })}
+        onRetry={retry}
+        onDiscard={discard}
+      />
+    </div>
+  );
+}
+
+interface HeadProps {
+  title: string;
+  sub: string;
+  picture: ReactNode;
+  onBack: () => void;
+  children?: ReactNode;
+}
+
+function Head({ title, sub, picture, onBack, children }: HeadProps): ReactNode {
+  return (
+    <header className="bar">
+      <IconButton icon="back" label="Back to the conversations" className="narrow-only" onClick={onBack} />
+      {picture}
+      <div className="bar-text">
+        <h2 tabIndex={-1}>
+          <Name of={title} />
+        </h2>
+        <p>{sub}</p>
+      </div>
+      {children}
+    </header>
+  );
+}
+
+interface ThreadProps extends Shown {
+  place: string;
+  title: string;
+  label: string;
+  /** What is shown where there is no message. */
+  intro: ReactNode;
+  messages: readonly Message[];
+  /** The key of the message behind which some may be missing. */
+  gap?: string | undefined;
+  /** What comes up to here (`seq`) was there before. */
+  head: RefObject<number>;
+  more?: { has: boolean; loading: boolean; load: () => Promise<void> };
+  typing?: readonly User[];
+  disabled?: boolean;
+  onSend: (text: string) => void;
+  onRetry: (id: string) => void;
+  onDiscard: (id: string) => void;
+  onTyping?: (is: boolean) => void;
+}
+
+function Thread({ place, marks, drafts, messages, typing = [], onTyping, onSend, ...rest }: ThreadProps): ReactNode {
+  const { me, title, label, intro, gap, head, more, disabled = false, onRetry, onDiscard } = rest;
+  const { newAfter, hideNew, seen } = useReading(place, marks, messages);
+  const news = useNews(messages, me, head);
+  return (
+    <>
+      <Log
+        me={me}
+        label={label}
+        intro={intro}
+        messages={messages}
+        newAfter={newAfter}
+        gap={gap}
+        more={more}
+        withNames={onTyping !== undefined}
+        onEnd={seen}
+        onRetry={onRetry}
+        onDiscard={onDiscard}
+      />
+      <div className="sr" role="status">
+        {news}
+      </div>
+      <div className={typing.length > 0 ? 'typing on' : 'typing'}>
+        <span className="dots" aria-hidden="true">
+          <i />
+          <i />
+          <i />
+        </span>
+        <span>{typing.length > 0 && typingText(typing)}</span>
+      </div>
+      <Composer
+        label={`Message ${title}`}
+        disabled={disabled}
+        draft={drafts.get(place) ?? ''}
+        onDraft={(text) => drafts.set(place, text)}
+        onSend={(text) => {
+          hideNew();
+          onSend(text);
+        }}
+        onTyping={onTyping}
+      />
+    </>
+  );
+}
+
+/**
+ * What was read when the conversation was opened, or went out of sight: "New" is shown after
+ * that. `seen` tells that the end of the conversation is in sight.
+ */
+function useReading(place: string, marks: ReadMarks, messages: readonly Message[]) {
+  const readTo = useReadMark(marks, place);
+  const [newAfter, setNewAfter] = useState(readTo || Infinity);
+  const atEnd = useRef(false);
+  const latest = useRef(0);
+  useEffect(() => {
+    latest.current = messages.findLast((m) => m.ts !== undefined)?.ts ?? 1; // even where there is none, it was seen
+    if (atEnd.current && !document.hidden) marks.mark(place, latest.current);
+  }, [marks, place, messages]);
+  useEffect(() => {
+    const changed = () => {
+      if (document.hidden) setNewAfter(marks.of(place) || Infinity);
+      else if (atEnd.current) marks.mark(place, latest.current);
+    };
+    document.addEventListener('visibilitychange', changed);
+    return () => document.removeEventListener('visibilitychange', changed);
+  }, [marks, place]);
+  return {
+    newAfter,
+    hideNew: () => setNewAfter(Infinity),
+    seen: (is: boolean) => {
+      atEnd.current = is;
+      if (is && !document.hidden) marks.mark(place, latest.current);
+    },
+  };
+}
+
+/** What has just been said, for screen readers: the log itself would also read out what is older. */
+function useNews(messages: readonly Message[], me: User, head: RefObject<number>): string {
+  const [news, setNews] = useState('');
+  const before = useRef(messages);
+  useEffect(() => {
+    const last = before.current.findLast((m) => m.status === 'sent')?.key;
+    const at = messages.findLastIndex((m) => m.key === last);
+    const failed = messages.find(
+      (m) => m.status === 'failed' && before.current.find((old) => old.key === m.key)?.status === 'sending',
+    );
+    before.current = messages;
+    if (failed) return setNews(`Not sent: ${textOf(failed.data)}`);
+    if (at < 0 && last !== undefined) return;
+    const fresh = messages
+      .slice(at + 1)
+      .filter((m) => m.from?.id !== me.id && m.status === 'sent' && (m.seq ?? 0) > head.current);
+    if (fresh.length === 0) return;
+    setNews(fresh.map((m) => `${m.from ? listOf([m.from]) : 'Server'}: ${textOf(m.data)}`).join('\n'));
+  }, [messages, me, head]);
+  return news;
+}
+
+interface Joins {
+  /** The key of the last message before a reconnect that could not bring all that was missed. */
+  gap: string | undefined;
+  /** Up to where the log was read when the room was joined first: that is no news. */
+  head: RefObject<number>;
+}
+
+function useJoins(name: string, messages: readonly Message[]): Joins {
+  const client = useChat();
+  const [gap, setGap] = useState<string>();
+  const head = useRef(0);
+  const latest = useRef(messages);
+  useEffect(() => {
+    latest.current = messages;
+  }, [messages]);
+  useEffect(
+    () =>
+      client.room(name).onJoined(({ resumed, recovered, seq }) => {
+        head.current = resumed ? 0 : seq;
+        if (resumed && !recovered) setGap(latest.current.findLast((m) => m.status === 'sent')?.key);
+      }),
+    [client, name],
+  );
+  return { gap, head };
+}
+
+/** The same for the inbox. */
+function useInboxHead(): RefObject<number> {
+  const client = useChat();
+  const head = useRef(0);
+  useEffect(
+    () =>
+      client.onInbox(({ resumed, seq }) => {
+        head.current = resumed ? 0 : seq;
+      }),
+    [client],
+  );
+  return head;
+}

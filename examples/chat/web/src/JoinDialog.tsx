@@ -1,0 +1,47 @@
+import { type FormEvent, type ReactNode, useRef } from 'react';
+import { Dialog } from './parts.js';
+
+export function JoinDialog({ onJoin, onClosed }: { onJoin: (name: string) => void; onClosed: () => void }): ReactNode {
+  const input = useRef<HTMLInputElement>(null);
+  return (
+    <Dialog title="Join a room" onClosed={onClosed}>
+      {(close) => (
+        <form
+          onSubmit={(event: FormEvent) => {
+            event.preventDefault();
+            const name = input.current?.value.trim();
+            if (!name) return;
+            close(); // first: it gives focus back, and the conversation takes it
+            onJoin(name);
+          }}
+        >
+          <label htmlFor="room">Name of the room</label>
+          <input
+            ref={input}
+            id="room"
+            className="field"
+            type="text"
+            maxLength={64}
+            required
+            autoComplete="off"
+            autoCapitalize="none"
+            spellCheck={false}
+            enterKeyHint="go"
+            aria-describedby="room-hint"
+          />
+          <p id="room-hint" className="hint">
+            Whoever knows the name can come in. A room that is new begins with you.
+          </p>
+          <div className="dialog-actions">
+            <button type="button" className="secondary" onClick={close}>
+              Cancel
+            </button>
+            <button type="submit" className="primary">
+              Join
+            </button>
+          </div>
+        </form>
+      )}
+    </Dialog>
+  );
+}

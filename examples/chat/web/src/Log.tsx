@@ -1,0 +1,98 @@
+import type { User } from 'chathub-client';
+import type { Message } from 'chathub-client/react';
+import { Fragment, type ReactNode } from 'react';
+import { dayKey, dayOf } from './format.js';
+import { Icon } from './parts.js';
+import { Row } from './Row.js';
+import { useScroll } from './useScroll.js';
+
+const GROUP = 5 * 60_000; // messages of one sender this close together are a group
+
+interface Props {
+  me: User;
+  label: string;
+  /** What is shown where there is no message. */
+  intro: ReactNode;
+  messages: readonly Message[];
+  /** The first message of others after this time has "New" before it. */
+  newAfter: number;
+  /** The key of the message behind which some may be missing. */
+  gap: string | undefined;
+  more: { has: boolean; loading: boolean; load: () => Promise<void> } | undefined;
+  /** Whether others are told apart by name. */
+  withNames: boolean;
+  /** The end has come into sight, or gone out of it. */
+  onEnd: (inSight: boolean) => void;
+  onRetry: (id: string) => void;
+  onDiscard: (id: string) => void;
+}
+
+/** The messages of a conversation: days, groups of one sender, and where it is scrolled to. */
+export function Log(props: Props): ReactNode {
+  const { me, label, intro, messages, newAfter, gap, more, withNames, onEnd, onRetry, onDiscard } = props;
+  const { ref, atEnd, missed, toEnd } = useScroll(messages, me.id, more, onEnd);
+  const firstNew = messages.find((m) => m.from?.id !== me.id && m.ts !== undefined && m.ts > newAfter);
+
+  return (
+    <div className="log-frame">
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls, with the keyboard too */}
+      <div ref={ref} className="log" role="log" aria-live="off" aria-label={label} tabIndex={0}>
+        {more?.has && (
+          <button type="button" className="earlier" disabled={more.loading} onClick={() => more.load().catch(() => {})}>
+            {more.loading ? 'Loading…' : 'Show earlier messages'}
+          </button>
+        )}
+        {messages.length === 0 && <div className="empty">{intro}</div>}
+        {messages.map((m, i) => {
+          const before = messages[i - 1];
+          const after = messages[i + 1];
+          const day = isNewDay(before, m);
+          const cut = day || before?.key === gap || m === firstNew;
+          const ends = !after || isNewDay(m, after) || m.key === gap || after === firstNew;
+          return (
+            <Fragment key={m.key}>
+              {day && (
+                <p className="day">
+                  <span>{dayOf(timeOf(m))}</span>
+                </p>
+              )}
+              {m === firstNew && <p className="divider">New</p>}
+              <Row
+                message={m}
+                mine={m.from?.id === me.id}
+                withName={withNames}
+                first={cut || !together(before, m)}
+                end={ends || !together(m, after)}
+                onRetry={onRetry}
+                onDiscard={onDiscard}
+              />
+              {m.key === gap && (
+                <p className="gap">
+                  The connection was lost, and the server could not bring all that was said meanwhile: messages may be
+                  missing here.
+                </p>
+              )}
+            </Fragment>
+          );
+        })}
+      </div>
+      {!atEnd && (
+        <button type="button" className="jump" onClick={toEnd}>
+          <Icon of="down" />
+          {missed > 0 ? `${missed} new` : 'Latest'}
+        </button>
+      )}
+    </div>
+  );
+}
+
+// What is on its way has no time yet: it is of now.
+const timeOf = (m: Message) => m.ts ?? Date.now();
+
+function isNewDay(a: Message | undefined, b: Message): boolean {
+  return !a || dayKey(timeOf(a)) !== dayKey(timeOf(b));
+}
+
+function together(a: Message | undefined, b: Message | undefined): boolean {
+  return Boolean(a?.from && b?.from && a.from.id === b.from.id && Math.abs(timeOf(b) - timeOf(a)) < GROUP);
+}

@@ -1,0 +1,206 @@
+import type { User } from 'chathub-client';
+import { type Message, useConnection, usePresence, usePrivateMessages, useRoom } from 'chathub-client/react';
+import { type ReactNode, useEffect } from 'react';
+import { peopleText, typingText } from './format.js';
+import { Avatar, IconButton, Name, RoomAvatar, Spoken } from './parts.js';
+import { type ReadMarks, useReadMark } from './read.js';
+import { keyOf, type Place, privately, textOf } from './types.js';
+
+interface Props {
+  me: User;
+  marks: ReadMarks;
+  places: readonly Place[];
+  active: Place | null;
+  unread: ReadonlyMap<string, number>;
+  onUnread: (place: string, count: number) => void;
+  onOpen: (place: Place) => void;
+  onJoin: () => void;
+  onLogout: () => void;
+}
+
+export function Sidebar({ me, places, active, onOpen, onJoin, onLogout, ...rest }: Props): ReactNode {
+  const { users, count } = usePresence();
+  const item = (place: Place) => {
+    const key = keyOf(place);
+    const current = active !== null && key === keyOf(active);
+    return { me, current, onOpen: () => onOpen(place), ...rest };
+  };
+  const rooms = places.filter((p) => p.kind === 'room');
+  const people = places.filter((p) => p.kind === 'user');
+  const others = users.filter((u) => u.id !== me.id).sort((a, b) => a.name.localeCompare(b.name));
+  const otherCount = Math.max(0, count - 1);
+
+  return (
+    <nav className="sidebar" aria-label="Conversations">
+      <div className="brand" aria-hidden="true">
+        <img src="./icon.svg" alt="" width="28" height="28" />
+        <strong>chathub</strong>
+      </div>
+      <div className="sidebar-scroll">
+        <section aria-labelledby="rooms">
+          <div className="section-head">
+            <h2 id="rooms">Rooms</h2>
+            <IconButton icon="plus" label="Join a room" onClick={onJoin} />
+          </div>
+          <ul>
+            {rooms.map((place) => (
+              <li key={keyOf(place)}>
+                <RoomItem name={place.name} {...item(place)} />
+              </li>
+            ))}
+          </ul>
+          {rooms.length === 0 && <p className="quiet">You are in no room.</p>}
+        </section>
+        {people.length > 0 && (
+          <section aria-labelledby="private">
+            <div className="section-head">
+              <h2 id="private">Private messages</h2>
+            </div>
+            <ul>
+              {people.map((place) => (
+                <li key={keyOf(place)}>
+                  <PrivateItem user={place} {...item(place)} />
+                </li>
+              ))}
+            </ul>
+          </section>
+        )}
+        <section aria-labelledby="online">
+          <div className="section-head">
+            <h2 id="online">Online {otherCount > 0 && <span className="count">{otherCount}</span>}</h2>
+          </div>
+          <ul>
+            {others.map((user) => (
+              <li key={user.id}>
+                <PersonItem user={user} onMessage={() => onOpen(privately(user))} />
+              </li>
+            ))}
+          </ul>
+          {otherCount === 0 && <p className="quiet">Nobody else is here right now.</p>}
+          {otherCount > 0 && others.length === 0 && <p className="quiet">Too many to list.</p>}
+        </section>
+      </div>
+      <Me me={me} onLogout={onLogout} />
+    </nav>
+  );
+}
+
+function Me({ me, onLogout }: { me: User; onLogout: () => void }): ReactNode {
+  const { status } = useConnection();
+  return (
+    <footer className="me">
+      <Avatar id={me.id} name={me.name} online={status === 'connected'} />
+      <div className="me-text">
+        <Name of={me.name} className="me-name" />
+        <span className="me-state">
+          {status === 'connected' ? 'Online' : status === 'connecting' ? 'Connecting…' : 'Not connected'}
+        </span>
+      </div>
+      <IconButton icon="exit" label="Log out" onClick={onLogout} />
+    </footer>
+  );
+}
+
+interface ItemProps {
+  me: User;
+  marks: ReadMarks;
+  current: boolean;
+  unread: ReadonlyMap<string, number>;
+  onUnread: (place: string, count: number) => void;
+  onOpen: () => void;
+}
+
+/** A room in the list, which keeps it joined. */
+function RoomItem({ name, ...props }: ItemProps & { name: string }): ReactNode {
+  const { messages, typing, status, count } = useRoom(name);
+  const last = messages.at(-1);
+  const preview = () => {
+    if (typing.length > 0) return `${typingText(typing)}…`;
+    if (last) return `${last.from?.id === props.me.id ? 'You' : (last.from?.name ?? 'Server')}: ${short(last)}`;
+    if (status === 'refused') return 'You cannot join';
+    return count > 0 ? peopleText(count) : 'Joining…';
+  };
+  return (
+    <Item {...props} place={keyOf({ kind: 'room', name })} title={name} preview={preview()} messages={messages}>
+      <RoomAvatar />
+    </Item>
+  );
+}
+
+function PrivateItem({ user, ...props }: ItemProps & { user: User }): ReactNode {
+  const { messages } = usePrivateMessages(user.id);
+  const { isOnline } = usePresence();
+  const online = isOnline(user.id);
+  const last = messages.at(-1);
+  const preview = last ? (last.from?.id === props.me.id ? `You: ${short(last)}` : short(last)) : 'No messages yet';
+  return (
+    <Item {...props} place={`user:${user.id}`} title={user.name} preview={preview} messages={messages} online={online}>
+      <Avatar id={user.id} name={user.name} online={online} />
+    </Item>
+  );
+}
+
+interface RowProps extends ItemProps {
+  place: string;
+  title: string;
+  preview: string;
+  messages: readonly Message[];
+  online?: boolean;
+  children: ReactNode;
+}
+
+function Item({ me, marks, current, place, title, preview, messages, online, children, ...on }: RowProps): ReactNode {
+  const readTo = useReadMark(marks, place);
+  const unread = messages.filter((m) => m.from?.id !== me.id && (m.ts ?? 0) > readTo).length;
+  const { onUnread } = on;
+  useEffect(() => onUnread(place, unread), [onUnread, place, unread]);
+  useEffect(() => () => onUnread(place, 0), [onUnread, place]);
+  return (
+    <button
+      type="button"
+      className={unread ? 'item unread' : 'item'}
+      data-place={place}
+      aria-current={current}
+      onClick={on.onOpen}
+    >
+      {children}
+      <span className="item-text">
+        <Name of={title} className="item-title" />
+        {online !== undefined && <Spoken>{online ? ' (online)' : ' (offline)'}</Spoken>}
+        <Name of={preview} className="item-sub" />
+      </span>
+      {unread > 0 && (
+        <span className="badge">
+          {unread > 99 ? '99+' : unread}
+          <Spoken> unread</Spoken>
+        </span>
+      )}
+    </button>
+  );
+}
+
+const short = (m: Message) => textOf(m.data).replace(/\s+/g, ' ').slice(0, 80);
+
+/** Somebody to write to; or, without `onMessage`, the user of this page. */
+export function PersonItem({ user, onMessage }: { user: User; onMessage?: () => void }): ReactNode {
+  const { isOnline } = usePresence();
+  const content = (
+    <>
+      <Avatar id={user.id} name={user.name} online={isOnline(user.id)} />
+      <Name of={user.name} className="item-title" />
+    </>
+  );
+  if (!onMessage) {
+    return (
+      <div className="item compact">
+        {content}
+        <span className="quiet">you</span>
+      </div>
+    );
+  }
+  return (
+    <button type="button" className="item compact" title={`Message ${user.name}`} onClick={onMessage}>
+      {content}
+    </button>
+  );
+}

@@ -1,0 +1,24 @@
+import type { ReactNode } from 'react';
+import { Name } from './parts.js';
+
+export interface Toast {
+  readonly key: number;
+  readonly title: string;
+  readonly text: string;
+}
+
+/** What the service, or somebody through it, tells everybody: it passes. */
+export function Toasts({ toasts }: { toasts: readonly Toast[] }): ReactNode {
+  return (
+    <div className="toasts" role="status">
+      {toasts.map(({ key, title, text }) => (
+        <p key={key} className="toast">
+          <strong>
+            <Name of={title} />
+          </strong>{' '}
+          <Name of={text} />
+        </p>
+      ))}
+    </div>
+  );
+}

@@ -1,0 +1,68 @@
+import type { User } from 'chathub-client';
+
+const time = new Intl.DateTimeFormat(undefined, { hour: 'numeric', minute: '2-digit' });
+const full = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 'medium' });
+const weekday = new Intl.DateTimeFormat('en', { weekday: 'long' });
+const day = new Intl.DateTimeFormat('en', { weekday: 'long', day: 'numeric', month: 'long' });
+const oldDay = new Intl.DateTimeFormat('en', { day: 'numeric', month: 'long', year: 'numeric' });
+
+export const timeOf = (ts: number): string => time.format(ts);
+export const fullTimeOf = (ts: number): string => full.format(ts);
+export const dayKey = (ts: number): string => new Date(ts).toDateString();
+
+/** "Today", "Yesterday", "Monday", "Monday, 3 March", "3 March 2025". */
+export function dayOf(ts: number): string {
+  const midnight = (t: number) => new Date(t).setHours(0, 0, 0, 0);
+  const days = Math.round((midnight(Date.now()) - midnight(ts)) / 86_400_000);
+  if (days <= 0) return 'Today';
+  if (days === 1) return 'Yesterday';
+  if (days < 7) return weekday.format(ts);
+  return (days < 300 ? day : oldDay).format(ts);
+}
+
+/** "Ana", "Ana and Ben", "Ana, Ben and 3 others". */
+export function listOf(users: readonly User[]): string {
+  // Isolated, so that a name cannot change the direction of what is around it.
+  const names = users.map((u) => `\u2068${u.name}\u2069`);
+  const last = names.at(-1) ?? '';
+  if (names.length === 1) return last;
+  if (names.length <= 3) return `${names.slice(0, -1).join(', ')} and ${last}`;
+  return `${names[0]}, ${names[1]} and ${names.length - 2} others`;
+}
+
+export const typingText = (users: readonly User[]): string =>
+  `${listOf(users)} ${users.length > 1 ? 'are' : 'is'} typing`;
+
+export const peopleText = (count: number): string => (count <= 1 ? 'Only you are here' : `${count} people here`);
+
+const graphemes = new Intl.Segmenter(undefined, { granularity: 'grapheme' });
+
+export function initials(name: string): string {
+  const words = name.trim().split(/\s+/);
+  const picked = words.length > 1 ? [words[0], words.at(-1)] : [words[0]];
+  return picked
+    .map((word = '') => [...graphemes.segment(word)][0]?.segment ?? '')
+    .join('')
+    .toUpperCase();
+}
+
+/** A colour for an id: FNV-1a, then spread by the golden angle, so that near ids are far apart. */
+export function hue(id: string): number {
+  let h = 0x811c9dc5;
+  for (const ch of id) h = Math.imul(h ^ (ch.codePointAt(0) ?? 0), 0x01000193);
+  return Math.round((h >>> 0) * 137.508) % 360;
+}
+
+const link = /https?:\/\/[^\s<>"']+[^\s<>"'.,;:!?)\]}]/g;
+
+/** A text in pieces: those at odd places are web addresses, of http and https alone. */
+export function linked(text: string): string[] {
+  const pieces: string[] = [];
+  let end = 0;
+  for (const match of text.matchAll(link)) {
+    pieces.push(text.slice(end, match.index), match[0]);
+    end = match.index + match[0].length;
+  }
+  pieces.push(text.slice(end));
+  return pieces;
+}

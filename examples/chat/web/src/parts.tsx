@@ -1,0 +1,109 @@
+import { type CSSProperties, type ReactNode, useEffect, useId, useRef } from 'react';
+import { hue, initials } from './format.js';
+
+const paths = {
+  back: 'M15 5l-7 7 7 7',
+  close: 'M6 6l12 12M18 6L6 18',
+  plus: 'M12 5v14M5 12h14',
+  people:
+    'M12.5 8.5a3.5 3.5 0 1 1-7 0a3.5 3.5 0 0 1 7 0M2.5 19.5c.6-3.4 3.2-5.5 6.5-5.5s5.9 2.1 6.5 5.5M16 5.3a3.5 3.5 0 0 1 0 6.4M18 14.6c1.9.8 3.1 2.5 3.5 4.9',
+  exit: 'M10 4.5H6.5a2 2 0 0 0-2 2v11a2 2 0 0 0 2 2H10M9.5 12h10M15.5 8l4 4-4 4',
+  send: 'M12 19V5M5.5 11.5L12 5l6.5 6.5',
+  down: 'M12 5v14M5.5 12.5L12 19l6.5-6.5',
+  clock: 'M20 12a8 8 0 1 1-16 0a8 8 0 0 1 16 0M12 8v4.5l2.5 1.5',
+  check: 'M5 12.5l4.5 4.5L19 7.5',
+  alert: 'M20.5 12a8.5 8.5 0 1 1-17 0a8.5 8.5 0 0 1 17 0M12 7.5v5.5M12 16v.2',
+};
+
+export function Icon({ of }: { of: keyof typeof paths }): ReactNode {
+  return (
+    <svg viewBox="0 0 24 24" aria-hidden="true">
+      <path d={paths[of]} />
+    </svg>
+  );
+}
+
+interface ButtonProps {
+  icon: keyof typeof paths;
+  label: string;
+  onClick: () => void;
+  className?: string;
+}
+
+export function IconButton({ icon, label, onClick, className = '' }: ButtonProps): ReactNode {
+  return (
+    <button type="button" className={`icon-button ${className}`} aria-label={label} title={label} onClick={onClick}>
+      <Icon of={icon} />
+    </button>
+  );
+}
+
+/** A name that cannot change the direction of what is around it. */
+export function Name({ of, className }: { of: string; className?: string }): ReactNode {
+  return <bdi className={className}>{of}</bdi>;
+}
+
+/** The colour of a user, for what is styled with `--hue`. */
+export const colored = (id: string): CSSProperties => ({ '--hue': hue(id) }) as CSSProperties;
+
+/** Initials on a colour that follows from the id. Whether somebody is online is told in words elsewhere. */
+export function Avatar({ id, name, online }: { id: string; name: string; online?: boolean }): ReactNode {
+  return (
+    <span className="avatar" style={colored(id)} aria-hidden="true">
+      {initials(name)}
+      {online !== undefined && <span className={online ? 'presence on' : 'presence'} />}
+    </span>
+  );
+}
+
+export function RoomAvatar(): ReactNode {
+  return (
+    <span className="avatar room" aria-hidden="true">
+      #
+    </span>
+  );
+}
+
+/** What only a screen reader tells. */
+export function Spoken({ children }: { children: ReactNode }): ReactNode {
+  return <span className="sr">{children}</span>;
+}
+
+interface DialogProps {
+  title: string;
+  className?: string;
+  /** It is closed, and focus is where it was before. */
+  onClosed: () => void;
+  /** Gets what closes the dialog. */
+  children: (close: () => void) => ReactNode;
+}
+
+/** A modal dialog: the browser keeps focus inside, and Escape closes it. */
+export function Dialog({ title, className = '', onClosed, children }: DialogProps): ReactNode {
+  const ref = useRef<HTMLDialogElement>(null);
+  const id = useId();
+  useEffect(() => {
+    const dialog = ref.current as HTMLDialogElement;
+    if (!dialog.open) dialog.showModal();
+    dialog.querySelector('input')?.focus(); // rather than the button that closes it
+  }, []);
+  const close = () => ref.current?.close();
+  return (
+    // biome-ignore lint/a11y/useKeyWithClickEvents: a click beside it; the keyboard has Escape
+    <dialog
+      ref={ref}
+      className={className}
+      aria-labelledby={id}
+      onClose={onClosed}
+      onClick={(event) => event.target === ref.current && close()}
+    >
+      <div className="dialog-body">
+        <header className="dialog-head">
+          <h2 id={id}>{title}</h2>
+          <IconButton icon="close" label="Close" onClick={close} />
+        </header>
+        {children(close)}
+      </div>
+    </dialog>
+  );
+}

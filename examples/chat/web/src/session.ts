@@ -1,0 +1,102 @@
+import { ChatClient, ChatError, type ConnectionState, type StorageLike, type User } from 'chathub-client';
+import { load, ofTab, save } from './storage.js';
+import { type Place, room } from './types.js';
+
+/** Who is logged in, and what is open. It outlives a reload of the page. */
+export interface Session {
+  readonly user: User;
+  readonly token: string;
+  readonly rooms: readonly string[];
+  readonly active: Place | null;
+}
+
+const SESSION = 'chathub:session';
+const OUTBOX = 'chathub:outbox';
+
+export const loadSession = (): Session | null => load(ofTab, SESSION);
+
+export function saveSession(change: Partial<Session>): void {
+  const session = loadSession();
+  if (session) save(ofTab, SESSION, { ...session, ...change });
+}
+
+export function beginSession(login: Login): Session {
+  const session: Session = { ...login, rooms: ['lobby'], active: room('lobby') };
+  save(ofTab, SESSION, session);
+  return session;
+}
+
+export function endSession(): void {
+  save(ofTab, SESSION, null);
+  save(ofTab, OUTBOX, null);
+}
+
+export interface Login {
+  readonly user: User;
+  readonly token: string;
+}
+
+/** The server does not want this name; another attempt would end the same. */
+class Refused extends Error {}
+
+/** Asks for a token. The demonstration log-in gives one to everybody. */
+export async function logIn(name: string): Promise<Login> {
+  let response: Response;
+  try {
+    response = await fetch('login', {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify({ name }),
+    });
+  } catch {
+    throw new Error('The server cannot be reached. Try again in a moment.');
+  }
+  const body = await response.json().catch(() => ({}));
+  if (response.ok) return body as Login;
+  const message = typeof body.message === 'string' ? `${body.message}.` : 'The log-in failed.';
+  throw response.status < 500 ? new Refused(message) : new Error(message);
+}
+
+/** A client for a session. It connects as soon as a provider is mounted. */
+export function newClient({ user, token }: Session): ChatClient {
+  let good: string | null = token;
+  const outbox: StorageLike = {
+    getItem: (key) => ofTab().getItem(key),
+    setItem: (key, value) => {
+      if (loadSession()) ofTab().setItem(key, value); // not once the session has ended
+    },
+    removeItem: (key) => ofTab().removeItem(key),
+  };
+  const client = new ChatClient(new URL('ws', document.baseURI).href, {
+    storage: outbox,
+    storageKey: OUTBOX,
+    getToken: async (reason) => {
+      if (reason === 'connect' && good !== null) return good;
+      try {
+        const { token } = await logIn(user.name);
+        saveSession({ token });
+        good = token;
+        return token;
+      } catch (err) {
+        if (err instanceof Refused) throw new ChatError('unauthenticated', err.message);
+        throw err;
+      }
+    },
+  });
+  // A server that was started anew with another secret does not know the token: one more
+  // log-in helps. Where the token of that is refused too, it is over.
+  let renewed = false;
+  client.onState((state) => {
+    if (state.status === 'connected') renewed = false;
+    if (!isOver(state) || renewed) return;
+    renewed = true;
+    good = null;
+    client.connect();
+  });
+  return client;
+}
+
+/** Whether the server does not take this user any more. */
+export function isOver(state: ConnectionState): boolean {
+  return state.status === 'disconnected' && state.reason === 'refused' && state.error?.code === 'unauthenticated';
+}

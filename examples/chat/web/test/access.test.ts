@@ -1,0 +1,188 @@
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import type { AxeResults } from 'axe-core';
+import type { BrowserContextOptions, Locator, Page } from 'playwright-core';
+import { expect, test } from 'vitest';
+import { logIn, network, POLL, type User, withBrowser } from './browser.js';
+
+withBrowser();
+
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+const phone: BrowserContextOptions = { viewport: { width: 390, height: 780 }, hasTouch: true, isMobile: true };
+
+/** Fails with what axe-core finds, whatever its impact. */
+async function accessible(page: Page): Promise<void> {
+  // Beside the page's policy: evaluate does not go through it.
+  if (!(await page.evaluate(() => 'axe' in window))) await page.evaluate(axe);
+  const { violations } = await page.evaluate(() =>
+    (window as unknown as { axe: { run(options: object): Promise<AxeResults> } }).axe.run({
+      resultTypes: ['violations'],
+    }),
+  );
+  expect(violations.map((v) => `${v.impact} ${v.id}: ${v.nodes.map((n) => n.html).join(' | ')}`)).toEqual([]);
+}
+
+for (const [name, options] of Object.entries<BrowserContextOptions>({
+  'a light screen': { colorScheme: 'light' },
+  'a dark screen': { colorScheme: 'dark' },
+  'a phone': { ...phone, colorScheme: 'light' },
+  'a phone in the dark': { ...phone, colorScheme: 'dark' },
+})) {
+  test(`axe-core finds nothing on ${name}`, async () => {
+    const net = await network();
+    const ben = await logIn('Ben');
+    await ben.write('Hello', 'A link: https://example.com');
+    const ana = await logIn('Ana', {
+      ...options,
+      url: net.url,
+      prepare: async (page) => {
+        await page.getByLabel('Your name').waitFor();
+        await accessible(page);
+      },
+    });
+    const list = () =>
+      options.isMobile ? ana.page.getByRole('button', { name: 'Back to the conversations' }).click() : undefined;
+    await ana.write('x'.repeat(70_000), 'Good morning');
+    await ana.status('Good morning', 'sent');
+    await ana.page.getByText('Not sent: The message is too large').waitFor();
+    await ben.page.keyboard.type('H');
+    await ana.page.getByText(/is typing$/).waitFor();
+    await accessible(ana.page); // a conversation, with a message that failed
+
+    await list();
+    await ana.page.getByRole('button', { name: 'Join a room' }).first().click();
+    await ana.page.getByRole('dialog', { name: 'Join a room' }).waitFor();
+    await accessible(ana.page); // a dialog
+    await ana.page.getByLabel('Name of the room').fill('club');
+    await ana.page.keyboard.press('Enter');
+    await ana.composer('club').waitFor();
+    await ben.write('Something unread');
+    await list();
+    await ana.item('lobby').getByText('1 unread').waitFor();
+    await accessible(ana.page); // the list, with something unread
+    if (options.isMobile) {
+      await ana.item('club').click();
+      await ana.page.getByRole('button', { name: 'Who is here' }).click();
+      await ana.page.getByRole('dialog', { name: 'Who is here' }).waitFor();
+      await accessible(ana.page);
+      await ana.page.keyboard.press('Escape');
+    }
+    net.cut();
+    await ana.offline();
+    await accessible(ana.page); // the banner
+    await noScrollingSideways(ana);
+  });
+}
+
+async function noScrollingSideways({ page }: User): Promise<void> {
+  expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0);
+}
+
+test('everything can be done with the keyboard', async () => {
+  const ben = await logIn('Ben');
+  const ana = await logIn('Ana', { prepare: async (page) => page.getByLabel('Your name').waitFor() });
+  const { page } = ana;
+  const { keyboard } = page;
+  const focused = (locator: Locator) =>
+    expect.poll(() => locator.evaluate((e) => e === document.activeElement), POLL).toBe(true);
+  /** Tab, or Shift+Tab, until there. */
+  const tabTo = async (locator: Locator, key = 'Tab') => {
+    for (let i = 0; i < 30; i++) {
+      await keyboard.press(key);
+      if (await locator.evaluate((e) => e === document.activeElement)) return;
+    }
+    throw new Error(`${key} does not lead to ${locator}`);
+  };
+
+  // The field for a message has focus from the beginning.
+  await focused(ana.composer('lobby'));
+  await keyboard.type('Two lines:');
+  await keyboard.press('Shift+Enter');
+  await keyboard.type('this is the second.');
+  await keyboard.press('Enter');
+  await ben.sees('Two lines:\nthis is the second.');
+
+  // A dialog holds focus, Escape closes it, and focus is where it was.
+  const plus = page.getByRole('button', { name: 'Join a room' });
+  await tabTo(plus, 'Shift+Tab');
+  expect(await plus.evaluate((e) => getComputedStyle(e).outlineStyle)).toBe('solid');
+  await keyboard.press('Enter');
+  await focused(page.getByLabel('Name of the room'));
+  for (let i = 0; i < 6; i++) {
+    await keyboard.press('Tab');
+    expect(
+      await page.evaluate(
+        () => document.activeElement === document.body || document.activeElement?.closest('dialog') !== null,
+      ),
+    ).toBe(true);
+  }
+  await keyboard.press('Escape');
+  await focused(plus);
+  await keyboard.press('Enter');
+  await keyboard.type('club');
+  await keyboard.press('Enter');
+  await focused(ana.composer('club'));
+
+  // From one conversation to the next; a draft stays where it was begun.
+  await keyboard.type('A draft');
+  await keyboard.press('Alt+ArrowDown');
+  await focused(ana.composer('lobby'));
+  await keyboard.press('Alt+ArrowUp');
+  await focused(ana.composer('club'));
+  expect(await ana.composer('club').inputValue()).toBe('A draft');
+
+  // Somebody who is online, by Tab.
+  const person = page.getByRole('region', { name: /^Online/ }).getByRole('button', { name: 'Ben' });
+  await tabTo(person, 'Shift+Tab');
+  await keyboard.press('Enter');
+  await focused(ana.composer('Ben'));
+  await keyboard.type('Hello');
+  await keyboard.press('Enter');
+  await ben.item('Ana').getByText('1 unread').waitFor();
+
+  // The log scrolls with the keyboard too.
+  await tabTo(ana.log, 'Shift+Tab');
+  await focused(ana.log);
+  const leave = page.getByRole('button', { name: 'Leave the room' });
+  await keyboard.press('Alt+ArrowUp');
+  await focused(ana.composer('lobby'));
+  await tabTo(leave, 'Shift+Tab');
+  await keyboard.press('Enter');
+  await focused(ana.composer('club'));
+  await tabTo(page.getByRole('button', { name: 'Log out' }), 'Shift+Tab');
+  await keyboard.press('Enter');
+  await focused(page.getByLabel('Your name'));
+});
+
+test('a screen reader is told what comes, and not what was there before', async () => {
+  const ben = await logIn('Ben');
+  await ben.write('Before Ana came', 'And this');
+  const ana = await logIn('Ana');
+  const told = ana.page.locator('.conversation > [role=status]');
+  await ana.sees('Before Ana came', 'And this');
+  expect(await told.textContent()).toBe('');
+  await ben.write('Hello, Ana');
+  await told.getByText(/^.Ben.: Hello, Ana$/).waitFor();
+  await ana.write('Hello, Ben'); // who writes knows
+  await ana.status('Hello, Ben', 'sent');
+  expect(await told.textContent()).toMatch(/Hello, Ana$/);
+  await ana.log.and(ana.page.getByLabel('Messages in lobby')).waitFor();
+});
+
+test('on a phone, the list and a conversation take turns', async () => {
+  const ben = await logIn('Ben');
+  const ana = await logIn('Ana', phone);
+  await ana.write('From my phone');
+  await ben.sees('From my phone');
+  const heading = ana.page.getByRole('heading', { level: 2, name: 'lobby' });
+  await heading.waitFor();
+  await ana.page.getByRole('button', { name: 'Back to the conversations' }).click();
+  await expect.poll(() => ana.item('lobby').evaluate((e) => e === document.activeElement), POLL).toBe(true);
+  expect(await heading.count()).toBe(0);
+  await ben.write('Are you there?'); // not in sight, so not read
+  await ana.item('lobby').getByText('1 unread').waitFor();
+  await ana.item('lobby').click();
+  await ana.sees('From my phone', 'Are you there?');
+  await expect.poll(() => heading.evaluate((e) => e === document.activeElement), POLL).toBe(true);
+  await noScrollingSideways(ana);
+});

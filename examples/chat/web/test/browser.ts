@@ -1,0 +1,191 @@
+import { execFileSync } from 'node:child_process';
+import {
+  type Browser,
+  type BrowserContext,
+  type BrowserContextOptions,
+  chromium,
+  type Locator,
+  type Page,
+} from 'playwright-core';
+import { afterAll, afterEach, beforeAll, beforeEach, expect } from 'vitest';
+import { Network, Server, type ServerOptions } from './server.js';
+
+let browser: Browser;
+let server: Server;
+const ends: (() => Promise<unknown>)[] = [];
+
+/** Every test has a server of its own; this one, or what it was replaced with. */
+export const current = {
+  get server(): Server {
+    return server;
+  },
+  /** Starts another one, which knows of the first what is in its directory. */
+  async startAnother(options?: ServerOptions): Promise<Server> {
+    const another = await Server.start(options);
+    server = another;
+    ends.push(() => another.stop('SIGKILL'));
+    return another;
+  },
+};
+
+/** What a page may not do in any test: errors, what the policy forbids, requests to other places. */
+const complaints: string[] = [];
+
+/** What was complained about so far, where a test provokes it. */
+export const takeComplaints = (): string[] => complaints.splice(0);
+
+/** To be called by each file of tests. */
+export function withBrowser(): void {
+  beforeAll(async () => {
+    const executablePath = process.env.CHROMIUM ?? execFileSync('which', ['chromium'], { encoding: 'utf8' }).trim();
+    browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] }); // root has none
+  });
+  afterAll(() => browser.close());
+  beforeEach(async () => {
+    complaints.length = 0;
+    await current.startAnother();
+  });
+  afterEach(async () => {
+    for (const end of ends.splice(0).reverse()) await end();
+    expect(complaints).toEqual([]);
+  });
+}
+
+/** Is called at the end of the test. */
+export function atEnd(fn: () => Promise<unknown>): void {
+  ends.push(fn);
+}
+
+export async function network(): Promise<Network> {
+  const net = await Network.to(server);
+  ends.push(() => net.close());
+  return net;
+}
+
+export async function context(options: BrowserContextOptions = {}): Promise<BrowserContext> {
+  const ctx = await browser.newContext({ viewport: { width: 1200, height: 760 }, reducedMotion: 'reduce', ...options });
+  ctx.setDefaultTimeout(30_000); // against hanging
+  ends.push(() => ctx.close());
+  return ctx;
+}
+
+/** A page that is watched. */
+export async function openPage(ctx: BrowserContext, url: string): Promise<Page> {
+  const page = await ctx.newPage();
+  page.on('pageerror', (err) => complaints.push(`error: ${err.stack}`));
+  page.on('dialog', (dialog) => complaints.push(`dialog: ${dialog.message()}`));
+  page.on('request', (r) => r.url().startsWith(url) || complaints.push(`request: ${r.url()}`));
+  page.on('console', (m) => /Content.Security.Policy/i.test(m.text()) && complaints.push(m.text()));
+  await page.goto(url);
+  return page;
+}
+
+interface UserOptions extends BrowserContextOptions {
+  /** Default: the server without anything between. */
+  url?: string;
+  /** A second tab, with what the first has stored for all. */
+  beside?: User;
+  /** Is called before the page loads anything. */
+  prepare?: (page: Page) => Promise<void>;
+}
+
+/** Logs in, and waits until the lobby is joined. */
+export async function logIn(name: string, options: UserOptions = {}): Promise<User> {
+  const { url = `http://127.0.0.1:${server.port}/`, beside, prepare, ...rest } = options;
+  const page = await openPage(beside?.page.context() ?? (await context(rest)), url);
+  await prepare?.(page);
+  const user = new User(name, page);
+  await page.getByLabel('Your name').fill(name);
+  await page.getByRole('button', { name: 'Start chatting' }).click();
+  await user.composer('lobby').waitFor();
+  await user.online();
+  return user;
+}
+
+/** What a person does and sees. */
+export class User {
+  readonly name: string;
+  readonly page: Page;
+
+  constructor(name: string, page: Page) {
+    this.name = name;
+    this.page = page;
+  }
+
+  get log(): Locator {
+    return this.page.getByRole('log');
+  }
+
+  /** The messages in sight or scrolled out of it. */
+  get messages(): Locator {
+    return this.log.locator('.text');
+  }
+
+  get banner(): Locator {
+    return this.page.locator('.banner');
+  }
+
+  composer(title: string): Locator {
+    return this.page.getByRole('textbox', { name: `Message ${title}`, exact: true });
+  }
+
+  /** In the list of conversations. */
+  item(title: string): Locator {
+    return this.page
+      .getByRole('navigation')
+      .locator('button[data-place]')
+      .filter({ has: this.page.getByText(title, { exact: true }) });
+  }
+
+  /** One message, of which there is one alone. */
+  row(text: string): Locator {
+    return this.log.locator('.row').filter({ has: this.page.getByText(text, { exact: true }) });
+  }
+
+  async online(): Promise<void> {
+    await this.page.locator('.app[data-state=connected]').waitFor();
+  }
+
+  async offline(): Promise<void> {
+    await this.page.locator('.app:not([data-state=connected])').waitFor();
+  }
+
+  async write(...texts: string[]): Promise<void> {
+    const composer = this.page.locator('textarea');
+    for (const text of texts) {
+      await composer.fill(text);
+      await composer.press('Enter');
+    }
+  }
+
+  async join(room: string): Promise<void> {
+    await this.page.getByRole('button', { name: 'Join a room' }).first().click();
+    await this.page.getByLabel('Name of the room').fill(room);
+    await this.page.getByRole('button', { name: 'Join', exact: true }).click();
+    await this.composer(room).waitFor();
+  }
+
+  /** Opens the private messages with somebody who is online. */
+  async openPrivately(name: string): Promise<void> {
+    await this.page
+      .getByRole('region', { name: /^Online/ })
+      .getByRole('button', { name })
+      .click();
+    await this.composer(name).waitFor();
+  }
+
+  /** Waits until exactly these messages are shown, in this order. */
+  async sees(...texts: string[]): Promise<void> {
+    await expect.poll(() => this.messages.allTextContents(), POLL).toEqual(texts);
+  }
+
+  /** Waits until a message has come so far. */
+  async status(text: string, status: 'sending' | 'sent' | 'failed'): Promise<void> {
+    await this.row(text)
+      .and(this.page.locator(`.${status}`))
+      .waitFor();
+  }
+}
+
+/** Against hanging: what is asked for is certain to come. */
+export const POLL = { timeout: 30_000, interval: 20 };

@@ -1,0 +1,203 @@
+import { expect, test } from 'vitest';
+import { logIn, POLL, withBrowser } from './browser.js';
+
+withBrowser();
+
+test('two users chat', async () => {
+  const ana = await logIn('Ana');
+  const ben = await logIn('Ben');
+  await ana.page.getByText('2 people here').first().waitFor();
+  await ana.write('Hello, is anybody here?');
+  await ben.sees('Hello, is anybody here?');
+  await ben.write('I am.', 'What is new?');
+  for (const user of [ana, ben]) await user.sees('Hello, is anybody here?', 'I am.', 'What is new?');
+  for (const text of ['I am.', 'What is new?']) await ben.status(text, 'sent');
+  await ben.row('I am.').getByText('Sent', { exact: true }).waitFor();
+  await ana.row('I am.').getByText('Ben').waitFor();
+  expect(await ana.row('I am.').getByText('Sent', { exact: true }).count()).toBe(0);
+});
+
+test('typing shows, and ends with the message or without', async () => {
+  const ana = await logIn('Ana');
+  const ben = await logIn('Ben');
+  const typing = ana.page.locator('.typing');
+  await ben.page.keyboard.type('H');
+  await typing.getByText(/Ben.* is typing/).waitFor();
+  expect(await ben.page.locator('.typing').textContent()).toBe('');
+  await ben.page.keyboard.type('i');
+  await ben.page.keyboard.press('Enter');
+  await ana.sees('Hi');
+  await expect.poll(() => typing.textContent(), POLL).toBe('');
+});
+
+test('typing ends when the text is taken back', async () => {
+  const ana = await logIn('Ana');
+  const ben = await logIn('Ben');
+  await ben.page.keyboard.type('H');
+  await ana.page
+    .locator('.typing')
+    .getByText(/Ben.* is typing/)
+    .waitFor();
+  await ben.page.keyboard.press('Backspace');
+  await expect.poll(() => ana.page.locator('.typing').textContent(), POLL).toBe('');
+});
+
+test('rooms are created, joined and left, and count what is unread', async () => {
+  const ana = await logIn('Ana');
+  const ben = await logIn('Ben');
+  for (const user of [ana, ben]) await user.join('Reading club');
+  await ana.page.getByText('2 people here').first().waitFor();
+  await ben.item('lobby').click();
+  await ana.write('Chapter one', 'Chapter two');
+  await ben.item('Reading club').getByText('2 unread').waitFor();
+  await expect.poll(() => ben.page.title(), POLL).toBe('(2) lobby · chathub');
+  await ben.item('Reading club').click();
+  await ben.sees('Chapter one', 'Chapter two');
+  await ben.log.getByText('New', { exact: true }).waitFor();
+  await expect.poll(() => ben.item('Reading club').getByText('unread').count(), POLL).toBe(0);
+  await expect.poll(() => ben.page.title(), POLL).toBe('Reading club · chathub');
+
+  await ben.page.getByRole('button', { name: 'Leave the room' }).click();
+  await ben.composer('lobby').waitFor();
+  expect(await ben.item('Reading club').count()).toBe(0);
+  await ana.page.getByText('Only you are here').first().waitFor();
+  await ana.write('Chapter three');
+  await ben.join('Reading club'); // what was said meanwhile is history
+  await ben.sees('Chapter one', 'Chapter two', 'Chapter three');
+});
+
+test('presence: who comes and goes', async () => {
+  const ana = await logIn('Ana');
+  const online = ana.page.getByRole('region', { name: /^Online/ });
+  await online.getByText('Nobody else is here').waitFor();
+  const ben = await logIn('Ben');
+  await online.getByRole('button', { name: 'Ben' }).waitFor();
+  await online.locator('.presence.on').waitFor();
+  await ben.page.close();
+  await online.getByText('Nobody else is here').waitFor();
+});
+
+test('a private message reaches its recipient alone', async () => {
+  const ana = await logIn('Ana');
+  const ben = await logIn('Ben');
+  const chris = await logIn('Chris');
+  await ana.openPrivately('Ben');
+  await ana.write('For you alone');
+  await ana.status('For you alone', 'sent');
+  await ben.item('Ana').getByText('1 unread').waitFor();
+  await ben.item('Ana').click();
+  await ben.sees('For you alone');
+  await ben.write('I tell nobody');
+  await ana.sees('For you alone', 'I tell nobody');
+  // Whatever was on its way to Chris came before this.
+  await ana.item('lobby').click();
+  await ana.write('For all');
+  await chris.sees('For all');
+  expect(await chris.item('Ana').count()).toBe(0);
+});
+
+test('a private message waits for somebody who comes later', async () => {
+  const ana = await logIn('Ana');
+  const ben = await logIn('Ben');
+  await ana.openPrivately('Ben');
+  await ben.page.context().close();
+  await ana.page.getByText('Offline. Your messages will be waiting.').waitFor();
+  await ana.write('Call me when you are back', 'It is not urgent');
+  await ana.status('It is not urgent', 'sent');
+
+  const again = await logIn('Ben');
+  await again.item('Ana').getByText('2 unread').waitFor();
+  await again.item('Ana').click();
+  await again.sees('Call me when you are back', 'It is not urgent');
+  await again.write('Here I am');
+  await ana.sees('Call me when you are back', 'It is not urgent', 'Here I am');
+});
+
+test('two tabs of one user show what either sends', async () => {
+  const ana = await logIn('Ana');
+  const ben = await logIn('Ben');
+  const tab = await logIn('Ana', { beside: ana });
+  await ana.write('From the first');
+  await tab.sees('From the first');
+  await tab.write('From the second');
+  for (const user of [ana, tab, ben]) await user.sees('From the first', 'From the second');
+  await ana.row('From the second').and(ana.page.locator('.mine')).waitFor();
+  await ben.page.getByText('2 people here').first().waitFor(); // users, not tabs
+
+  // Private ones too; and what was read in one tab is read in the other.
+  await ben.openPrivately('Ana');
+  await ben.write('Hello, Ana');
+  await tab.item('Ben').getByText('1 unread').waitFor();
+  await ana.item('Ben').click();
+  await ana.sees('Hello, Ana');
+  await expect.poll(() => tab.item('Ben').getByText('unread').count(), POLL).toBe(0);
+  await ana.write('Hello, Ben');
+  await tab.item('Ben').click();
+  for (const user of [ana, tab, ben]) await user.sees('Hello, Ana', 'Hello, Ben');
+});
+
+test('older messages come at the top, and what is read stays where it is', async () => {
+  const ana = await logIn('Ana');
+  const texts = Array.from({ length: 120 }, (_, i) => `Message ${i + 1}`);
+  await ana.write(...texts);
+  await ana.status('Message 120', 'sent');
+
+  const ben = await logIn('Ben');
+  await ben.sees(...texts.slice(70)); // the newest 50
+  await ben.row('Message 120').waitFor();
+  expect(await inSight(ben.row('Message 120'))).toBe(true);
+  await ben.log.evaluate((log) => {
+    log.scrollTop = 210; // not yet near enough
+  });
+  await expect.poll(() => ben.page.getByRole('button', { name: 'Latest' }).count(), POLL).toBe(1);
+  const top = async () => (await ben.row('Message 75').boundingBox())?.y ?? Number.NaN;
+  await ben.log.evaluate((log) => {
+    log.scrollTop = 150;
+  });
+  const before = await top();
+  await ben.sees(...texts.slice(20));
+  expect(Math.abs((await top()) - before)).toBeLessThan(2);
+
+  // A message that comes now moves nothing, and is counted.
+  const place = await top();
+  await ana.write('One more');
+  await ben.page.getByRole('button', { name: '1 new' }).waitFor();
+  expect(Math.abs((await top()) - place)).toBeLessThan(2);
+
+  await ben.log.evaluate((log) => {
+    log.scrollTop = 0;
+  });
+  await ben.sees(...texts, 'One more');
+  expect(await ben.page.getByRole('button', { name: 'Show earlier messages' }).count()).toBe(0);
+  await ben.page.getByRole('button', { name: '1 new' }).click();
+  await expect.poll(() => inSight(ben.row('One more')), POLL).toBe(true);
+});
+
+test('a reload of the page changes nothing', async () => {
+  const ana = await logIn('Ana');
+  await ana.join('games');
+  await ana.write('First', 'Second');
+  await ana.status('Second', 'sent');
+  await ana.page.reload();
+  await ana.composer('games').waitFor();
+  await ana.sees('First', 'Second');
+  await ana.item('lobby').waitFor();
+  expect(await ana.page.locator('.badge').count()).toBe(0);
+});
+
+test('logging out forgets the session', async () => {
+  const ana = await logIn('Ana');
+  await ana.page.getByRole('button', { name: 'Log out' }).click();
+  await ana.page.getByLabel('Your name').waitFor();
+  expect(await ana.page.evaluate(() => sessionStorage.length)).toBe(0);
+  await ana.page.reload();
+  await ana.page.getByLabel('Your name').waitFor();
+});
+
+async function inSight(row: import('playwright-core').Locator): Promise<boolean> {
+  return row.evaluate((element) => {
+    const { top, bottom } = element.getBoundingClientRect();
+    const log = element.closest('.log')?.getBoundingClientRect();
+    return log !== undefined && top >= log.top - 1 && bottom <= log.bottom + 1;
+  });
+}

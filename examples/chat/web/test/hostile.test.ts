@@ -1,0 +1,150 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { expect, test } from 'vitest';
+import { atEnd, context, current, logIn, openPage, POLL, takeComplaints, type User, withBrowser } from './browser.js';
+
+withBrowser(); // which fails a test where an alert opens, or anything is asked of another server
+
+const HOSTILE = [
+  '<img src="https://evil.example.com/x" onerror="alert(1)">',
+  '<script>alert(1)</script>',
+  '</div></div><style>*{display:none}</style>',
+  'javascript:alert(1)',
+  '[x](javascript:alert(1)) data:text/html,<script>alert(1)</script>',
+  'https://example.com/"onmouseover="alert(1)',
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: hostile to other engines
+  '${alert(1)} {{constructor.constructor("alert(1)")()}}',
+  '\u202eesrever\u2066 and \u0000 nothing',
+];
+
+test('hostile text is shown as text', async () => {
+  const ana = await logIn('Ana');
+  const ben = await logIn('<b onclick=alert(1)>Ben');
+  await ben.write(...HOSTILE);
+  await ana.sees(...HOSTILE);
+  await ana.row('javascript:alert(1)').getByText('<b onclick=alert(1)>Ben').waitFor();
+  await ana.page.locator('.item-sub').getByText('esrever').waitFor(); // in the list of conversations too
+
+  await ben.openPrivately('Ana');
+  await ben.write(...HOSTILE);
+  await ana.item('<b onclick=alert(1)>Ben').click();
+  await ana.sees(...HOSTILE);
+  for (const user of [ana, ben]) await harmless(user);
+});
+
+test('only web addresses become links', async () => {
+  const ana = await logIn('Ana');
+  await ana.write(
+    'See https://example.com/a?b=c&d=e#f, or http://example.com. JAVASCRIPT:alert(1) ftp://example.com file:///etc',
+  );
+  await ana.status(
+    'See https://example.com/a?b=c&d=e#f, or http://example.com. JAVASCRIPT:alert(1) ftp://example.com file:///etc',
+    'sent',
+  );
+  const links = await ana.log
+    .locator('a')
+    .evaluateAll((all) => all.map((a) => [a.getAttribute('href'), a.getAttribute('rel')]));
+  const rel = 'noopener noreferrer nofollow';
+  expect(links).toEqual([
+    ['https://example.com/a?b=c&d=e#f', rel],
+    ['http://example.com', rel],
+  ]);
+});
+
+test('a room may have any name', async () => {
+  const ana = await logIn('Ana');
+  const ben = await logIn('Ben');
+  for (const room of ['__proto__', 'constructor', '<img src=x onerror=alert(1)>', '"] *, [x="', '../../login?#%00']) {
+    for (const user of [ana, ben]) await user.join(room);
+    await ana.write(`Welcome to ${room}`);
+    await ben.sees(`Welcome to ${room}`);
+  }
+  // After a reload they are all there again, and each has its own.
+  await ben.page.reload();
+  await ben.item('__proto__').click();
+  await ben.sees('Welcome to __proto__');
+  await ben.item('constructor').click();
+  await ben.sees('Welcome to constructor');
+  await ana.item('__proto__').click();
+  await ana.write('Here too');
+  await ben.item('__proto__').getByText('1 unread').waitFor();
+  for (const user of [ana, ben]) await harmless(user);
+});
+
+test('a page of another origin gets no connection, no token, and no frame', async () => {
+  const url = `http://127.0.0.1:${current.server.port}/`;
+  const other = createServer((_, response) => {
+    response.setHeader('Content-Type', 'text/html');
+    response.end('<!doctype html><title>Another site</title>');
+  });
+  other.listen(0, '127.0.0.1');
+  await once(other, 'listening');
+  atEnd(async () => other.close().closeAllConnections());
+  const origin = `http://localhost:${(other.address() as AddressInfo).port}/`;
+
+  // A token that the user has: it is the origin alone that is refused.
+  const response = await fetch(`${url}login`, { method: 'POST', body: '{"name":"Ana"}' });
+  const { token } = (await response.json()) as { token: string };
+  const connect = ([url, token]: string[]) =>
+    new Promise<string>((resolve) => {
+      const socket = new WebSocket(`${url}ws`, ['chathub.v1', `chathub.bearer.${token}`]);
+      socket.onmessage = ({ data }) => resolve(JSON.parse(data).type);
+      socket.onclose = ({ code }) => resolve(`closed with ${code}`);
+    });
+  const own = await (await context()).newPage();
+  await own.goto(url);
+  expect(await own.evaluate(connect, [url, token])).toBe('welcome');
+  const page = await (await context()).newPage();
+  await page.goto(origin);
+  expect(await page.evaluate(connect, [url, token])).toBe('closed with 1006');
+
+  const logIn = (url: string) =>
+    fetch(`${url}login`, { method: 'POST', body: '{"name":"Ana"}' }).then(
+      (r) => r.text(),
+      (err) => err.name,
+    );
+  expect(await page.evaluate(logIn, url)).toBe('TypeError');
+
+  const asked: string[] = [];
+  page.on('request', (r) => asked.push(r.url()));
+  const refused = page.waitForEvent('console', (m) => m.text().includes('frame-ancestors'));
+  await page.evaluate((url) => {
+    const frame = document.createElement('iframe');
+    frame.src = url;
+    document.body.append(frame);
+    return new Promise((resolve) => frame.addEventListener('load', resolve));
+  }, url);
+  await refused;
+  expect(asked).toEqual([url]); // and nothing of what is in it
+});
+
+test('the page asks for its own files alone, under its policy', async () => {
+  const ctx = await context();
+  const asked: string[] = [];
+  ctx.on('request', (r) => asked.push(new URL(r.url()).pathname));
+  const page = await openPage(ctx, `http://127.0.0.1:${current.server.port}/`);
+  await page.getByLabel('Your name').waitFor();
+  await expect.poll(() => [...new Set(asked)].sort(), POLL).toEqual(['/', '/app.css', '/app.js', '/icon.svg']);
+  // What the policy forbids is forbidden: otherwise this test would say nothing.
+  const ran = await page.evaluate(() => {
+    const script = document.createElement('script');
+    script.textContent = 'window.ran = true';
+    document.body.append(script);
+    return 'ran' in window;
+  });
+  expect(ran).toBe(false);
+  await expect.poll(takeComplaints, POLL).toEqual([expect.stringContaining('inline script')]);
+});
+
+/** Nothing but text has come of what was written. */
+async function harmless({ page }: User): Promise<void> {
+  expect(await page.locator('img:not([src="./icon.svg"]), script:not([src]), iframe, style, b').count()).toBe(0);
+  const links = await page.locator('a').evaluateAll((all) => all.map((a) => (a as HTMLAnchorElement).protocol));
+  expect(links.filter((p) => p !== 'https:')).toEqual([]);
+  const handlers = await page.evaluate(
+    () => document.evaluate('count(//@*[starts-with(name(), "on")])', document).numberValue,
+  );
+  expect(handlers).toBe(0);
+  expect(await page.evaluate(() => Object.keys(Object.prototype))).toEqual([]);
+}

@@ -1,0 +1,198 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { atEnd, current, logIn, network, POLL, withBrowser } from './browser.js';
+
+withBrowser();
+
+for (const kept of [false, true]) {
+  for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+    test(`a restart in the middle of a conversation: ${signal}, log ${kept ? 'on disk' : 'in memory'}`, async () => {
+      const data = kept ? await mkdtemp(join(tmpdir(), 'chathub-data-')) : undefined;
+      if (data) atEnd(() => rm(data, { recursive: true }));
+      await current.startAnother({ data });
+      const net = await network();
+      const ana = await logIn('Ana', { url: net.url });
+      const ben = await logIn('Ben', { url: net.url });
+      await ana.write('Before');
+      await ben.sees('Before');
+      await ben.write('Me too');
+      await ana.sees('Before', 'Me too');
+
+      await current.server.stop(signal);
+      for (const user of [ana, ben]) {
+        await user.offline();
+        await user.banner.getByText(signal === 'SIGTERM' ? /restarting/ : /connection is lost|Connecting/).waitFor();
+      }
+      await ana.write('While it is down', 'And a second one');
+      await ana.status('While it is down', 'sending');
+      await ana.status('And a second one', 'sending');
+      await ben.write('And a third');
+      expect(await ben.messages.allTextContents()).toEqual(['Before', 'Me too', 'And a third']);
+
+      net.leadTo(await current.startAnother({ data }));
+      const meanwhile = ['And a second one', 'And a third', 'While it is down'];
+      for (const user of [ana, ben]) {
+        await user.online();
+        // Whoever is back first; each one's own in order.
+        await expect.poll(async () => (await user.messages.allTextContents()).slice(2).sort(), POLL).toEqual(meanwhile);
+        expect(await user.banner.isVisible()).toBe(false);
+      }
+      const all = await ana.messages.allTextContents();
+      expect(all.slice(0, 2)).toEqual(['Before', 'Me too']);
+      expect(all.indexOf('While it is down')).toBeLessThan(all.indexOf('And a second one'));
+      await ben.sees(...all);
+      await ben.write('Back again');
+      for (const user of [ana, ben]) {
+        await user.sees(...all, 'Back again');
+        await user.status('Back again', 'sent');
+        await user.status('Before', 'sent');
+        // A log in memory ends with its process. Who has seen it keeps it on the screen, and is told of the gap.
+        expect(await user.log.getByText(/messages may be\s+missing here/).count()).toBe(kept ? 0 : 1);
+      }
+      const chris = await logIn('Chris', { url: net.url });
+      await chris.sees(...(kept ? all : all.slice(2)), 'Back again');
+    });
+  }
+}
+
+test('a tab goes offline and comes back: nothing is missing, nothing comes twice', async () => {
+  const net = await network();
+  const ana = await logIn('Ana', { url: net.url });
+  const ben = await logIn('Ben');
+  await ben.write('One');
+  await ana.sees('One');
+
+  await ana.page.context().setOffline(true); // tells the page, and lets no new connection through
+  net.cut(); // what is there already would live on
+  await ana.banner.getByText(/You are offline/).waitFor();
+  await ana.write('Two, written offline');
+  await ana.status('Two, written offline', 'sending');
+  await ben.write('Three', 'Four');
+  await ben.status('Four', 'sent');
+  await ben.openPrivately('Ana');
+  await ben.write('And one for you alone');
+  await ben.status('And one for you alone', 'sent');
+
+  net.mend();
+  await ana.page.context().setOffline(false);
+  await ana.sees('One', 'Three', 'Four', 'Two, written offline');
+  await ana.status('Two, written offline', 'sent');
+  expect(await ana.log.getByText(/messages may be\s+missing/).count()).toBe(0);
+  await ana.item('Ben').getByText('1 unread').waitFor();
+  await ana.item('Ben').click();
+  await ana.sees('And one for you alone');
+  await ben.item('lobby').click();
+  await ben.sees('One', 'Three', 'Four', 'Two, written offline');
+});
+
+test('a message that has arrived, unbeknown to its sender, is not sent twice', async () => {
+  const net = await network();
+  const ana = await logIn('Ana', { url: net.url });
+  const ben = await logIn('Ben');
+  net.deafen();
+  await ana.write('Do you hear me?');
+  await ben.sees('Do you hear me?');
+  await ana.status('Do you hear me?', 'sending');
+  net.cut();
+  await ana.offline();
+  await ben.write('Loud and clear');
+  net.mend();
+  await ana.online();
+  await ana.sees('Do you hear me?', 'Loud and clear');
+  await ana.status('Do you hear me?', 'sent');
+  await ana.write('Good');
+  for (const user of [ana, ben]) await user.sees('Do you hear me?', 'Loud and clear', 'Good');
+});
+
+test('what was written offline outlives a reload of the page', async () => {
+  const net = await network();
+  const ana = await logIn('Ana', { url: net.url });
+  const ben = await logIn('Ben');
+  net.deafen(); // pages can be loaded by new connections only
+  net.cut();
+  await ana.offline();
+  await ana.write('Do not forget me');
+  await ana.status('Do not forget me', 'sending');
+  net.mend();
+  await ana.page.reload();
+  await ana.status('Do not forget me', 'sent');
+  await ben.sees('Do not forget me');
+});
+
+test('the banner counts down, and can be told to try now', async () => {
+  const net = await network();
+  const ana = await logIn('Ana', { url: net.url, prepare: (page) => page.clock.install() });
+  net.cut();
+  await ana.offline();
+  // Each attempt fails, and the next one comes later: up to 20 s.
+  const countdown = ana.page.locator('.countdown').getByText(/^Next try in \d+ s$/);
+  await expect
+    .poll(async () => {
+      await ana.page.clock.runFor(1_000);
+      return countdown.count();
+    }, POLL)
+    .toBe(1);
+  net.mend();
+  await ana.banner.getByRole('button', { name: 'Try now' }).click();
+  await ana.online();
+  expect(await ana.banner.isVisible()).toBe(false);
+});
+
+test('a token of another secret is renewed, and nothing that was written is lost', async () => {
+  const net = await network();
+  const ana = await logIn('Ana', { url: net.url });
+  await ana.write('Before');
+  await ana.status('Before', 'sent');
+  await current.server.stop('SIGKILL');
+  await ana.offline();
+  await ana.write('Meanwhile');
+  net.leadTo(await current.startAnother({ secret: 'another secret, with at least 32 bytes' }));
+  await ana.online();
+  await ana.status('Meanwhile', 'sent');
+  await ana.sees('Before', 'Meanwhile');
+});
+
+test('a message that failed says why, and can be sent again or given up', async () => {
+  let refuse = true;
+  const ana = await logIn('Ana', {
+    prepare: async (page) => {
+      await page.routeWebSocket(/\/ws$/, (socket) => {
+        const server = socket.connectToServer();
+        socket.onMessage((text) => {
+          const { id, type } = JSON.parse(String(text));
+          if (type !== 'room-message' || !refuse) return server.send(text);
+          const data = { code: 'internal', message: 'The disk is full' };
+          socket.send(JSON.stringify({ type: 'error', id, data }));
+        });
+      });
+      await page.reload();
+    },
+  });
+  const ben = await logIn('Ben');
+  await ana.write('First', 'Second');
+  await ana.status('First', 'failed');
+  await ana.row('First').getByText('Not sent: The disk is full.').waitFor();
+  await ana.page.getByRole('status').getByText('Not sent: ').waitFor(); // to screen readers
+  refuse = false;
+  await ana.row('First').getByRole('button', { name: 'Try again' }).click();
+  await ana.status('First', 'sent');
+  await ben.sees('First');
+  expect(await ana.page.locator('textarea').evaluate((area) => area === document.activeElement)).toBe(true);
+  await ana.row('Second').getByRole('button', { name: 'Discard' }).click();
+  await ana.sees('First');
+  await ana.write('Third');
+  for (const user of [ana, ben]) await user.sees('First', 'Third');
+});
+
+test('a message that is too long fails by itself', async () => {
+  const ana = await logIn('Ana');
+  await ana.write('x'.repeat(70_000), 'Short');
+  await ana.page.getByText('Not sent: The message is too large for the server.').waitFor();
+  await ana.status('Short', 'sent');
+  const long = ana.log.locator('.failed .text');
+  expect(await long.textContent()).toMatch(/^x{500}…Show all of it$/);
+  await long.getByRole('button', { name: 'Show all of it' }).click();
+  expect(await long.textContent()).toBe('x'.repeat(70_000));
+});

@@ -1,0 +1,122 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { type AddressInfo, createServer, connect as dial, type Server as Listener, type Socket } from 'node:net';
+import { createInterface } from 'node:readline';
+import { inject } from 'vitest';
+
+export interface ServerOptions {
+  secret?: string;
+  /** The directory that messages are kept in; default: in memory. */
+  data?: string | undefined;
+}
+
+/** The chat program in a process of its own, at a free port. */
+export class Server {
+  readonly port: number;
+  readonly #process: ChildProcess;
+
+  private constructor(process: ChildProcess, port: number) {
+    this.#process = process;
+    this.port = port;
+  }
+
+  static async start({ secret = 'the same for all servers of a test', data }: ServerOptions = {}): Promise<Server> {
+    const args = ['-addr', '127.0.0.1:0', '-rate', '-1', ...(data ? ['-data', data] : [])];
+    const process = spawn(inject('binary'), args, {
+      env: { JWT_SECRET: secret },
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    for await (const line of createInterface({ input: process.stderr })) {
+      const port = /chat is ready.*:(\d+)\//.exec(line)?.[1];
+      if (!port) continue;
+      process.stderr.resume(); // a full pipe would stop it
+      return new Server(process, Number(port));
+    }
+    throw new Error('The server does not start');
+  }
+
+  /** Ends it as an administrator does, or at once; resolves when it has gone. */
+  async stop(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<void> {
+    if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
+    this.#process.kill(signal);
+    await once(this.#process, 'exit');
+  }
+}
+
+/**
+ * What is between a browser and the server: an address that stays the same, whichever
+ * server is behind it, and a line that can be cut.
+ */
+export class Network {
+  #listener: Listener;
+  #port: number;
+  #down = false;
+  #deaf = false;
+  readonly #lines = new Set<Line>();
+
+  private constructor(listener: Listener, port: number) {
+    this.#listener = listener;
+    this.#port = port;
+    listener.on('connection', (near) => this.#connected(near));
+  }
+
+  static async to(server: Server): Promise<Network> {
+    const listener = createServer();
+    listener.listen(0, '127.0.0.1');
+    await once(listener, 'listening');
+    return new Network(listener, server.port);
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${(this.#listener.address() as AddressInfo).port}/`;
+  }
+
+  /** From now on it leads to another server. */
+  leadTo(server: Server): void {
+    this.#port = server.port;
+  }
+
+  /** Ends all connections, and each new one. */
+  cut(): void {
+    this.#down = true;
+    for (const line of this.#lines) line.end();
+  }
+
+  /** From now on nothing comes from the server any more, while what goes to it arrives. */
+  deafen(): void {
+    this.#deaf = true;
+    for (const { far } of this.#lines) far.unpipe();
+  }
+
+  mend(): void {
+    this.#down = this.#deaf = false;
+  }
+
+  async close(): Promise<void> {
+    this.cut();
+    this.#listener.close();
+    await once(this.#listener, 'close');
+  }
+
+  #connected(near: Socket): void {
+    if (this.#down) return void near.destroy();
+    const far = dial(this.#port, '127.0.0.1');
+    const line: Line = {
+      far,
+      end: () => {
+        this.#lines.delete(line);
+        near.destroy();
+        far.destroy();
+      },
+    };
+    this.#lines.add(line);
+    for (const socket of [near, far]) socket.on('error', line.end).on('close', line.end);
+    near.pipe(far);
+    if (!this.#deaf) far.pipe(near);
+  }
+}
+
+interface Line {
+  readonly far: Socket;
+  end(): void;
+}

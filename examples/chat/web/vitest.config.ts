@@ -1,0 +1,11 @@
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    include: ['test/**/*.test.ts'],
+    globalSetup: 'test/setup.ts',
+    testTimeout: 60_000, // against hanging: what is waited for is certain to come
+    hookTimeout: 120_000,
+    maxWorkers: 2,
+  },
+});
