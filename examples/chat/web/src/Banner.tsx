@@ -1,25 +1,40 @@
 import type { ConnectionState } from 'chathub-client';
 import { type ReactNode, useEffect, useState } from 'react';
 
+const SOON = 600; // ms in which a first connection is made, as a rule
+
 /** Tells, while there is no connection, why, and when the next attempt is. */
 export function Banner({ state, onRetry }: { state: ConnectionState; onRetry: () => void }): ReactNode {
-  const text = textOf(state);
+  const first = state.status === 'connecting' && state.attempt === 1;
+  const [late, setLate] = useState(false);
+  useEffect(() => {
+    setLate(false);
+    if (!first) return;
+    const timer = setTimeout(() => setLate(true), SOON);
+    return () => clearTimeout(timer);
+  }, [first]);
+  const text = first && !late ? '' : textOf(state);
   const stopped = state.status === 'disconnected' && state.retryAt === null;
   // A server that has said when to come back is not asked before.
   const canRetry = state.status === 'disconnected' && state.reason !== 'restart';
   return (
-    <div className="banner" data-stopped={stopped} hidden={text === ''}>
-      {!stopped && <span className="spinner" aria-hidden="true" />}
-      <span role="status">{text}</span>
-      {state.status === 'disconnected' && state.retryAt !== null && (
-        <Countdown key={state.retryAt} to={state.retryAt} />
-      )}
-      {canRetry && (
-        <button type="button" onClick={onRetry}>
-          {stopped ? 'Connect again' : 'Try now'}
-        </button>
-      )}
-    </div>
+    <>
+      <div className="sr" role="status">
+        {text}
+      </div>
+      <div className="banner" data-stopped={stopped} hidden={text === ''}>
+        {!stopped && <span className="spinner" aria-hidden="true" />}
+        <span>{text}</span>
+        {state.status === 'disconnected' && state.retryAt !== null && (
+          <Countdown key={state.retryAt} to={state.retryAt} />
+        )}
+        {canRetry && (
+          <button type="button" onClick={onRetry}>
+            {stopped ? 'Connect again' : 'Try now'}
+          </button>
+        )}
+      </div>
+    </>
   );
 }
 

@@ -4,12 +4,14 @@ import { type ReactNode, useCallback, useEffect, useMemo, useRef, useState } fro
 import { flushSync } from 'react-dom';
 import { Banner } from './Banner.js';
 import { PrivateConversation, RoomConversation } from './Conversation.js';
-import { JoinDialog } from './JoinDialog.js';
+import { JoinDialog, LogoutDialog } from './dialogs.js';
 import type { ReadMarks } from './read.js';
 import { Sidebar } from './Sidebar.js';
 import { isOver, type Session, saveSession } from './session.js';
 import { type Toast, Toasts } from './Toasts.js';
 import { keyOf, type Place, privately, room, textOf } from './types.js';
+
+const NOTIFICATIONS = 'notifications'; // in ReadMarks; a place has a colon
 
 interface Props {
   session: Session;
@@ -26,6 +28,7 @@ export function Chat({ session, marks, onEnd }: Props): ReactNode {
   const [rooms, setRooms] = useState(session.rooms);
   const [active, setActive] = useState<Place | null>(session.active);
   const [joining, setJoining] = useState(false);
+  const [leaving, setLeaving] = useState(false);
   const drafts = useRef(new Map<string, string>());
   const places = usePlaces(rooms, active);
   const { unread, report } = useUnread();
@@ -38,11 +41,22 @@ export function Chat({ session, marks, onEnd }: Props): ReactNode {
   useTitle(active, unread);
 
   useEvent('message', (data, e) => say(e.from?.name ?? 'Server', textOf(data)));
-  useEvent('notification', (data, e) => say(e.from?.name ?? 'Server', textOf(data)));
+  useEvent('notification', (data, e) => {
+    // The inbox has it for a while, for every page that begins.
+    const ts = e.ts ?? 0;
+    if (ts <= marks.of(NOTIFICATIONS)) return;
+    marks.mark(NOTIFICATIONS, ts);
+    say(e.from?.name ?? 'Server', textOf(data));
+  });
 
   function open(place: Place) {
     setActive(place);
     if (place.kind === 'room') setRooms((rooms) => (rooms.includes(place.name) ? rooms : [...rooms, place.name]));
+  }
+
+  function logOut() {
+    if (client.outbox.length > 0) setLeaving(true);
+    else onEnd('');
   }
 
   function leave(name: string) {
@@ -103,7 +117,7 @@ export function Chat({ session, marks, onEnd }: Props): ReactNode {
         onUnread={report}
         onOpen={open}
         onJoin={() => setJoining(true)}
-        onLogout={() => onEnd('')}
+        onLogout={logOut}
       />
       <div className="pane">
         {active?.kind === 'room' && (
@@ -122,6 +136,7 @@ export function Chat({ session, marks, onEnd }: Props): ReactNode {
         )}
       </div>
       {joining && <JoinDialog onClosed={() => setJoining(false)} onJoin={(name) => open(room(name))} />}
+      {leaving && <LogoutDialog onClosed={() => setLeaving(false)} onLogout={() => onEnd('')} />}
       <Toasts toasts={toasts} />
     </main>
   );

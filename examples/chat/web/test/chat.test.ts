@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { logIn, POLL, withBrowser } from './browser.js';
+import { logIn, network, POLL, withBrowser } from './browser.js';
 
 withBrowser();
 
@@ -192,6 +192,23 @@ test('logging out forgets the session', async () => {
   expect(await ana.page.evaluate(() => sessionStorage.length)).toBe(0);
   await ana.page.reload();
   await ana.page.getByLabel('Your name').waitFor();
+});
+
+test('logging out asks where messages wait', async () => {
+  const net = await network();
+  const ana = await logIn('Ana', { url: net.url });
+  net.cut();
+  await ana.offline();
+  await ana.write('Not yet sent');
+  const dialog = ana.page.getByRole('dialog', { name: 'Log out now?' });
+  await ana.page.getByRole('button', { name: 'Log out' }).click();
+  await dialog.getByRole('button', { name: 'Stay' }).click();
+  await ana.status('Not yet sent', 'sending');
+  await ana.page.getByRole('button', { name: 'Log out' }).click();
+  await dialog.getByRole('button', { name: 'Log out' }).click();
+  net.mend();
+  await ana.page.getByLabel('Your name').waitFor();
+  expect(await ana.page.evaluate(() => sessionStorage.length)).toBe(0);
 });
 
 async function inSight(row: import('playwright-core').Locator): Promise<boolean> {

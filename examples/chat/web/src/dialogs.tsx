@@ -45,3 +45,24 @@ export function JoinDialog({ onJoin, onClosed }: { onJoin: (name: string) => voi
     </Dialog>
   );
 }
+
+/** Asks whoever logs out while messages wait. */
+export function LogoutDialog({ onLogout, onClosed }: { onLogout: () => void; onClosed: () => void }): ReactNode {
+  return (
+    <Dialog title="Log out now?" onClosed={onClosed}>
+      {(close) => (
+        <>
+          <p>Some messages have not reached the server yet. If you log out, they will not be sent.</p>
+          <div className="dialog-actions">
+            <button type="button" className="secondary" onClick={close}>
+              Stay
+            </button>
+            <button type="button" className="primary" onClick={onLogout}>
+              Log out
+            </button>
+          </div>
+        </>
+      )}
+    </Dialog>
+  );
+}

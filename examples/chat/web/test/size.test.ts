@@ -1,0 +1,13 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { expect, test } from 'vitest';
+
+const LIMIT = 95_000; // bytes with gzip; React is 60,000 of them
+
+test('the page is small', () => {
+  const dist = join(import.meta.dirname, '../dist');
+  const files = readdirSync(dist).filter((name) => name !== 'licenses.txt');
+  const sizes = files.map((name) => gzipSync(readFileSync(join(dist, name)), { level: 9 }).length);
+  expect(sizes.reduce((a, b) => a + b)).toBeLessThan(LIMIT);
+});
