@@ -11,6 +11,7 @@ import (
 
 	"github.com/chathub-go/chathub"
 	"github.com/chathub-go/chathub/adapters/natsbroker"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // logs collects what is logged.
@@ -171,6 +172,65 @@ func TestSilence(t *testing.T) {
 	without := slices.DeleteFunc(bodies(log), func(s string) bool { return s == "uncertain" })
 	if len(log) != len(want)+2 || !slices.Equal(without, append(want, "last")) {
 		t.Errorf("log %v", bodies(log))
+	}
+}
+
+// TestGap: messages that were never republished show by the next one that is, and come
+// before it.
+func TestGap(t *testing.T) {
+	s := serve(t)
+	n := attach(t, connect(t, s.ClientURL()))
+	topic := room("lobby")
+	n.subscribe(topic)
+	n.say(topic, "1")
+	js := jetStream(t, s.ClientURL())
+	stream, err := js.Stream(t.Context(), "chathub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := stream.CachedInfo().Config
+	republish := cfg.RePublish
+	for _, c := range []struct {
+		republish *jetstream.RePublish
+		say       []string
+	}{{nil, []string{"2", "3"}}, {republish, []string{"4"}}} {
+		cfg.RePublish = c.republish
+		if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range c.say {
+			n.say(topic, text)
+		}
+	}
+	got := n.await(topic, func(got []chathub.Message) bool { return slices.Contains(bodies(got), "4") })
+	if want := []string{"1", "2", "3", "4"}; !slices.Equal(bodies(got), want) {
+		t.Errorf("delivered %v, want %v", bodies(got), want)
+	}
+}
+
+// TestAckLost: a publish whose ack is lost tries again, and is not told that it
+// repeats itself; who does repeat it, is.
+func TestAckLost(t *testing.T) {
+	s := serve(t)
+	link := newLink(t, s.Addr().String())
+	away, here := attach(t, connect(t, link.url(), natsbroker.Timeout(patience))), attach(t, connect(t, s.ClientURL()))
+	topic := room("lobby")
+	here.subscribe(topic)
+	link.freezeBack()
+	m := chathub.Message{Topic: topic, Key: "k", Body: []byte("one")}
+	var receipt chathub.Receipt
+	var err error
+	var wg sync.WaitGroup
+	wg.Go(func() { receipt, err = away.Publish(t.Context(), m) })
+	stored := here.until(topic, 1)[0]
+	link.cut()
+	link.heal()
+	wg.Wait()
+	if err != nil || receipt.Duplicate || receipt.Seq != stored.Seq || receipt.Time != stored.Time {
+		t.Errorf("receipt %+v, %v; stored with seq %d, time %d", receipt, err, stored.Seq, stored.Time)
+	}
+	if again, err := away.Publish(t.Context(), m); err != nil || !again.Duplicate || again.Seq != stored.Seq {
+		t.Errorf("repeated: %+v, %v", again, err)
 	}
 }
 

@@ -17,6 +17,7 @@ type link struct {
 	mu     sync.Mutex
 	down   bool
 	frozen chan struct{} // not nil: nothing passes until it is closed
+	back   bool          // only what comes back from the target is frozen
 	delay  time.Duration
 	conns  map[net.Conn]bool
 }
@@ -76,12 +77,12 @@ func (l *link) carry(in net.Conn) {
 		delete(l.conns, out)
 	}()
 	var wg sync.WaitGroup
-	wg.Go(func() { l.copy(out, in) })
-	l.copy(in, out)
+	wg.Go(func() { l.copy(out, in, false) })
+	l.copy(in, out, true)
 	wg.Wait()
 }
 
-func (l *link) copy(to, from net.Conn) {
+func (l *link) copy(to, from net.Conn, back bool) {
 	defer to.Close()
 	defer from.Close()
 	b := make([]byte, 32<<10)
@@ -89,6 +90,9 @@ func (l *link) copy(to, from net.Conn) {
 		n, err := from.Read(b)
 		l.mu.Lock()
 		frozen, delay := l.frozen, l.delay
+		if l.back && !back {
+			frozen = nil
+		}
 		l.mu.Unlock()
 		if frozen != nil {
 			<-frozen
@@ -124,12 +128,20 @@ func (l *link) freeze() {
 	}
 }
 
+// freezeBack does so with what the target sends.
+func (l *link) freezeBack() {
+	l.freeze()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.back = true
+}
+
 func (l *link) thaw() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.frozen != nil {
 		close(l.frozen)
-		l.frozen = nil
+		l.frozen, l.back = nil, false
 	}
 }
 

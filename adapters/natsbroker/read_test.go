@@ -53,7 +53,7 @@ func testRead(t *testing.T, subscribed bool, cache int) {
 		if len(kept) < len(log) {
 			dropped = log[len(log)-len(kept)-1]
 		}
-		for range 40 {
+		for range 20 {
 			r := chathub.Range{Limit: random.IntN(1+random.IntN(2*most)) + 1}
 			if random.IntN(2) == 0 {
 				r.After = random.Uint64N(3100)
@@ -96,27 +96,28 @@ func testRead(t *testing.T, subscribed bool, cache int) {
 func TestTrimmed(t *testing.T) {
 	dir := t.TempDir()
 	b := embedded(t, dir, natsbroker.MaxMessages(3))
-	n := attach(t, b)
+	n, reader := attach(t, b), attach(t, b) // which has nothing in memory
 	topic, other := room("lobby"), room("other")
 	n.say(other, "so that positions begin later")
 	joined := n.subscribe(topic) // where there is nothing yet
 	one := n.say(topic, "1")
 	n.say(other, "in between")
 	two := n.say(topic, "2")
-	if p := n.read(topic, chathub.Range{After: joined.Seq, Limit: 9}); p.Trimmed > joined.Seq || len(p.Messages) != 2 {
+	if p := reader.read(topic, chathub.Range{After: joined.Seq, Limit: 9}); p.Trimmed > joined.Seq || len(p.Messages) != 2 {
 		t.Errorf("since joining an empty room: trimmed %d, %d messages; joined at %d", p.Trimmed, len(p.Messages), joined.Seq)
 	}
 	n.say(topic, "3")
 	n.say(topic, "4")
-	if p := n.read(topic, chathub.Range{After: joined.Seq, Limit: 9}); p.Trimmed < one.Seq || len(p.Messages) != 3 {
+	if p := reader.read(topic, chathub.Range{After: joined.Seq, Limit: 9}); p.Trimmed < one.Seq || len(p.Messages) != 3 {
 		t.Errorf("a full log: trimmed %d, %d messages; seq %d is gone", p.Trimmed, len(p.Messages), one.Seq)
 	}
-	if p := n.read(topic, chathub.Range{After: two.Seq, Limit: 9}); p.Trimmed > two.Seq || len(p.Messages) != 2 {
+	if p := reader.read(topic, chathub.Range{After: two.Seq, Limit: 9}); p.Trimmed > two.Seq || len(p.Messages) != 2 {
 		t.Errorf("since the oldest: trimmed %d, %d messages; it has seq %d", p.Trimmed, len(p.Messages), two.Seq)
 	}
 
 	// A bound that was raised does not make it look complete.
 	_ = n.Close(t.Context())
+	_ = reader.Close(t.Context())
 	closeBroker(t, b)
 	n = attach(t, embedded(t, dir, natsbroker.MaxMessages(9)))
 	if p := n.read(topic, chathub.Range{After: joined.Seq, Limit: 9}); p.Trimmed < one.Seq || len(p.Messages) != 3 {
@@ -150,6 +151,9 @@ func TestMaxAge(t *testing.T) {
 		case <-timeout:
 			t.Fatal("the message does not go")
 		}
+	}
+	if p := n.read(topic, chathub.Range{Before: gone.Seq + 1, Limit: 9}); len(p.Messages) != 0 {
+		t.Errorf("%d messages are in memory still", len(p.Messages))
 	}
 	if p := n.subscribe(room("another")); p.Seq < gone.Seq {
 		t.Errorf("a new topic begins at %d, before %d", p.Seq, gone.Seq)
