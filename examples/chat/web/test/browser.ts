@@ -187,5 +187,10 @@ export class User {
   }
 }
 
+/** From now on, nothing happens in a page by the passing of time. Its clock is to be installed before. */
+export async function stopClock(page: Page): Promise<void> {
+  await page.clock.pauseAt((await page.evaluate(() => Date.now())) + 1_000);
+}
+
 /** Against hanging: what is asked for is certain to come. */
 export const POLL = { timeout: 30_000, interval: 20 };

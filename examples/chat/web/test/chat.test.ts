@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { logIn, network, POLL, withBrowser } from './browser.js';
+import { logIn, network, POLL, stopClock, withBrowser } from './browser.js';
 
 withBrowser();
 
@@ -32,7 +32,14 @@ test('typing shows, and ends with the message or without', async () => {
 
 test('typing ends when the text is taken back', async () => {
   const ana = await logIn('Ana');
-  const ben = await logIn('Ben');
+  const sent: string[] = [];
+  const ben = await logIn('Ben', {
+    prepare: async (page) => {
+      await page.clock.install();
+      page.on('websocket', (ws) => ws.on('framesent', ({ payload }) => sent.push(JSON.parse(String(payload)).type)));
+    },
+  });
+  await stopClock(ben.page); // otherwise typing ends by itself after a while
   await ben.page.keyboard.type('H');
   await ana.page
     .locator('.typing')
@@ -40,6 +47,7 @@ test('typing ends when the text is taken back', async () => {
     .waitFor();
   await ben.page.keyboard.press('Backspace');
   await expect.poll(() => ana.page.locator('.typing').textContent(), POLL).toBe('');
+  expect(sent.slice(-2)).toEqual(['typing', 'stop-typing']);
 });
 
 test('rooms are created, joined and left, and count what is unread', async () => {
@@ -105,6 +113,11 @@ test('a private message waits for somebody who comes later', async () => {
   await ana.write('Call me when you are back', 'It is not urgent');
   await ana.status('It is not urgent', 'sent');
 
+  // Another tab knows to whom that was, although he has not been seen there.
+  const tab = await logIn('Ana', { beside: ana });
+  await tab.item('Ben').click();
+  await tab.sees('Call me when you are back', 'It is not urgent');
+
   const again = await logIn('Ben');
   await again.item('Ana').getByText('2 unread').waitFor();
   await again.item('Ana').click();
@@ -151,10 +164,10 @@ test('older messages come at the top, and what is read stays where it is', async
   });
   await expect.poll(() => ben.page.getByRole('button', { name: 'Latest' }).count(), POLL).toBe(1);
   const top = async () => (await ben.row('Message 75').boundingBox())?.y ?? Number.NaN;
-  await ben.log.evaluate((log) => {
-    log.scrollTop = 150;
+  const before = await ben.row('Message 75').evaluate((row) => {
+    (row.closest('.log') as HTMLElement).scrollTop = 150;
+    return row.getBoundingClientRect().y; // before the page has noticed
   });
-  const before = await top();
   await ben.sees(...texts.slice(20));
   expect(Math.abs((await top()) - before)).toBeLessThan(2);
 

@@ -11,6 +11,7 @@ const HOSTILE = [
   '<script>alert(1)</script>',
   '</div></div><style>*{display:none}</style>',
   'javascript:alert(1)',
+  'javascript://example.com/%0aalert(1)',
   '[x](javascript:alert(1)) data:text/html,<script>alert(1)</script>',
   'https://example.com/"onmouseover="alert(1)',
   // biome-ignore lint/suspicious/noTemplateCurlyInString: hostile to other engines
@@ -36,10 +37,10 @@ test('hostile text is shown as text', async () => {
 test('only web addresses become links', async () => {
   const ana = await logIn('Ana');
   await ana.write(
-    'See https://example.com/a?b=c&d=e#f, or http://example.com. JAVASCRIPT:alert(1) ftp://example.com file:///etc',
+    'See https://example.com/a?b=c&d=e#f, or http://example.com. javascript://x/%0aalert(1) ftp://example.com file:///etc',
   );
   await ana.status(
-    'See https://example.com/a?b=c&d=e#f, or http://example.com. JAVASCRIPT:alert(1) ftp://example.com file:///etc',
+    'See https://example.com/a?b=c&d=e#f, or http://example.com. javascript://x/%0aalert(1) ftp://example.com file:///etc',
     'sent',
   );
   const links = await ana.log

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { atEnd, current, logIn, network, POLL, withBrowser } from './browser.js';
+import { atEnd, current, logIn, network, POLL, stopClock, withBrowser } from './browser.js';
 
 withBrowser();
 
@@ -124,6 +124,7 @@ test('what was written offline outlives a reload of the page', async () => {
 test('the banner counts down, and can be told to try now', async () => {
   const net = await network();
   const ana = await logIn('Ana', { url: net.url, prepare: (page) => page.clock.install() });
+  await stopClock(ana.page);
   net.cut();
   await ana.offline();
   // Each attempt fails, and the next one comes later: up to 20 s.
