@@ -64,7 +64,7 @@ export async function network(): Promise<Network> {
 
 export async function context(options: BrowserContextOptions = {}): Promise<BrowserContext> {
   const ctx = await browser.newContext({ viewport: { width: 1200, height: 760 }, reducedMotion: 'reduce', ...options });
-  ctx.setDefaultTimeout(30_000); // against hanging
+  ctx.setDefaultTimeout(60_000); // against hanging
   ends.push(() => ctx.close());
   return ctx;
 }
@@ -193,4 +193,4 @@ export async function stopClock(page: Page): Promise<void> {
 }
 
 /** Against hanging: what is asked for is certain to come. */
-export const POLL = { timeout: 30_000, interval: 20 };
+export const POLL = { timeout: 60_000, interval: 20 };
