@@ -10,7 +10,7 @@ export GOWORK := $(CURDIR)/go.work
 
 # A number of inputs, or a duration. Before Go 1.27 a target that is given a duration now
 # and then fails at its end with "context deadline exceeded" (go.dev/issue/75804).
-FUZZTIME ?= 50000x
+FUZZTIME ?= 20000x
 BENCH ?= .
 BENCHFLAGS ?= -quick
 SOAKFLAGS ?= -duration 20s
@@ -60,7 +60,7 @@ lint: $(GOLANGCI_LINT) ## Run the linters of .golangci.yml
 	@$(GOLANGCI_LINT) run --enable-only=depguard ./... # of the root module alone
 
 .PHONY: fuzz
-fuzz: ## Run each fuzz target for FUZZTIME (50000x; or 1m)
+fuzz: ## Run each fuzz target for FUZZTIME (20000x; or 1m)
 	$(call say,Fuzz targets)
 	@scripts/fuzz '$(FUZZTIME)'
 

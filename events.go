@@ -71,7 +71,7 @@ func decodeData(e *Event, v any) error {
 func onMessage(ctx context.Context, c *Client, e *Event) (any, error) {
 	env := envelope{typ: "message", from: &c.user, ts: now(), data: e.Data}
 	r := routed{except: []string{c.id}}
-	return nil, c.hub.session.Send(ctx, Message{Body: r.emit(&env)})
+	return nil, c.hub.sendVolatile(ctx, Message{Body: r.emit(&env)})
 }
 
 func onRoomMessage(ctx context.Context, c *Client, e *Event) (any, error) {
@@ -148,7 +148,7 @@ func onStopTyping(ctx context.Context, c *Client, e *Event) (any, error) {
 func (h *Hub) sendTyping(ctx context.Context, c *Client, typ, room string) error {
 	env := envelope{typ: typ, room: room, from: &c.user}
 	r := routed{except: []string{c.id}}
-	return h.session.Send(ctx, Message{Topic: Topic{Room: room}, Body: r.emit(&env)})
+	return h.sendVolatile(ctx, Message{Topic: Topic{Room: room}, Body: r.emit(&env)})
 }
 
 func onOnlineUsers(_ context.Context, c *Client, _ *Event) (any, error) {

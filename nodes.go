@@ -2,6 +2,7 @@ package chathub
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -184,6 +185,18 @@ func (c *courier) length() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.work)
+}
+
+// sendVolatile sends an event that is not kept. While the broker is away, those on
+// this hub get it at least: more was never promised.
+func (h *Hub) sendVolatile(ctx context.Context, m Message) error {
+	err := h.session.Send(ctx, m)
+	e, ok := errors.AsType[*Error](err)
+	if !ok || e.Code != CodeUnavailable || ctx.Err() != nil || h.open() != nil {
+		return err
+	}
+	h.deliver(m)
+	return nil
 }
 
 // deliver is what the broker calls with every message for this hub.

@@ -83,7 +83,8 @@ func (t Target) Volatile() Target {
 
 // Emit sends an event to whoever t names. To rooms and users it is durable,
 // unless t is volatile: kept in the log of each room and inbox, so that who is away
-// gets it on return. It returns once the broker has accepted it; a failure part of the way through several
+// gets it on return. What is volatile reaches this hub's own connections even while the broker
+// is unavailable, which is no error then. It returns once the broker has accepted it; a failure part of the way through several
 // rooms or users leaves the first ones with it.
 func (t Target) Emit(ctx context.Context, event string, data any) error {
 	e, err := newEnvelope(event, data)
@@ -110,7 +111,7 @@ func (t Target) emit(ctx context.Context, topic Topic, r routed, e envelope) err
 	e.room = topic.Room
 	if t.volatile {
 		e.ts = now()
-		return t.hub.session.Send(ctx, Message{Topic: topic, Body: r.emit(&e)})
+		return t.hub.sendVolatile(ctx, Message{Topic: topic, Body: r.emit(&e)})
 	}
 	_, err := t.hub.session.Publish(ctx, Message{Topic: topic, Body: r.emit(&e)})
 	return err
