@@ -97,8 +97,7 @@ export async function logIn(name: string, options: UserOptions = {}): Promise<Us
   const user = new User(name, page);
   await page.getByLabel('Your name').fill(name);
   await page.getByRole('button', { name: 'Start chatting' }).click();
-  await user.composer('lobby').waitFor();
-  await user.online();
+  await user.isIn('lobby');
   return user;
 }
 
@@ -162,7 +161,17 @@ export class User {
     await this.page.getByRole('button', { name: 'Join a room' }).first().click();
     await this.page.getByLabel('Name of the room').fill(room);
     await this.page.getByRole('button', { name: 'Join', exact: true }).click();
+    await this.isIn(room);
+  }
+
+  /** Waits until a room is open and joined: before that, nobody is told who types. */
+  async isIn(room: string): Promise<void> {
     await this.composer(room).waitFor();
+    await this.page
+      .locator('.bar')
+      .getByText(/ here$/)
+      .waitFor();
+    await this.online();
   }
 
   /** Opens the private messages with somebody who is online. */
