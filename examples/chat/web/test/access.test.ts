@@ -119,6 +119,7 @@ test('everything can be done with the keyboard', async () => {
   await keyboard.press('Escape');
   await focused(plus);
   await keyboard.press('Enter');
+  await focused(page.getByLabel('Name of the room'));
   await keyboard.type('club');
   await keyboard.press('Enter');
   await focused(ana.composer('club'));
