@@ -19,7 +19,8 @@ test('two users chat', async () => {
 
 test('typing shows, and ends with the message or without', async () => {
   const ana = await logIn('Ana');
-  const ben = await logIn('Ben');
+  const ben = await logIn('Ben', { prepare: (page) => page.clock.install() });
+  await stopClock(ben.page); // otherwise typing ends by itself after a while
   const typing = ana.page.locator('.typing');
   await ben.page.keyboard.type('H');
   await typing.getByText(/Ben.* is typing/).waitFor();

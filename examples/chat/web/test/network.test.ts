@@ -58,6 +58,10 @@ test('a tab goes offline and comes back: nothing is missing, nothing comes twice
   const net = await network();
   const ana = await logIn('Ana', { url: net.url });
   const ben = await logIn('Ben');
+  await ben.openPrivately('Ana');
+  await ben.write('For you alone');
+  await ana.item('Ben').getByText('1 unread').waitFor();
+  await ben.item('lobby').click();
   await ben.write('One');
   await ana.sees('One');
 
@@ -68,18 +72,18 @@ test('a tab goes offline and comes back: nothing is missing, nothing comes twice
   await ana.status('Two, written offline', 'sending');
   await ben.write('Three', 'Four');
   await ben.status('Four', 'sent');
-  await ben.openPrivately('Ana');
-  await ben.write('And one for you alone');
-  await ben.status('And one for you alone', 'sent');
+  await ben.item('Ana').click();
+  await ben.write('And one more');
+  await ben.status('And one more', 'sent');
 
   net.mend();
   await ana.page.context().setOffline(false);
   await ana.sees('One', 'Three', 'Four', 'Two, written offline');
   await ana.status('Two, written offline', 'sent');
   expect(await ana.log.getByText(/messages may be\s+missing/).count()).toBe(0);
-  await ana.item('Ben').getByText('1 unread').waitFor();
+  await ana.item('Ben').getByText('2 unread').waitFor();
   await ana.item('Ben').click();
-  await ana.sees('And one for you alone');
+  await ana.sees('For you alone', 'And one more');
   await ben.item('lobby').click();
   await ben.sees('One', 'Three', 'Four', 'Two, written offline');
 });
