@@ -44,7 +44,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, err, leave)
 		return
 	}
-	userLimiter, err := h.entrance.enterUser(id.User.ID)
+	visitor, err := h.entrance.enterUser(id.User.ID)
 	if err != nil {
 		h.refuse(w, r, err, leave)
 		return
@@ -57,7 +57,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := newClient(h, id, addr, ws, conn)
-	c.userLimiter = userLimiter
+	c.visitor = visitor
 	c.deflates = extension != ""
 	// Here, while r is good: routers and middleware reuse what is in its context.
 	c.serve(c.greet(r))
@@ -114,17 +114,46 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, extension string) 
 		Outbox:  h.cfg.MaxOutboxBytes,
 		Grace:   h.cfg.WriteTimeout,
 	}}
-	ws, err := websocket.Accept(u, r, &websocket.AcceptOptions{
-		Subprotocols:       []string{subprotocol},
-		InsecureSkipVerify: true, // of origins, which were checked more strictly
-	})
+	ws, err := accept(u, r)
 	if err != nil {
 		h.log.Debug("chathub: handshake", "err", err)
 		return nil, nil, false
 	}
-	ws.SetReadLimit(-1) // wire has counted already, and decompresses itself
 	h.entrance.hold(u.Conn)
 	return ws, u.Conn, true
+}
+
+func accept(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
+	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
+		Subprotocols:       []string{subprotocol},
+		InsecureSkipVerify: true, // of origins, which were checked more strictly
+	})
+	if err == nil {
+		ws.SetReadLimit(-1) // wire has counted already, and decompresses itself
+	}
+	return ws, err
+}
+
+// reattached is a handshake (RFC 6455 section 1.3) as good as any.
+var reattached = &http.Request{Method: http.MethodGet, ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{
+	"Connection":            {"Upgrade"},
+	"Upgrade":               {"websocket"},
+	"Sec-Websocket-Version": {"13"},
+	"Sec-Websocket-Key":     {"dGhlIHNhbXBsZSBub25jZQ=="},
+}}
+
+// reattach returns a websocket.Conn for a connection that had one, which was given up while
+// nothing came: between two messages it has no state.
+func reattach(conn *wire.Conn) (*websocket.Conn, error) {
+	return accept(&wire.Reattach{Conn: conn}, reattached)
+}
+
+// closeLayer ends a websocket.Conn. It has a finalizer until then, and refers to itself: so it
+// would never be collected.
+func closeLayer(ws *websocket.Conn) {
+	if ws != nil {
+		_ = ws.CloseNow()
+	}
 }
 
 // refusal is how a refused handshake is told.
@@ -199,9 +228,7 @@ func (h *Hub) turnAway(ws *websocket.Conn, conn *wire.Conn, e *Error) {
 // dispose ends a connection from which nobody reads any more.
 func (h *Hub) dispose(ws *websocket.Conn, conn *wire.Conn) {
 	conn.CloseAfter(h.cfg.WriteTimeout)
-	// It has a finalizer until it is closed itself, and refers to itself: so it would
-	// never be collected. What waits is sent all the same: conn is closing already.
-	_ = ws.CloseNow()
+	closeLayer(ws) // what waits is sent all the same: conn is closing already
 	h.entrance.drop(conn)
 }
 

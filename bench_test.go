@@ -64,6 +64,24 @@ func BenchmarkQueue(b *testing.B) {
 	}
 }
 
+// BenchmarkSleep is what it costs besides system calls that a connection sleeps and wakes:
+// its websocket.Conn is closed, and made anew.
+func BenchmarkSleep(b *testing.B) {
+	server, client := net.Pipe()
+	defer client.Close()
+	r := &reader{conn: wire.New(server, nil, wire.Limits{})}
+	defer r.conn.Abort()
+	b.ReportAllocs()
+	for b.Loop() {
+		ws, err := reattach(r.conn)
+		if err != nil {
+			b.Fatal(err)
+		}
+		r.ws = ws
+		r.Sleep()
+	}
+}
+
 // BenchmarkRoom is the whole way of a message over TCP, from its sender to all
 // members of a room, one message at a time.
 func BenchmarkRoom(b *testing.B) {

@@ -36,10 +36,10 @@ type Client struct {
 	busy    atomic.Int64 // since when a handler runs, Unix nanoseconds; 0: none
 
 	// Owned by the goroutine that reads.
-	limiter     *rate.Limiter // nil: no limit
-	userLimiter *rate.Limiter
-	bad         strikes // envelopes that could not be read
-	limited     strikes // events over the rate
+	limiter *rate.Limiter // once an event has come; nil: no limit
+	visitor *visitor
+	bad     strikes // envelopes that could not be read
+	limited strikes // events over the rate
 
 	// Owned by the goroutine that handles events.
 	fetched *fetched // not nil while the answer must be followed by older messages

@@ -3,6 +3,8 @@ package chathub
 import (
 	"net/netip"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/chathub-go/chathub/internal/wire"
 	"golang.org/x/time/rate"
@@ -25,8 +27,16 @@ type entrance struct {
 
 // visitor is a user as the limits see it.
 type visitor struct {
-	conns   int
-	limiter *rate.Limiter // nil: no limit
+	conns   int                          // under entrance.mu
+	limiter atomic.Pointer[rate.Limiter] // of all its connections, once an event comes; nil: no limit
+}
+
+// reserve is reserve for the limit on users.
+func (v *visitor) reserve(cfg *Config, now time.Time) time.Duration {
+	if v.limiter.Load() == nil {
+		v.limiter.CompareAndSwap(nil, newLimiter(cfg.UserRate, cfg.UserBurst))
+	}
+	return reserve(v.limiter.Load(), now)
 }
 
 // maxRefusing bounds the handshakes over a limit that are being told so over a
@@ -111,21 +121,20 @@ func (e *entrance) leaveRefused() {
 	e.checkEmpty()
 }
 
-// enterUser counts a connection of a user, and returns the limiter that all of
-// them share.
-func (e *entrance) enterUser(id string) (*rate.Limiter, *Error) {
+// enterUser counts a connection of a user, and returns what all of them share.
+func (e *entrance) enterUser(id string) (*visitor, *Error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	v := e.users[id]
 	if v == nil {
-		v = &visitor{limiter: newLimiter(e.cfg.UserRate, e.cfg.UserBurst)}
+		v = &visitor{}
 		e.users[id] = v
 	}
 	if e.cfg.MaxConnsPerUser >= 0 && v.conns >= e.cfg.MaxConnsPerUser {
 		return nil, errorf(CodeLimitExceeded, "Too many connections of this user")
 	}
 	v.conns++
-	return v.limiter, nil
+	return v, nil
 }
 
 func (e *entrance) leaveUser(id string) {

@@ -147,14 +147,35 @@ func dialPeer(t testing.TB, h http.Handler, r *http.Request) *rawPeer {
 	if w.peer == nil {
 		t.Fatalf("handshake: %d %s", w.Code, w.Body)
 	}
-	t.Cleanup(func() { _ = w.peer.Close() })
-	br := bufio.NewReader(w.peer)
+	return newRawPeer(t, w.peer, r)
+}
+
+// dialPeerTCP is dialPeer over a socket.
+func dialPeerTCP(t testing.TB, h http.Handler, r *http.Request) *rawPeer {
+	t.Helper()
+	srv := httptest.NewServer(h)
+	t.Cleanup(srv.Close)
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Write(conn); err != nil {
+		t.Fatal(err)
+	}
+	return newRawPeer(t, conn, r)
+}
+
+// newRawPeer goes on once the request r has been made.
+func newRawPeer(t testing.TB, conn net.Conn, r *http.Request) *rawPeer {
+	t.Helper()
+	t.Cleanup(func() { _ = conn.Close() })
+	br := bufio.NewReader(conn)
 	res, err := http.ReadResponse(br, r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = res.Body.Close() // a 101 has none
-	p := &rawPeer{t: t, conn: w.peer, response: res.Header, frames: make(chan peerFrame, 1<<10)}
+	p := &rawPeer{t: t, conn: conn, response: res.Header, frames: make(chan peerFrame, 1<<10)}
 	go p.read(br)
 	return p
 }

@@ -21,15 +21,14 @@ import (
 
 func newClient(h *Hub, id Identity, addr netip.Addr, ws *websocket.Conn, conn *wire.Conn) *Client {
 	c := &Client{
-		hub:     h,
-		id:      newID("c_"),
-		user:    id.User,
-		addr:    addr,
-		claims:  id.Claims,
-		conn:    conn,
-		ws:      ws,
-		limiter: newLimiter(h.cfg.Rate, h.cfg.Burst),
-		early:   &early{},
+		hub:    h,
+		id:     newID("c_"),
+		user:   id.User,
+		addr:   addr,
+		claims: id.Claims,
+		conn:   conn,
+		ws:     ws,
+		early:  &early{},
 	}
 	if !id.Expires.IsZero() {
 		c.expires.Store(id.Expires.UnixNano())
@@ -53,10 +52,17 @@ func (c *Client) serve(refused error) {
 	}
 }
 
-// reader is a client whose connection has something to read, or has ended.
+// reader is a client from whose connection events come. It implements [wire.Sleeper].
 type reader Client
 
-// Wake implements [wire.Waker].
+// Sleep gives up what is only needed for reading.
+func (r *reader) Sleep() {
+	r.conn.Detach()
+	closeLayer(r.ws)
+	r.ws = nil
+}
+
+// Wake reads: there is something, or the connection has ended.
 func (r *reader) Wake() { (*Client)(r).read() }
 
 // read handles events until the connection ends, or is parked.
@@ -295,6 +301,13 @@ var errNotUTF8 = errors.New("chathub: text message is not UTF-8")
 // was no such: answers, bad input, pings and events over the rate it deals with itself. One
 // goroutine at a time calls it.
 func (c *Client) receive() (*Event, error) {
+	if c.ws == nil {
+		ws, err := reattach(c.conn)
+		if err != nil {
+			return nil, err
+		}
+		c.ws = ws
+	}
 	// A context that can end would cost allocations for each message; the sweep
 	// bounds reading instead.
 	typ, r, err := c.ws.Reader(context.Background())
@@ -411,10 +424,13 @@ func (c *Client) refuseInput(e *Event, fault *Error) {
 
 // allow applies the rate limits.
 func (c *Client) allow(e *Event) bool {
-	now := time.Now()
+	now, cfg := time.Now(), &c.hub.cfg
+	if c.limiter == nil {
+		c.limiter = newLimiter(cfg.Rate, cfg.Burst)
+	}
 	wait := reserve(c.limiter, now)
 	if wait == 0 { // what one connection has too many of costs the user's others nothing
-		wait = reserve(c.userLimiter, now)
+		wait = c.visitor.reserve(cfg, now)
 	}
 	if wait == 0 {
 		return true

@@ -42,7 +42,10 @@ type Conn struct {
 
 	sock *socket // nil where it is not a plain socket
 
-	in   input // owned by the reading goroutine
+	// Owned by the reading goroutine.
+	in    input
+	layer *layer
+
 	rest rest
 
 	// Times by clock.

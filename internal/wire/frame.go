@@ -14,8 +14,9 @@ const (
 	opPing   = 0x9
 	opPong   = 0xa
 
-	finBit  = 0x80
-	maskBit = 0x80
+	finBit    = 0x80
+	maskBit   = 0x80
+	maskBytes = 4
 )
 
 // HeaderRoom is how many bytes a buffer must leave free before its payload for
@@ -32,6 +33,17 @@ const maxControlPayload = 125
 
 // Ping is a ready ping frame without payload, shared by all connections.
 var Ping = []byte{finBit | opPing, 0}
+
+// pongFrame returns the answer to a ping, a whole frame of a client (RFC 6455 section 5.5.3).
+func pongFrame(ping []byte) []byte {
+	mask, payload := ping[2:2+maskBytes], ping[2+maskBytes:]
+	f := make([]byte, 2, 2+len(payload))
+	f[0], f[1] = finBit|opPong, byte(len(payload))
+	for i, b := range payload {
+		f = append(f, b^mask[i%maskBytes])
+	}
+	return f
+}
 
 // Seal makes a text frame of b, whose first HeaderRoom bytes are free and whose
 // rest is the payload: it writes the header right before the payload and returns

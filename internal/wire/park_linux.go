@@ -76,17 +76,17 @@ func (p *Poller) at(fd int) *Conn {
 	return p.parked[fd]
 }
 
-// park has w woken by the next input of c, or by what is there already, and reports
+// park has s woken by the next input of c, or by what is there already, and reports
 // whether it has. An event of an earlier connection with the same descriptor may come late:
-// then w is woken in vain.
-func (p *Poller) park(c *Conn, w Waker) bool {
+// then s is woken in vain.
+func (p *Poller) park(c *Conn, s Sleeper) bool {
 	p.once.Do(p.start)
 	if p.file == nil {
 		return false
 	}
 	parked := false
 	_ = c.sock.rc.Control(func(fd uintptr) { // not called where that is closed
-		p.remember(int(fd), c, w) // first: it may be woken at once
+		p.remember(int(fd), c, s) // first: it may be woken at once
 		e := syscall.EpollEvent{
 			Events: syscall.EPOLLIN | syscall.EPOLLRDHUP | syscall.EPOLLONESHOT,
 			Fd:     int32(fd),
@@ -107,24 +107,24 @@ func (p *Poller) control(op int, e *syscall.EpollEvent) (err error) {
 	return errors.Join(failed, err)
 }
 
-func (p *Poller) remember(fd int, c *Conn, w Waker) {
+func (p *Poller) remember(fd int, c *Conn, s Sleeper) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if fd >= len(p.parked) {
 		p.parked = append(p.parked, make([]*Conn, fd+1-len(p.parked))...)
 	}
 	p.parked[fd] = c
-	c.rest.fd, c.rest.waker = fd, w
+	c.rest.fd, c.rest.sleeper = fd, s
 }
 
 // take returns who is to be woken for c, once; nil where it is not parked.
-func (p *Poller) take(c *Conn) Waker {
+func (p *Poller) take(c *Conn) Sleeper {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	w := c.rest.waker
-	if w != nil {
-		c.rest.waker = nil
+	s := c.rest.sleeper
+	if s != nil {
+		c.rest.sleeper = nil
 		p.parked[c.rest.fd] = nil
 	}
-	return w
+	return s
 }

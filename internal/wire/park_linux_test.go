@@ -40,7 +40,10 @@ func newPoller(t testing.TB) *Poller {
 	return p
 }
 
-// Wake implements Waker.
+// Sleep implements Sleeper.
+func (*sleeper) Sleep() {}
+
+// Wake implements Sleeper.
 func (s *sleeper) Wake() {
 	buf := make([]byte, 1<<10)
 	for s.c.Wait(s) {

@@ -8,5 +8,5 @@ type Poller struct{}
 // Close does nothing.
 func (*Poller) Close() {}
 
-func (*Poller) park(*Conn, Waker) bool { return false }
-func (*Poller) take(*Conn) Waker       { return nil }
+func (*Poller) park(*Conn, Sleeper) bool { return false }
+func (*Poller) take(*Conn) Sleeper       { return nil }

@@ -46,14 +46,6 @@ func (in *input) release() {
 	}
 }
 
-// isPong reports whether b is one whole pong frame of a client. What is wrong with
-// such a frame in any way is left to the layer above to see.
-func isPong(b []byte) bool {
-	const mask = 4 // bytes
-	return len(b) >= 2+mask && len(b) <= 2+mask+maxControlPayload &&
-		b[0] == finBit|opPong && int(b[1]) == maskBit|(len(b)-2-mask)
-}
-
 // fill reads once from the connection below.
 func (c *Conn) fill() {
 	if c.sock != nil {

@@ -127,7 +127,9 @@ func TestWait(t *testing.T) {
 	}{
 		{"a message", nil, text("x"), true},
 		{"a part of one", nil, text("x")[:1], true},
-		{"a ping", nil, clientFrame(opPing, true, nil), true},
+		{"a ping", nil, clientFrame(opPing, true, nil), false},
+		{"the longest ping", nil, clientFrame(opPing, true, make([]byte, 125)), false},
+		{"a ping in two parts", nil, clientFrame(opPing, false, nil), true},
 		{"a close frame", nil, clientFrame(opClose, true, nil), true},
 		{"a pong", nil, pong, false},
 		{"the longest pong", nil, clientFrame(opPong, true, make([]byte, 125)), false},

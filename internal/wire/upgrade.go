@@ -7,14 +7,6 @@ import (
 	"net/http"
 )
 
-const (
-	// readBuffer is as small as it can be: Conn has a buffer when it needs one.
-	readBuffer = 16
-	// controlBuffer lets the layer above write each control frame at once
-	// (RFC 6455 section 5.5: at most 125 bytes and a header).
-	controlBuffer = 131
-)
-
 // Upgrade is a ResponseWriter whose Hijack puts a Conn under whoever upgrades.
 //
 // The 101 response is its own, queued once it has the connection: middleware may
@@ -77,9 +69,8 @@ func (u *Upgrade) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	u.Conn.push(u.head()) // the first, whatever the outbox holds
 	u.Conn.headed = true
-	return u.Conn, bufio.NewReadWriter(
-		bufio.NewReaderSize(u.Conn, readBuffer),
-		bufio.NewWriterSize(u.Conn, controlBuffer)), nil
+	conn, buffers := u.Conn.attach()
+	return conn, buffers, nil
 }
 
 // ofBody are the fields that middleware may have set and a 101 cannot have
