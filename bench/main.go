@@ -54,8 +54,9 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 	quick := flags.Bool("quick", false, "a look, in under three minutes: short measurements, one round, fewer scenarios")
 	rounds := flags.Int("rounds", 0, "rounds over all servers (default 3, quick: 1)")
 	scenarios := flags.String("scenarios", "", "comma-separated: "+names(scenario.All(), func(s scenario.Scenario) string { return s.Name })+" (default all, quick: the first three)")
-	servers := flags.String("servers", "", "comma-separated: "+names(peers.All(), func(p peers.Peer) string { return p.Name })+" (default all)")
+	servers := flags.String("servers", "", "comma-separated: "+names(peers.All(), func(p peers.Peer) string { return p.Name })+" (default all but chathub-linger)")
 	size := flags.Int("payload", scenario.Full().Payload, "`bytes` of a message")
+	rate := flags.Int("rate", scenario.Full().Rate, "`messages` a second in one room, where it is paced")
 	dir := flags.String("out", "results", "`directory` for results.md, results.json and chart.svg")
 	profiles := flags.String("cpuprofile", "", "`directory` for CPU profiles of the servers; they cost a little themselves")
 	if err := flags.Parse(args); err != nil {
@@ -71,13 +72,19 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 	if *size < load.MinPayload {
 		return fmt.Errorf("a payload has at least %d bytes", load.MinPayload)
 	}
-	p.scale.Payload = *size
+	if *rate < 1 {
+		return errors.New("a paced room has a message a second at least")
+	}
+	p.scale.Payload, p.scale.Rate = *size, *rate
 	if *rounds > 0 {
 		p.rounds = *rounds
 	}
 	var err error
 	if p.peers, err = choose(peers.All(), *servers, func(p peers.Peer) string { return p.Name }); err != nil {
 		return err
+	}
+	if *servers == "" {
+		p.peers = slices.DeleteFunc(p.peers, func(p peers.Peer) bool { return p.Extra })
 	}
 	all := scenario.All()
 	if p.scenarios, err = choose(all, *scenarios, func(s scenario.Scenario) string { return s.Name }); err != nil {

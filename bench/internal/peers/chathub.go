@@ -43,22 +43,26 @@ func chathubDeflate() Peer {
 	p.Name, p.Title = "chathub-deflate", "**chathub**, compressed"
 	p.About = "messages of 128 bytes and more compressed in both directions (permessage-deflate without context takeover)"
 	p.Dialect.Deflate = true
-	p.Serve = func(ln net.Listener) error { return serveHub(ln, 128) }
+	p.Serve = func(ln net.Listener) error { return serveHub(ln, chathub.Config{CompressFrom: 128}) }
 	return p
 }
 
-func serveChathub(ln net.Listener) error { return serveHub(ln, 0) }
+func chathubLinger() Peer {
+	p := chathubPlain()
+	p.Name, p.Title, p.Extra = "chathub-linger", "**chathub**, Linger 20 ms", true
+	p.About = "what goes to rooms waits up to 20 ms for more to share a write with"
+	p.Serve = func(ln net.Listener) error { return serveHub(ln, chathub.Config{Linger: 20 * time.Millisecond}) }
+	return p
+}
+
+func serveChathub(ln net.Listener) error { return serveHub(ln, chathub.Config{}) }
 
 // serveHub is what an application writes, without the limits on how much one
 // client may send, since a few send for all.
-func serveHub(ln net.Listener, compressFrom int) error {
-	hub, err := chathub.New(chathub.Config{
-		CompressFrom:    compressFrom,
-		Auth:            &chathub.JWT{Key: secret},
-		Rate:            -1,
-		UserRate:        -1,
-		MaxConnsPerUser: -1,
-	})
+func serveHub(ln net.Listener, cfg chathub.Config) error {
+	cfg.Auth = &chathub.JWT{Key: secret}
+	cfg.Rate, cfg.UserRate, cfg.MaxConnsPerUser = -1, -1, -1
+	hub, err := chathub.New(cfg)
 	if err != nil {
 		return err
 	}

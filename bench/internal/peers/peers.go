@@ -28,6 +28,7 @@ type Peer struct {
 	// why it cannot run here.
 	Command func() (name string, args []string, err error)
 
+	Extra bool // measured only where it is named
 	Floor bool // no chat server: what the system calls alone cost
 	TLS   bool // Serve works on a TLS listener
 	// Resume returns the steps with which a client that has just connected rejoins a room and gets
@@ -39,7 +40,7 @@ type Peer struct {
 func All() []Peer {
 	return []Peer{
 		bare(), joined(),
-		chathubPlain(), chathubAcked(), chathubDeflate(),
+		chathubPlain(), chathubAcked(), chathubDeflate(), chathubLinger(),
 		gorillaChat(), centrifugeNode(), gwsBroadcaster(), melodyChat(), nbioEngine(), coderWrite(), socketIO(),
 	}
 }

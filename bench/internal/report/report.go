@@ -101,7 +101,7 @@ var headline = []struct {
 	title, unit      string
 }{
 	{"room", "saturated", "1 room of 1,000, saturated", "µs CPU per delivery"},
-	{"room", "paced", "1 room of 1,000, 50 messages/s", "µs CPU per delivery"},
+	{"room", "paced", "1 room of 1,000, paced", "µs CPU per delivery"},
 	{"rooms", "paced", "200 rooms of 10, paced", "µs CPU per delivery"},
 	{"rooms", "saturated", "200 rooms of 10, saturated", "µs CPU per delivery"},
 	{"idle", "memory", "idle connection", "kB resident"},

@@ -44,7 +44,7 @@ func TestMarkdown(t *testing.T) {
 	got := b.String()
 	for _, want := range []string{
 		"- Machine: a fast one\n",
-		"| server | 1 room of 1,000, saturated (µs CPU per delivery) | 1 room of 1,000, 50 messages/s (µs CPU per delivery) | idle connection (kB resident) | connect (µs CPU) |\n" +
+		"| server | 1 room of 1,000, saturated (µs CPU per delivery) | 1 room of 1,000, paced (µs CPU per delivery) | idle connection (kB resident) | connect (µs CPU) |\n" +
 			"| --- | --- | --- | --- | --- |\n" +
 			"| _floor_ | 2.00 | 20.0 | – | – |\n" +
 			"| **ours** | 0.20 | 2,000 | – | – |\n" +

@@ -68,8 +68,8 @@ func growth() Scenario {
 	return Scenario{
 		Name:  "growth",
 		Title: "One room grows",
-		About: func(Scale) string {
-			return fmt.Sprintf("One room grows; messages come at a rate that makes at most 50,000 deliveries a second, and at most %d messages.", roomRate)
+		About: func(s Scale) string {
+			return fmt.Sprintf("One room grows; messages come at a rate that makes at most 50,000 deliveries a second, and at most %d messages.", s.Rate)
 		},
 		Metrics: metrics,
 		Run: func(ctx context.Context, r *Run) error {
@@ -94,7 +94,7 @@ func growth() Scenario {
 					return err
 				}
 				u, err := r.measure(f, func() error {
-					if err := f.Pace(ctx, at, min(roomRate, 50_000/float64(n)), r.Scale.Measure/2); err != nil {
+					if err := f.Pace(ctx, at, min(float64(r.Scale.Rate), 50_000/float64(n)), r.Scale.Measure/2); err != nil {
 						return err
 					}
 					return f.Drain(ctx, at)

@@ -30,7 +30,7 @@ func room() Scenario {
 		Title: "One room",
 		About: func(s Scale) string {
 			return fmt.Sprintf("One room of %d clients, messages of %d bytes: saturated (%d under way), and paced at %d a second.",
-				s.Room, s.Payload, roomWindow, roomRate)
+				s.Room, s.Payload, roomWindow, s.Rate)
 		},
 		Metrics: trafficMetrics(),
 		Quick:   true,
@@ -39,7 +39,7 @@ func room() Scenario {
 			return r.traffic(ctx, traffic{
 				rooms: []*load.Room{lobby}, clients: r.Scale.Room,
 				room: func(int) *load.Room { return lobby },
-				rate: roomRate, window: roomWindow, publishers: 4, sample: 20,
+				rate: float64(r.Scale.Rate), window: roomWindow, publishers: 4, sample: 20,
 			})
 		},
 	}
@@ -89,7 +89,7 @@ func overTLS() Scenario {
 			return r.traffic(ctx, traffic{
 				rooms: []*load.Room{lobby}, clients: r.Scale.TLS,
 				room: func(int) *load.Room { return lobby },
-				rate: roomRate, window: roomWindow, publishers: 4, sample: 5, tls: true,
+				rate: float64(r.Scale.Rate), window: roomWindow, publishers: 4, sample: 5, tls: true,
 			})
 		},
 	}

@@ -41,6 +41,7 @@ func All() []Scenario {
 type Scale struct {
 	Payload       int           // bytes of a message
 	Room          int           // clients of the one room
+	Rate          int           // messages a second in it, paced
 	Rooms, InRoom int           // many rooms, and clients in each
 	Idle          int           // idle connections
 	Steps         []int         // connections on the way to the most
@@ -65,7 +66,7 @@ const mostPorts = 28_000
 // Full is the scale of the published figures.
 func Full() Scale {
 	return Scale{
-		Payload: 128, Room: 1000, Rooms: 200, InRoom: 10, Idle: 15_000,
+		Payload: 128, Room: 1000, Rate: 50, Rooms: 200, InRoom: 10, Idle: 15_000,
 		Steps: []int{1000, 5000, 10_000}, Most: mostPorts, Beat: 55 * time.Second, Growth: []int{10, 100, 1000, 5000, 15_000},
 		Calm: 180, Slow: 20, SlowTime: 20 * time.Second, Join: 5000, Resume: 2000,
 		Presence: []int{100, 1000, 10_000}, TLS: 200,
@@ -84,9 +85,7 @@ func Quick() Scale {
 
 // The traffic of the scenarios.
 const (
-	// roomRate and roomsRate are messages a second, paced: in the one room, and
-	// in all of the many together.
-	roomRate  = 50
+	// roomsRate is messages a second, paced, in all of the many rooms together.
 	roomsRate = 1000
 	// roomWindow and roomsWindow are messages under way, saturated, in each room:
 	// fewer than the 256 at which the smallest queue among the servers overflows.

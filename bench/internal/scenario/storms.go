@@ -118,7 +118,7 @@ func joinStorm() Scenario {
 		Name:  "join",
 		Title: "Everyone joins",
 		About: func(s Scale) string {
-			return fmt.Sprintf("%d connected clients join one room at once; beside them a room of %d goes on with %d messages a second.", s.Join, calm, roomRate)
+			return fmt.Sprintf("%d connected clients join one room at once; beside them a room of %d goes on with %d messages a second.", s.Join, calm, s.Rate)
 		},
 		Metrics: append(metrics, latencyMetrics("", "the others' latency")...),
 		Applies: needsRooms,
@@ -144,7 +144,7 @@ func joinStorm() Scenario {
 			at := []*load.Room{beside}
 			f.Measure(true)
 			paced := make(chan error, 1) // so that the goroutine ends
-			go func() { paced <- f.Pace(ctx, at, roomRate, r.Scale.Measure+time.Second) }()
+			go func() { paced <- f.Pace(ctx, at, float64(r.Scale.Rate), r.Scale.Measure+time.Second) }()
 			var joined time.Duration
 			u, err := r.measure(f, func() error {
 				begin := time.Now()
