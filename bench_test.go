@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chathub-go/chathub/internal/wire"
 )
@@ -61,6 +62,28 @@ func BenchmarkQueue(b *testing.B) {
 	})
 	if err := hub.ask(func(*loop) {}); err != nil { // it has done them all
 		b.Fatal(err)
+	}
+}
+
+// BenchmarkSweep is how long, in each second, the loop looks at clients that idle.
+func BenchmarkSweep(b *testing.B) {
+	hub := newBenchHub(b, 0)
+	for _, clients := range []int{1_000, 10_000, 100_000} {
+		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
+			idle := &loop{hub: hub, cfg: &hub.cfg}
+			idle.peers.init(hub)
+			for range clients {
+				c := &Client{hub: hub, conn: wire.New(struct{ net.Conn }{}, nil, wire.Limits{})}
+				idle.everyone.members = append(idle.everyone.members, member{c: c})
+			}
+			later := time.Now().Add(2 * restAfter)
+			for b.Loop() {
+				for range clients / sweepPart {
+					idle.sweep(later)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*clients), "ns/client")
+		})
 	}
 }
 

@@ -29,6 +29,8 @@ type loop struct {
 	changed  []*presence  // have changes to tell, or users in their grace
 	typing   []*room      // have someone who types
 	peers    peers        // the other hubs
+	swept    time.Time    // when a sweep began
+	sweepAt  int          // the next of everyone to be looked at
 
 	delivered, dropped, slow uint64 // for Stats
 }
@@ -54,7 +56,7 @@ const (
 
 // run runs the loop until the hub is done.
 func (l *loop) run() {
-	sweep := time.NewTicker(sweepInterval)
+	sweep := time.NewTimer(sweepInterval)
 	defer sweep.Stop()
 	gather := time.NewTimer(time.Hour)
 	gather.Stop()
@@ -74,7 +76,7 @@ func (l *loop) run() {
 		case <-linger.C:
 			lingering = false
 		case <-sweep.C:
-			l.sweep(time.Now())
+			sweep.Reset(l.sweep(time.Now()))
 		case <-gather.C:
 			gathering = false
 			l.sayPresence()

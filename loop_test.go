@@ -1,9 +1,12 @@
 package chathub
 
 import (
+	"net"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/chathub-go/chathub/internal/wire"
 )
 
 func TestQueueAge(t *testing.T) {
@@ -41,4 +44,34 @@ func TestQueueAge(t *testing.T) {
 			t.Errorf("after: %+v", s)
 		}
 	})
+}
+
+// TestSweepInParts: however many clients there are, each is looked at in every second, and
+// what the loop has to do besides waits for a part of them only.
+func TestSweepInParts(t *testing.T) {
+	hub := newBenchHub(t, 0)
+	l := &loop{hub: hub, cfg: &hub.cfg}
+	l.peers.init(hub)
+	const clients = 2*sweepPart + 500
+	for range clients {
+		server, _ := net.Pipe()
+		c := &Client{hub: hub, conn: wire.New(server, nil, wire.Limits{Outbox: 1 << 10})}
+		t.Cleanup(c.conn.Abort)
+		c.expires.Store(1) // so that who is looked at is closed
+		l.everyone.members = append(l.everyone.members, member{c: c})
+	}
+	now := time.Now()
+	for _, want := range []int{sweepPart, 2 * sweepPart, clients, clients} {
+		if next := l.sweep(now); next != sweepInterval/3 {
+			t.Errorf("the next part is due in %v", next)
+		}
+		if len(l.gone) != want {
+			t.Errorf("%d clients were looked at, want %d", len(l.gone), want)
+		}
+		now = now.Add(sweepInterval / 3)
+	}
+	l.everyone.members = l.everyone.members[:10] // most have gone, amid a round
+	if next := l.sweep(now); next != sweepInterval || l.sweepAt != 0 {
+		t.Errorf("the next is due in %v, with number %d", next, l.sweepAt)
+	}
 }

@@ -343,14 +343,30 @@ func (l *loop) expireTyping(now time.Time) {
 	})
 }
 
-// sweep is the one timer that serves all clients: heartbeats, expiry, stuck
-// peers, endless messages, typing.
-func (l *loop) sweep(now time.Time) {
-	l.expireTyping(now)
-	l.sweepPeers(now)
-	for _, c := range l.clients {
-		l.check(c, now)
+// sweepPart is how many clients are looked at before the loop does something else: they
+// take it well under a millisecond.
+const sweepPart = 1000
+
+// sweep is the one timer that serves all clients: heartbeats, expiry, stuck peers, endless
+// messages, typing. Where there are many it looks at a part of them, so that what is to be
+// delivered does not wait for all, and at each once in sweepInterval, or in the next where another
+// has gone. It returns when it is due again.
+func (l *loop) sweep(now time.Time) time.Duration {
+	if now.Sub(l.swept) >= sweepInterval {
+		l.swept = now
+		l.expireTyping(now)
+		l.sweepPeers(now)
 	}
+	all := l.everyone.members
+	end := min(l.sweepAt+sweepPart, len(all))
+	for ; l.sweepAt < end; l.sweepAt++ {
+		l.check(all[l.sweepAt].c, now)
+	}
+	if end == len(all) {
+		l.sweepAt = 0
+	}
+	parts := (len(all) + sweepPart - 1) / sweepPart
+	return sweepInterval / time.Duration(max(parts, 1))
 }
 
 // restAfter is for how long a connection from which nothing comes keeps a goroutine
