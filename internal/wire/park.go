@@ -19,6 +19,7 @@ type Sleeper interface {
 // that is asked to.
 type rest struct {
 	poller *Poller // nil: it always has a goroutine
+	known  bool    // to the poller; owned by the reading goroutine
 
 	// Under Poller.mu:
 	sleeper Sleeper // not nil while it is parked

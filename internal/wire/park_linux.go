@@ -91,11 +91,12 @@ func (p *Poller) park(c *Conn, s Sleeper) bool {
 			Events: syscall.EPOLLIN | syscall.EPOLLRDHUP | syscall.EPOLLONESHOT,
 			Fd:     int32(fd),
 		}
-		// From the second time on it is there. Closing the descriptor takes it out.
-		err := p.control(syscall.EPOLL_CTL_MOD, &e)
-		if errors.Is(err, syscall.ENOENT) {
-			err = p.control(syscall.EPOLL_CTL_ADD, &e)
+		op := syscall.EPOLL_CTL_ADD
+		if c.rest.known { // closing the descriptor takes it out
+			op = syscall.EPOLL_CTL_MOD
 		}
+		err := p.control(op, &e)
+		c.rest.known = c.rest.known || err == nil
 		parked = err == nil || p.take(c) == nil
 	})
 	return parked
