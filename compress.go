@@ -2,8 +2,10 @@ package chathub
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/chathub-go/chathub/internal/wire"
+	"golang.org/x/time/rate"
 )
 
 // extension returns the answer to the extensions that a client offers, "" for none.
@@ -12,6 +14,29 @@ func (h *Hub) extension(r *http.Request) string {
 		return ""
 	}
 	return wire.Negotiate(r.Header)
+}
+
+// inflateRate is how many compressed bytes of one user are decompressed in a second; where
+// they come faster, reading waits. A message can be made so that it takes twenty times as long as an
+// honest one of its size (BenchmarkInflate), which limits on events do not see.
+const inflateRate = 256 << 10
+
+// inflate returns what a compressed message was before. It is for who reads.
+func (c *Client) inflate(b []byte) ([]byte, error) {
+	if c.visitor.inflate.Load() == nil {
+		c.visitor.inflate.CompareAndSwap(nil, rate.NewLimiter(inflateRate, inflateRate))
+	}
+	now := time.Now()
+	r := c.visitor.inflate.Load().ReserveN(now, min(len(b), inflateRate))
+	if wait := r.DelayFrom(now); wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-c.Context().Done():
+		}
+	}
+	return wire.Inflate(b, c.hub.cfg.MaxMessageBytes)
 }
 
 // shrink returns the compressed form of a frame; nil where it has none. It takes some µs:

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"compress/flate"
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/chathub-go/chathub"
 	"github.com/chathub-go/chathub/hubtest"
@@ -381,6 +384,47 @@ func TestCompressedSlowConsumer(t *testing.T) {
 		}
 		if kept := len(ofType(slow.Pending(), "news")); kept == 0 || kept > many/2 {
 			t.Errorf("the slow one has got %d messages", kept)
+		}
+	})
+}
+
+// TestCompressedFlood: what a user has decompressed in a second is bounded, over all
+// connections; who sends more is read more slowly, and loses nothing. Others notice nothing.
+func TestCompressedFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := hubtest.New(t, chathub.Config{CompressFrom: compressFrom, PresenceInterval: -1})
+		chathub.OnAck(hub, "length", func(_ context.Context, _ *chathub.Client, s string) (int, error) { return len(s), nil })
+		noise := make([]byte, 24<<10)
+		_, _ = rand.Read(noise)
+		text := hex.EncodeToString(noise)
+		packed := packedFrame(opText, true, deflated(t, []byte(`{"type":"length","id":"x","data":"`+text+`"}`)))
+		const perSecond = 256 << 10
+		begin := time.Now()
+		peers := []*rawPeer{deflatingPeer(t, hub, "ana"), deflatingPeer(t, hub, "ana")}
+		const each = 20
+		for _, p := range peers {
+			go func() {
+				for range each {
+					p.write(packed)
+				}
+			}()
+		}
+		synctest.Wait()
+		other := deflatingPeer(t, hub, "ben")
+		other.write(packed)
+		if f := other.envelope(); f.Type != "ack" || time.Since(begin) > 0 {
+			t.Errorf("%s after %v", f.Type, time.Since(begin))
+		}
+		for _, p := range peers {
+			for range each {
+				if f := p.envelope(); f.Type != "ack" || string(f.Data) != fmt.Sprint(len(text)) {
+					t.Fatalf("got %s %s", f.Type, f.Data)
+				}
+			}
+		}
+		want := time.Duration(len(peers)*each*len(packed)-perSecond) * time.Second / perSecond
+		if took := time.Since(begin); took < want*9/10 || took > want*11/10 {
+			t.Errorf("it took %v, want about %v", took, want)
 		}
 	})
 }

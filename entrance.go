@@ -29,6 +29,7 @@ type entrance struct {
 type visitor struct {
 	conns   int                          // under entrance.mu
 	limiter atomic.Pointer[rate.Limiter] // of all its connections, once an event comes; nil: no limit
+	inflate atomic.Pointer[rate.Limiter] // of compressed bytes, once some come
 }
 
 // reserve is reserve for the limit on users.

@@ -318,7 +318,7 @@ func (c *Client) receive() (*Event, error) {
 	b, err := readMessage(r)
 	if compressed && err == nil {
 		// Once all of it is there, so that a slow one holds no memory for this.
-		b, err = wire.Inflate(b, c.hub.cfg.MaxMessageBytes)
+		b, err = c.inflate(b)
 	}
 	switch {
 	case err != nil:

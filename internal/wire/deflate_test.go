@@ -319,6 +319,15 @@ func BenchmarkInflate(b *testing.B) {
 			}
 		})
 	}
+	hostile := emptyBlocks(64 << 10)
+	b.Run("hostile", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if got, err := Inflate(hostile, 64<<10); err != nil || len(got) > 0 {
+				b.Fatalf("%d bytes, %v", len(got), err)
+			}
+		}
+	})
 	bomb := packed(b, make([]byte, 16<<20))
 	b.Run("bomb", func(b *testing.B) {
 		b.ReportAllocs()
@@ -328,6 +337,42 @@ func BenchmarkInflate(b *testing.B) {
 			}
 		}
 	})
+}
+
+// emptyBlocks returns size bytes of blocks with Huffman codes of their own and nothing encoded in
+// them (RFC 1951 section 3.2.7): tables are built again and again.
+func emptyBlocks(size int) []byte {
+	var b []byte
+	free := 0 // bits of the last byte
+	put := func(value, n int) {
+		for ; n > 0; n-- {
+			if free == 0 {
+				b, free = append(b, 0), 8
+			}
+			b[len(b)-1] |= byte(value&1) << (8 - free)
+			value, free = value>>1, free-1
+		}
+	}
+	for len(b) < size-12 {
+		put(0b10_0, 3)         // one of several blocks, with codes of its own
+		put(0, 5)              // 257 literals and lengths
+		put(0, 5)              // one distance
+		put(14, 4)             // lengths of 18 codes for lengths follow, in an order that is given:
+		for code := range 18 { // of all of them
+			if code == 2 || code == 17 { // those for many zeros and for one have
+				put(1, 3) // a length of one bit
+			} else {
+				put(0, 3)
+			}
+		}
+		put(1|(138-11)<<1, 8) // 138 zeros
+		put(1|(118-11)<<1, 8) // 118 zeros: no literal has a code,
+		put(0, 2)             // the end and the distance have one of one bit,
+		put(0, 1)             // and here is the end
+	}
+	put(0b01_1, 3) // the last block, which has the codes that are given,
+	put(0, 7)      // and ends
+	return b
 }
 
 // chat is JSON of a length, with a text that does not repeat itself much.
