@@ -54,6 +54,9 @@ func (p *plan) run(ctx context.Context, out io.Writer) error {
 	begin := time.Now()
 	for round := range p.rounds {
 		for i := range p.scenarios {
+			if round > 0 && p.scenarios[i].Once {
+				continue
+			}
 			for j := range p.peers {
 				// Another order in every round, so that a disturbance, or the warmth of the
 				// machine, does not always meet the same server.

@@ -25,9 +25,10 @@ func scale() Scenario {
 	}
 	return Scenario{
 		Name:  "scale",
+		Once:  true,
 		Title: "As many connections as there can be",
 		About: func(s Scale) string {
-			return fmt.Sprintf("Clients connect, up to 256 at a time, and join rooms of ten, until there are %d, as many as the limit of open files and the ports of one address allow. Then they idle for %s, and answer pings.",
+			return fmt.Sprintf("Clients connect, up to 256 at a time, and join rooms of ten, until there are %d, as many as the limit of open files and the ports of one address allow. Then they idle for %s, and answer pings. Measured once.",
 				s.Most, s.Beat)
 		},
 		Metrics: append(metrics, report.Metric{Name: "beat", Title: "idling: server CPU", Unit: "µs/connection and minute"}),

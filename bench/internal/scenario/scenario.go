@@ -28,6 +28,8 @@ type Scenario struct {
 	Run     func(context.Context, *Run) error
 	// Quick reports whether it is part of the quick mode.
 	Quick bool
+	// Once: it takes so long that it is measured in the first round only.
+	Once bool
 	// TLS has the server speak TLS.
 	TLS bool
 }
