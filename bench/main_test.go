@@ -128,7 +128,7 @@ func TestReport(t *testing.T) {
 	}
 	p := plan{
 		scale: scenario.Scale{
-			Payload: 128, Room: 20, Rooms: 3, InRoom: 4, Idle: 10, Resume: 8,
+			Payload: 128, Room: 20, Rate: 50, Rooms: 3, InRoom: 4, Idle: 10, Resume: 8,
 			Steps: []int{4, 6, 8}, Most: 12, Beat: time.Millisecond,
 			Measure: 100 * time.Millisecond, Warm: 20 * time.Millisecond, Settle: time.Millisecond,
 		},

@@ -94,6 +94,7 @@ type flow struct {
 	window     uint32
 	publishers int
 	next       int
+	ended      bool
 }
 
 // Saturate keeps window messages under way in every room, published by its first
@@ -113,6 +114,9 @@ func (f *Fleet) pump() {
 	}
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
+	if fl.ended { // while this waited
+		return
+	}
 	for _, r := range fl.rooms {
 		free := int(fl.window - (r.sent.Load() - r.floor()))
 		share := (free + fl.publishers - 1) / fl.publishers
@@ -151,8 +155,9 @@ func (f *Fleet) Pace(ctx context.Context, rooms []*Room, perSecond float64, duri
 // Drain ends saturation and waits until everyone has seen everything.
 func (f *Fleet) Drain(ctx context.Context, rooms []*Room) error {
 	if fl := f.flow.Swap(nil); fl != nil {
-		fl.mu.Lock() // a pump that has begun ends
-		defer fl.mu.Unlock()
+		fl.mu.Lock() // a pump that has begun ends; those that wait for their turn have to go on reading
+		fl.ended = true
+		fl.mu.Unlock()
 	}
 	err := f.Until(ctx, func() bool {
 		for _, r := range rooms {
