@@ -86,18 +86,21 @@ func (p *Poller) park(c *Conn, s Sleeper) bool {
 	}
 	parked := false
 	_ = c.sock.rc.Control(func(fd uintptr) { // not called where that is closed
-		p.remember(int(fd), c, s) // first: it may be woken at once
-		e := syscall.EpollEvent{
-			Events: syscall.EPOLLIN | syscall.EPOLLRDHUP | syscall.EPOLLONESHOT,
-			Fd:     int32(fd),
-		}
 		op := syscall.EPOLL_CTL_ADD
 		if c.rest.known { // closing the descriptor takes it out
 			op = syscall.EPOLL_CTL_MOD
 		}
+		// First, since it may be woken at once, and then it is another goroutine's.
+		c.rest.known = true
+		p.remember(int(fd), c, s)
+		e := syscall.EpollEvent{
+			Events: syscall.EPOLLIN | syscall.EPOLLRDHUP | syscall.EPOLLONESHOT,
+			Fd:     int32(fd),
+		}
 		err := p.control(op, &e)
-		c.rest.known = c.rest.known || err == nil
-		parked = err == nil || p.take(c) == nil
+		if parked = err == nil || p.take(c) == nil; !parked {
+			c.rest.known = op == syscall.EPOLL_CTL_MOD
+		}
 	})
 	return parked
 }
