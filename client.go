@@ -15,7 +15,6 @@ import (
 	"github.com/coder/websocket"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
-	"golang.org/x/time/rate"
 )
 
 // Client is one connection of a user. Its methods may be called by any goroutine,
@@ -36,7 +35,7 @@ type Client struct {
 	busy    atomic.Int64 // since when a handler runs, Unix nanoseconds; 0: none
 
 	// Owned by the goroutine that reads.
-	limiter *rate.Limiter // once an event has come; nil: no limit
+	limiter lateLimiter // of events
 	visitor *visitor
 	bad     strikes // envelopes that could not be read
 	limited strikes // events over the rate

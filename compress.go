@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/chathub-go/chathub/internal/wire"
-	"golang.org/x/time/rate"
 )
 
 // extension returns the answer to the extensions that a client offers, "" for none.
@@ -23,11 +22,8 @@ const inflateRate = 256 << 10
 
 // inflate returns what a compressed message was before. It is for who reads.
 func (c *Client) inflate(b []byte) ([]byte, error) {
-	if c.visitor.inflate.Load() == nil {
-		c.visitor.inflate.CompareAndSwap(nil, rate.NewLimiter(inflateRate, inflateRate))
-	}
 	now := time.Now()
-	r := c.visitor.inflate.Load().ReserveN(now, min(len(b), inflateRate))
+	r := c.visitor.inflate.get(inflateRate, inflateRate).ReserveN(now, min(len(b), inflateRate))
 	if wait := r.DelayFrom(now); wait > 0 {
 		timer := time.NewTimer(wait)
 		defer timer.Stop()

@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/chathub-go/chathub/internal/wire"
 	"golang.org/x/time/rate"
@@ -27,17 +26,9 @@ type entrance struct {
 
 // visitor is a user as the limits see it.
 type visitor struct {
-	conns   int                          // under entrance.mu
-	limiter atomic.Pointer[rate.Limiter] // of all its connections, once an event comes; nil: no limit
-	inflate atomic.Pointer[rate.Limiter] // of compressed bytes, once some come
-}
-
-// reserve is reserve for the limit on users.
-func (v *visitor) reserve(cfg *Config, now time.Time) time.Duration {
-	if v.limiter.Load() == nil {
-		v.limiter.CompareAndSwap(nil, newLimiter(cfg.UserRate, cfg.UserBurst))
-	}
-	return reserve(v.limiter.Load(), now)
+	conns   int         // under entrance.mu
+	limiter lateLimiter // of events, over all its connections
+	inflate lateLimiter // of compressed bytes
 }
 
 // maxRefusing bounds the handshakes over a limit that are being told so over a
@@ -190,10 +181,16 @@ func (e *entrance) abort() {
 	}
 }
 
-// newLimiter returns nil where there is no limit.
-func newLimiter(perSecond float64, burst int) *rate.Limiter {
+// lateLimiter is a limiter that is made when it is needed first: who does nothing has none.
+type lateLimiter struct{ made atomic.Pointer[rate.Limiter] }
+
+// get returns nil where there is no limit.
+func (l *lateLimiter) get(perSecond float64, burst int) *rate.Limiter {
 	if perSecond < 0 || burst < 0 {
 		return nil
 	}
-	return rate.NewLimiter(rate.Limit(perSecond), burst)
+	if l.made.Load() == nil {
+		l.made.CompareAndSwap(nil, rate.NewLimiter(rate.Limit(perSecond), burst))
+	}
+	return l.made.Load()
 }

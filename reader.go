@@ -425,12 +425,9 @@ func (c *Client) refuseInput(e *Event, fault *Error) {
 // allow applies the rate limits.
 func (c *Client) allow(e *Event) bool {
 	now, cfg := time.Now(), &c.hub.cfg
-	if c.limiter == nil {
-		c.limiter = newLimiter(cfg.Rate, cfg.Burst)
-	}
-	wait := reserve(c.limiter, now)
+	wait := reserve(c.limiter.get(cfg.Rate, cfg.Burst), now)
 	if wait == 0 { // what one connection has too many of costs the user's others nothing
-		wait = c.visitor.reserve(cfg, now)
+		wait = reserve(c.visitor.limiter.get(cfg.UserRate, cfg.UserBurst), now)
 	}
 	if wait == 0 {
 		return true
