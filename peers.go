@@ -21,8 +21,7 @@ type peers struct {
 	left      map[string]time.Time // those that said so, and when
 	said      uint64               // the last position given to a state of this hub
 	beats     uint64
-	beatAt    time.Time // of the last
-	swept     time.Time
+	beatAt    time.Time   // of the last
 	unsaid    []*presence // have changes that the peers were not told of
 	questions uint64      // the last id given to one
 	look      *look       // under way
@@ -176,8 +175,7 @@ func (l *loop) hearBeat(p *peer, n *note) {
 // sweepPeers is the part of sweep that is for peers.
 func (l *loop) sweepPeers(now time.Time) {
 	s := &l.peers
-	stalled := !s.swept.IsZero() && now.Sub(s.swept) > 2*sweepInterval
-	s.swept = now
+	stalled := !l.swept.IsZero() && now.Sub(l.swept) > 2*sweepInterval
 	lease := l.cfg.NodeLease
 	for _, p := range s.all {
 		if stalled { // by this hub: what they said may be waiting in the queue

@@ -353,9 +353,9 @@ const sweepPart = 1000
 // has gone. It returns when it is due again.
 func (l *loop) sweep(now time.Time) time.Duration {
 	if now.Sub(l.swept) >= sweepInterval {
-		l.swept = now
 		l.expireTyping(now)
 		l.sweepPeers(now)
+		l.swept = now
 	}
 	all := l.everyone.members
 	end := min(l.sweepAt+sweepPart, len(all))
