@@ -123,6 +123,7 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, extension string) 
 	return ws, u.Conn, true
 }
 
+// accept puts a websocket.Conn on what w hands out.
 func accept(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
 	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
 		Subprotocols:       []string{subprotocol},

@@ -197,13 +197,6 @@ func TestMemoryBrokerTorture(t *testing.T) {
 
 // What the documentation says of memory, against what the heap says.
 func TestMemoryBrokerCost(t *testing.T) {
-	heap := func() int64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc)
-	}
 	check := func(what string, got, documented int64) {
 		t.Helper()
 		t.Logf("%s: %d bytes, documented %d", what, got, documented)
@@ -213,19 +206,19 @@ func TestMemoryBrokerCost(t *testing.T) {
 	}
 	b := &MemoryBroker{}
 	s := attachMemoryFunc(t, b, func(Message) {})
-	before := heap()
+	before := liveHeap()
 	const logs = 5000
 	for i := range logs {
 		if _, err := s.Subscribe(t.Context(), Topic{Room: fmt.Sprintf("room %06d", i)}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	check("an empty log", (heap()-before)/logs, 600)
+	check("an empty log", (liveHeap()-before)/logs, 600)
 
 	for _, n := range []int{3, 100, 1000} {
 		b := &MemoryBroker{MaxMessages: -1}
 		s := attachMemoryFunc(t, b, func(Message) {})
-		before := heap()
+		before := liveHeap()
 		topics := 50_000 / n
 		for i := range topics {
 			topic := Topic{Room: fmt.Sprint(i)}
@@ -236,7 +229,7 @@ func TestMemoryBrokerCost(t *testing.T) {
 				}
 			}
 		}
-		check(fmt.Sprintf("logs of %d", n), heap()-before, b.total.Load()+int64(topics*600))
+		check(fmt.Sprintf("logs of %d", n), liveHeap()-before, b.total.Load()+int64(topics*600))
 		runtime.KeepAlive(b)
 	}
 	runtime.KeepAlive(b)

@@ -3,7 +3,6 @@ package chathub_test
 import (
 	"bytes"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -61,23 +60,16 @@ func TestSleepAndWake(t *testing.T) {
 			t.Fatalf("pong of %q", f.data)
 		}
 	}
-	heap := func() int64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc)
-	}
 	for i := range 10 {
 		cycle(i)
 	}
-	before := heap()
+	before := chathub.LiveHeap()
 	const more = 200
 	for i := range more {
 		time.Sleep(15 * time.Millisecond) // pings are limited to 100 a second
 		cycle(i)
 	}
-	if grown := heap() - before; grown > more*1_000 {
+	if grown := chathub.LiveHeap() - before; grown > more*1_000 {
 		t.Errorf("%d bytes more in use after it has slept %d times", grown, more)
 	}
 	p.write(maskedFrame(opClose, true, []byte{3, 0xe8}))

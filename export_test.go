@@ -1,0 +1,4 @@
+package chathub
+
+// LiveHeap is for the tests from outside.
+var LiveHeap = liveHeap
