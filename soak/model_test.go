@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -100,6 +101,7 @@ type world struct {
 	dialed    int
 	history   []string // what was done
 	story     *string
+	handlers  atomic.Int64 // that run at the moment
 	// moved: since the last quiet time the application has moved or thrown out
 	// clients; who connects now may be among them.
 	moved bool
@@ -221,6 +223,8 @@ func (w *world) newHub() *chathub.Hub {
 	h := hubtest.New(w.tb, w.cfg)
 	h.Use(func(next chathub.Handler) chathub.Handler {
 		return func(ctx context.Context, c *chathub.Client, e *chathub.Event) (any, error) {
+			w.handlers.Add(1)
+			defer w.handlers.Add(-1)
 			o := &origin{client: c.ID(), user: c.User(), event: *e}
 			return next(context.WithValue(ctx, originKey{}, o), c, e)
 		}
@@ -251,7 +255,7 @@ func (w *world) settle() {
 	const most = 2 * time.Minute // of virtual time, for whatever is slow
 	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 		synctest.Wait()
-		waiting := 0
+		waiting := int(w.handlers.Load()) // also of those who do not read the answer
 		for _, c := range w.conns {
 			if c.left || c.ended {
 				continue
@@ -265,7 +269,7 @@ func (w *world) settle() {
 			break
 		}
 		if time.Since(start) > most {
-			w.fatalf("%d requests are without an answer", waiting)
+			w.fatalf("%d requests are without an answer, or their handlers still run", waiting)
 		}
 	}
 	for _, c := range w.conns {
