@@ -1,5 +1,5 @@
 import type { User } from 'chathub-client';
-import { useChat, useConnection, useEvent, usePrivateMessages } from 'chathub-client/react';
+import { useChat, useConnection, useEvent, usePresence, usePrivateMessages } from 'chathub-client/react';
 import { type ReactNode, useCallback, useEffect, useMemo, useRef, useState } from 'react';
 import { flushSync } from 'react-dom';
 import { Banner } from './Banner.js';
@@ -26,11 +26,13 @@ export function Chat({ session, marks, onEnd }: Props): ReactNode {
   const connection = useConnection();
   const me = session.user;
   const [rooms, setRooms] = useState(session.rooms);
-  const [active, setActive] = useState<Place | null>(session.active);
+  const [opened, setActive] = useState<Place | null>(session.active);
   const [joining, setJoining] = useState(false);
   const [leaving, setLeaving] = useState(false);
   const drafts = useRef(new Map<string, string>());
-  const places = usePlaces(rooms, active);
+  const places = usePlaces(rooms, opened);
+  // The list may know a better name by now.
+  const active = opened && (places.find((p) => keyOf(p) === keyOf(opened)) ?? opened);
   const { unread, report } = useUnread();
   const { toasts, say } = useToasts();
 
@@ -143,18 +145,29 @@ export function Chat({ session, marks, onEnd }: Props): ReactNode {
 }
 
 /** Rooms by name, then private conversations, the latest first. */
-function usePlaces(rooms: readonly string[], active: Place | null): readonly Place[] {
+function usePlaces(rooms: readonly string[], opened: Place | null): readonly Place[] {
   const conversations = usePrivateMessages();
+  const names = useNames();
   return useMemo(() => {
     const users = conversations.map(({ userId, user, messages }): Place => {
+      const known = opened?.kind === 'user' && opened.id === userId ? opened.name : undefined;
       // Who wrote first from another tab has put the name of the other into it.
       const told = messages.map((m) => m.data?.toName).find((name) => typeof name === 'string');
-      const name = active?.kind === 'user' && active.id === userId ? active.name : (user?.name ?? told ?? 'Someone');
-      return { kind: 'user', id: userId, name };
+      return { kind: 'user', id: userId, name: user?.name ?? names.get(userId) ?? told ?? known ?? 'Someone' };
     });
-    if (active?.kind === 'user' && !users.some((p) => keyOf(p) === keyOf(active))) users.unshift(active);
+    if (opened?.kind === 'user' && !users.some((p) => keyOf(p) === keyOf(opened))) users.unshift(opened);
     return [...[...rooms].sort((a, b) => a.localeCompare(b)).map(room), ...users];
-  }, [rooms, conversations, active]);
+  }, [rooms, conversations, names, opened]);
+}
+
+/** The names of all who are online or have been, by id. */
+function useNames(): ReadonlyMap<string, string> {
+  const { users } = usePresence();
+  const [names, setNames] = useState<ReadonlyMap<string, string>>(new Map());
+  if (users.some((user) => names.get(user.id) !== user.name)) {
+    setNames(new Map([...names, ...users.map((user) => [user.id, user.name] as const)]));
+  }
+  return names;
 }
 
 /** Each place reports how many of its messages are unread. */

@@ -127,6 +127,35 @@ test('a private message waits for somebody who comes later', async () => {
   await ana.sees('Call me when you are back', 'It is not urgent', 'Here I am');
 });
 
+test('whom another program has written to has a name', async () => {
+  const ana = await logIn('Ana');
+  const ben = await logIn('Ben');
+  await ana.page
+    .getByRole('region', { name: /^Online/ })
+    .getByRole('button', { name: 'Ben' })
+    .waitFor();
+  // It puts no name into the message, as this page does.
+  await ana.page.evaluate(async () => {
+    const logIn = async (name: string) => {
+      const response = await fetch('login', { method: 'POST', body: JSON.stringify({ name }) });
+      return response.json();
+    };
+    const { token } = await logIn('Ana');
+    const { user } = await logIn('Ben');
+    const ws = new WebSocket(new URL('ws', document.baseURI), ['chathub.v1', `chathub.bearer.${token}`]);
+    ws.onopen = () => ws.send(JSON.stringify({ type: 'private-message', to: user.id, data: { text: 'By hand' } }));
+  });
+  await ben.item('Ana').click();
+  await ben.sees('By hand');
+  await ana.item('Ben').click();
+  await ana.composer('Ben').waitFor();
+  await ana.sees('By hand');
+  await ben.page.context().close();
+  await ana.page.getByText('Offline. Your messages will be waiting.').waitFor();
+  await ana.item('lobby').click();
+  await ana.item('Ben').click();
+});
+
 test('two tabs of one user show what either sends', async () => {
   const ana = await logIn('Ana');
   const ben = await logIn('Ben');
