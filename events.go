@@ -2,7 +2,6 @@ package chathub
 
 import (
 	"context"
-	"time"
 
 	"github.com/go-json-experiment/json"
 )
@@ -112,43 +111,6 @@ func onSendNotification(ctx context.Context, c *Client, e *Event) (any, error) {
 		return receipt, err
 	}
 	return nil, nil // the position is in a log that is not the sender's
-}
-
-// onTyping relays first and notes then: a client that leaves in between is not
-// noted any more, and its typing is ended here.
-func onTyping(ctx context.Context, c *Client, e *Event) (any, error) {
-	if err := c.hub.sendTyping(ctx, c, "typing", e.Room); err != nil {
-		return nil, err
-	}
-	noted := false
-	if err := c.hub.ask(func(l *loop) { noted = l.startTyping(c, e.Room, time.Now()) }); err != nil {
-		return nil, err
-	}
-	if !noted {
-		return nil, c.hub.sendTyping(ctx, c, "stop-typing", e.Room)
-	}
-	return nil, nil
-}
-
-// onStopTyping relays unless the user still types in another tab.
-func onStopTyping(ctx context.Context, c *Client, e *Event) (any, error) {
-	elsewhere := false
-	err := c.hub.ask(func(l *loop) {
-		if r := l.rooms[e.Room]; r != nil {
-			l.forgetTyping(c, r)
-			elsewhere = r.types(c.user.ID)
-		}
-	})
-	if err != nil || elsewhere {
-		return nil, err
-	}
-	return nil, c.hub.sendTyping(ctx, c, "stop-typing", e.Room)
-}
-
-func (h *Hub) sendTyping(ctx context.Context, c *Client, typ, room string) error {
-	env := envelope{typ: typ, room: room, from: &c.user}
-	r := routed{except: []string{c.id}}
-	return h.sendVolatile(ctx, Message{Topic: Topic{Room: room}, Body: r.emit(&env)})
 }
 
 func onOnlineUsers(_ context.Context, c *Client, _ *Event) (any, error) {
