@@ -135,7 +135,9 @@ type Config struct {
 	// all hubs of a cluster. It is looked at, and signs of life are given, once a second at most: at
 	// least 3 s, and it cannot be off. Default 5 s.
 	NodeLease time.Duration
-	// TypingTimeout ends a typing that its client did not repeat. Default 10 s.
+	// TypingTimeout ends a typing that its client did not repeat. Default 10 s. One of a
+	// client of another hub, of which nothing is heard any more, ends some 6 s after that.
+	// Negative: a typing ends only when its client says so, or goes.
 	TypingTimeout time.Duration
 
 	// ReplayLimit bounds how many missed messages of one room a client may

@@ -213,6 +213,9 @@ func (h *Hub) deliver(m Message) {
 	if d.op == opEmit {
 		d.frame = frameOf(d.body, m.Seq, m.Time)
 		d.small = h.shrinkShared(d.frame)
+		if m.Seq == 0 && m.Topic.Room != "" {
+			d.typing = typingOf(d.body)
+		}
 	}
 	_ = h.post(d) // a closed hub has nobody to deliver to
 }
@@ -224,6 +227,8 @@ type delivered struct {
 	seq   uint64
 	frame []byte
 	small []byte // the same compressed; nil: not at hand
+
+	typing *heardTyping // not nil: that is what it is about
 }
 
 func (d *delivered) run(l *loop) {
@@ -235,9 +240,17 @@ func (d *delivered) run(l *loop) {
 	case a == nil:
 	case d.op == opEmit && len(d.clients) == 0:
 		l.deliver(a, delivery{frame: d.frame, small: d.small, volatile: d.seq == 0, seq: d.seq, except: d.except, once: d.once})
+		if d.typing != nil && !l.isHere(d.except) {
+			l.hearTyping(l.rooms[d.topic.Room], d.typing, time.Now())
+		}
 	default:
 		l.act(d, l.named(a, d))
 	}
+}
+
+// isHere reports whether one of the clients of these ids is connected to this hub.
+func (l *loop) isHere(ids []string) bool {
+	return slices.ContainsFunc(ids, func(id string) bool { return l.clients[id] != nil })
 }
 
 // reached notes how far a topic's log has been delivered, and returns its

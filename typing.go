@@ -1,16 +1,23 @@
 package chathub
 
 import (
+	"bytes"
 	"context"
 	"slices"
 	"time"
+
+	"github.com/go-json-experiment/json"
 )
 
-// typist is a client that types in a room.
+// typist is someone who types in a room.
 type typist struct {
-	c     *Client
+	c     *Client // nil: on another hub
+	user  User
 	until time.Time
 }
+
+// typingLate is how late another hub may say that a typing has ended.
+const typingLate = sweepInterval + brokerPatience
 
 // onTyping relays first and notes then: a client that leaves in between is not
 // noted any more, and its typing is ended here.
@@ -59,24 +66,31 @@ func (l *loop) startTyping(c *Client, name string, now time.Time) (member bool) 
 	if l.cfg.TypingTimeout < 0 {
 		return true
 	}
-	until := now.Add(l.cfg.TypingTimeout)
-	for i := range r.typing {
-		if r.typing[i].c == c {
-			r.typing[i].until = until
-			return true
-		}
+	l.noteTyping(r, typist{c: c, user: c.user, until: now.Add(l.cfg.TypingTimeout)})
+	return true
+}
+
+// noteTyping notes that someone types, or still does.
+func (l *loop) noteTyping(r *room, t typist) {
+	if i := r.typist(t.c, t.user.ID); i >= 0 {
+		r.typing[i] = t
+		return
 	}
 	if !r.typed {
 		r.typed = true
 		l.typing = append(l.typing, r)
 	}
-	r.typing = append(r.typing, typist{c: c, until: until})
-	return true
+	r.typing = append(r.typing, t)
+}
+
+// typist returns the number of a client, or of a user who types on another hub, or -1.
+func (r *room) typist(c *Client, userID string) int {
+	return slices.IndexFunc(r.typing, func(t typist) bool { return t.c == c && t.user.ID == userID })
 }
 
 // forgetTyping drops the note without telling anyone. It reports whether there was one.
 func (l *loop) forgetTyping(c *Client, r *room) bool {
-	i := slices.IndexFunc(r.typing, func(t typist) bool { return t.c == c })
+	i := r.typist(c, c.user.ID)
 	if i < 0 {
 		return false
 	}
@@ -84,9 +98,9 @@ func (l *loop) forgetTyping(c *Client, r *room) bool {
 	return true
 }
 
-// types reports whether a user types, on any of its connections.
+// types reports whether a user types, on any of its connections to this hub.
 func (r *room) types(userID string) bool {
-	return slices.ContainsFunc(r.typing, func(t typist) bool { return t.c.user.ID == userID })
+	return slices.ContainsFunc(r.typing, func(t typist) bool { return t.c != nil && t.user.ID == userID })
 }
 
 // stopTyping ends a client's typing on its behalf.
@@ -106,13 +120,60 @@ func (l *loop) stopTyping(c *Client, r *room) {
 func (l *loop) expireTyping(now time.Time) {
 	l.typing = slices.DeleteFunc(l.typing, func(r *room) bool {
 		for i := 0; i < len(r.typing); {
-			if t := r.typing[i]; !t.until.After(now) {
-				l.stopTyping(t.c, r)
-			} else {
+			switch t := r.typing[i]; {
+			case t.until.After(now):
 				i++
+			case t.c != nil:
+				l.stopTyping(t.c, r)
+			default:
+				r.typing = slices.Delete(r.typing, i, i+1)
+				l.typingLost(t.user, r)
 			}
 		}
 		r.typed = len(r.typing) > 0
 		return !r.typed
 	})
+}
+
+// heardTyping is what a message between hubs says of someone who types.
+type heardTyping struct {
+	from User
+	ends bool
+}
+
+// typingOf returns what the envelope of a volatile message to a room says of typing; nil: it is
+// something else.
+func typingOf(envelope []byte) *heardTyping {
+	ends := bytes.HasPrefix(envelope, []byte(`{"type":"stop-typing",`))
+	if !ends && !bytes.HasPrefix(envelope, []byte(`{"type":"typing",`)) {
+		return nil
+	}
+	var e struct {
+		From User `json:"from"`
+	}
+	if err := json.Unmarshal(envelope, &e); err != nil || e.From.ID == "" {
+		return nil
+	}
+	return &heardTyping{from: e.From, ends: ends}
+}
+
+// hearTyping notes who types on another hub: that may go without a word, or its word be lost.
+func (l *loop) hearTyping(r *room, h *heardTyping, now time.Time) {
+	if h.ends {
+		if i := r.typist(nil, h.from.ID); i >= 0 {
+			r.typing = slices.Delete(r.typing, i, i+1)
+		}
+		return
+	}
+	if l.cfg.TypingTimeout >= 0 {
+		l.noteTyping(r, typist{user: h.from, until: now.Add(l.cfg.TypingTimeout + typingLate)})
+	}
+}
+
+// typingLost tells the members here that a typing has ended of which nothing more was heard.
+func (l *loop) typingLost(u User, r *room) {
+	if !r.types(u.ID) {
+		e := envelope{typ: "stop-typing", room: r.name, from: &u}
+		l.deliver(&r.audience, delivery{frame: e.frame(), volatile: true})
+	}
 }

@@ -150,3 +150,74 @@ func TestTypingInSeveralRooms(t *testing.T) {
 		}
 	})
 }
+
+// TestTypingOnAnotherHub ends for all, also where that hub cannot say so any more.
+func TestTypingOnAnotherHub(t *testing.T) {
+	for name, lost := range map[string]func(*unsteady, *hubtest.Client){
+		"the hub is killed": func(broker *unsteady, _ *hubtest.Client) { broker.links[0].kill() },
+		"its word is lost": func(broker *unsteady, ana *hubtest.Client) {
+			broker.weather(1, 0, 0)
+			stopTyping(ana)
+			time.Sleep(time.Second)
+			broker.weather(0, 0, 0)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				broker := newUnsteady(1)
+				hubs := broker.hubs(t, 2, chathub.Config{PresenceInterval: -1})
+				ana, bob := hubtest.Dial(t, hubs[0], "ana"), hubtest.Dial(t, hubs[1], "bob")
+				enter(ana, "lobby")
+				enter(bob, "lobby")
+				for range 4 { // still typing
+					typing(ana)
+					time.Sleep(9 * time.Second)
+					expectTyping(t, bob, "ana", "typing")
+				}
+				lost(broker, ana)
+				time.Sleep(10 * time.Second)
+				expectTyping(t, bob, "ana", "stop-typing")
+				time.Sleep(time.Minute)
+				expectNothing(t, bob)
+			})
+		})
+	}
+	t.Run("said once", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			hubs := newUnsteady(1).hubs(t, 2, chathub.Config{PresenceInterval: -1})
+			ana, bob := hubtest.Dial(t, hubs[0], "ana"), hubtest.Dial(t, hubs[1], "bob")
+			enter(ana, "lobby")
+			enter(bob, "lobby")
+			typing(ana)
+			time.Sleep(12 * time.Second)
+			expectTyping(t, bob, "ana", "typing", "stop-typing")
+			typing(ana)
+			time.Sleep(time.Second)
+			ana.Drop()
+			time.Sleep(time.Minute)
+			expectTyping(t, bob, "ana", "typing", "stop-typing")
+		})
+	})
+	t.Run("and on this one", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			broker := newUnsteady(1)
+			hubs := broker.hubs(t, 2, chathub.Config{PresenceInterval: -1})
+			ana, again, bob := hubtest.Dial(t, hubs[0], "ana"), hubtest.Dial(t, hubs[1], "ana"), hubtest.Dial(t, hubs[1], "bob")
+			for _, c := range []*hubtest.Client{ana, again, bob} {
+				enter(c, "lobby")
+			}
+			typing(ana)
+			expectTyping(t, bob, "ana", "typing")
+			broker.links[0].kill()
+			for range 4 {
+				typing(again)
+				time.Sleep(5 * time.Second)
+				expectTyping(t, bob, "ana", "typing")
+			}
+			stopTyping(again)
+			expectTyping(t, bob, "ana", "stop-typing")
+			time.Sleep(time.Minute)
+			expectNothing(t, bob)
+		})
+	})
+}
