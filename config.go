@@ -121,7 +121,8 @@ type Config struct {
 	Linger time.Duration
 	// PresenceInterval is how long changes of presence are gathered before
 	// they are sent; ten times as long where only counts are, and longer beyond 5,000
-	// connections, so that no more than so many counts are sent a second. Default 100 ms.
+	// connections, so that no more than so many counts are sent a second. Those are sent one
+	// after the other over that time. Default 100 ms.
 	// Negative: no presence events and lists at all.
 	PresenceInterval time.Duration
 	// PresenceGrace is how long a user whose last connection has gone still

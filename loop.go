@@ -27,6 +27,7 @@ type loop struct {
 	marked   []*Client    // scratch of flushAudience
 	gone     []*Client    // closed by the loop, to be taken out of their audiences
 	changed  []*presence  // have changes to tell, or users in their grace
+	rounds   []*round     // are being told
 	typing   []*room      // have someone who types
 	peers    peers        // the other hubs
 	swept    time.Time    // when a sweep began
@@ -62,6 +63,10 @@ func (l *loop) run() {
 	gather.Stop()
 	defer gather.Stop()
 	gathering := false
+	rounds := time.NewTimer(time.Hour)
+	rounds.Stop()
+	defer rounds.Stop()
+	rounding := false
 	linger := time.NewTimer(time.Hour)
 	linger.Stop()
 	defer linger.Stop()
@@ -81,6 +86,9 @@ func (l *loop) run() {
 			gathering = false
 			l.sayPresence()
 			l.tellPresence(time.Now())
+		case <-rounds.C:
+			rounding = false
+			l.tellRounds()
 		case <-l.hub.done:
 			return
 		}
@@ -95,6 +103,10 @@ func (l *loop) run() {
 		if len(l.changed)+len(l.peers.unsaid) > 0 && !gathering {
 			gather.Reset(l.gather)
 			gathering = true
+		}
+		if len(l.rounds) > 0 && !rounding {
+			rounds.Reset(countsInterval)
+			rounding = true
 		}
 		l.publishStats()
 	}

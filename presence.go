@@ -20,6 +20,7 @@ type presence struct {
 	due      time.Time  // when changes are told next; zero: none wait
 	listed   bool       // someone got a snapshot while changes were waiting
 	snapshot []byte     // cached data of online-users; nil: stale
+	round    *round     // not nil while a count is being told
 
 	// For and from the other nodes; see replica.go.
 	unsaid   []*present // changed here since they were told
@@ -49,10 +50,6 @@ func (e *present) here() bool { return e.conns+e.nodes > 0 }
 // countOnlyFactor is how much longer changes are gathered where only counts are
 // sent: there are many to send them to.
 const countOnlyFactor = 10
-
-// countsPerSecond bounds how many counts are sent: where 100,000 hear of everyone
-// who comes and goes, they do every 20 s.
-const countsPerSecond = 5000
 
 // arrive counts a connection of u.
 func (l *loop) arrive(p *presence, u User) {
@@ -155,7 +152,7 @@ func (l *loop) countsOnly(p *presence) bool {
 // those that have something left to tell later.
 func (l *loop) tellPresence(now time.Time) {
 	l.changed = slices.DeleteFunc(l.changed, func(p *presence) bool {
-		if now.Before(p.due) {
+		if now.Before(p.due) || p.round != nil {
 			return false
 		}
 		l.settle(p, now)
@@ -236,6 +233,10 @@ func (l *loop) tell(p *presence, typ string, users []User) {
 			}
 		}
 	}
+	if l.countsOnly(p) && len(p.audience.members) > countsPart {
+		l.tellCount(p, typ, d.except)
+		return
+	}
 	l.deliver(p.audience, d)
 }
 
@@ -256,18 +257,17 @@ func (l *loop) seatsOf(a *audience, userID string) (at []int) {
 // presenceData is {"users":[...],"count":N}; only the count where there are too
 // many to name.
 func (l *loop) presenceData(p *presence, users []User) []byte {
-	b := append(make([]byte, 0, 32+48*len(users)), '{')
-	if !l.countsOnly(p) {
-		b = append(b, `"users":[`...)
-		for i, u := range users {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = appendUser(b, u)
-		}
-		b = append(b, `],`...)
+	if l.countsOnly(p) {
+		return p.countData()
 	}
-	b = append(b, `"count":`...)
+	b := append(make([]byte, 0, 32+48*len(users)), `{"users":[`...)
+	for i, u := range users {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendUser(b, u)
+	}
+	b = append(b, `],"count":`...)
 	b = strconv.AppendInt(b, int64(p.visible), 10)
 	return append(b, '}')
 }

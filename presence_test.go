@@ -234,6 +234,65 @@ func TestPresenceCountsRate(t *testing.T) {
 	})
 }
 
+// TestPresenceCountsSpread: many hear of a count one after the other, so that what else
+// there is to send does not wait for all of them; and those who hear it last are right too.
+func TestPresenceCountsSpread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := hubtest.New(t, chathub.Config{PresenceListLimit: 2, PresenceGrace: -1})
+		const all = 300
+		clients := make([]*hubtest.Client, all)
+		for i := range clients {
+			clients[i] = hubtest.Dial(t, hub, fmt.Sprint("user", i))
+		}
+		heard := func() (n int) {
+			synctest.Wait()
+			for _, c := range clients {
+				n += len(c.Pending())
+			}
+			return n
+		}
+		time.Sleep(5 * time.Second)
+		heard()
+
+		late := hubtest.Dial(t, hub, "late")
+		total := 0
+		for range 40 {
+			time.Sleep(100 * time.Millisecond)
+			n := heard()
+			if total += n; n > all/5 {
+				t.Errorf("%d are told within 100 ms", n)
+			}
+		}
+		if total != all {
+			t.Errorf("%d were told, of %d", total, all)
+		}
+		expectChanges(t, late, "online-users [] 301")
+
+		// Meanwhile some go, and others come.
+		hubtest.Dial(t, hub, "later")
+		time.Sleep(1500 * time.Millisecond)
+		if n := heard(); n == 0 || n == all {
+			t.Errorf("%d were told within 1.5 s", n)
+		}
+		for i, c := range clients[:100] {
+			c.Drop()
+			clients[i] = hubtest.Dial(t, hub, fmt.Sprint("new", i))
+			if i%2 == 0 {
+				clients[i].Drop()
+				clients[i] = hubtest.Dial(t, hub, fmt.Sprint("newer", i))
+			}
+		}
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		for i, c := range clients {
+			got := changes(t, c.Pending())
+			if last := got[len(got)-1]; !strings.HasSuffix(last, " [] 302") {
+				t.Fatalf("the last that client %d was told is %q", i, last)
+			}
+		}
+	})
+}
+
 func TestPresenceOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{PresenceInterval: -1, PresenceGrace: time.Second})
