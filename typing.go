@@ -40,7 +40,7 @@ func onStopTyping(ctx context.Context, c *Client, e *Event) (any, error) {
 	elsewhere := false
 	err := c.hub.ask(func(l *loop) {
 		if r := l.rooms[e.Room]; r != nil {
-			l.forgetTyping(c, r)
+			r.forgetTyping(c, c.user.ID)
 			elsewhere = r.types(c.user.ID)
 		}
 	})
@@ -63,15 +63,15 @@ func (l *loop) startTyping(c *Client, name string, now time.Time) (member bool) 
 	if r == nil || c.seatIn(&r.audience) < 0 {
 		return false
 	}
-	if l.cfg.TypingTimeout < 0 {
-		return true
-	}
 	l.noteTyping(r, typist{c: c, user: c.user, until: now.Add(l.cfg.TypingTimeout)})
 	return true
 }
 
-// noteTyping notes that someone types, or still does.
+// noteTyping notes that someone types, or still does, unless typing has no end.
 func (l *loop) noteTyping(r *room, t typist) {
+	if l.cfg.TypingTimeout < 0 {
+		return
+	}
 	if i := r.typist(t.c, t.user.ID); i >= 0 {
 		r.typing[i] = t
 		return
@@ -89,8 +89,8 @@ func (r *room) typist(c *Client, userID string) int {
 }
 
 // forgetTyping drops the note without telling anyone. It reports whether there was one.
-func (l *loop) forgetTyping(c *Client, r *room) bool {
-	i := r.typist(c, c.user.ID)
+func (r *room) forgetTyping(c *Client, userID string) bool {
+	i := r.typist(c, userID)
 	if i < 0 {
 		return false
 	}
@@ -105,7 +105,7 @@ func (r *room) types(userID string) bool {
 
 // stopTyping ends a client's typing on its behalf.
 func (l *loop) stopTyping(c *Client, r *room) {
-	if l.forgetTyping(c, r) && !r.types(c.user.ID) {
+	if r.forgetTyping(c, c.user.ID) && !r.types(c.user.ID) {
 		l.hub.later(func(h *Hub) {
 			ctx, cancel := h.patience()
 			defer cancel()
@@ -126,7 +126,6 @@ func (l *loop) expireTyping(now time.Time) {
 			case t.c != nil:
 				l.stopTyping(t.c, r)
 			default:
-				r.typing = slices.Delete(r.typing, i, i+1)
 				l.typingLost(t.user, r)
 			}
 		}
@@ -160,19 +159,15 @@ func typingOf(envelope []byte) *heardTyping {
 // hearTyping notes who types on another hub: that may go without a word, or its word be lost.
 func (l *loop) hearTyping(r *room, h *heardTyping, now time.Time) {
 	if h.ends {
-		if i := r.typist(nil, h.from.ID); i >= 0 {
-			r.typing = slices.Delete(r.typing, i, i+1)
-		}
+		r.forgetTyping(nil, h.from.ID)
 		return
 	}
-	if l.cfg.TypingTimeout >= 0 {
-		l.noteTyping(r, typist{user: h.from, until: now.Add(l.cfg.TypingTimeout + typingLate)})
-	}
+	l.noteTyping(r, typist{user: h.from, until: now.Add(l.cfg.TypingTimeout + typingLate)})
 }
 
-// typingLost tells the members here that a typing has ended of which nothing more was heard.
+// typingLost ends, for the members here, a typing on another hub of which nothing more was heard.
 func (l *loop) typingLost(u User, r *room) {
-	if !r.types(u.ID) {
+	if r.forgetTyping(nil, u.ID) && !r.types(u.ID) {
 		e := envelope{typ: "stop-typing", room: r.name, from: &u}
 		l.deliver(&r.audience, delivery{frame: e.frame(), volatile: true})
 	}
