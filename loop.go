@@ -59,18 +59,7 @@ const (
 func (l *loop) run() {
 	sweep := time.NewTimer(sweepInterval)
 	defer sweep.Stop()
-	gather := time.NewTimer(time.Hour)
-	gather.Stop()
-	defer gather.Stop()
-	gathering := false
-	rounds := time.NewTimer(time.Hour)
-	rounds.Stop()
-	defer rounds.Stop()
-	rounding := false
-	linger := time.NewTimer(time.Hour)
-	linger.Stop()
-	defer linger.Stop()
-	lingering := false
+	var linger, gather, rounds <-chan time.Time // nil: nothing to wait for
 	for {
 		more := false // is waited for
 		select {
@@ -78,16 +67,16 @@ func (l *loop) run() {
 			cmd.run(l)
 			l.drainBurst()
 			more = l.cfg.Linger > 0 && l.gathered < l.burstLimit()
-		case <-linger.C:
-			lingering = false
+		case <-linger:
+			linger = nil
 		case <-sweep.C:
 			sweep.Reset(l.sweep(time.Now()))
-		case <-gather.C:
-			gathering = false
+		case <-gather:
+			gather = nil
 			l.sayPresence()
 			l.tellPresence(time.Now())
-		case <-rounds.C:
-			rounding = false
+		case <-rounds:
+			rounds = nil
 			l.tellRounds()
 		case <-l.hub.done:
 			return
@@ -96,17 +85,14 @@ func (l *loop) run() {
 			l.flush()
 		}
 		l.write()
-		if len(l.dirty) > 0 && !lingering {
-			linger.Reset(l.cfg.Linger)
-			lingering = true
+		if linger == nil && len(l.dirty) > 0 {
+			linger = time.After(l.cfg.Linger)
 		}
-		if len(l.changed)+len(l.peers.unsaid) > 0 && !gathering {
-			gather.Reset(l.gather)
-			gathering = true
+		if gather == nil && len(l.changed)+len(l.peers.unsaid) > 0 {
+			gather = time.After(l.gather)
 		}
-		if len(l.rounds) > 0 && !rounding {
-			rounds.Reset(countsInterval)
-			rounding = true
+		if rounds == nil && len(l.rounds) > 0 {
+			rounds = time.After(countsInterval)
 		}
 		l.publishStats()
 	}
