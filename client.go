@@ -2,19 +2,16 @@ package chathub
 
 import (
 	"context"
-	"errors"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/chathub-go/chathub/internal/wire"
 	"github.com/coder/websocket"
 	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/chathub-go/chathub/internal/wire"
 )
 
 // Client is one connection of a user. Its methods may be called by any goroutine,
@@ -112,10 +109,6 @@ func (c *Client) inRoom(name string) bool {
 	defer c.mu.Unlock()
 	return slices.Contains(c.rooms, name)
 }
-
-// roomCount is for the loop, where every client has two seats that are no rooms:
-// everyone's and its user's.
-func (c *Client) roomCount() int { return len(c.seats) - 2 }
 
 // setRoom notes a membership. Only the loop calls it.
 func (c *Client) setRoom(name string, in bool) {
@@ -295,131 +288,12 @@ func (c *Client) isEnded() bool {
 	return c.ended
 }
 
-// answer is what a client says to a question of the server.
-type answer struct {
-	data jsontext.Value
-	err  error
-}
-
-// EmitWithAck asks the client and waits for its answer, which it unmarshals into
-// reply unless that is nil. It fails with ctx's error, at once with [ErrClientGone] when the
-// connection ends, and with an [Error] where the client answered with one: a handler that returns
-// it answers [CodeInternal], since it is another client's word. It may be called within a handler of
-// the same client, but not within OnConnect.
-func (c *Client) EmitWithAck(ctx context.Context, event string, data, reply any) error {
-	e, err := newEnvelope(event, data)
-	if err != nil {
-		return err
-	}
-	a := c.question(ctx, e)
-	if a.err != nil || reply == nil {
-		return a.err
-	}
-	return json.Unmarshal(a.data, reply)
-}
-
-// question sends e as a question and waits for the answer.
-func (c *Client) question(ctx context.Context, e *envelope) answer {
-	ch := make(chan answer, 1) // so that who answers never waits
-	c.mu.Lock()
-	if c.ended {
-		c.mu.Unlock()
-		return answer{err: ErrClientGone}
-	}
-	if c.early != nil {
-		c.mu.Unlock()
-		return answer{err: errors.New("chathub: a client cannot be asked before its welcome")}
-	}
-	c.asked++
-	id := "s" + strconv.FormatUint(c.asked, 36)
-	if c.asks == nil {
-		c.asks = make(map[string]chan answer)
-	}
-	c.asks[id] = ch
-	c.readBeside()
-	c.mu.Unlock()
-	defer func() {
-		c.mu.Lock()
-		delete(c.asks, id)
-		c.mu.Unlock()
-	}()
-
-	q := *e
-	q.id, q.ack = id, true
-	if err := c.send(q.frame(), false); err != nil {
-		return answer{err: err}
-	}
-	select {
-	case a := <-ch:
-		return a
-	case <-ctx.Done():
-		return answer{err: ctx.Err()}
-	}
-}
-
-// answered hands an ack or error of the client to who waits for it. It reports
-// false where nobody does: it comes too late, or nobody asked.
-func (c *Client) answered(e *Event) bool {
-	c.mu.Lock()
-	ch := c.asks[e.ID]
-	delete(c.asks, e.ID)
-	c.mu.Unlock()
-	if ch == nil {
-		return false
-	}
-	if e.Type == "ack" {
-		data := e.Data
-		if data == nil {
-			data = []byte("null")
-		}
-		ch <- answer{data: data}
-		return true
-	}
-	var refusal struct {
-		Code    string `json:"code"`
-		Message string `json:"message"`
-	}
-	_ = json.Unmarshal(e.Data, &refusal) // whatever it says, it is an error
-	ch <- answer{err: &Error{Code: Code(refusal.Code), Message: refusal.Message, answered: true}}
-	return true
-}
-
-// newEnvelope checks an event of the application.
-func newEnvelope(event string, data any) (*envelope, error) {
-	if !validType(event) || reserved[event] {
-		return nil, errorf(CodeBadRequest, "%q is not an event name that an application may use", event)
-	}
-	b, err := marshal(data)
-	if err != nil {
-		return nil, err
-	}
-	return &envelope{typ: event, data: b}, nil
-}
-
-// reserved are the types that mean something to every client's connection.
-var reserved = map[string]bool{
-	"welcome": true, "connect-error": true, "ack": true, "error": true, "ping": true, "pong": true, "reconnect": true,
-}
-
-// marshal returns v as JSON; nil is no data.
-func marshal(v any) ([]byte, error) {
-	switch v := v.(type) {
-	case nil:
-		return nil, nil
-	case jsontext.Value:
-		if !v.IsValid() { // one bad byte would end the connections of all recipients
-			return nil, errors.New("chathub: data is not a JSON value")
-		}
-		return v, nil
-	}
-	return json.Marshal(v)
-}
-
-// spread returns a random time within the window, so that not everyone comes
-// back at once.
-func spread(window time.Duration) time.Duration {
-	if window <= 0 {
-		return 0
-	}
-	return rand.N(window)
+// Disconnect says why a connection ended.
+type Disconnect struct {
+	// Code is the WebSocket close code that was sent, or else received, or 1006
+	// where there was neither.
+	Code   int
+	Reason string
+	// Remote reports whether the client ended it.
+	Remote bool
 }

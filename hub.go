@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,17 +50,6 @@ type Hub struct {
 	figures  figures
 	// deflating counts the registered clients that take compressed frames.
 	deflating atomic.Int64
-}
-
-// figures are what Stats counts since the beginning.
-type figures struct {
-	accepted, refused, received atomic.Uint64
-	droppedDirect               atomic.Uint64 // in Client.Emit, past the loop
-
-	// Published by the loop.
-	connections, users, rooms atomic.Int64
-	delivered, dropped, slow  atomic.Uint64
-	behind                    atomic.Int64 // since when the queue was never empty, Unix nanoseconds; 0: it was just now
 }
 
 // New checks cfg, reporting all of its mistakes at once, and starts a hub, which
@@ -128,6 +118,9 @@ func New(cfg Config) (*Hub, error) {
 	return h, nil
 }
 
+// newID returns a random id of 80 bits that nobody can guess.
+func newID(prefix string) string { return prefix + rand.Text()[:16] }
+
 // post hands a command to the loop; it waits while the loop is behind.
 func (h *Hub) post(cmd command) error {
 	if err := h.open(); err != nil { // a free place in the queue would be a promise
@@ -169,14 +162,46 @@ func (h *Hub) await(cmd command, ran <-chan struct{}) error {
 	}
 }
 
-// now is the time that events carry, in Unix milliseconds.
-func now() int64 { return time.Now().UnixMilli() }
-
 // ask runs f on the loop and waits for it.
 func (h *Hub) ask(f func(l *loop)) error {
 	ran := make(chan struct{})
 	return h.await(call(func(l *loop) { f(l); close(ran) }), ran)
 }
+
+// settled waits until the loop and the courier have done what they were handed
+// before.
+func (h *Hub) settled(ctx context.Context) error {
+	if err := h.ask(func(*loop) {}); err != nil {
+		return err
+	}
+	ran := make(chan struct{})
+	h.later(func(*Hub) { close(ran) })
+	select {
+	case <-ran:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-h.done:
+		return ErrClosed
+	}
+}
+
+// guard calls f, and turns a panic into an error and a line in the log.
+func (h *Hub) guard(what string, f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			h.log.Error("chathub: panic", "in", what, "panic", v, "stack", string(debug.Stack()))
+			err = errPanic
+		}
+	}()
+	if err = f(); err != nil {
+		_, _ = publicError(err) // here: the methods of an error may panic
+	}
+	return err
+}
+
+// errPanic is what a callback that panicked has returned.
+var errPanic = errors.New("chathub: panic")
 
 // Use appends middleware around the handling of every client event. The first
 // one is the outermost. It applies to events that arrive from then on; call it before
@@ -224,150 +249,5 @@ func (h *Hub) RoomUsers(ctx context.Context, room string) (users []User, err err
 	return users, errors.Join(looked, h.ask(list))
 }
 
-// Stats returns figures of this moment. It does not wait for anything.
-func (h *Hub) Stats() Stats {
-	f := &h.figures
-	stats := Stats{
-		Connections:   int(f.connections.Load()),
-		Users:         int(f.users.Load()),
-		Rooms:         int(f.rooms.Load()),
-		QueueLength:   len(h.commands),
-		Accepted:      f.accepted.Load(),
-		Refused:       f.refused.Load(),
-		Received:      f.received.Load(),
-		Delivered:     f.delivered.Load(),
-		Dropped:       f.dropped.Load() + f.droppedDirect.Load(),
-		SlowConsumers: f.slow.Load(),
-	}
-	if since := f.behind.Load(); since != 0 {
-		stats.QueueAge = time.Since(time.Unix(0, since))
-	}
-	return stats
-}
-
-func (l *loop) publishStats() {
-	f := &l.hub.figures
-	f.connections.Store(int64(len(l.clients)))
-	f.users.Store(int64(len(l.users)))
-	f.rooms.Store(int64(len(l.rooms)))
-	f.delivered.Store(l.delivered)
-	f.dropped.Store(l.dropped)
-	f.slow.Store(l.slow)
-	switch waiting := len(l.hub.commands) > 0; {
-	case !waiting:
-		f.behind.Store(0)
-	case f.behind.Load() == 0:
-		f.behind.Store(time.Now().UnixNano())
-	}
-}
-
-// Shutdown ends the hub: it refuses new connections, tells every client to come
-// back at a time spread over Config.DrainWindow, lets the handlers that are running finish and
-// be acknowledged, sends what waits, and closes with 4000. When ctx ends first, it
-// closes the connections that are left at once, stops waiting for handlers, whose contexts
-// end, and returns ctx's error. Where it is called several times, all calls wait for the same
-// end, and the first ctx to end cuts it short. A handler must not call it: it would wait for
-// itself. http.Server.Shutdown neither waits for nor closes WebSocket connections: call both.
-func (h *Hub) Shutdown(ctx context.Context) error {
-	h.closing.Do(func() { go h.shutdown() })
-	select {
-	case <-h.stopped:
-	case <-ctx.Done():
-		h.hurry(ctx.Err())
-	}
-	return errors.Join(h.cutShort, h.closeErr)
-}
-
-// Close ends the hub at once; clients see their connections break off. A Shutdown
-// that is going on returns [ErrClosed].
-func (h *Hub) Close() error {
-	h.closing.Do(func() { go h.shutdown() })
-	h.hurry(ErrClosed)
-	return h.closeErr
-}
-
-// hurry ends a shutdown at once.
-func (h *Hub) hurry(why error) {
-	select {
-	case h.impatient <- why:
-	default: // someone was faster
-	}
-	<-h.stopped
-}
-
-func (h *Hub) shutdown() {
-	defer close(h.stopped)
-	h.draining.Store(true)
-	gone := h.entrance.close()
-	_ = h.ask((*loop).drain)
-	select {
-	case <-gone:
-		h.lastWords()
-	case why := <-h.impatient:
-		select {
-		case <-gone: // nobody was left to wait for
-		default:
-			h.cutShort = why
-			h.entrance.abort()
-		}
-	}
-	close(h.done)
-	h.end()
-	h.courier.stop()
-	<-h.ended
-	if h.laneRuns {
-		h.lane.stop()
-		h.sayBye()
-	}
-	// What was acked is in the log: nothing is left to be said that would be worth
-	// more patience.
-	ctx, cancel := context.WithTimeout(context.Background(), brokerPatience)
-	defer cancel()
-	h.closeErr = h.session.Close(ctx)
-}
-
-// lastWords waits until the courier has said what clients that have gone leave to be
-// said, such as that they do not type any more.
-func (h *Hub) lastWords() {
-	ctx, cancel := h.patience()
-	defer cancel()
-	said := make(chan struct{})
-	go func() {
-		defer close(said)
-		_ = h.settled(ctx) // it is too late for anything else
-	}()
-	select {
-	case <-said:
-	case <-h.impatient: //nolint:errcheck // why does not matter: all clients were waited for
-		cancel()
-		<-said
-	}
-}
-
-// drain tells every client when to come back, and closes those that are idle; the
-// others close when their handler has returned.
-func (l *loop) drain() {
-	for _, c := range l.clients {
-		l.tellReconnect(c)
-		if !c.isHandling() {
-			l.close(c, closeShutdown, shutdownReason)
-		}
-	}
-}
-
-// tellReconnect tells a client when to come back, once. A handler that returns right
-// after draining was set closes its client before drain is there to tell it.
-func (l *loop) tellReconnect(c *Client) {
-	if c.told {
-		return
-	}
-	c.told = true
-	after := spread(l.cfg.DrainWindow).Milliseconds()
-	e := envelope{typ: "reconnect", data: fmt.Appendf(nil, `{"afterMs":%d}`, after)}
-	l.send(c, e.frame(), false)
-}
-
-const shutdownReason = "server is shutting down"
-
-// newID returns a random id of 80 bits that nobody can guess.
-func newID(prefix string) string { return prefix + rand.Text()[:16] }
+// now is the time that events carry, in Unix milliseconds.
+func now() int64 { return time.Now().UnixMilli() }

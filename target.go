@@ -172,21 +172,3 @@ func (t Target) act(ctx context.Context, r routed) error {
 	}
 	return t.hub.settled(ctx)
 }
-
-// settled waits until the loop and the courier have done what they were handed
-// before.
-func (h *Hub) settled(ctx context.Context) error {
-	if err := h.ask(func(*loop) {}); err != nil {
-		return err
-	}
-	ran := make(chan struct{})
-	h.later(func(*Hub) { close(ran) })
-	select {
-	case <-ran:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-h.done:
-		return ErrClosed
-	}
-}

@@ -3,10 +3,8 @@ package chathub
 import (
 	"net/netip"
 	"sync"
-	"sync/atomic"
 
 	"github.com/chathub-go/chathub/internal/wire"
-	"golang.org/x/time/rate"
 )
 
 // entrance counts connections against the limits, from the handshake on. It may
@@ -179,18 +177,4 @@ func (e *entrance) abort() {
 	for c := range e.conns {
 		c.Abort()
 	}
-}
-
-// lateLimiter is a limiter that is made when it is needed first: who does nothing has none.
-type lateLimiter struct{ made atomic.Pointer[rate.Limiter] }
-
-// get returns nil where there is no limit.
-func (l *lateLimiter) get(perSecond float64, burst int) *rate.Limiter {
-	if perSecond < 0 || burst < 0 {
-		return nil
-	}
-	if l.made.Load() == nil {
-		l.made.CompareAndSwap(nil, rate.NewLimiter(rate.Limit(perSecond), burst))
-	}
-	return l.made.Load()
 }

@@ -2,6 +2,7 @@ package chathub
 
 import (
 	"encoding/binary"
+	"errors"
 	"time"
 )
 
@@ -279,4 +280,94 @@ func each[T any](c *coder, s *[]T, one func(*T)) {
 		}
 		*s = append(*s, v)
 	}
+}
+
+// op is what a message between hubs does with whoever it reaches.
+type op byte
+
+const (
+	opEmit op = iota
+	opJoin
+	opLeave
+	opDisconnect
+	opCount
+)
+
+// routed is the content of a Message: an operation and whom it is for, within
+// its topic.
+type routed struct {
+	op op
+	// except lists connections that it is not for.
+	except []string
+	// once, where not 0, is common to the messages of one emit to several topics:
+	// who hears several of those gets the first one only.
+	once uint64
+	// clients, where there are any, are the only connections that it is for.
+	clients []string
+	// rooms to join or leave.
+	rooms []string
+	// body is the envelope without seq and ts, or the reason of a disconnect.
+	body []byte
+}
+
+// emit returns the Body of a Message that emits e.
+func (r *routed) emit(e *envelope) []byte {
+	return e.append(r.encode(envelopeOverhead + len(e.data)))
+}
+
+// encode returns the Body of a Message, with room for more bytes of body: op,
+// once, three counted lists of counted strings, and the rest is body.
+func (r *routed) encode(room int) []byte {
+	b := make([]byte, 0, 14+len(r.body)+room+32*(len(r.except)+len(r.clients)+len(r.rooms)))
+	b = append(b, byte(r.op))
+	b = binary.AppendUvarint(b, r.once)
+	for _, list := range [...][]string{r.except, r.clients, r.rooms} {
+		b = binary.AppendUvarint(b, uint64(len(list)))
+		for _, s := range list {
+			b = binary.AppendUvarint(b, uint64(len(s)))
+			b = append(b, s...)
+		}
+	}
+	return append(b, r.body...)
+}
+
+var errBody = errors.New("chathub: not a message body of this version")
+
+// decode is the opposite of encode. The result shares b's memory.
+func (r *routed) decode(b []byte) error {
+	if len(b) == 0 || op(b[0]) >= opCount {
+		return errBody
+	}
+	once, k := binary.Uvarint(b[1:])
+	if k <= 0 {
+		return errBody
+	}
+	r.op, r.once, b = op(b[0]), once, b[1+k:]
+	for _, list := range [...]*[]string{&r.except, &r.clients, &r.rooms} {
+		n, rest, ok := count(b)
+		if !ok {
+			return errBody
+		}
+		b = rest
+		for range n {
+			size, rest, ok := count(b)
+			if !ok {
+				return errBody
+			}
+			*list = append(*list, string(rest[:size]))
+			b = rest[size:]
+		}
+	}
+	r.body = b
+	return nil
+}
+
+// count reads a number that counts bytes or items of which each has a byte: one
+// beyond what is left is a lie.
+func count(b []byte) (n int, rest []byte, ok bool) {
+	v, k := binary.Uvarint(b)
+	if k <= 0 || v > uint64(len(b)-k) {
+		return 0, nil, false
+	}
+	return int(v), b[k:], true
 }

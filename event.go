@@ -2,16 +2,46 @@ package chathub
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
+
+// Event is an event that a client sent. Handlers and middleware get it; its
+// fields are theirs until the handler returns, and middleware may replace Data.
+type Event struct {
+	Type string
+	ID   string // empty where the client wants no answer
+	Room string
+	To   string
+	// Data is the payload as the client sent it; nil where it sent none. Its bytes
+	// may be kept, and must not be modified.
+	Data jsontext.Value
+}
+
+// Handler handles an event of a client. What it returns is sent as the data of
+// the ack; an error, as an error: see [Error].
+type Handler func(ctx context.Context, c *Client, e *Event) (any, error)
+
+// Middleware wraps the handling of every client event, built-in ones included,
+// except for ping, which is answered at once. The context given to the handler ends
+// when the client goes. A Middleware may be called several times while handlers are
+// registered: what it returns may keep state, the Middleware itself may not.
+type Middleware func(next Handler) Handler
+
+// Action is what a client wants to do; see Config.Authorize. Type is the event's
+// type: "join-room", "room-message", "history", "typing", "message",
+// "private-message", "send-notification", or one of the application's own. A resume is
+// a "join-room" for each of its rooms.
+type Action struct {
+	Type string
+	Room string
+	To   string
+}
 
 // On registers a handler for an event of the application's own, whose data is
 // unmarshaled into a T as encoding/json/v2 does it: names are matched exactly, and data
@@ -139,129 +169,4 @@ func (r *registry) publish() {
 		next.chain = m(next.chain)
 	}
 	r.current.Store(next)
-}
-
-// handle handles one event of a client and answers it.
-func (c *Client) handle(e *Event) {
-	h := c.hub
-	h.figures.received.Add(1)
-	start := time.Now()
-	var ack []byte
-	published := false
-	err := h.guard(e.Type, func() error {
-		result, err := c.dispatch(e)
-		if err == nil && e.ID != "" {
-			_, published = result.(Receipt)
-			ack, err = ackFrame(e, result) // here: a MarshalJSON may panic
-		}
-		return err
-	})
-	var public *Error
-	if err != nil {
-		var known bool
-		if public, known = publicError(err); !known {
-			h.log.Error("chathub: handler failed", "event", e.Type, "user", c.user.ID, "client", c.id, "err", err)
-		} else if public.Err != nil {
-			h.log.Debug("chathub: event refused", "event", e.Type, "user", c.user.ID, "client", c.id, "err", err)
-		}
-	}
-	if published && err == nil {
-		_ = h.post(&acked{c, ack})
-	} else {
-		c.answer(e, ack, public)
-	}
-	h.traceHandled(c, e, time.Since(start), public)
-}
-
-// acked is the command that sends the ack of what was published: by way of the
-// loop, which is about to write to most senders anyway.
-type acked struct {
-	c     *Client
-	frame []byte
-}
-
-func (a *acked) run(l *loop) { l.enqueue(a.c, a.frame, false) }
-
-// dispatch checks an event, asks Authorize, and has it handled.
-func (c *Client) dispatch(e *Event) (any, error) {
-	now := c.hub.handlers.current.Load()
-	b, known := builtin[e.Type]
-	switch {
-	case known:
-		if err := b.check(c, e); err != nil {
-			return nil, err
-		}
-	case now.own[e.Type] == nil:
-		return nil, errorf(CodeUnknownType, "Unknown event type")
-	}
-	if !b.free {
-		if err := c.authorize(Action{Type: e.Type, Room: e.Room, To: e.To}); err != nil {
-			return nil, err
-		}
-	}
-	return now.chain(c.Context(), c, e)
-}
-
-func (c *Client) authorize(a Action) error {
-	if c.hub.cfg.Authorize == nil {
-		return nil
-	}
-	err := c.hub.cfg.Authorize(c.Context(), c, a)
-	if err == nil {
-		return nil
-	}
-	if ownError(err) != nil {
-		return err
-	}
-	return &Error{Code: CodeForbidden, Message: "Not allowed", Err: err}
-}
-
-// answer answers an event that was handled, and sends what the handler fetched.
-func (c *Client) answer(e *Event, frame []byte, err *Error) {
-	if err != nil {
-		frame = errorFrame(e.ID, err)
-	}
-	switch f := c.fetched; {
-	case f != nil:
-		c.fetched = nil
-		f.end(frame, err == nil)
-	case frame != nil:
-		_ = c.send(frame, false) // a client that is gone needs no answer
-	}
-}
-
-// errorFrame tells a client of an error, also where it gave no id.
-func errorFrame(id string, err *Error) []byte {
-	e := envelope{typ: "error", id: id, data: errorData(err)}
-	return e.frame()
-}
-
-// ackFrame returns the ack of an event.
-func ackFrame(e *Event, result any) ([]byte, error) {
-	data, err := marshal(result)
-	if err != nil {
-		return nil, fmt.Errorf("chathub: result: %w", err)
-	}
-	env := envelope{typ: "ack", id: e.ID, data: data}
-	if r, ok := result.(Receipt); ok {
-		env.room, env.seq, env.ts = e.Room, r.Seq, r.Time
-	}
-	return env.frame(), nil
-}
-
-// errPanic is what a callback that panicked has returned.
-var errPanic = errors.New("chathub: panic")
-
-// guard calls f, and turns a panic into an error and a line in the log.
-func (h *Hub) guard(what string, f func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			h.log.Error("chathub: panic", "in", what, "panic", v, "stack", string(debug.Stack()))
-			err = errPanic
-		}
-	}()
-	if err = f(); err != nil {
-		_, _ = publicError(err) // here: the methods of an error may panic
-	}
-	return err
 }

@@ -6,9 +6,10 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/chathub-go/chathub/internal/wire"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/chathub-go/chathub/internal/wire"
 )
 
 // fetched is what follows the answer to a join or resume: while its topics are
@@ -283,16 +284,6 @@ func (c *Client) resumeRoom(ctx context.Context, room string, w want, budget *in
 // errorPart is what the answer to resume says of a room that cannot be rejoined.
 func errorPart(e *Error) jsontext.Value {
 	return append(append([]byte(`{"error":`), errorData(e)...), '}')
-}
-
-// holdInbox holds the client's inbox, and returns how far it was delivered.
-func (l *loop) holdInbox(c *Client) Position {
-	u := l.users[c.user.ID]
-	if u == nil || !c.registered {
-		return Position{}
-	}
-	l.hold(c, &u.audience)
-	return u.pos
 }
 
 // historyPage is how many messages a history request without a limit gets.

@@ -7,9 +7,10 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/chathub-go/chathub/internal/wire"
 	"github.com/coder/websocket"
 	"github.com/go-json-experiment/json"
+
+	"github.com/chathub-go/chathub/internal/wire"
 )
 
 const subprotocol = "chathub.v1"
@@ -266,4 +267,12 @@ func errorData(e *Error) []byte {
 // ceilMillis rounds up: who waits that long must not come too early.
 func ceilMillis(d time.Duration) int64 {
 	return (d + time.Millisecond - 1).Milliseconds()
+}
+
+// extension returns the answer to the extensions that a client offers, "" for none.
+func (h *Hub) extension(r *http.Request) string {
+	if h.cfg.CompressFrom < 0 {
+		return ""
+	}
+	return wire.Negotiate(r.Header)
 }

@@ -1,19 +1,10 @@
 package chathub
 
 import (
-	"net/http"
 	"time"
 
 	"github.com/chathub-go/chathub/internal/wire"
 )
-
-// extension returns the answer to the extensions that a client offers, "" for none.
-func (h *Hub) extension(r *http.Request) string {
-	if h.cfg.CompressFrom < 0 {
-		return ""
-	}
-	return wire.Negotiate(r.Header)
-}
 
 // inflateRate is how many compressed bytes of one user are decompressed in a second; where
 // they come faster, reading waits. A message can be made so that it takes twenty times as long as an
@@ -67,63 +58,4 @@ func (c *Client) pick(frame, small []byte) []byte {
 		return small
 	}
 	return frame
-}
-
-// sharedChunks are the pending frames of an audience, in order, as one slice for each kind of
-// member: bytes that all of a kind share.
-type sharedChunks struct {
-	plain, small []byte // each nil where nobody is of that kind
-}
-
-// of returns the one for c.
-func (s *sharedChunks) of(c *Client) []byte {
-	if c.deflates {
-		return s.small
-	}
-	return s.plain
-}
-
-// join joins what is pending.
-func (a *audience) join() (s sharedChunks) {
-	first := &a.pending[0]
-	if len(a.pending) == 1 {
-		s.plain, s.small = first.frame, first.frame
-		if first.small != nil {
-			s.small = first.small
-		}
-		return s
-	}
-	if a.deflating < len(a.members) {
-		s.plain = make([]byte, 0, a.bytes)
-		for i := range a.pending {
-			s.plain = append(s.plain, a.pending[i].frame...)
-		}
-	}
-	if a.deflating > 0 {
-		s.small = a.smallChunk(s.plain)
-	}
-	return s
-}
-
-// smallChunk joins what is pending in its compressed forms, where it has them. Where
-// nothing has, that is plain, if there is such a chunk.
-func (a *audience) smallChunk(plain []byte) []byte {
-	saved := 0
-	for i := range a.pending {
-		if d := &a.pending[i]; d.small != nil {
-			saved += len(d.frame) - len(d.small)
-		}
-	}
-	if saved == 0 && plain != nil {
-		return plain
-	}
-	small := make([]byte, 0, a.bytes-saved)
-	for i := range a.pending {
-		if d := &a.pending[i]; d.small != nil {
-			small = append(small, d.small...)
-		} else {
-			small = append(small, d.frame...)
-		}
-	}
-	return small
 }

@@ -1,0 +1,189 @@
+package chathub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+
+	"github.com/coder/websocket"
+
+	"github.com/chathub-go/chathub/internal/wire"
+)
+
+func newClient(h *Hub, id Identity, addr netip.Addr, ws *websocket.Conn, conn *wire.Conn) *Client {
+	c := &Client{
+		hub:    h,
+		id:     newID("c_"),
+		user:   id.User,
+		addr:   addr,
+		claims: id.Claims,
+		conn:   conn,
+		ws:     ws,
+		early:  &early{},
+	}
+	if !id.Expires.IsZero() {
+		c.expires.Store(id.Expires.UnixNano())
+	}
+	return c
+}
+
+// serve begins the life of a connection, once greet has said whether it is
+// refused.
+func (c *Client) serve(refused error) {
+	if refused != nil {
+		go func() {
+			c.turnAway(refused)
+			c.leave()
+		}()
+		return
+	}
+	c.welcomed()
+	if r := (*reader)(c); !c.conn.Park(r) {
+		go r.Wake()
+	}
+}
+
+// greet has the application look at the client, and makes it known.
+func (c *Client) greet(r *http.Request) error {
+	h := c.hub
+	if h.cfg.OnConnect == nil {
+		defer c.conn.Flush() // the response to the handshake, and the welcome with it
+	} else {
+		c.conn.Flush() // that response; the application may take its time
+		if err := h.guard("OnConnect", func() error { return h.cfg.OnConnect(c.Context(), c, r) }); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := h.patience()
+	defer cancel()
+	inbox := Topic{User: c.user.ID}
+	head, err := h.subs.acquire(ctx, inbox)
+	if err != nil {
+		return err
+	}
+	if err := c.register(ctx, head); err != nil {
+		h.release(inbox)
+		return err
+	}
+	return nil
+}
+
+// register has the loop welcome the client and do what OnConnect asked for.
+func (c *Client) register(ctx context.Context, inbox Position) error {
+	c.mu.Lock()
+	rooms := c.early.rooms
+	c.early.rooms = nil
+	c.mu.Unlock()
+	reg := &register{c: c, inbox: inbox, done: make(chan struct{})}
+	defer reg.settle()
+	for _, name := range rooms {
+		head, err := c.hub.subs.acquire(ctx, Topic{Room: name})
+		if err != nil {
+			return err
+		}
+		reg.joins = append(reg.joins, &join{c: c, room: name, head: head, done: make(chan struct{})})
+	}
+	if err := c.hub.await(reg, reg.done); err != nil {
+		return err
+	}
+	if c.hub.draining.Load() {
+		c.close(closeShutdown, shutdownReason)
+	}
+	return nil
+}
+
+// settle gives back what joins have acquired and do not need.
+func (r *register) settle() {
+	for _, j := range r.joins {
+		if !j.fresh {
+			r.c.hub.release(Topic{Room: j.room})
+		}
+		if j.err != nil {
+			r.c.hub.log.Warn("chathub: join in OnConnect", "client", r.c.id, "room", j.room, "err", j.err)
+		}
+	}
+}
+
+func (c *Client) welcomed() {
+	c.hub.figures.accepted.Add(1)
+	c.hub.traceConnected(c)
+}
+
+// turnAway tells the client that it was refused after the handshake.
+func (c *Client) turnAway(err error) {
+	e, known := publicError(err)
+	if !known {
+		c.hub.log.Error("chathub: connect", "user", c.user.ID, "err", err)
+	}
+	c.hub.figures.refused.Add(1)
+	c.hub.traceRefused(e)
+	c.setEnd(Disconnect{Code: int(refusalOf(e).close), Reason: e.Message})
+	c.hub.turnAway(c.ws, c.conn, e)
+}
+
+// left tells the application that the client, reading from which has ended, is gone.
+func (c *Client) left(err error) {
+	h := c.hub
+	c.finish(err)
+	c.mu.Lock()
+	end := c.end
+	c.mu.Unlock()
+	if h.cfg.OnDisconnect != nil {
+		_ = h.guard("OnDisconnect", func() error { h.cfg.OnDisconnect(c, end); return nil })
+	}
+	h.traceDisconnected(c, end)
+}
+
+// leave is the last that happens to a connection.
+func (c *Client) leave() {
+	c.hub.dispose(c.ws, c.conn)
+	c.hub.entrance.leaveUser(c.user.ID)
+	c.hub.entrance.leave(c.addr)
+}
+
+// finish notes why reading has ended, answers what the peer did wrong, and takes
+// the client out of everything.
+func (c *Client) finish(err error) {
+	end := c.endOf(err)
+	if c.setEnd(end) && !end.Remote {
+		if c.conn.CloseWith(uint16(end.Code), end.Reason, false, c.hub.cfg.WriteTimeout) == wire.Ready {
+			c.conn.Flush()
+		}
+	}
+	_ = c.hub.ask(func(l *loop) { l.unregister(c) }) // a closed hub knows nobody
+	if !end.Remote {
+		// Closing with unread input would reset the connection, and the peer
+		// would not see why.
+		c.conn.Discard()
+	}
+}
+
+// endOf says what an error of reading means.
+func (c *Client) endOf(err error) Disconnect {
+	ce, closed := errors.AsType[websocket.CloseError](err)
+	_, lost := errors.AsType[*net.OpError](err)
+	switch {
+	case closed:
+		return Disconnect{Code: int(ce.Code), Reason: strings.ToValidUTF8(ce.Reason, "\uFFFD"), Remote: true}
+	case errors.Is(err, wire.ErrMessageTooBig):
+		return Disconnect{Code: int(closeMessageTooBig), Reason: fmt.Sprintf("message is over %d bytes", c.hub.cfg.MaxMessageBytes)}
+	case errors.Is(err, wire.ErrDeflate):
+		return Disconnect{Code: int(closeInvalidPayload), Reason: "message cannot be decompressed"}
+	case errors.Is(err, errNotUTF8):
+		return Disconnect{Code: int(closeInvalidPayload), Reason: "text is not UTF-8"}
+	case errors.Is(err, wire.ErrFragments):
+		return Disconnect{Code: int(closeViolations), Reason: "too many fragments"}
+	case errors.Is(err, wire.ErrControlFlood):
+		return Disconnect{Code: int(closeRateLimited), Reason: "too many control frames"}
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.ErrClosedPipe),
+		errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded), lost:
+		return Disconnect{Code: 1006, Reason: "connection lost", Remote: true}
+	}
+	return Disconnect{Code: int(closeProtocolError), Reason: "protocol error"}
+}

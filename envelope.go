@@ -1,0 +1,139 @@
+package chathub
+
+import (
+	"errors"
+	"strconv"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/chathub-go/chathub/internal/wire"
+)
+
+// envelope is what the server sends; see PROTOCOL section 2.
+type envelope struct {
+	typ  string
+	id   string
+	room string
+	to   string
+	from *User
+	seq  uint64
+	ts   int64
+	ack  bool
+	data []byte // a JSON value; nil: none
+}
+
+// envelopeOverhead is what names, numbers, punctuation and most ids take.
+const envelopeOverhead = 224
+
+// frame returns the envelope as a ready frame.
+func (e *envelope) frame() []byte {
+	b := make([]byte, wire.HeaderRoom, wire.HeaderRoom+envelopeOverhead+len(e.data))
+	return wire.Seal(e.append(b))
+}
+
+// append appends the envelope as JSON.
+func (e *envelope) append(b []byte) []byte {
+	b = append(b, `{"type":"`...)
+	b = append(b, e.typ...) // of a charset that needs no quoting
+	b = append(b, '"')
+	b = appendField(b, "id", e.id)
+	b = appendField(b, "room", e.room)
+	b = appendField(b, "to", e.to)
+	if e.from != nil {
+		b = append(b, `,"from":`...)
+		b = appendUser(b, *e.from)
+	}
+	if e.ack {
+		b = append(b, `,"ack":true`...)
+	}
+	if e.data != nil {
+		b = append(b, `,"data":`...)
+		b = append(b, e.data...)
+	}
+	b = append(b, '}')
+	return appendPosition(b, e.seq, e.ts)
+}
+
+func appendField(b []byte, name, value string) []byte {
+	if value == "" {
+		return b
+	}
+	b = append(b, `,"`...)
+	b = append(b, name...)
+	b = append(b, `":`...)
+	return appendQuoted(b, value)
+}
+
+// appendQuoted appends s as a JSON string. Invalid UTF-8, which no validated
+// field has, would be replaced.
+func appendQuoted(b []byte, s string) []byte {
+	b, _ = jsontext.AppendQuote(b, s)
+	return b
+}
+
+func appendUser(b []byte, u User) []byte {
+	b = append(b, `{"id":`...)
+	b = appendQuoted(b, u.ID)
+	b = append(b, `,"name":`...)
+	b = appendQuoted(b, u.Name)
+	return append(b, '}')
+}
+
+// appendPosition puts seq and ts, where there are any, into the JSON object that
+// b ends with.
+func appendPosition(b []byte, seq uint64, ts int64) []byte {
+	if seq == 0 && ts == 0 {
+		return b
+	}
+	b = b[:len(b)-1]
+	if seq > 0 {
+		b = append(b, `,"seq":`...)
+		b = strconv.AppendUint(b, seq, 10)
+	}
+	b = append(b, `,"ts":`...)
+	b = strconv.AppendInt(b, ts, 10)
+	return append(b, '}')
+}
+
+// frameOf returns the ready frame of a delivered message's envelope.
+func frameOf(body []byte, seq uint64, ts int64) []byte {
+	const position = 40 // ,"seq":…,"ts":…
+	b := make([]byte, wire.HeaderRoom, wire.HeaderRoom+len(body)+position)
+	b = append(b, body...)
+	if seq == 0 {
+		return wire.Seal(b)
+	}
+	return wire.Seal(appendPosition(b, seq, ts))
+}
+
+// newEnvelope checks an event of the application.
+func newEnvelope(event string, data any) (*envelope, error) {
+	if !validType(event) || reserved[event] {
+		return nil, errorf(CodeBadRequest, "%q is not an event name that an application may use", event)
+	}
+	b, err := marshal(data)
+	if err != nil {
+		return nil, err
+	}
+	return &envelope{typ: event, data: b}, nil
+}
+
+// reserved are the types that mean something to every client's connection.
+var reserved = map[string]bool{
+	"welcome": true, "connect-error": true, "ack": true, "error": true, "ping": true, "pong": true, "reconnect": true,
+}
+
+// marshal returns v as JSON; nil is no data.
+func marshal(v any) ([]byte, error) {
+	switch v := v.(type) {
+	case nil:
+		return nil, nil
+	case jsontext.Value:
+		if !v.IsValid() { // one bad byte would end the connections of all recipients
+			return nil, errors.New("chathub: data is not a JSON value")
+		}
+		return v, nil
+	}
+	return json.Marshal(v)
+}

@@ -1,0 +1,114 @@
+package chathub
+
+import (
+	"fmt"
+	"time"
+)
+
+// handle handles one event of a client and answers it.
+func (c *Client) handle(e *Event) {
+	h := c.hub
+	h.figures.received.Add(1)
+	start := time.Now()
+	var ack []byte
+	published := false
+	err := h.guard(e.Type, func() error {
+		result, err := c.dispatch(e)
+		if err == nil && e.ID != "" {
+			_, published = result.(Receipt)
+			ack, err = ackFrame(e, result) // here: a MarshalJSON may panic
+		}
+		return err
+	})
+	var public *Error
+	if err != nil {
+		var known bool
+		if public, known = publicError(err); !known {
+			h.log.Error("chathub: handler failed", "event", e.Type, "user", c.user.ID, "client", c.id, "err", err)
+		} else if public.Err != nil {
+			h.log.Debug("chathub: event refused", "event", e.Type, "user", c.user.ID, "client", c.id, "err", err)
+		}
+	}
+	if published && err == nil {
+		_ = h.post(&acked{c, ack})
+	} else {
+		c.answer(e, ack, public)
+	}
+	h.traceHandled(c, e, time.Since(start), public)
+}
+
+// acked is the command that sends the ack of what was published: by way of the
+// loop, which is about to write to most senders anyway.
+type acked struct {
+	c     *Client
+	frame []byte
+}
+
+func (a *acked) run(l *loop) { l.enqueue(a.c, a.frame, false) }
+
+// dispatch checks an event, asks Authorize, and has it handled.
+func (c *Client) dispatch(e *Event) (any, error) {
+	now := c.hub.handlers.current.Load()
+	b, known := builtin[e.Type]
+	switch {
+	case known:
+		if err := b.check(c, e); err != nil {
+			return nil, err
+		}
+	case now.own[e.Type] == nil:
+		return nil, errorf(CodeUnknownType, "Unknown event type")
+	}
+	if !b.free {
+		if err := c.authorize(Action{Type: e.Type, Room: e.Room, To: e.To}); err != nil {
+			return nil, err
+		}
+	}
+	return now.chain(c.Context(), c, e)
+}
+
+func (c *Client) authorize(a Action) error {
+	if c.hub.cfg.Authorize == nil {
+		return nil
+	}
+	err := c.hub.cfg.Authorize(c.Context(), c, a)
+	if err == nil {
+		return nil
+	}
+	if ownError(err) != nil {
+		return err
+	}
+	return &Error{Code: CodeForbidden, Message: "Not allowed", Err: err}
+}
+
+// answer answers an event that was handled, and sends what the handler fetched.
+func (c *Client) answer(e *Event, frame []byte, err *Error) {
+	if err != nil {
+		frame = errorFrame(e.ID, err)
+	}
+	switch f := c.fetched; {
+	case f != nil:
+		c.fetched = nil
+		f.end(frame, err == nil)
+	case frame != nil:
+		_ = c.send(frame, false) // a client that is gone needs no answer
+	}
+}
+
+// errorFrame tells a client of an error, also where it gave no id.
+func errorFrame(id string, err *Error) []byte {
+	e := envelope{typ: "error", id: id, data: errorData(err)}
+	return e.frame()
+}
+
+// ackFrame returns the ack of an event.
+func ackFrame(e *Event, result any) ([]byte, error) {
+	data, err := marshal(result)
+	if err != nil {
+		return nil, fmt.Errorf("chathub: result: %w", err)
+	}
+	env := envelope{typ: "ack", id: e.ID, data: data}
+	if r, ok := result.(Receipt); ok {
+		env.room, env.seq, env.ts = e.Room, r.Seq, r.Time
+	}
+	return env.frame(), nil
+}

@@ -1,0 +1,349 @@
+package chathub
+
+import (
+	"slices"
+
+	"github.com/chathub-go/chathub/internal/wire"
+)
+
+// audience is who hears a topic: a room, a user's connections, everyone.
+type audience struct {
+	members   []member
+	deflating int        // members that get compressed frames
+	pending   []delivery // for all members, not yet in their outboxes
+	bytes     int        // of pending, before compression
+}
+
+// member is a client in an audience.
+type member struct {
+	c    *Client
+	hold *hold // not nil while older messages are being fetched for it
+}
+
+// seat is where a client sits in an audience, so that it is found without a
+// search. Clients are in few audiences, so a slice of seats serves.
+type seat struct {
+	a    *audience
+	i    int
+	room *room // nil: not a room
+}
+
+// hold keeps what arrives for a member until what came before has been sent.
+type hold struct {
+	deliveries []delivery
+	bytes      int
+	// skip: the member has the log up to here from another hub, which was ahead of this
+	// one. Once released, the hold only keeps these messages from coming again.
+	skip     uint64
+	released bool
+}
+
+// delivery is a frame on its way to an audience.
+type delivery struct {
+	frame    []byte
+	small    []byte // the same compressed; nil: not at hand
+	volatile bool
+	seq      uint64   // 0: not of a log
+	except   []string // ids of clients that it is not for
+	once     uint64   // see routed
+}
+
+// onceKept is how many emits to several topics a client remembers: as many may
+// overtake each other on their way through a broker.
+const onceKept = 128
+
+// repeated reports whether c got another message of the same emit, and
+// otherwise remembers this one.
+func (c *Client) repeated(once uint64) bool {
+	if once == 0 {
+		return false
+	}
+	if slices.Contains(c.seen, once) {
+		return true
+	}
+	if len(c.seen) == onceKept {
+		c.seen = slices.Delete(c.seen, 0, 1)
+	}
+	c.seen = append(c.seen, once)
+	return false
+}
+
+// pendingBytes bounds what waits to be joined, so that one write does not grow
+// without end in a burst.
+const pendingBytes = 64 << 10
+
+// deliver queues d for all members of a, in order.
+func (l *loop) deliver(a *audience, d delivery) {
+	if len(a.members) == 0 {
+		return
+	}
+	if len(a.pending) == 0 {
+		l.dirty = append(l.dirty, a)
+	}
+	a.pending = append(a.pending, d)
+	// Gathered by audience, the parts of many emits would come too far apart for
+	// onceKept.
+	l.gathered += len(d.frame)
+	if a.bytes += len(d.frame); a.bytes >= pendingBytes || d.once != 0 {
+		l.flushAudience(a)
+	}
+}
+
+// flushAudience puts what is pending into the outboxes of all members: as a
+// shared chunk, except for members that something in it is not for, or whose
+// outbox is filling up.
+func (l *loop) flushAudience(a *audience) {
+	if len(a.pending) == 0 {
+		return
+	}
+	volatile, once := a.kinds()
+	joined := a.join()
+	l.mark(a.pending)
+	for i := range a.members {
+		m := &a.members[i]
+		if !once && m.hold == nil && !m.c.marked && l.enqueue(m.c, joined.of(m.c), volatile) != wire.Dropped {
+			l.delivered += uint64(len(a.pending))
+			continue
+		}
+		for j := range a.pending {
+			l.give(m, &a.pending[j])
+		}
+	}
+	for _, c := range l.marked {
+		c.marked = false
+	}
+	clear(l.marked)
+	l.marked = l.marked[:0]
+	clear(a.pending)
+	a.pending = a.pending[:0]
+	a.bytes = 0
+}
+
+// kinds reports whether anything pending is volatile, or must be looked at client by
+// client.
+func (a *audience) kinds() (volatile, once bool) {
+	for i := range a.pending {
+		volatile = volatile || a.pending[i].volatile
+		once = once || a.pending[i].once != 0
+	}
+	return volatile, once
+}
+
+// mark marks the clients that one of ds is not for.
+func (l *loop) mark(ds []delivery) {
+	for i := range ds {
+		for _, id := range ds[i].except {
+			if c := l.clients[id]; c != nil && !c.marked {
+				c.marked = true
+				l.marked = append(l.marked, c)
+			}
+		}
+	}
+}
+
+// give delivers d to one member.
+func (l *loop) give(m *member, d *delivery) {
+	if slices.Contains(d.except, m.c.id) {
+		return
+	}
+	if h := m.hold; h != nil && h.released {
+		if 0 < d.seq && d.seq <= h.skip {
+			return
+		}
+		if d.seq > 0 {
+			m.hold = nil
+		}
+	} else if h != nil {
+		if h.bytes += len(d.frame); h.bytes > l.cfg.MaxOutboxBytes {
+			l.close(m.c, closeSlowConsumer, "slow consumer")
+			return
+		}
+		h.deliveries = append(h.deliveries, *d)
+		return
+	}
+	if m.c.repeated(d.once) {
+		return
+	}
+	if l.enqueue(m.c, m.c.pick(d.frame, d.small), d.volatile) == wire.Dropped {
+		l.dropped++
+		return
+	}
+	l.delivered++
+}
+
+// enqueue puts b into a client's outbox. Only Dropped is left to the caller.
+func (l *loop) enqueue(c *Client, b []byte, volatile bool) wire.Result {
+	res := c.conn.Enqueue(b, volatile)
+	l.enqueued(c, res)
+	return res
+}
+
+// enqueued does what follows from having put something into a client's outbox.
+func (l *loop) enqueued(c *Client, res wire.Result) {
+	switch res {
+	case wire.Ready:
+		l.ready = append(l.ready, c.conn)
+	case wire.Overflow:
+		l.close(c, closeSlowConsumer, "slow consumer")
+	case wire.Queued, wire.Dropped, wire.Gone:
+	}
+}
+
+// send sends something of its own to one client, behind what its audiences have
+// for it already.
+func (l *loop) send(c *Client, frame []byte, volatile bool) {
+	l.flushFor(c)
+	if l.enqueue(c, frame, volatile) == wire.Dropped {
+		l.dropped++
+	}
+}
+
+// flushFor puts into c's outbox what is on its way to it.
+func (l *loop) flushFor(c *Client) {
+	for _, s := range c.seats {
+		l.flushAudience(s.a)
+	}
+}
+
+// add seats c in a, which is the audience of r unless that is nil.
+func (l *loop) add(a *audience, c *Client, r *room) {
+	l.flushAudience(a) // what came before is not for it
+	c.seats = append(c.seats, seat{a: a, i: len(a.members), room: r})
+	a.members = append(a.members, member{c: c})
+	if c.deflates {
+		a.deflating++
+	}
+}
+
+// remove takes the client out of the audience of its seat number s.
+func (l *loop) remove(c *Client, s int) {
+	a, i := c.seats[s].a, c.seats[s].i
+	l.flushAudience(a) // what came before is for it
+	if c.deflates {
+		a.deflating--
+	}
+	last := len(a.members) - 1
+	if i != last {
+		moved := a.members[last]
+		a.members[i] = moved
+		moved.c.seats[moved.c.seatIn(a)].i = i
+	}
+	a.members[last] = member{}
+	a.members = a.members[:last]
+	if cap(a.members) > 64 && last < cap(a.members)/4 {
+		a.members = slices.Clone(a.members) // give back what a storm took
+	}
+	c.seats = slices.Delete(c.seats, s, s+1)
+}
+
+// seatIn returns the number of the client's seat in a, or -1. Only the loop calls it.
+func (c *Client) seatIn(a *audience) int {
+	for i := range c.seats {
+		if c.seats[i].a == a {
+			return i
+		}
+	}
+	return -1
+}
+
+// memberOf returns the client's entry in an audience, nil where it has none. Only
+// the loop calls it, and keeps it no longer than until the next add or remove.
+func (c *Client) memberOf(a *audience) *member {
+	if s := c.seatIn(a); s >= 0 {
+		return &a.members[c.seats[s].i]
+	}
+	return nil
+}
+
+// roomCount is for the loop, where every client has two seats that are no rooms:
+// everyone's and its user's.
+func (c *Client) roomCount() int { return len(c.seats) - 2 }
+
+// hold keeps back what a has for c from now on.
+func (l *loop) hold(c *Client, a *audience) {
+	l.flushAudience(a)
+	switch m := c.memberOf(a); {
+	case m.hold == nil:
+		m.hold = &hold{}
+	case m.hold.released:
+		m.hold = &hold{skip: m.hold.skip}
+	}
+}
+
+// release ends a hold: what was held is delivered, but for what the client has
+// already, up to skip.
+func (l *loop) release(c *Client, a *audience, skip uint64) {
+	m := c.memberOf(a)
+	if m == nil || m.hold == nil {
+		return
+	}
+	l.flushAudience(a)
+	held := m.hold.deliveries
+	if skip = max(skip, m.hold.skip); skip > 0 {
+		m.hold = &hold{skip: skip, released: true}
+	} else {
+		m.hold = nil
+	}
+	for i := range held {
+		l.give(m, &held[i])
+	}
+}
+
+// sharedChunks are the pending frames of an audience, in order, as one slice for each kind of
+// member: bytes that all of a kind share.
+type sharedChunks struct {
+	plain, small []byte // each nil where nobody is of that kind
+}
+
+// of returns the one for c.
+func (s *sharedChunks) of(c *Client) []byte {
+	if c.deflates {
+		return s.small
+	}
+	return s.plain
+}
+
+// join joins what is pending.
+func (a *audience) join() (s sharedChunks) {
+	first := &a.pending[0]
+	if len(a.pending) == 1 {
+		s.plain, s.small = first.frame, first.frame
+		if first.small != nil {
+			s.small = first.small
+		}
+		return s
+	}
+	if a.deflating < len(a.members) {
+		s.plain = make([]byte, 0, a.bytes)
+		for i := range a.pending {
+			s.plain = append(s.plain, a.pending[i].frame...)
+		}
+	}
+	if a.deflating > 0 {
+		s.small = a.smallChunk(s.plain)
+	}
+	return s
+}
+
+// smallChunk joins what is pending in its compressed forms, where it has them. Where
+// nothing has, that is plain, if there is such a chunk.
+func (a *audience) smallChunk(plain []byte) []byte {
+	saved := 0
+	for i := range a.pending {
+		if d := &a.pending[i]; d.small != nil {
+			saved += len(d.frame) - len(d.small)
+		}
+	}
+	if saved == 0 && plain != nil {
+		return plain
+	}
+	small := make([]byte, 0, a.bytes-saved)
+	for i := range a.pending {
+		if d := &a.pending[i]; d.small != nil {
+			small = append(small, d.small...)
+		} else {
+			small = append(small, d.frame...)
+		}
+	}
+	return small
+}

@@ -1,0 +1,133 @@
+package chathub
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/chathub-go/chathub/internal/wire"
+)
+
+// register is the command that makes a client known: it gets its welcome, and
+// from then on what everyone gets.
+type register struct {
+	c     *Client
+	inbox Position // of the log when the inbox was acquired
+	joins []*join  // asked for by OnConnect
+	done  chan struct{}
+}
+
+func (r *register) run(l *loop) {
+	defer close(r.done)
+	c := r.c
+	u := l.userOf(c.user.ID)
+	u.pos = advance(u.pos, r.inbox)
+	l.clients[c.id] = c
+	c.registered = true
+	if c.deflates {
+		l.hub.deflating.Add(1)
+	}
+	l.add(&l.everyone, c, nil)
+	l.add(&u.audience, c, nil)
+	l.arrive(&l.online, c.user)
+	l.greet(c, u.pos)
+	for _, j := range r.joins {
+		j.run(l)
+	}
+}
+
+// greet sends a client its first frames.
+func (l *loop) greet(c *Client, inbox Position) {
+	first := l.welcome(c, inbox)
+	if l.presenceOn() {
+		e := envelope{typ: "online-users", data: l.snapshotOf(&l.online)}
+		first = append(first, e.frame()...)
+	}
+	// Under the lock: nothing may overtake them, and who has seen the welcome must
+	// find everything going the usual way. The connection may be sending already.
+	c.mu.Lock()
+	early := c.early
+	c.early = nil
+	for _, f := range early.frames {
+		first = append(first, f...)
+	}
+	res := c.conn.Enqueue(first, false)
+	c.mu.Unlock()
+	l.enqueued(c, res)
+	if len(early.rooms) > 0 { // by a goroutine of OnConnect, since the joins were prepared
+		l.joinLater([]*Client{c}, early.rooms)
+	}
+}
+
+// welcome returns the first frame that a client gets.
+func (l *loop) welcome(c *Client, inbox Position) []byte {
+	b := append([]byte(nil), `{"clientId":`...)
+	b = appendQuoted(b, c.id)
+	b = append(b, `,"user":`...)
+	b = appendUser(b, c.user)
+	b = fmt.Appendf(b, `,"time":%d,"inbox":{"epoch":%q,"seq":%d}`, now(), inbox.Epoch, inbox.Seq)
+	b = fmt.Appendf(b, `,"pingInterval":%d,"maxMessage":%d`, max(l.cfg.PingInterval.Milliseconds(), 0), max(l.cfg.MaxMessageBytes, 0))
+	if exp := c.expires.Load(); exp != 0 {
+		b = fmt.Appendf(b, `,"expires":%d`, exp/int64(time.Millisecond))
+	}
+	e := envelope{typ: "welcome", data: append(b, '}')}
+	return e.frame()
+}
+
+// unregister takes a client out of everything. Doing it again changes nothing.
+func (l *loop) unregister(c *Client) {
+	if !c.registered {
+		return
+	}
+	c.registered = false
+	if c.deflates {
+		l.hub.deflating.Add(-1)
+	}
+	delete(l.clients, c.id)
+	for len(c.seats) > 0 {
+		last := len(c.seats) - 1
+		if r := c.seats[last].room; r != nil {
+			l.leave(c, r, true)
+		} else {
+			l.remove(c, last)
+		}
+	}
+	l.depart(&l.online, c.user.ID, true)
+	l.hub.release(Topic{User: c.user.ID})
+}
+
+// close begins the end of a connection for a reason of the loop's own. The client
+// leaves its audiences when its goroutine says so: the loop may be walking through one now.
+func (l *loop) close(c *Client, code closeCode, reason string) {
+	if c.setEnd(Disconnect{Code: int(code), Reason: reason}) {
+		if code == closeSlowConsumer {
+			l.slow++
+		}
+		if c.conn.CloseWith(uint16(code), reason, code == closeSlowConsumer, l.cfg.WriteTimeout) == wire.Ready {
+			l.ready = append(l.ready, c.conn)
+		}
+		l.gone = append(l.gone, c)
+	}
+}
+
+// drain tells every client when to come back, and closes those that are idle; the
+// others close when their handler has returned.
+func (l *loop) drain() {
+	for _, c := range l.clients {
+		l.tellReconnect(c)
+		if !c.isHandling() {
+			l.close(c, closeShutdown, shutdownReason)
+		}
+	}
+}
+
+// tellReconnect tells a client when to come back, once. A handler that returns right
+// after draining was set closes its client before drain is there to tell it.
+func (l *loop) tellReconnect(c *Client) {
+	if c.told {
+		return
+	}
+	c.told = true
+	after := spread(l.cfg.DrainWindow).Milliseconds()
+	e := envelope{typ: "reconnect", data: fmt.Appendf(nil, `{"afterMs":%d}`, after)}
+	l.send(c, e.frame(), false)
+}

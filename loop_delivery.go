@@ -1,0 +1,179 @@
+package chathub
+
+import (
+	"slices"
+	"time"
+)
+
+// delivered is the command that carries out a message from the broker.
+type delivered struct {
+	routed
+	topic Topic
+	seq   uint64
+	frame []byte
+	small []byte // the same compressed; nil: not at hand
+
+	typing *heardTyping // not nil: that is what it is about
+}
+
+func (d *delivered) run(l *loop) {
+	a := l.audienceOf(d.topic)
+	if d.seq > 0 {
+		a = l.reached(d.topic, d.seq)
+	}
+	switch {
+	case a == nil:
+	case d.op == opEmit && len(d.clients) == 0:
+		l.deliver(a, delivery{frame: d.frame, small: d.small, volatile: d.seq == 0, seq: d.seq, except: d.except, once: d.once})
+		if d.typing != nil && !l.isHere(d.except) {
+			l.hearTyping(l.rooms[d.topic.Room], d.typing, time.Now())
+		}
+	default:
+		l.act(d, l.named(a, d))
+	}
+}
+
+// isHere reports whether one of the clients of these ids is connected to this hub.
+func (l *loop) isHere(ids []string) bool {
+	return slices.ContainsFunc(ids, func(id string) bool { return l.clients[id] != nil })
+}
+
+// reached notes how far a topic's log has been delivered, and returns its
+// audience. Delivery may begin before the first member's join is through.
+func (l *loop) reached(t Topic, seq uint64) *audience {
+	if t.Room != "" {
+		r := l.rooms[t.Room]
+		if r == nil {
+			r = l.newRoom(t.Room)
+		}
+		r.pos.Seq = seq
+		return &r.audience
+	}
+	u := l.userOf(t.User)
+	u.pos.Seq = seq
+	return &u.audience
+}
+
+// named returns the clients that a message is for.
+func (l *loop) named(a *audience, d *delivered) (clients []*Client) {
+	if len(d.clients) > 0 {
+		for _, id := range d.clients {
+			if c := l.clients[id]; c != nil && !slices.Contains(d.except, id) {
+				clients = append(clients, c)
+			}
+		}
+		return clients
+	}
+	for i := range a.members {
+		if c := a.members[i].c; !slices.Contains(d.except, c.id) {
+			clients = append(clients, c)
+		}
+	}
+	return clients
+}
+
+// act does what a message says with each of clients.
+func (l *loop) act(d *delivered, clients []*Client) {
+	switch d.op {
+	case opEmit:
+		for _, c := range clients {
+			if !c.repeated(d.once) {
+				l.send(c, c.pick(d.frame, d.small), true)
+			}
+		}
+	case opJoin:
+		l.joinLater(clients, d.rooms)
+	case opLeave:
+		for _, c := range clients {
+			for _, name := range d.rooms {
+				if r := l.rooms[name]; r != nil && c.seatIn(&r.audience) >= 0 {
+					l.leave(c, r, false)
+				}
+			}
+		}
+	case opDisconnect:
+		for _, c := range clients {
+			l.flushFor(c)
+			l.close(c, closeDisconnected, string(d.body))
+		}
+	case opCount:
+	}
+}
+
+// joinLater has clients join rooms, which takes the broker.
+func (l *loop) joinLater(clients []*Client, rooms []string) {
+	l.hub.later(func(h *Hub) {
+		for _, c := range clients {
+			ctx, cancel := h.patience()
+			if err := c.Join(ctx, rooms...); err != nil {
+				h.log.Warn("chathub: join", "client", c.id, "rooms", rooms, "err", err)
+			}
+			cancel()
+		}
+	})
+}
+
+// released forgets the position of a topic that nobody has any more.
+func (l *loop) released(t Topic) {
+	if r := l.rooms[t.Room]; t.Room != "" && r != nil && len(r.members) == 0 {
+		r.pos = Position{}
+		l.unfollow(r)
+		l.dropIfUnused(r)
+	}
+	if u := l.users[t.User]; t.User != "" && u != nil && len(u.members) == 0 {
+		delete(l.users, t.User)
+	}
+}
+
+// audienceOf returns who hears a topic on this hub, nil where nobody does.
+func (l *loop) audienceOf(t Topic) *audience {
+	switch {
+	case t.Room != "":
+		if r := l.rooms[t.Room]; r != nil {
+			return &r.audience
+		}
+	case t.User != "":
+		if u := l.users[t.User]; u != nil {
+			return &u.audience
+		}
+	default:
+		return &l.everyone
+	}
+	return nil
+}
+
+// holdInbox holds the client's inbox, and returns how far it was delivered.
+func (l *loop) holdInbox(c *Client) Position {
+	u := l.users[c.user.ID]
+	if u == nil || !c.registered {
+		return Position{}
+	}
+	l.hold(c, &u.audience)
+	return u.pos
+}
+
+// advance returns the later of two positions; another epoch is a new log.
+func advance(old, now Position) Position {
+	if old.Epoch == now.Epoch || now.Epoch == "" {
+		return Position{Epoch: old.Epoch, Seq: max(old.Seq, now.Seq)}
+	}
+	if old.Epoch == "" {
+		return Position{Epoch: now.Epoch, Seq: max(old.Seq, now.Seq)}
+	}
+	return now
+}
+
+// user is a user with at least one connection. It belongs to the loop.
+type user struct {
+	audience
+	pos Position // of the inbox: what has been delivered
+}
+
+func (l *loop) userOf(id string) *user {
+	u := l.users[id]
+	if u == nil {
+		u = &user{}
+		l.users[id] = u
+	}
+	return u
+}

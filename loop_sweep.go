@@ -1,0 +1,73 @@
+package chathub
+
+import (
+	"time"
+
+	"github.com/chathub-go/chathub/internal/wire"
+)
+
+// sweepPart is how many clients are looked at before the loop does something else: they
+// take it well under a millisecond.
+const sweepPart = 1000
+
+// sweep is the one timer that serves all clients: heartbeats, expiry, stuck peers, endless
+// messages, typing. Where there are many it looks at a part of them, so that what is to be
+// delivered does not wait for all, and at each once in sweepInterval, or in the next where another
+// has gone. It returns when it is due again.
+func (l *loop) sweep(now time.Time) time.Duration {
+	if now.Sub(l.swept) >= sweepInterval {
+		l.expireTyping(now)
+		l.sweepPeers(now)
+		l.swept = now
+	}
+	all := l.everyone.members
+	end := min(l.sweepAt+sweepPart, len(all))
+	for ; l.sweepAt < end; l.sweepAt++ {
+		l.check(all[l.sweepAt].c, now)
+	}
+	if end == len(all) {
+		l.sweepAt = 0
+	}
+	parts := (len(all) + sweepPart - 1) / sweepPart
+	return sweepInterval / time.Duration(max(parts, 1))
+}
+
+// restAfter is for how long a connection from which nothing comes keeps a goroutine
+// that waits for it.
+const restAfter = 5 * time.Second
+
+// check is what the sweep does for one client.
+func (l *loop) check(c *Client, now time.Time) {
+	if exp := c.expires.Load(); exp != 0 && now.UnixNano() >= exp {
+		l.close(c, closeTokenExpired, "token expired")
+		return
+	}
+	if s := c.conn.StuckSince(); !s.IsZero() && now.Sub(s) >= l.cfg.WriteTimeout {
+		l.close(c, closeSlowConsumer, "slow consumer")
+		return
+	}
+	if s := c.conn.MessageBegun(); l.cfg.MessageTimeout > 0 && !s.IsZero() && now.Sub(s) >= l.cfg.MessageTimeout {
+		l.close(c, closeHeartbeat, "message took too long")
+		return
+	}
+	c.watchHandler(now)
+	heard := c.conn.Heard()
+	silent := now.Sub(heard)
+	if silent >= restAfter {
+		c.conn.Rest()
+	}
+	if l.cfg.PingInterval < 0 {
+		return
+	}
+	if !heard.Before(c.pinged) {
+		c.pinged = time.Time{} // answered, however long ago that is when this sweep comes
+	}
+	switch {
+	case silent < l.cfg.PingInterval:
+	case c.pinged.IsZero():
+		c.pinged = now
+		l.enqueue(c, wire.Ping, false)
+	case l.cfg.PongTimeout > 0 && now.Sub(c.pinged) >= l.cfg.PongTimeout:
+		l.close(c, closeHeartbeat, "heartbeat timeout")
+	}
+}
