@@ -303,7 +303,7 @@ const maxDate = 253_402_300_799
 
 // UnmarshalJSON is called by the parser, whose own decoding takes the last of
 // duplicate names, names in any case, and dates that are strings.
-func (c *jwtClaims) UnmarshalJSON(b []byte) error {
+func (claims *jwtClaims) UnmarshalJSON(b []byte) error {
 	if deeper(b, maxDepth) {
 		return fmt.Errorf("claims nest deeper than %d", maxDepth)
 	}
@@ -324,26 +324,26 @@ func (c *jwtClaims) UnmarshalJSON(b []byte) error {
 		id = w.Subject
 	}
 	var err error
-	if c.user.ID, err = claimID(id); err != nil {
+	if claims.user.ID, err = claimID(id); err != nil {
 		return err
 	}
-	c.user.Name = cmp.Or(w.Name, c.user.ID)
-	c.Issuer = w.Issuer
-	if c.Audience, err = claimStrings(w.Audience); err != nil {
+	claims.user.Name = cmp.Or(w.Name, claims.user.ID)
+	claims.Issuer = w.Issuer
+	if claims.Audience, err = claimStrings(w.Audience); err != nil {
 		return err
 	}
-	if c.ExpiresAt, err = claimDate(w.ExpiresAt); err != nil {
+	if claims.ExpiresAt, err = claimDate(w.ExpiresAt); err != nil {
 		return err
 	}
-	if c.NotBefore, err = claimDate(w.NotBefore); err != nil {
+	if claims.NotBefore, err = claimDate(w.NotBefore); err != nil {
 		return err
 	}
-	c.raw = bytes.Clone(b)
+	claims.raw = bytes.Clone(b)
 	return nil
 }
 
 // Validate is called by the validator, after its own checks.
-func (c *jwtClaims) Validate() error { return validUser(c.user) }
+func (claims *jwtClaims) Validate() error { return validUser(claims.user) }
 
 // claimID returns a user's id: a string, or an integer as it is written.
 func claimID(v jsontext.Value) (string, error) {

@@ -60,7 +60,7 @@ func BenchmarkQueue(b *testing.B) {
 			}
 		}
 	})
-	if err := hub.ask(func(*loop) {}); err != nil { // it has done them all
+	if err := hub.onLoop(func(*loop) {}); err != nil { // it has done them all
 		b.Fatal(err)
 	}
 }
@@ -100,7 +100,7 @@ func BenchmarkSleep(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		r.ws = ws
+		r.onRead.ws = ws
 		r.Sleep()
 	}
 }

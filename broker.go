@@ -77,7 +77,7 @@ type Topic struct {
 }
 
 // kept reports whether a topic has a log.
-func (t Topic) kept() bool { return t.Room != "" || t.User != "" }
+func (topic Topic) kept() bool { return topic.Room != "" || topic.User != "" }
 
 // Message is what hubs hand to each other through a Broker. It and what it
 // points to are immutable once handed over.

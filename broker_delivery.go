@@ -23,14 +23,14 @@ func (h *Hub) deliver(m Message) {
 		h.hearNote(m)
 		return
 	}
-	d := &delivered{topic: m.Topic, seq: m.Seq}
+	d := &incoming{topic: m.Topic, seq: m.Seq}
 	if err := d.decode(m.Body); err != nil {
 		h.log.Error("chathub: message from another node cannot be read", "topic", m.Topic, "seq", m.Seq, "err", err)
 		return
 	}
 	if d.op == opEmit {
 		d.frame = frameOf(d.body, m.Seq, m.Time)
-		d.small = h.shrinkShared(d.frame)
+		d.compressed = h.compressShared(d.frame)
 		if m.Seq == 0 && m.Topic.Room != "" {
 			d.typing = typingOf(d.body)
 		}

@@ -22,31 +22,31 @@ type subscription struct {
 	head Position // when it became live
 }
 
-func (s *subscriptions) init(h *Hub) {
-	s.hub = h
-	s.topics = make(map[Topic]*subscription)
+func (subs *subscriptions) init(h *Hub) {
+	subs.hub = h
+	subs.topics = make(map[Topic]*subscription)
 }
 
 // acquire subscribes t, if nobody has, and returns the position of its log at
 // that time: the loop has been handed all that came after, in order. Each acquire needs
 // a release.
-func (s *subscriptions) acquire(ctx context.Context, t Topic) (Position, error) {
-	s.mu.Lock()
-	sub := s.topics[t]
+func (subs *subscriptions) acquire(ctx context.Context, t Topic) (Position, error) {
+	subs.mu.Lock()
+	sub := subs.topics[t]
 	if sub == nil {
 		sub = &subscription{}
-		s.topics[t] = sub
+		subs.topics[t] = sub
 	}
 	sub.refs++
-	s.mu.Unlock()
+	subs.mu.Unlock()
 
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
 	if !sub.live {
-		head, err := s.hub.session.Subscribe(ctx, t)
+		head, err := subs.hub.session.Subscribe(ctx, t)
 		if err != nil {
-			s.drop(sub)
-			s.forget(t, sub)
+			subs.drop(sub)
+			subs.forget(t, sub)
 			return Position{}, err
 		}
 		sub.live, sub.head = true, head
@@ -55,44 +55,44 @@ func (s *subscriptions) acquire(ctx context.Context, t Topic) (Position, error) 
 }
 
 // release takes back one acquire, and unsubscribes after the last.
-func (s *subscriptions) release(t Topic) {
-	s.mu.Lock()
-	sub := s.topics[t]
-	s.mu.Unlock()
+func (subs *subscriptions) release(t Topic) {
+	subs.mu.Lock()
+	sub := subs.topics[t]
+	subs.mu.Unlock()
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
-	if s.drop(sub) > 0 {
+	if subs.drop(sub) > 0 {
 		return
 	}
-	if sub.live && s.hub.life.Err() == nil { // a session that closes forgets all topics
-		ctx, cancel := s.hub.patience()
+	if sub.live && subs.hub.life.ctx.Err() == nil { // a session that closes forgets all topics
+		ctx, cancel := subs.hub.patience()
 		defer cancel()
-		if err := s.hub.session.Unsubscribe(ctx, t); err != nil {
+		if err := subs.hub.session.Unsubscribe(ctx, t); err != nil {
 			// The broker goes on delivering. Who acquires it next finds it live.
-			s.hub.log.Warn("chathub: unsubscribe", "topic", t, "err", err)
+			subs.hub.log.Warn("chathub: unsubscribe", "topic", t, "err", err)
 			return
 		}
 		sub.live = false
-		_ = s.hub.post(call(func(l *loop) { l.released(t) })) // a closed hub forgets it anyway
+		_ = subs.hub.post(call(func(l *loop) { l.released(t) })) // a closed hub forgets it anyway
 	}
-	s.forget(t, sub)
+	subs.forget(t, sub)
 }
 
 // drop takes back one reference and returns how many are left.
-func (s *subscriptions) drop(sub *subscription) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (subs *subscriptions) drop(sub *subscription) int {
+	subs.mu.Lock()
+	defer subs.mu.Unlock()
 	sub.refs--
 	return sub.refs
 }
 
 // forget takes a subscription that nobody refers to out of the map. The caller
 // holds its mutex: whoever found it in the map meanwhile waits for that, and counts.
-func (s *subscriptions) forget(t Topic, sub *subscription) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (subs *subscriptions) forget(t Topic, sub *subscription) {
+	subs.mu.Lock()
+	defer subs.mu.Unlock()
 	if sub.refs == 0 {
-		delete(s.topics, t)
+		delete(subs.topics, t)
 	}
 }
 
@@ -106,5 +106,5 @@ const brokerPatience = 5 * time.Second
 
 // patience returns a context for such a call.
 func (h *Hub) patience() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(h.life, brokerPatience)
+	return context.WithTimeout(h.life.ctx, brokerPatience)
 }

@@ -46,7 +46,7 @@ func (p *presence) replica(node string) *replica {
 // presenceOf returns who is in a room, or online; nil where nobody here knows.
 func (l *loop) presenceOf(room string) *presence {
 	if room == "" {
-		return &l.online
+		return &l.presence.online
 	}
 	if r := l.rooms[room]; r != nil {
 		return &r.presence

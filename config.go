@@ -163,36 +163,36 @@ const (
 )
 
 // withDefaults returns c with every zero number replaced by its default.
-func (c Config) withDefaults() Config {
-	def(&c.MaxMessageBytes, 64<<10)
-	def(&c.MaxOutboxBytes, 1<<20)
-	def(&c.CompressFrom, -1)
-	def(&c.MaxRooms, 128)
-	def(&c.MaxConns, 100_000)
-	def(&c.MaxConnsPerUser, 32)
-	def(&c.MaxConnsPerAddress, -1)
-	def(&c.Rate, 50)
-	def(&c.Burst, max(1, int(2*c.Rate)))
-	def(&c.UserRate, 2*c.Rate)
-	def(&c.UserBurst, max(1, 2*c.Burst, int(2*c.UserRate)))
-	def(&c.PingInterval, 25*time.Second)
-	def(&c.PongTimeout, 10*time.Second)
-	def(&c.MessageTimeout, 30*time.Second)
-	def(&c.WriteTimeout, 10*time.Second)
-	def(&c.PresenceInterval, 100*time.Millisecond)
-	def(&c.PresenceGrace, 5*time.Second)
-	def(&c.PresenceListLimit, 256)
-	def(&c.NodeLease, 5*time.Second)
-	def(&c.TypingTimeout, 10*time.Second)
-	def(&c.ReplayLimit, 256)
-	def(&c.DrainWindow, 5*time.Second)
-	if c.Logger == nil {
-		c.Logger = slog.Default()
+func (cfg Config) withDefaults() Config {
+	def(&cfg.MaxMessageBytes, 64<<10)
+	def(&cfg.MaxOutboxBytes, 1<<20)
+	def(&cfg.CompressFrom, -1)
+	def(&cfg.MaxRooms, 128)
+	def(&cfg.MaxConns, 100_000)
+	def(&cfg.MaxConnsPerUser, 32)
+	def(&cfg.MaxConnsPerAddress, -1)
+	def(&cfg.Rate, 50)
+	def(&cfg.Burst, max(1, int(2*cfg.Rate)))
+	def(&cfg.UserRate, 2*cfg.Rate)
+	def(&cfg.UserBurst, max(1, 2*cfg.Burst, int(2*cfg.UserRate)))
+	def(&cfg.PingInterval, 25*time.Second)
+	def(&cfg.PongTimeout, 10*time.Second)
+	def(&cfg.MessageTimeout, 30*time.Second)
+	def(&cfg.WriteTimeout, 10*time.Second)
+	def(&cfg.PresenceInterval, 100*time.Millisecond)
+	def(&cfg.PresenceGrace, 5*time.Second)
+	def(&cfg.PresenceListLimit, 256)
+	def(&cfg.NodeLease, 5*time.Second)
+	def(&cfg.TypingTimeout, 10*time.Second)
+	def(&cfg.ReplayLimit, 256)
+	def(&cfg.DrainWindow, 5*time.Second)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
 	}
-	if c.Trace == nil {
-		c.Trace = &Trace{}
+	if cfg.Trace == nil {
+		cfg.Trace = &Trace{}
 	}
-	return c
+	return cfg
 }
 
 func finite(f float64) bool { return !math.IsNaN(f) && !math.IsInf(f, 0) }
@@ -204,42 +204,42 @@ func def[T int | float64 | time.Duration](p *T, v T) {
 }
 
 // validate returns every mistake of a Config with its defaults filled in.
-func (c Config) validate() error {
+func (cfg Config) validate() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if c.Auth == nil {
+	if cfg.Auth == nil {
 		bad("Auth is nil: use &JWT{...}, an Authenticator of your own, or Anonymous{}")
 	}
-	for _, part := range []any{c.Auth, c.Broker} {
+	for _, part := range []any{cfg.Auth, cfg.Broker} {
 		if v, ok := part.(interface{ validate() error }); ok {
 			if err := v.validate(); err != nil {
 				errs = append(errs, err)
 			}
 		}
 	}
-	for _, o := range c.Origins {
+	for _, o := range cfg.Origins {
 		if _, err := parseOrigin(o); err != nil {
 			bad("Origins: %w", err)
 		}
 	}
-	if !finite(c.Rate) || !finite(c.UserRate) {
+	if !finite(cfg.Rate) || !finite(cfg.UserRate) {
 		bad("Rate and UserRate must be numbers")
 	}
-	if c.DangerouslyAllowAnyOrigin && len(c.Origins) > 0 {
+	if cfg.DangerouslyAllowAnyOrigin && len(cfg.Origins) > 0 {
 		bad("Origins and DangerouslyAllowAnyOrigin contradict each other")
 	}
-	if c.MaxOutboxBytes < 0 {
+	if cfg.MaxOutboxBytes < 0 {
 		bad("MaxOutboxBytes cannot be off: what waits for a client must be bounded")
-	} else if c.MaxMessageBytes > 0 && c.MaxOutboxBytes < 4*c.MaxMessageBytes {
-		bad("MaxOutboxBytes (%d) must be at least four times MaxMessageBytes (%d)", c.MaxOutboxBytes, c.MaxMessageBytes)
+	} else if cfg.MaxMessageBytes > 0 && cfg.MaxOutboxBytes < 4*cfg.MaxMessageBytes {
+		bad("MaxOutboxBytes (%d) must be at least four times MaxMessageBytes (%d)", cfg.MaxOutboxBytes, cfg.MaxMessageBytes)
 	}
-	if c.NodeLease < 3*sweepInterval {
-		bad("NodeLease (%v) must be at least %v", c.NodeLease, 3*sweepInterval)
+	if cfg.NodeLease < 3*sweepInterval {
+		bad("NodeLease (%v) must be at least %v", cfg.NodeLease, 3*sweepInterval)
 	}
-	if c.CompressFrom > 0 && c.MaxMessageBytes < 0 {
+	if cfg.CompressFrom > 0 && cfg.MaxMessageBytes < 0 {
 		bad("MaxMessageBytes cannot be off with CompressFrom: what a message is decompressed to must be bounded")
 	}
-	if c.WriteTimeout < 0 {
+	if cfg.WriteTimeout < 0 {
 		bad("WriteTimeout cannot be off: a stuck client must be given up at some time")
 	}
 	if len(errs) == 0 {

@@ -27,32 +27,32 @@ type envelope struct {
 const envelopeOverhead = 224
 
 // frame returns the envelope as a ready frame.
-func (e *envelope) frame() []byte {
-	b := make([]byte, wire.HeaderRoom, wire.HeaderRoom+envelopeOverhead+len(e.data))
-	return wire.Seal(e.append(b))
+func (env *envelope) frame() []byte {
+	b := make([]byte, wire.HeaderRoom, wire.HeaderRoom+envelopeOverhead+len(env.data))
+	return wire.Seal(env.append(b))
 }
 
 // append appends the envelope as JSON.
-func (e *envelope) append(b []byte) []byte {
+func (env *envelope) append(b []byte) []byte {
 	b = append(b, `{"type":"`...)
-	b = append(b, e.typ...) // of a charset that needs no quoting
+	b = append(b, env.typ...) // of a charset that needs no quoting
 	b = append(b, '"')
-	b = appendField(b, "id", e.id)
-	b = appendField(b, "room", e.room)
-	b = appendField(b, "to", e.to)
-	if e.from != nil {
+	b = appendField(b, "id", env.id)
+	b = appendField(b, "room", env.room)
+	b = appendField(b, "to", env.to)
+	if env.from != nil {
 		b = append(b, `,"from":`...)
-		b = appendUser(b, *e.from)
+		b = appendUser(b, *env.from)
 	}
-	if e.ack {
+	if env.ack {
 		b = append(b, `,"ack":true`...)
 	}
-	if e.data != nil {
+	if env.data != nil {
 		b = append(b, `,"data":`...)
-		b = append(b, e.data...)
+		b = append(b, env.data...)
 	}
 	b = append(b, '}')
-	return appendPosition(b, e.seq, e.ts)
+	return appendPosition(b, env.seq, env.ts)
 }
 
 func appendField(b []byte, name, value string) []byte {

@@ -37,7 +37,7 @@ func decodeEvent(b []byte) (*Event, *Error) {
 	return e, e.decode(d.dec, b)
 }
 
-func (e *Event) decode(dec *jsontext.Decoder, b []byte) *Error {
+func (ev *Event) decode(dec *jsontext.Decoder, b []byte) *Error {
 	if tok, err := dec.ReadToken(); err != nil || tok.Kind() != '{' {
 		return errorf(CodeBadRequest, "Not a JSON object")
 	}
@@ -52,7 +52,7 @@ func (e *Event) decode(dec *jsontext.Decoder, b []byte) *Error {
 		name, err := dec.ReadValue()
 		if err != nil {
 			if se, ok := errors.AsType[*jsontext.SyntacticError](err); ok && se.JSONPointer == "/id" {
-				e.ID = "" // there are two: neither is the id
+				ev.ID = "" // there are two: neither is the id
 			}
 			return syntaxError(err)
 		}
@@ -66,7 +66,7 @@ func (e *Event) decode(dec *jsontext.Decoder, b []byte) *Error {
 		}
 		if field == fieldData {
 			end := int(dec.InputOffset())
-			e.Data = b[end-len(value) : end : end]
+			ev.Data = b[end-len(value) : end : end]
 			continue
 		}
 		s, ok := text(value)
@@ -77,7 +77,7 @@ func (e *Event) decode(dec *jsontext.Decoder, b []byte) *Error {
 		switch field {
 		case fieldType:
 			hasType = true
-			if e.Type = s; !validType(s) {
+			if ev.Type = s; !validType(s) {
 				note(errorf(CodeBadRequest, "type must match [a-z0-9][a-z0-9:._-]{0,63}"))
 			}
 		case fieldID:
@@ -85,14 +85,14 @@ func (e *Event) decode(dec *jsontext.Decoder, b []byte) *Error {
 				note(errorf(CodeBadRequest, "id is over %d bytes", maxIDBytes))
 				continue
 			}
-			e.ID = s
+			ev.ID = s
 		case fieldRoom:
-			e.Room = s
+			ev.Room = s
 			if err := checkRoom(s); err != nil {
 				note(err)
 			}
 		case fieldTo:
-			e.To = s
+			ev.To = s
 			if !validText(s, maxUserBytes) {
 				note(errorf(CodeBadRequest, "to must be 1 to %d bytes without control characters", maxUserBytes))
 			}

@@ -117,8 +117,8 @@ func onOnlineUsers(_ context.Context, c *Client, _ *Event) (any, error) {
 	if c.hub.cfg.PresenceInterval < 0 {
 		return nil, errorf(CodeUnknownType, "Presence is off")
 	}
-	return nil, c.hub.ask(func(l *loop) {
-		e := envelope{typ: "online-users", data: l.snapshotOf(&l.online)}
+	return nil, c.hub.onLoop(func(l *loop) {
+		e := envelope{typ: "online-users", data: l.snapshotOf(&l.presence.online)}
 		l.send(c, e.frame(), false)
 	})
 }

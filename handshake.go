@@ -26,26 +26,26 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !originAllowed(r, &h.cfg) {
-		h.figures.refused.Add(1)
+		h.counters.refused.Add(1)
 		writeError(w, http.StatusForbidden, errorf(CodeForbidden, "Origin not allowed"))
 		return
 	}
 	addr := clientAddr(r, h.cfg.TrustedProxies)
-	if err := h.entrance.enter(addr); err != nil {
-		if h.entrance.enterRefused() {
-			h.refuse(w, r, err, h.entrance.leaveRefused)
+	if err := h.admission.enter(addr); err != nil {
+		if h.admission.enterRefusal() {
+			h.refuse(w, r, err, h.admission.leaveRefusal)
 		} else {
 			h.refuseHTTP(w, err)
 		}
 		return
 	}
-	leave := func() { h.entrance.leave(addr) }
+	leave := func() { h.admission.leave(addr) }
 	id, err := h.identify(r)
 	if err != nil {
 		h.refuse(w, r, err, leave)
 		return
 	}
-	visitor, err := h.entrance.enterUser(id.User.ID)
+	visitor, err := h.admission.enterUser(id.User.ID)
 	if err != nil {
 		h.refuse(w, r, err, leave)
 		return
@@ -53,15 +53,15 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	extension := h.extension(r)
 	ws, conn, ok := h.upgrade(w, r, extension)
 	if !ok {
-		h.entrance.leaveUser(id.User.ID)
+		h.admission.leaveUser(id.User.ID)
 		leave()
 		return
 	}
 	c := newClient(h, id, addr, ws, conn)
-	c.visitor = visitor
-	c.deflates = extension != ""
+	c.limits = visitor
+	c.takesCompressed = extension != ""
 	// Here, while r is good: routers and middleware reuse what is in its context.
-	c.serve(c.greet(r))
+	c.serve(c.connect(r))
 }
 
 // isUpgrade reports whether a request asks for a WebSocket; what else is wrong
@@ -120,7 +120,7 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, extension string) 
 		h.log.Debug("chathub: handshake", "err", err)
 		return nil, nil, false
 	}
-	h.entrance.hold(u.Conn)
+	h.admission.track(u.Conn)
 	return ws, u.Conn, true
 }
 
@@ -137,7 +137,7 @@ func accept(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
 }
 
 // reattached is a handshake (RFC 6455 section 1.3) as good as any.
-var reattached = &http.Request{Method: http.MethodGet, ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{
+var dummyHandshake = &http.Request{Method: http.MethodGet, ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{
 	"Connection":            {"Upgrade"},
 	"Upgrade":               {"websocket"},
 	"Sec-Websocket-Version": {"13"},
@@ -147,7 +147,7 @@ var reattached = &http.Request{Method: http.MethodGet, ProtoMajor: 1, ProtoMinor
 // reattach returns a websocket.Conn for a connection that had one, which was given up while
 // nothing came: between two messages it has no state.
 func reattach(conn *wire.Conn) (*websocket.Conn, error) {
-	return accept(&wire.Reattach{Conn: conn}, reattached)
+	return accept(&wire.Reattach{Conn: conn}, dummyHandshake)
 }
 
 // closeLayer ends a websocket.Conn. It has a finalizer until then, and refers to itself: so it
@@ -193,7 +193,7 @@ func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, e *Error, done func
 		h.refuseHTTP(w, e)
 		return
 	}
-	h.figures.refused.Add(1)
+	h.counters.refused.Add(1)
 	h.traceRefused(e)
 	ws, conn, ok := h.upgrade(w, r, "")
 	if !ok {
@@ -231,11 +231,11 @@ func (h *Hub) turnAway(ws *websocket.Conn, conn *wire.Conn, e *Error) {
 func (h *Hub) dispose(ws *websocket.Conn, conn *wire.Conn) {
 	conn.CloseAfter(h.cfg.WriteTimeout)
 	closeLayer(ws) // what waits is sent all the same: conn is closing already
-	h.entrance.drop(conn)
+	h.admission.untrack(conn)
 }
 
 func (h *Hub) refuseHTTP(w http.ResponseWriter, e *Error) {
-	h.figures.refused.Add(1)
+	h.counters.refused.Add(1)
 	h.traceRefused(e)
 	status := refusalOf(e).status
 	if status == http.StatusUnauthorized {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,36 +19,25 @@ import (
 type Hub struct {
 	cfg     Config
 	log     *slog.Logger
+	node    string // its address; see Topic
 	session BrokerSession
 	flusher *wire.Flusher
 	poller  wire.Poller
 
-	life     context.Context // ends when the hub does
-	end      context.CancelFunc
-	commands chan command
-	done     chan struct{} // closed when the loop must end
-	ended    chan struct{} // closed when it has
-	draining atomic.Bool
+	commands chan command // to the loop
+	life     lifeCycle
 
-	closing   sync.Once
-	impatient chan error    // holds one: why to wait for nobody any more
-	stopped   chan struct{} // closed when shutdown has finished, and set:
-	cutShort  error         // what was in impatient
-	closeErr  error         // of the session
+	admission admission
+	handlers  registry
+	subs      subscriptions
+	courier   courier
+	counters  counters
 
-	node  string       // its address; see Topic
-	peers atomic.Int64 // other hubs that are there
-	mute  atomic.Bool  // they could not be told something lately
-
-	subs     subscriptions
-	entrance entrance
-	courier  courier
-	lane     courier // what is said to peers
-	laneRuns bool    // there was one; owned by the loop
-	handlers registry
-	figures  figures
-	// deflating counts the registered clients that take compressed frames.
-	deflating atomic.Int64
+	nodeCount         atomic.Int64 // other nodes that are alive
+	notesFailing      atomic.Bool  // they could not be reached lately
+	noteCourier       courier      // of what is sent to other nodes
+	noteCourierRuns   bool         // owned by the loop, and by shutdown once that has ended
+	compressedClients atomic.Int64 // registered clients that accept compressed frames
 }
 
 // New checks cfg, reporting all of its mistakes at once, and starts a hub, which
@@ -62,54 +50,37 @@ func New(cfg Config) (*Hub, error) {
 	h := &Hub{
 		cfg:      cfg,
 		log:      cfg.Logger,
-		commands: make(chan command, commandQueue),
-		done:     make(chan struct{}),
-		ended:    make(chan struct{}),
-		stopped:  make(chan struct{}),
 		node:     newID("n_"),
-
-		impatient: make(chan error, 1),
+		commands: make(chan command, commandQueue),
 	}
+	h.life.init()
 	broker := cfg.Broker
 	if broker == nil {
 		broker = &MemoryBroker{}
 	}
-	h.life, h.end = context.WithCancel(context.Background())
 	session, err := broker.Attach(context.Background(), h.deliver)
 	if err != nil {
-		h.end()
+		h.life.cancel()
 		return nil, fmt.Errorf("chathub: attach to the broker: %w", err)
 	}
 	h.session = session
 	ctx, cancel := h.patience()
 	defer cancel()
 	if _, err := session.Subscribe(ctx, Topic{Node: h.node}); err != nil {
-		h.end()
+		h.life.cancel()
 		err = fmt.Errorf("chathub: subscribe the node's own address: %w", err)
 		return nil, errors.Join(err, session.Close(ctx))
 	}
 	h.subs.init(h)
-	h.entrance.init(&h.cfg)
+	h.admission.init(&h.cfg)
 	h.courier.init()
-	h.lane.init()
+	h.noteCourier.init()
 	h.handlers.init()
 	h.flusher = wire.NewFlusher()
-	l := &loop{
-		hub:     h,
-		cfg:     &h.cfg,
-		clients: make(map[string]*Client),
-		rooms:   make(map[string]*room),
-		users:   make(map[string]*user),
-		gather:  cfg.PresenceInterval,
-	}
-	if !l.presenceOn() {
-		l.gather = time.Second // graces end all the same
-	}
-	l.online.audience = &l.everyone
-	l.peers.init(h)
+	l := newLoop(h)
 	go func() {
 		l.run()
-		close(h.ended)
+		close(h.life.loopEnded)
 		h.flusher.Close()
 		h.poller.Close()
 	}()
@@ -129,7 +100,7 @@ func (h *Hub) post(cmd command) error {
 	select {
 	case h.commands <- cmd:
 		return nil
-	case <-h.done:
+	case <-h.life.done:
 		return ErrClosed
 	}
 }
@@ -137,7 +108,7 @@ func (h *Hub) post(cmd command) error {
 // open returns ErrClosed once the hub has ended.
 func (h *Hub) open() error {
 	select {
-	case <-h.done:
+	case <-h.life.done:
 		return ErrClosed
 	default:
 		return nil
@@ -152,7 +123,7 @@ func (h *Hub) await(cmd command, ran <-chan struct{}) error {
 	select {
 	case <-ran:
 		return nil
-	case <-h.ended: // not done: cmd may be running, on what the caller looks at next
+	case <-h.life.loopEnded: // not done: cmd may be running, on what the caller looks at next
 	}
 	select {
 	case <-ran:
@@ -163,7 +134,7 @@ func (h *Hub) await(cmd command, ran <-chan struct{}) error {
 }
 
 // ask runs f on the loop and waits for it.
-func (h *Hub) ask(f func(l *loop)) error {
+func (h *Hub) onLoop(f func(l *loop)) error {
 	ran := make(chan struct{})
 	return h.await(call(func(l *loop) { f(l); close(ran) }), ran)
 }
@@ -171,7 +142,7 @@ func (h *Hub) ask(f func(l *loop)) error {
 // settled waits until the loop and the courier have done what they were handed
 // before.
 func (h *Hub) settled(ctx context.Context) error {
-	if err := h.ask(func(*loop) {}); err != nil {
+	if err := h.onLoop(func(*loop) {}); err != nil {
 		return err
 	}
 	ran := make(chan struct{})
@@ -181,7 +152,7 @@ func (h *Hub) settled(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-h.done:
+	case <-h.life.done:
 		return ErrClosed
 	}
 }
@@ -214,7 +185,7 @@ func (h *Hub) OnlineUsers(ctx context.Context) (users []User, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	err = h.ask(func(l *loop) { users = l.online.list() })
+	err = h.onLoop(func(l *loop) { users = l.presence.online.list() })
 	return users, err
 }
 
@@ -237,7 +208,7 @@ func (h *Hub) RoomUsers(ctx context.Context, room string) (users []User, err err
 			users = r.presence.list()
 		}
 	}
-	if err := h.ask(list); err != nil || known {
+	if err := h.onLoop(list); err != nil || known {
 		return users, err
 	}
 	t := Topic{Room: room} // to hear what changes while the others answer
@@ -246,7 +217,7 @@ func (h *Hub) RoomUsers(ctx context.Context, room string) (users []User, err err
 	}
 	defer h.release(t)
 	looked := h.lookInto(ctx, room)
-	return users, errors.Join(looked, h.ask(list))
+	return users, errors.Join(looked, h.onLoop(list))
 }
 
 // now is the time that events carry, in Unix milliseconds.

@@ -17,22 +17,55 @@ type loop struct {
 	clients  map[string]*Client
 	rooms    map[string]*room
 	users    map[string]*user
-	online   presence
-	gather   time.Duration // how long changes of presence are gathered
 
-	dirty    []*audience  // have pending deliveries
-	gathered int          // bytes of deliveries in this burst
-	ready    []*wire.Conn // have something to send and nobody who does
-	marked   []*Client    // scratch of flushAudience
-	gone     []*Client    // closed by the loop, to be taken out of their audiences
-	changed  []*presence  // have changes to tell, or users in their grace
-	rounds   []*round     // are being told
-	typing   []*room      // have someone who types
-	peers    peers        // the other hubs
-	swept    time.Time    // when a sweep began
-	sweepAt  int          // the next of everyone to be looked at
+	out      outgoing
+	presence presences
+	typing   []*room // in which someone types
+	peers    peers   // the other hubs
+	sweeping sweeping
 
 	delivered, dropped, slow uint64 // for Stats
+}
+
+// outgoing is what the commands of a burst leave to be sent.
+type outgoing struct {
+	dirty  []*audience  // have pending deliveries
+	bytes  int          // of the deliveries of this burst
+	ready  []*wire.Conn // have something to send and nobody who sends it
+	marked []*Client    // scratch of flushAudience
+	closed []*Client    // are to leave their audiences at the end of the burst
+}
+
+// presences are who is online, and what is to be told of that and of the rooms.
+type presences struct {
+	online   presence
+	interval time.Duration // for which changes are gathered
+	changed  []*presence   // have changes to tell, or users in their grace
+	rounds   []*round      // counts that are being told
+}
+
+// sweeping is how far the sweep has come.
+type sweeping struct {
+	began time.Time
+	next  int // index in everyone of the next client to check
+}
+
+// newLoop returns the loop of a hub, which nobody runs yet.
+func newLoop(h *Hub) *loop {
+	l := &loop{
+		hub:     h,
+		cfg:     &h.cfg,
+		clients: make(map[string]*Client),
+		rooms:   make(map[string]*room),
+		users:   make(map[string]*user),
+	}
+	l.presence.online.audience = &l.everyone
+	l.presence.interval = h.cfg.PresenceInterval
+	if !l.presenceOn() {
+		l.presence.interval = time.Second // graces end all the same
+	}
+	l.peers.init(h)
+	return l
 }
 
 // command is work for the loop.
@@ -65,7 +98,7 @@ func (l *loop) run() {
 		case cmd := <-l.hub.commands:
 			cmd.run(l)
 			l.drainBurst()
-			more = l.cfg.Linger > 0 && l.gathered < l.burstLimit()
+			more = l.cfg.Linger > 0 && l.out.bytes < l.burstLimit()
 		case <-linger:
 			linger = nil
 		case <-sweep.C:
@@ -77,20 +110,20 @@ func (l *loop) run() {
 		case <-rounds:
 			rounds = nil
 			l.tellRounds()
-		case <-l.hub.done:
+		case <-l.hub.life.done:
 			return
 		}
 		if !more {
 			l.flush()
 		}
 		l.write()
-		if linger == nil && len(l.dirty) > 0 {
+		if linger == nil && len(l.out.dirty) > 0 {
 			linger = time.After(l.cfg.Linger)
 		}
-		if gather == nil && len(l.changed)+len(l.peers.unsaid) > 0 {
-			gather = time.After(l.gather)
+		if gather == nil && len(l.presence.changed)+len(l.peers.unsaid) > 0 {
+			gather = time.After(l.presence.interval)
 		}
-		if rounds == nil && len(l.rounds) > 0 {
+		if rounds == nil && len(l.presence.rounds) > 0 {
 			rounds = time.After(countsInterval)
 		}
 		l.publishStats()
@@ -100,7 +133,7 @@ func (l *loop) run() {
 // drainBurst runs the commands that wait already.
 func (l *loop) drainBurst() {
 	for range burst {
-		if l.gathered >= l.burstLimit() {
+		if l.out.bytes >= l.burstLimit() {
 			return
 		}
 		select {
@@ -114,31 +147,31 @@ func (l *loop) drainBurst() {
 
 // flush moves what is pending into outboxes.
 func (l *loop) flush() {
-	for _, a := range l.dirty {
+	for _, a := range l.out.dirty {
 		l.flushAudience(a)
 	}
-	clear(l.dirty)
-	l.dirty = l.dirty[:0]
+	clear(l.out.dirty)
+	l.out.dirty = l.out.dirty[:0]
 }
 
 // write has the outboxes sent that nobody sends, and takes out who was closed.
 func (l *loop) write() {
-	full := l.gathered >= l.burstLimit()
-	for len(l.gone) > 0 { // taking one out may find another too slow
-		c := l.gone[len(l.gone)-1]
-		l.gone = l.gone[:len(l.gone)-1]
+	full := l.out.bytes >= l.burstLimit()
+	for len(l.out.closed) > 0 { // taking one out may find another too slow
+		c := l.out.closed[len(l.out.closed)-1]
+		l.out.closed = l.out.closed[:len(l.out.closed)-1]
 		l.unregister(c)
 	}
-	if len(l.ready) > 0 {
-		l.hub.flusher.Flush(l.ready)
-		clear(l.ready)
-		l.ready = l.ready[:0]
+	if len(l.out.ready) > 0 {
+		l.hub.flusher.Flush(l.out.ready)
+		clear(l.out.ready)
+		l.out.ready = l.out.ready[:0]
 	}
 	if full {
 		l.hub.flusher.Wait()
 	}
-	if len(l.dirty) == 0 {
-		l.gathered = 0
+	if len(l.out.dirty) == 0 {
+		l.out.bytes = 0
 	}
 }
 
@@ -147,7 +180,7 @@ func (l *loop) write() {
 func (l *loop) burstLimit() int { return min(burstBytes, l.cfg.MaxOutboxBytes/4) }
 
 func (l *loop) publishStats() {
-	f := &l.hub.figures
+	f := &l.hub.counters
 	f.connections.Store(int64(len(l.clients)))
 	f.users.Store(int64(len(l.users)))
 	f.rooms.Store(int64(len(l.rooms)))

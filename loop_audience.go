@@ -8,10 +8,10 @@ import (
 
 // audience is who hears a topic: a room, a user's connections, everyone.
 type audience struct {
-	members   []member
-	deflating int        // members that get compressed frames
-	pending   []delivery // for all members, not yet in their outboxes
-	bytes     int        // of pending, before compression
+	members    []member
+	compressed int        // members that get compressed frames
+	pending    []delivery // for all members, not yet in their outboxes
+	bytes      int        // of pending, before compression
 }
 
 // member is a client in an audience.
@@ -40,31 +40,31 @@ type hold struct {
 
 // delivery is a frame on its way to an audience.
 type delivery struct {
-	frame    []byte
-	small    []byte // the same compressed; nil: not at hand
-	volatile bool
-	seq      uint64   // 0: not of a log
-	except   []string // ids of clients that it is not for
-	once     uint64   // see routed
+	frame      []byte
+	compressed []byte // the same compressed; nil: not at hand
+	volatile   bool
+	seq        uint64   // 0: not of a log
+	except     []string // ids of clients that it is not for
+	once       uint64   // see routed
 }
 
 // onceKept is how many emits to several topics a client remembers: as many may
 // overtake each other on their way through a broker.
 const onceKept = 128
 
-// repeated reports whether c got another message of the same emit, and
+// repeated reports whether the client got another message of the same emit, and
 // otherwise remembers this one.
-func (c *Client) repeated(once uint64) bool {
+func (on *clientOnLoop) repeated(once uint64) bool {
 	if once == 0 {
 		return false
 	}
-	if slices.Contains(c.seen, once) {
+	if slices.Contains(on.recent, once) {
 		return true
 	}
-	if len(c.seen) == onceKept {
-		c.seen = slices.Delete(c.seen, 0, 1)
+	if len(on.recent) == onceKept {
+		on.recent = slices.Delete(on.recent, 0, 1)
 	}
-	c.seen = append(c.seen, once)
+	on.recent = append(on.recent, once)
 	return false
 }
 
@@ -78,12 +78,12 @@ func (l *loop) deliver(a *audience, d delivery) {
 		return
 	}
 	if len(a.pending) == 0 {
-		l.dirty = append(l.dirty, a)
+		l.out.dirty = append(l.out.dirty, a)
 	}
 	a.pending = append(a.pending, d)
 	// Gathered by audience, the parts of many emits would come too far apart for
 	// onceKept.
-	l.gathered += len(d.frame)
+	l.out.bytes += len(d.frame)
 	if a.bytes += len(d.frame); a.bytes >= pendingBytes || d.once != 0 {
 		l.flushAudience(a)
 	}
@@ -101,7 +101,7 @@ func (l *loop) flushAudience(a *audience) {
 	l.mark(a.pending)
 	for i := range a.members {
 		m := &a.members[i]
-		if !once && m.hold == nil && !m.c.marked && l.enqueue(m.c, joined.of(m.c), volatile) != wire.Dropped {
+		if !once && m.hold == nil && !m.c.onLoop.marked && l.enqueue(m.c, joined.of(m.c), volatile) != wire.Dropped {
 			l.delivered += uint64(len(a.pending))
 			continue
 		}
@@ -109,11 +109,11 @@ func (l *loop) flushAudience(a *audience) {
 			l.give(m, &a.pending[j])
 		}
 	}
-	for _, c := range l.marked {
-		c.marked = false
+	for _, c := range l.out.marked {
+		c.onLoop.marked = false
 	}
-	clear(l.marked)
-	l.marked = l.marked[:0]
+	clear(l.out.marked)
+	l.out.marked = l.out.marked[:0]
 	clear(a.pending)
 	a.pending = a.pending[:0]
 	a.bytes = 0
@@ -133,9 +133,9 @@ func (a *audience) kinds() (volatile, once bool) {
 func (l *loop) mark(ds []delivery) {
 	for i := range ds {
 		for _, id := range ds[i].except {
-			if c := l.clients[id]; c != nil && !c.marked {
-				c.marked = true
-				l.marked = append(l.marked, c)
+			if c := l.clients[id]; c != nil && !c.onLoop.marked {
+				c.onLoop.marked = true
+				l.out.marked = append(l.out.marked, c)
 			}
 		}
 	}
@@ -161,10 +161,10 @@ func (l *loop) give(m *member, d *delivery) {
 		h.deliveries = append(h.deliveries, *d)
 		return
 	}
-	if m.c.repeated(d.once) {
+	if m.c.onLoop.repeated(d.once) {
 		return
 	}
-	if l.enqueue(m.c, m.c.pick(d.frame, d.small), d.volatile) == wire.Dropped {
+	if l.enqueue(m.c, m.c.pick(d.frame, d.compressed), d.volatile) == wire.Dropped {
 		l.dropped++
 		return
 	}
@@ -182,7 +182,7 @@ func (l *loop) enqueue(c *Client, b []byte, volatile bool) wire.Result {
 func (l *loop) enqueued(c *Client, res wire.Result) {
 	switch res {
 	case wire.Ready:
-		l.ready = append(l.ready, c.conn)
+		l.out.ready = append(l.out.ready, c.conn)
 	case wire.Overflow:
 		l.close(c, closeSlowConsumer, "slow consumer")
 	case wire.Queued, wire.Dropped, wire.Gone:
@@ -200,7 +200,7 @@ func (l *loop) send(c *Client, frame []byte, volatile bool) {
 
 // flushFor puts into c's outbox what is on its way to it.
 func (l *loop) flushFor(c *Client) {
-	for _, s := range c.seats {
+	for _, s := range c.onLoop.seats {
 		l.flushAudience(s.a)
 	}
 }
@@ -208,61 +208,56 @@ func (l *loop) flushFor(c *Client) {
 // add seats c in a, which is the audience of r unless that is nil.
 func (l *loop) add(a *audience, c *Client, r *room) {
 	l.flushAudience(a) // what came before is not for it
-	c.seats = append(c.seats, seat{a: a, i: len(a.members), room: r})
+	c.onLoop.seats = append(c.onLoop.seats, seat{a: a, i: len(a.members), room: r})
 	a.members = append(a.members, member{c: c})
-	if c.deflates {
-		a.deflating++
+	if c.takesCompressed {
+		a.compressed++
 	}
 }
 
 // remove takes the client out of the audience of its seat number s.
 func (l *loop) remove(c *Client, s int) {
-	a, i := c.seats[s].a, c.seats[s].i
+	a, i := c.onLoop.seats[s].a, c.onLoop.seats[s].i
 	l.flushAudience(a) // what came before is for it
-	if c.deflates {
-		a.deflating--
+	if c.takesCompressed {
+		a.compressed--
 	}
 	last := len(a.members) - 1
 	if i != last {
 		moved := a.members[last]
 		a.members[i] = moved
-		moved.c.seats[moved.c.seatIn(a)].i = i
+		moved.c.onLoop.seats[moved.c.onLoop.seatIn(a)].i = i
 	}
 	a.members[last] = member{}
 	a.members = a.members[:last]
 	if cap(a.members) > 64 && last < cap(a.members)/4 {
 		a.members = slices.Clone(a.members) // give back what a storm took
 	}
-	c.seats = slices.Delete(c.seats, s, s+1)
+	c.onLoop.seats = slices.Delete(c.onLoop.seats, s, s+1)
 }
 
-// seatIn returns the number of the client's seat in a, or -1. Only the loop calls it.
-func (c *Client) seatIn(a *audience) int {
-	for i := range c.seats {
-		if c.seats[i].a == a {
-			return i
-		}
-	}
-	return -1
+// seatIn returns the index of the client's seat in a, or -1.
+func (on *clientOnLoop) seatIn(a *audience) int {
+	return slices.IndexFunc(on.seats, func(s seat) bool { return s.a == a })
 }
 
-// memberOf returns the client's entry in an audience, nil where it has none. Only
-// the loop calls it, and keeps it no longer than until the next add or remove.
-func (c *Client) memberOf(a *audience) *member {
-	if s := c.seatIn(a); s >= 0 {
-		return &a.members[c.seats[s].i]
+// memberOf returns the client's entry in an audience, nil if it has none. It is
+// valid until the next add or remove.
+func (on *clientOnLoop) memberOf(a *audience) *member {
+	if s := on.seatIn(a); s >= 0 {
+		return &a.members[on.seats[s].i]
 	}
 	return nil
 }
 
-// roomCount is for the loop, where every client has two seats that are no rooms:
-// everyone's and its user's.
-func (c *Client) roomCount() int { return len(c.seats) - 2 }
+// roomCount is the number of rooms that a registered client is in. Its other two
+// seats are everyone's and its user's.
+func (on *clientOnLoop) roomCount() int { return len(on.seats) - 2 }
 
 // hold keeps back what a has for c from now on.
 func (l *loop) hold(c *Client, a *audience) {
 	l.flushAudience(a)
-	switch m := c.memberOf(a); {
+	switch m := c.onLoop.memberOf(a); {
 	case m.hold == nil:
 		m.hold = &hold{}
 	case m.hold.released:
@@ -273,7 +268,7 @@ func (l *loop) hold(c *Client, a *audience) {
 // release ends a hold: what was held is delivered, but for what the client has
 // already, up to skip.
 func (l *loop) release(c *Client, a *audience, skip uint64) {
-	m := c.memberOf(a)
+	m := c.onLoop.memberOf(a)
 	if m == nil || m.hold == nil {
 		return
 	}
@@ -292,46 +287,46 @@ func (l *loop) release(c *Client, a *audience, skip uint64) {
 // sharedChunks are the pending frames of an audience, in order, as one slice for each kind of
 // member: bytes that all of a kind share.
 type sharedChunks struct {
-	plain, small []byte // each nil where nobody is of that kind
+	plain, compressed []byte // each nil where nobody is of that kind
 }
 
 // of returns the one for c.
-func (s *sharedChunks) of(c *Client) []byte {
-	if c.deflates {
-		return s.small
+func (chunks *sharedChunks) of(c *Client) []byte {
+	if c.takesCompressed {
+		return chunks.compressed
 	}
-	return s.plain
+	return chunks.plain
 }
 
 // join joins what is pending.
 func (a *audience) join() (s sharedChunks) {
 	first := &a.pending[0]
 	if len(a.pending) == 1 {
-		s.plain, s.small = first.frame, first.frame
-		if first.small != nil {
-			s.small = first.small
+		s.plain, s.compressed = first.frame, first.frame
+		if first.compressed != nil {
+			s.compressed = first.compressed
 		}
 		return s
 	}
-	if a.deflating < len(a.members) {
+	if a.compressed < len(a.members) {
 		s.plain = make([]byte, 0, a.bytes)
 		for i := range a.pending {
 			s.plain = append(s.plain, a.pending[i].frame...)
 		}
 	}
-	if a.deflating > 0 {
-		s.small = a.smallChunk(s.plain)
+	if a.compressed > 0 {
+		s.compressed = a.compressedChunk(s.plain)
 	}
 	return s
 }
 
 // smallChunk joins what is pending in its compressed forms, where it has them. Where
 // nothing has, that is plain, if there is such a chunk.
-func (a *audience) smallChunk(plain []byte) []byte {
+func (a *audience) compressedChunk(plain []byte) []byte {
 	saved := 0
 	for i := range a.pending {
-		if d := &a.pending[i]; d.small != nil {
-			saved += len(d.frame) - len(d.small)
+		if d := &a.pending[i]; d.compressed != nil {
+			saved += len(d.frame) - len(d.compressed)
 		}
 	}
 	if saved == 0 && plain != nil {
@@ -339,8 +334,8 @@ func (a *audience) smallChunk(plain []byte) []byte {
 	}
 	small := make([]byte, 0, a.bytes-saved)
 	for i := range a.pending {
-		if d := &a.pending[i]; d.small != nil {
-			small = append(small, d.small...)
+		if d := &a.pending[i]; d.compressed != nil {
+			small = append(small, d.compressed...)
 		} else {
 			small = append(small, d.frame...)
 		}

@@ -16,37 +16,37 @@ type register struct {
 	done  chan struct{}
 }
 
-func (r *register) run(l *loop) {
-	defer close(r.done)
-	c := r.c
+func (cmd *register) run(l *loop) {
+	defer close(cmd.done)
+	c := cmd.c
 	u := l.userOf(c.user.ID)
-	u.pos = advance(u.pos, r.inbox)
+	u.pos = advance(u.pos, cmd.inbox)
 	l.clients[c.id] = c
-	c.registered = true
-	if c.deflates {
-		l.hub.deflating.Add(1)
+	c.onLoop.registered = true
+	if c.takesCompressed {
+		l.hub.compressedClients.Add(1)
 	}
 	l.add(&l.everyone, c, nil)
 	l.add(&u.audience, c, nil)
-	l.arrive(&l.online, c.user)
-	l.greet(c, u.pos)
-	for _, j := range r.joins {
+	l.arrive(&l.presence.online, c.user)
+	l.sendWelcome(c, u.pos)
+	for _, j := range cmd.joins {
 		j.run(l)
 	}
 }
 
 // greet sends a client its first frames.
-func (l *loop) greet(c *Client, inbox Position) {
+func (l *loop) sendWelcome(c *Client, inbox Position) {
 	first := l.welcome(c, inbox)
 	if l.presenceOn() {
-		e := envelope{typ: "online-users", data: l.snapshotOf(&l.online)}
+		e := envelope{typ: "online-users", data: l.snapshotOf(&l.presence.online)}
 		first = append(first, e.frame()...)
 	}
 	// Under the lock: nothing may overtake them, and who has seen the welcome must
 	// find everything going the usual way. The connection may be sending already.
 	c.mu.Lock()
-	early := c.early
-	c.early = nil
+	early := c.mu.preWelcome
+	c.mu.preWelcome = nil
 	for _, f := range early.frames {
 		first = append(first, f...)
 	}
@@ -75,23 +75,23 @@ func (l *loop) welcome(c *Client, inbox Position) []byte {
 
 // unregister takes a client out of everything. Doing it again changes nothing.
 func (l *loop) unregister(c *Client) {
-	if !c.registered {
+	if !c.onLoop.registered {
 		return
 	}
-	c.registered = false
-	if c.deflates {
-		l.hub.deflating.Add(-1)
+	c.onLoop.registered = false
+	if c.takesCompressed {
+		l.hub.compressedClients.Add(-1)
 	}
 	delete(l.clients, c.id)
-	for len(c.seats) > 0 {
-		last := len(c.seats) - 1
-		if r := c.seats[last].room; r != nil {
+	for len(c.onLoop.seats) > 0 {
+		last := len(c.onLoop.seats) - 1
+		if r := c.onLoop.seats[last].room; r != nil {
 			l.leave(c, r, true)
 		} else {
 			l.remove(c, last)
 		}
 	}
-	l.depart(&l.online, c.user.ID, true)
+	l.depart(&l.presence.online, c.user.ID, true)
 	l.hub.release(Topic{User: c.user.ID})
 }
 
@@ -103,9 +103,9 @@ func (l *loop) close(c *Client, code closeCode, reason string) {
 			l.slow++
 		}
 		if c.conn.CloseWith(uint16(code), reason, code == closeSlowConsumer, l.cfg.WriteTimeout) == wire.Ready {
-			l.ready = append(l.ready, c.conn)
+			l.out.ready = append(l.out.ready, c.conn)
 		}
-		l.gone = append(l.gone, c)
+		l.out.closed = append(l.out.closed, c)
 	}
 }
 
@@ -123,10 +123,10 @@ func (l *loop) drain() {
 // tellReconnect tells a client when to come back, once. A handler that returns right
 // after draining was set closes its client before drain is there to tell it.
 func (l *loop) tellReconnect(c *Client) {
-	if c.told {
+	if c.onLoop.reconnectSent {
 		return
 	}
-	c.told = true
+	c.onLoop.reconnectSent = true
 	after := spread(l.cfg.DrainWindow).Milliseconds()
 	e := envelope{typ: "reconnect", data: fmt.Appendf(nil, `{"afterMs":%d}`, after)}
 	l.send(c, e.frame(), false)

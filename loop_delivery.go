@@ -6,30 +6,30 @@ import (
 )
 
 // delivered is the command that carries out a message from the broker.
-type delivered struct {
+type incoming struct {
 	routed
-	topic Topic
-	seq   uint64
-	frame []byte
-	small []byte // the same compressed; nil: not at hand
+	topic      Topic
+	seq        uint64
+	frame      []byte
+	compressed []byte // the same compressed; nil: not at hand
 
 	typing *heardTyping // not nil: that is what it is about
 }
 
-func (d *delivered) run(l *loop) {
-	a := l.audienceOf(d.topic)
-	if d.seq > 0 {
-		a = l.reached(d.topic, d.seq)
+func (cmd *incoming) run(l *loop) {
+	a := l.audienceOf(cmd.topic)
+	if cmd.seq > 0 {
+		a = l.reached(cmd.topic, cmd.seq)
 	}
 	switch {
 	case a == nil:
-	case d.op == opEmit && len(d.clients) == 0:
-		l.deliver(a, delivery{frame: d.frame, small: d.small, volatile: d.seq == 0, seq: d.seq, except: d.except, once: d.once})
-		if d.typing != nil && !l.isHere(d.except) {
-			l.hearTyping(l.rooms[d.topic.Room], d.typing, time.Now())
+	case cmd.op == opEmit && len(cmd.clients) == 0:
+		l.deliver(a, delivery{frame: cmd.frame, compressed: cmd.compressed, volatile: cmd.seq == 0, seq: cmd.seq, except: cmd.except, once: cmd.once})
+		if cmd.typing != nil && !l.isHere(cmd.except) {
+			l.hearTyping(l.rooms[cmd.topic.Room], cmd.typing, time.Now())
 		}
 	default:
-		l.act(d, l.named(a, d))
+		l.act(cmd, l.named(a, cmd))
 	}
 }
 
@@ -55,7 +55,7 @@ func (l *loop) reached(t Topic, seq uint64) *audience {
 }
 
 // named returns the clients that a message is for.
-func (l *loop) named(a *audience, d *delivered) (clients []*Client) {
+func (l *loop) named(a *audience, d *incoming) (clients []*Client) {
 	if len(d.clients) > 0 {
 		for _, id := range d.clients {
 			if c := l.clients[id]; c != nil && !slices.Contains(d.except, id) {
@@ -73,12 +73,12 @@ func (l *loop) named(a *audience, d *delivered) (clients []*Client) {
 }
 
 // act does what a message says with each of clients.
-func (l *loop) act(d *delivered, clients []*Client) {
+func (l *loop) act(d *incoming, clients []*Client) {
 	switch d.op {
 	case opEmit:
 		for _, c := range clients {
-			if !c.repeated(d.once) {
-				l.send(c, c.pick(d.frame, d.small), true)
+			if !c.onLoop.repeated(d.once) {
+				l.send(c, c.pick(d.frame, d.compressed), true)
 			}
 		}
 	case opJoin:
@@ -86,7 +86,7 @@ func (l *loop) act(d *delivered, clients []*Client) {
 	case opLeave:
 		for _, c := range clients {
 			for _, name := range d.rooms {
-				if r := l.rooms[name]; r != nil && c.seatIn(&r.audience) >= 0 {
+				if r := l.rooms[name]; r != nil && c.onLoop.seatIn(&r.audience) >= 0 {
 					l.leave(c, r, false)
 				}
 			}
@@ -145,7 +145,7 @@ func (l *loop) audienceOf(t Topic) *audience {
 // holdInbox holds the client's inbox, and returns how far it was delivered.
 func (l *loop) holdInbox(c *Client) Position {
 	u := l.users[c.user.ID]
-	if u == nil || !c.registered {
+	if u == nil || !c.onLoop.registered {
 		return Position{}
 	}
 	l.hold(c, &u.audience)

@@ -15,18 +15,18 @@ const sweepPart = 1000
 // delivered does not wait for all, and at each once in sweepInterval, or in the next where another
 // has gone. It returns when it is due again.
 func (l *loop) sweep(now time.Time) time.Duration {
-	if now.Sub(l.swept) >= sweepInterval {
+	if now.Sub(l.sweeping.began) >= sweepInterval {
 		l.expireTyping(now)
 		l.sweepPeers(now)
-		l.swept = now
+		l.sweeping.began = now
 	}
 	all := l.everyone.members
-	end := min(l.sweepAt+sweepPart, len(all))
-	for ; l.sweepAt < end; l.sweepAt++ {
-		l.check(all[l.sweepAt].c, now)
+	end := min(l.sweeping.next+sweepPart, len(all))
+	for ; l.sweeping.next < end; l.sweeping.next++ {
+		l.check(all[l.sweeping.next].c, now)
 	}
 	if end == len(all) {
-		l.sweepAt = 0
+		l.sweeping.next = 0
 	}
 	parts := (len(all) + sweepPart - 1) / sweepPart
 	return sweepInterval / time.Duration(max(parts, 1))
@@ -50,7 +50,7 @@ func (l *loop) check(c *Client, now time.Time) {
 		l.close(c, closeHeartbeat, "message took too long")
 		return
 	}
-	c.watchHandler(now)
+	l.watchHandler(c, now)
 	heard := c.conn.Heard()
 	silent := now.Sub(heard)
 	if silent >= restAfter {
@@ -59,15 +59,25 @@ func (l *loop) check(c *Client, now time.Time) {
 	if l.cfg.PingInterval < 0 {
 		return
 	}
-	if !heard.Before(c.pinged) {
-		c.pinged = time.Time{} // answered, however long ago that is when this sweep comes
+	if !heard.Before(c.onLoop.pinged) {
+		c.onLoop.pinged = time.Time{} // answered, however long ago that is when this sweep comes
 	}
 	switch {
 	case silent < l.cfg.PingInterval:
-	case c.pinged.IsZero():
-		c.pinged = now
+	case c.onLoop.pinged.IsZero():
+		c.onLoop.pinged = now
 		l.enqueue(c, wire.Ping, false)
-	case l.cfg.PongTimeout > 0 && now.Sub(c.pinged) >= l.cfg.PongTimeout:
+	case l.cfg.PongTimeout > 0 && now.Sub(c.onLoop.pinged) >= l.cfg.PongTimeout:
 		l.close(c, closeHeartbeat, "heartbeat timeout")
 	}
+}
+
+// watchHandler has a client's connection read beside a handler that takes long.
+func (l *loop) watchHandler(c *Client, now time.Time) {
+	if since := c.handlerSince.Load(); since == 0 || now.UnixNano()-since < int64(slowHandler) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.readBeside()
 }

@@ -127,7 +127,7 @@ func (l *loop) touch(p *presence, e *present) {
 	}
 	e.touched = true
 	if len(p.touched) == 0 {
-		l.changed = append(l.changed, p)
+		l.presence.changed = append(l.presence.changed, p)
 	}
 	p.touched = append(p.touched, e)
 	if p.due.IsZero() {
@@ -138,9 +138,9 @@ func (l *loop) touch(p *presence, e *present) {
 func (l *loop) gatherTime(p *presence) time.Duration {
 	if l.countsOnly(p) {
 		forAll := time.Duration(len(p.audience.members)) * time.Second / countsPerSecond
-		return max(countOnlyFactor*l.gather, forAll)
+		return max(countOnlyFactor*l.presence.interval, forAll)
 	}
-	return l.gather
+	return l.presence.interval
 }
 
 // countsOnly reports whether p has too many users to name them.
@@ -151,7 +151,7 @@ func (l *loop) countsOnly(p *presence) bool {
 // tellPresence tells the audiences what has changed, and keeps in l.changed
 // those that have something left to tell later.
 func (l *loop) tellPresence(now time.Time) {
-	l.changed = slices.DeleteFunc(l.changed, func(p *presence) bool {
+	l.presence.changed = slices.DeleteFunc(l.presence.changed, func(p *presence) bool {
 		if now.Before(p.due) || p.round != nil {
 			return false
 		}
@@ -247,8 +247,8 @@ func (l *loop) seatsOf(a *audience, userID string) (at []int) {
 		return nil
 	}
 	for _, m := range u.members {
-		if s := m.c.seatIn(a); s >= 0 {
-			at = append(at, m.c.seats[s].i)
+		if s := m.c.onLoop.seatIn(a); s >= 0 {
+			at = append(at, m.c.onLoop.seats[s].i)
 		}
 	}
 	return at
@@ -333,14 +333,14 @@ func (l *loop) tellCount(p *presence, typ string, except []string) {
 		all := len(p.audience.members)
 		parts := max(int(l.gatherTime(p)/countsInterval), 1)
 		p.round = &round{p: p, part: (all + parts - 1) / parts, next: all}
-		l.rounds = append(l.rounds, p.round)
+		l.presence.rounds = append(l.presence.rounds, p.round)
 	}
 	p.round.told = append(p.round.told, told{typ, except})
 }
 
 // tellRounds tells the next part of each audience.
 func (l *loop) tellRounds() {
-	l.rounds = slices.DeleteFunc(l.rounds, func(r *round) bool {
+	l.presence.rounds = slices.DeleteFunc(l.presence.rounds, func(r *round) bool {
 		l.tellPart(r)
 		if r.next > 0 {
 			return false

@@ -1,5 +1,7 @@
 package chathub
 
+import "slices"
+
 // room is a room with someone in it, or in the grace after it. It belongs to the
 // loop.
 type room struct {
@@ -30,38 +32,38 @@ type join struct {
 	count int      // how many that are
 }
 
-func (j *join) run(l *loop) {
-	defer close(j.done)
-	c := j.c
-	if !c.registered {
-		j.err = ErrClientGone
+func (cmd *join) run(l *loop) {
+	defer close(cmd.done)
+	c := cmd.c
+	if !c.onLoop.registered {
+		cmd.err = ErrClientGone
 		return
 	}
-	r := l.rooms[j.room]
-	member := r != nil && c.seatIn(&r.audience) >= 0
-	if !member && l.cfg.MaxRooms >= 0 && c.roomCount() >= l.cfg.MaxRooms {
-		j.err = errorf(CodeLimitExceeded, "In %d rooms already", l.cfg.MaxRooms)
+	r := l.rooms[cmd.room]
+	member := r != nil && c.onLoop.seatIn(&r.audience) >= 0
+	if !member && l.cfg.MaxRooms >= 0 && c.onLoop.roomCount() >= l.cfg.MaxRooms {
+		cmd.err = errorf(CodeLimitExceeded, "In %d rooms already", l.cfg.MaxRooms)
 		return
 	}
 	if r == nil {
-		r = l.newRoom(j.room)
+		r = l.newRoom(cmd.room)
 	}
-	r.pos = advance(r.pos, j.head)
+	r.pos = advance(r.pos, cmd.head)
 	if !member {
 		l.add(&r.audience, c, r)
-		c.setRoom(j.room, true)
+		l.noteRoom(c, cmd.room, true)
 		l.arrive(&r.presence, c.user)
-		j.fresh = true
+		cmd.fresh = true
 	}
 	if !r.looked {
 		l.lookInto(r.name, nil)
 	}
-	if j.hold {
+	if cmd.hold {
 		l.hold(c, &r.audience)
 	}
-	j.pos = r.pos
+	cmd.pos = r.pos
 	if l.presenceOn() {
-		j.who, j.count = l.snapshotOf(&r.presence), r.presence.visible
+		cmd.who, cmd.count = l.snapshotOf(&r.presence), r.presence.visible
 	}
 }
 
@@ -75,9 +77,9 @@ func (l *loop) newRoom(name string) *room {
 // leave takes a client out of a room it is in.
 func (l *loop) leave(c *Client, r *room, grace bool) {
 	l.stopTyping(c, r)
-	l.remove(c, c.seatIn(&r.audience))
-	if c.registered { // one that is going keeps the names, for OnDisconnect
-		c.setRoom(r.name, false)
+	l.remove(c, c.onLoop.seatIn(&r.audience))
+	if c.onLoop.registered { // one that is going keeps the names, for OnDisconnect
+		l.noteRoom(c, r.name, false)
 	}
 	l.depart(&r.presence, c.user.ID, grace)
 	l.hub.release(Topic{Room: r.name})
@@ -88,5 +90,16 @@ func (l *loop) leave(c *Client, r *room, grace bool) {
 func (l *loop) dropIfUnused(r *room) {
 	if r != nil && len(r.members) == 0 && len(r.presence.users) == 0 && r.pos == (Position{}) {
 		delete(l.rooms, r.name)
+	}
+}
+
+// noteRoom keeps the copy of a client's memberships that other goroutines see.
+func (l *loop) noteRoom(c *Client, name string, in bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if in {
+		c.mu.rooms = append(c.mu.rooms, name)
+	} else if i := slices.Index(c.mu.rooms, name); i >= 0 {
+		c.mu.rooms = slices.Delete(c.mu.rooms, i, i+1)
 	}
 }

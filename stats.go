@@ -26,7 +26,7 @@ type Stats struct {
 }
 
 // figures are what Stats counts since the beginning.
-type figures struct {
+type counters struct {
 	accepted, refused, received atomic.Uint64
 	droppedDirect               atomic.Uint64 // in Client.Emit, past the loop
 
@@ -38,7 +38,7 @@ type figures struct {
 
 // Stats returns figures of this moment. It does not wait for anything.
 func (h *Hub) Stats() Stats {
-	f := &h.figures
+	f := &h.counters
 	stats := Stats{
 		Connections:   int(f.connections.Load()),
 		Users:         int(f.users.Load()),

@@ -26,7 +26,7 @@ func onTyping(ctx context.Context, c *Client, e *Event) (any, error) {
 		return nil, err
 	}
 	noted := false
-	if err := c.hub.ask(func(l *loop) { noted = l.startTyping(c, e.Room, time.Now()) }); err != nil {
+	if err := c.hub.onLoop(func(l *loop) { noted = l.startTyping(c, e.Room, time.Now()) }); err != nil {
 		return nil, err
 	}
 	if !noted {
@@ -38,7 +38,7 @@ func onTyping(ctx context.Context, c *Client, e *Event) (any, error) {
 // onStopTyping relays unless the user still types in another tab.
 func onStopTyping(ctx context.Context, c *Client, e *Event) (any, error) {
 	elsewhere := false
-	err := c.hub.ask(func(l *loop) {
+	err := c.hub.onLoop(func(l *loop) {
 		if r := l.rooms[e.Room]; r != nil {
 			r.forgetTyping(c, c.user.ID)
 			elsewhere = r.types(c.user.ID)
@@ -60,7 +60,7 @@ func (h *Hub) sendTyping(ctx context.Context, c *Client, typ, room string) error
 // silent for the typing timeout. It reports whether c is a member.
 func (l *loop) startTyping(c *Client, name string, now time.Time) (member bool) {
 	r := l.rooms[name]
-	if r == nil || c.seatIn(&r.audience) < 0 {
+	if r == nil || c.onLoop.seatIn(&r.audience) < 0 {
 		return false
 	}
 	l.noteTyping(r, typist{c: c, user: c.user, until: now.Add(l.cfg.TypingTimeout)})
