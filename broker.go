@@ -76,8 +76,9 @@ type Topic struct {
 	Node string
 }
 
-// kept reports whether a topic has a log.
-func (topic Topic) kept() bool { return topic.Room != "" || topic.User != "" }
+// Kept reports whether messages of the topic are kept in a log. It is true for rooms
+// and users.
+func (topic Topic) Kept() bool { return topic.Room != "" || topic.User != "" }
 
 // Message is what hubs hand to each other through a Broker. It and what it
 // points to are immutable once handed over.

@@ -152,7 +152,7 @@ func (b *MemoryBroker) Attach(ctx context.Context, deliver func(Message)) (Broke
 		return nil, b.invalid
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, unavailable(err)
+		return nil, Unavailable(err)
 	}
 	s := &memorySession{
 		broker:  b,
@@ -184,7 +184,7 @@ func (b *MemoryBroker) acquire(t Topic, create bool) *memoryLog {
 	defer b.mu.Unlock()
 	if l = b.topics[t]; l == nil {
 		epoch := ""
-		if t.kept() {
+		if t.Kept() {
 			epoch = strings.ToLower(rand.Text()[:10])
 		}
 		l = newMemoryLog(t, epoch)
@@ -211,7 +211,7 @@ func (b *MemoryBroker) release(l *memoryLog) {
 	if l.dropped || l.users.Load() > 0 {
 		return
 	}
-	if !l.topic.kept() {
+	if !l.topic.Kept() {
 		delete(b.topics, l.topic)
 		l.dropped = true
 		return
@@ -293,17 +293,13 @@ type memorySession struct {
 }
 
 var (
-	errSessionClosed = &Error{Code: CodeUnavailable, Message: "Try again", Err: ErrClosed}
+	errSessionClosed = Unavailable(ErrClosed)
 	errEveryTopic    = errors.New("chathub: Topic{} has no subscriptions")
 	errNoLog         = errors.New("chathub: nothing can be published where there is no log")
 )
 
-func unavailable(cause error) *Error {
-	return &Error{Code: CodeUnavailable, Message: "Try again", Err: cause}
-}
-
 func (ms *memorySession) Publish(ctx context.Context, m Message) (Receipt, error) {
-	if !m.Topic.kept() {
+	if !m.Topic.Kept() {
 		return Receipt{}, errNoLog
 	}
 	l, err := ms.enter(ctx, m.Topic, true)
@@ -381,7 +377,7 @@ func (ms *memorySession) Unsubscribe(ctx context.Context, t Topic) error {
 }
 
 func (ms *memorySession) Read(ctx context.Context, t Topic, r Range) (Page, error) {
-	if err := ms.usable(ctx); err != nil || !t.kept() {
+	if err := ms.usable(ctx); err != nil || !t.Kept() {
 		return Page{}, err
 	}
 	l := ms.broker.acquire(t, false)
@@ -421,13 +417,13 @@ func (ms *memorySession) Close(ctx context.Context) error {
 	case <-ms.drained:
 		return nil
 	case <-ctx.Done():
-		return unavailable(ctx.Err())
+		return Unavailable(ctx.Err())
 	}
 }
 
 func (ms *memorySession) usable(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
-		return unavailable(err)
+		return Unavailable(err)
 	}
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
@@ -452,7 +448,7 @@ func (ms *memorySession) enter(ctx context.Context, t Topic, create bool) (*memo
 		return l, nil
 	case <-ctx.Done():
 		ms.broker.release(l)
-		return nil, unavailable(ctx.Err())
+		return nil, Unavailable(ctx.Err())
 	}
 }
 

@@ -2,7 +2,6 @@ package chathub
 
 import (
 	"context"
-	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -23,9 +22,9 @@ type Client struct {
 	hub    *Hub
 	id     string
 	user   User
-	addr   netip.Addr
 	claims []byte
 	conn   *wire.Conn
+	place  place
 	limits *userLimits // shared by all connections of the user
 	// takesCompressed reports whether the client accepts compressed frames.
 	takesCompressed bool
@@ -135,11 +134,11 @@ func (c *Client) Emit(_ context.Context, event string, data any) error {
 	if err != nil {
 		return err
 	}
-	return c.send(e.frame(), true)
+	return c.send(e.frame(), wire.Volatile)
 }
 
 // send puts a frame of the client's own into its outbox.
-func (c *Client) send(frame []byte, volatile bool) error {
+func (c *Client) send(frame []byte, kind wire.Kind) error {
 	c.mu.Lock()
 	if c.mu.preWelcome != nil {
 		c.mu.preWelcome.frames = append(c.mu.preWelcome.frames, frame)
@@ -151,14 +150,14 @@ func (c *Client) send(frame []byte, volatile bool) error {
 	if ended {
 		return ErrClientGone
 	}
-	switch c.conn.Enqueue(c.compress(frame), volatile) {
+	switch c.conn.Enqueue(c.compress(frame), kind) {
 	case wire.Ready:
 		c.conn.Flush()
 	case wire.Overflow:
 		c.close(closeSlowConsumer, "slow consumer")
 		return ErrClientGone
 	case wire.Dropped:
-		c.hub.counters.droppedDirect.Add(1)
+		c.hub.counters.dropped.Add(1)
 	case wire.Gone:
 		return ErrClientGone
 	case wire.Queued:
@@ -261,14 +260,15 @@ func (c *Client) close(code closeCode, reason string) {
 		if code == closeShutdown {
 			l.tellReconnect(c)
 		}
-		if code == closeSlowConsumer {
-			l.slow++
-		}
-		if c.conn.CloseWith(uint16(code), reason, code == closeSlowConsumer, l.cfg.WriteTimeout) == wire.Ready {
-			l.out.ready = append(l.out.ready, c.conn)
-		}
+		l.sendClose(c, code, reason)
 		l.unregister(c)
 	}))
+}
+
+// sendClose queues a close frame. A slow consumer gets it instead of what waits
+// for it; anyone else, behind that.
+func (h *Hub) sendClose(conn *wire.Conn, code closeCode, reason string) wire.Result {
+	return conn.CloseWith(uint16(code), reason, code == closeSlowConsumer, h.cfg.WriteTimeout)
 }
 
 // setEnd notes why the connection ends, and reports whether it is the first to.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"strings"
 
@@ -16,12 +15,11 @@ import (
 	"github.com/chathub-go/chathub/internal/wire"
 )
 
-func newClient(h *Hub, id Identity, addr netip.Addr, ws *websocket.Conn, conn *wire.Conn) *Client {
+func newClient(h *Hub, id Identity, ws *websocket.Conn, conn *wire.Conn) *Client {
 	c := &Client{
 		hub:    h,
 		id:     newID("c_"),
 		user:   id.User,
-		addr:   addr,
 		claims: id.Claims,
 		conn:   conn,
 	}
@@ -143,8 +141,7 @@ func (c *Client) reportDisconnected(err error) {
 // leave is the last that happens to a connection.
 func (c *Client) releasePlace() {
 	c.hub.dispose(c.onRead.ws, c.conn)
-	c.hub.admission.leaveUser(c.user.ID)
-	c.hub.admission.leave(c.addr)
+	c.place.release()
 }
 
 // finish notes why reading has ended, answers what the peer did wrong, and takes
@@ -152,7 +149,7 @@ func (c *Client) releasePlace() {
 func (c *Client) readEnded(err error) {
 	end := c.endOf(err)
 	if c.setEnd(end) && !end.Remote {
-		if c.conn.CloseWith(uint16(end.Code), end.Reason, false, c.hub.cfg.WriteTimeout) == wire.Ready {
+		if c.hub.sendClose(c.conn, closeCode(end.Code), end.Reason) == wire.Ready {
 			c.conn.Flush()
 		}
 	}

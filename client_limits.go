@@ -4,12 +4,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/chathub-go/chathub/internal/wire"
 	"golang.org/x/time/rate"
 )
 
 // refuseInput answers an envelope that could not be read.
 func (c *Client) refuseInput(e *Event, fault *Error) {
-	_ = c.send(errorFrame(e.ID, fault), false)
+	_ = c.send(errorFrame(e.ID, fault), wire.Durable)
 	if c.onRead.malformed.hit(time.Now()) > badPerMinute {
 		c.close(closeViolations, "too many bad messages")
 	}
@@ -31,7 +32,7 @@ func (c *Client) allow(e *Event) bool {
 
 // limit refuses an event that is one too many.
 func (c *Client) limit(e *Event, message string, wait time.Duration) {
-	_ = c.send(errorFrame(e.ID, &Error{Code: CodeRateLimited, Message: message, RetryAfter: wait}), false)
+	_ = c.send(errorFrame(e.ID, &Error{Code: CodeRateLimited, Message: message, RetryAfter: wait}), wire.Durable)
 	if c.onRead.overRate.hit(time.Now()) > limitsPerMinute {
 		c.close(closeRateLimited, "rate limit exceeded repeatedly")
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strconv"
 
+	"github.com/chathub-go/chathub/internal/wire"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -60,7 +61,7 @@ func (c *Client) question(ctx context.Context, e *envelope) answer {
 
 	q := *e
 	q.id, q.ack = id, true
-	if err := c.send(q.frame(), false); err != nil {
+	if err := c.send(q.frame(), wire.Durable); err != nil {
 		return answer{err: err}
 	}
 	select {

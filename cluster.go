@@ -75,8 +75,8 @@ func (n *note) run(l *loop) {
 	case opBeat:
 		l.hearBeat(p, n)
 	case opBye:
-		l.peers.left[p.id] = time.Now()
-		l.lose(p, time.Now(), true)
+		l.peers.left[p.id] = l.now()
+		l.lose(p, l.now(), true)
 	case opState:
 		l.hearState(p, n)
 	case opCheck:
@@ -102,7 +102,7 @@ func (l *loop) hear(id string) *peer {
 		p = &peer{id: id}
 		l.meet(p)
 	}
-	p.heard = time.Now()
+	p.heard = l.now()
 	if p.silent {
 		p.silent = false
 		l.checkAll(p)
@@ -237,7 +237,7 @@ func (l *loop) checkAll(p *peer) {
 // just now.
 func (l *loop) checkOne(p *peer, of *presence) {
 	r := of.replica(p.id)
-	if now := time.Now(); now.Sub(r.asked) >= sweepInterval {
+	if now := l.now(); now.Sub(r.asked) >= sweepInterval {
 		r.asked = now
 		l.say(Topic{Node: p.id}, &note{op: opCheck, marks: []mark{r.markOf(of.room)}})
 	}

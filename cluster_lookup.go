@@ -69,7 +69,7 @@ func (l *loop) startLook() {
 		return
 	}
 	l.peers.look, l.peers.next = k, nil
-	k.id, k.since = l.question(), time.Now()
+	k.id, k.since = l.question(), l.now()
 	k.waiting = make(map[string]bool)
 	for id, p := range l.peers.all {
 		if p.silent {

@@ -257,13 +257,13 @@ func (l *loop) hearAsk(from *peer, n *note) {
 	key := askedKey{from.id, n.id}
 	a := l.peers.asked[key]
 	if a != nil {
-		if a.heard = time.Now(); n.have != uint64(1+a.settled) {
+		if a.heard = l.now(); n.have != uint64(1+a.settled) {
 			l.sayReplies(key, a, a.replies)
 		}
 		return
 	}
 	var ctx context.Context
-	a = &asked{heard: time.Now()}
+	a = &asked{heard: l.now()}
 	if n.timeout > 0 {
 		ctx, a.cancel = context.WithTimeout(l.hub.life.ctx, n.timeout)
 	} else {

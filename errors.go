@@ -78,6 +78,13 @@ func errorf(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
+// Unavailable returns an [Error] with [CodeUnavailable], which asks the client to
+// try again. It is what the methods of a [BrokerSession] return if they cannot do
+// their work now. The cause is logged and unwrapped, never sent.
+func Unavailable(cause error) *Error {
+	return &Error{Code: CodeUnavailable, Message: "Try again", Err: cause}
+}
+
 // publicError maps any error to what a client may see. Known reports whether
 // the error was meant for the client; where it is false the caller logs it.
 func publicError(err error) (e *Error, known bool) {
@@ -90,7 +97,7 @@ func publicError(err error) (e *Error, known bool) {
 	}
 	for _, passing := range []error{ErrClosed, ErrClientGone, context.Canceled, context.DeadlineExceeded} {
 		if errors.Is(err, passing) {
-			return &Error{Code: CodeUnavailable, Message: "Try again", Err: err}, true
+			return Unavailable(err), true
 		}
 	}
 	return &Error{Code: CodeInternal, Message: "Internal error", Err: err}, false

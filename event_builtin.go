@@ -3,6 +3,7 @@ package chathub
 import (
 	"context"
 
+	"github.com/chathub-go/chathub/internal/wire"
 	"github.com/go-json-experiment/json"
 )
 
@@ -68,7 +69,7 @@ func decodeData(e *Event, v any) error {
 }
 
 func onMessage(ctx context.Context, c *Client, e *Event) (any, error) {
-	env := envelope{typ: "message", from: &c.user, ts: now(), data: e.Data}
+	env := envelope{typ: "message", from: &c.user, ts: timestamp(), data: e.Data}
 	r := routed{except: []string{c.id}}
 	return nil, c.hub.sendVolatile(ctx, Message{Body: r.emit(&env)})
 }
@@ -119,7 +120,7 @@ func onOnlineUsers(_ context.Context, c *Client, _ *Event) (any, error) {
 	}
 	return nil, c.hub.onLoop(func(l *loop) {
 		e := envelope{typ: "online-users", data: l.snapshotOf(&l.presence.online)}
-		l.send(c, e.frame(), false)
+		l.send(c, e.frame(), wire.Durable)
 	})
 }
 
@@ -162,9 +163,9 @@ var pong = (&envelope{typ: "pong"}).frame()
 // pong answers a ping. Who reads does it: whether the server is still there must
 // not depend on a handler that takes long.
 func (c *Client) pong(e *Event) {
-	_ = c.send(pong, false) // a client that is gone needs no answer
+	_ = c.send(pong, wire.Durable) // a client that is gone needs no answer
 	if e.ID != "" {
 		ack := envelope{typ: "ack", id: e.ID}
-		_ = c.send(ack.frame(), false)
+		_ = c.send(ack.frame(), wire.Durable)
 	}
 }

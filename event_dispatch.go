@@ -3,6 +3,8 @@ package chathub
 import (
 	"fmt"
 	"time"
+
+	"github.com/chathub-go/chathub/internal/wire"
 )
 
 // handle handles one event of a client and answers it.
@@ -44,7 +46,7 @@ type ackCommand struct {
 	frame []byte
 }
 
-func (cmd *ackCommand) run(l *loop) { l.enqueue(cmd.c, cmd.frame, false) }
+func (cmd *ackCommand) run(l *loop) { l.enqueue(cmd.c, cmd.frame, wire.Durable) }
 
 // dispatch checks an event, asks Authorize, and has it handled.
 func (c *Client) dispatch(e *Event) (any, error) {
@@ -90,7 +92,7 @@ func (c *Client) answer(e *Event, frame []byte, err *Error) {
 		c.onHandler.catchUp = nil
 		f.end(frame, err == nil)
 	case frame != nil:
-		_ = c.send(frame, false) // a client that is gone needs no answer
+		_ = c.send(frame, wire.Durable) // a client that is gone needs no answer
 	}
 }
 

@@ -57,11 +57,11 @@ func (cu *catchUp) end(answer []byte, ok bool) {
 			}
 		}
 		if answer != nil {
-			l.send(cu.c, answer, false)
+			l.send(cu.c, answer, wire.Durable)
 		}
 		if ok {
 			for _, frame := range cu.frames {
-				l.send(cu.c, frame, false)
+				l.send(cu.c, frame, wire.Durable)
 			}
 		}
 		for i, t := range cu.topics {

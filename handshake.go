@@ -31,34 +31,33 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	addr := clientAddr(r, h.cfg.TrustedProxies)
-	if err := h.admission.enter(addr); err != nil {
-		if h.admission.enterRefusal() {
-			h.refuse(w, r, err, h.admission.leaveRefusal)
+	place, err := h.admission.enter(addr)
+	if err != nil {
+		if place, ok := h.admission.enterRefusal(); ok {
+			h.refuse(w, r, err, place)
 		} else {
 			h.refuseHTTP(w, err)
 		}
 		return
 	}
-	leave := func() { h.admission.leave(addr) }
 	id, err := h.identify(r)
 	if err != nil {
-		h.refuse(w, r, err, leave)
+		h.refuse(w, r, err, place)
 		return
 	}
-	visitor, err := h.admission.enterUser(id.User.ID)
+	limits, err := place.enterUser(id.User.ID)
 	if err != nil {
-		h.refuse(w, r, err, leave)
+		h.refuse(w, r, err, place)
 		return
 	}
 	extension := h.extension(r)
 	ws, conn, ok := h.upgrade(w, r, extension)
 	if !ok {
-		h.admission.leaveUser(id.User.ID)
-		leave()
+		place.release()
 		return
 	}
-	c := newClient(h, id, addr, ws, conn)
-	c.limits = visitor
+	c := newClient(h, id, ws, conn)
+	c.place, c.limits = place, limits
 	c.takesCompressed = extension != ""
 	// Here, while r is good: routers and middleware reuse what is in its context.
 	c.serve(c.connect(r))
@@ -186,10 +185,11 @@ func refusalOf(e *Error) refusal {
 
 // refuse turns a handshake away: by an envelope and a close code where the client
 // speaks the protocol, since a browser's script sees neither status nor body; by HTTP
-// otherwise. It calls done when the connection has gone.
-func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, e *Error, done func()) {
+// otherwise. The place is released when the
+// connection has gone.
+func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, e *Error, p place) {
 	if !offersProtocol(r) {
-		defer done()
+		defer p.release()
 		h.refuseHTTP(w, e)
 		return
 	}
@@ -197,12 +197,12 @@ func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, e *Error, done func
 	h.traceRefused(e)
 	ws, conn, ok := h.upgrade(w, r, "")
 	if !ok {
-		done()
+		p.release()
 		return
 	}
 	conn.Flush() // the response to the handshake
 	go func() {
-		defer done()
+		defer p.release()
 		h.turnAway(ws, conn, e)
 		h.dispose(ws, conn)
 	}()
@@ -211,8 +211,8 @@ func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, e *Error, done func
 // turnAway says why, closes, and waits for the peer to do so.
 func (h *Hub) turnAway(ws *websocket.Conn, conn *wire.Conn, e *Error) {
 	env := envelope{typ: "connect-error", data: errorData(e)}
-	ready := conn.Enqueue(env.frame(), false) == wire.Ready
-	if conn.CloseWith(uint16(refusalOf(e).close), e.Message, false, h.cfg.WriteTimeout) == wire.Ready || ready {
+	ready := conn.Enqueue(env.frame(), wire.Durable) == wire.Ready
+	if h.sendClose(conn, refusalOf(e).close, e.Message) == wire.Ready || ready {
 		conn.Flush()
 	}
 	for {

@@ -29,9 +29,9 @@ type userLimits struct {
 	inflate lazyLimiter // of compressed bytes
 }
 
-// maxRefusing bounds the handshakes over a limit that are being told so over a
+// maxRefusals bounds the handshakes over a limit that are being told so over a
 // WebSocket; beyond it they are refused in plain HTTP.
-const maxRefusing = 256
+const maxRefusals = 256
 
 func (adm *admission) init(cfg *Config) {
 	adm.cfg = cfg
@@ -44,25 +44,34 @@ func (adm *admission) init(cfg *Config) {
 // errFull is the refusal for the limit that is nobody's own fault.
 var errFull = errorf(CodeLimitExceeded, "Too many connections")
 
-// enter takes a place for a handshake from addr; leave gives it back.
-func (adm *admission) enter(addr netip.Addr) *Error {
+// place is what a connection takes of the limits, from the handshake on. Its holder
+// releases it once.
+type place struct {
+	adm     *admission
+	refusal bool       // it is only for telling a client that it is refused
+	addr    netip.Addr // as counted
+	user    string     // empty until enterUser
+}
+
+// enter takes a place for a handshake from addr.
+func (adm *admission) enter(addr netip.Addr) (place, *Error) {
 	adm.mu.Lock()
 	defer adm.mu.Unlock()
 	limited := adm.limitsAddress(addr)
 	addr = network(addr)
 	switch {
 	case adm.closed:
-		return errorf(CodeUnavailable, "Server is shutting down")
+		return place{}, errorf(CodeUnavailable, "Server is shutting down")
 	case adm.cfg.MaxConns >= 0 && adm.connected >= adm.cfg.MaxConns:
-		return errFull
+		return place{}, errFull
 	case limited && adm.addrs[addr] >= adm.cfg.MaxConnsPerAddress:
-		return errorf(CodeLimitExceeded, "Too many connections from this address")
+		return place{}, errorf(CodeLimitExceeded, "Too many connections from this address")
 	}
 	adm.connected++
 	if limited {
 		adm.addrs[addr]++
 	}
-	return nil
+	return place{adm: adm, addr: addr}, nil
 }
 
 // limits reports whether connections from addr are counted. One over a Unix
@@ -79,65 +88,62 @@ func network(addr netip.Addr) netip.Addr {
 	return addr
 }
 
-func (adm *admission) leave(addr netip.Addr) {
+// enterRefusal takes a place for a handshake that enter has refused, so that the
+// client can be told. It reports false if too many are being told already.
+func (adm *admission) enterRefusal() (place, bool) {
 	adm.mu.Lock()
 	defer adm.mu.Unlock()
-	adm.connected--
-	if adm.limitsAddress(addr) {
-		addr = network(addr)
-		if adm.addrs[addr]--; adm.addrs[addr] <= 0 {
-			delete(adm.addrs, addr)
-		}
-	}
-	adm.checkEmpty()
-}
-
-// enterRefused takes a place for a handshake that enter has refused, so that the
-// client can be told; leaveRefused gives it back.
-func (adm *admission) enterRefusal() bool {
-	adm.mu.Lock()
-	defer adm.mu.Unlock()
-	if adm.closed || adm.refusals >= maxRefusing {
-		return false
+	if adm.closed || adm.refusals >= maxRefusals {
+		return place{}, false
 	}
 	adm.refusals++
-	return true
+	return place{adm: adm, refusal: true}, true
 }
 
-func (adm *admission) leaveRefusal() {
+// enterUser counts the connection for its user, and returns what all connections of
+// the user share.
+func (p *place) enterUser(id string) (*userLimits, *Error) {
+	adm := p.adm
 	adm.mu.Lock()
 	defer adm.mu.Unlock()
-	adm.refusals--
+	u := adm.users[id]
+	if u == nil {
+		u = &userLimits{}
+		adm.users[id] = u
+	}
+	if adm.cfg.MaxConnsPerUser >= 0 && u.conns >= adm.cfg.MaxConnsPerUser {
+		return nil, errorf(CodeLimitExceeded, "Too many connections of this user")
+	}
+	u.conns++
+	p.user = id
+	return u, nil
+}
+
+// release gives the place back.
+func (p *place) release() {
+	adm := p.adm
+	adm.mu.Lock()
+	defer adm.mu.Unlock()
+	switch {
+	case p.refusal:
+		adm.refusals--
+	default:
+		adm.connected--
+		if adm.limitsAddress(p.addr) {
+			if adm.addrs[p.addr]--; adm.addrs[p.addr] <= 0 {
+				delete(adm.addrs, p.addr)
+			}
+		}
+	}
+	if u := adm.users[p.user]; u != nil && p.user != "" {
+		if u.conns--; u.conns <= 0 {
+			delete(adm.users, p.user)
+		}
+	}
 	adm.checkEmpty()
 }
 
-// enterUser counts a connection of a user, and returns what all of them share.
-func (adm *admission) enterUser(id string) (*userLimits, *Error) {
-	adm.mu.Lock()
-	defer adm.mu.Unlock()
-	v := adm.users[id]
-	if v == nil {
-		v = &userLimits{}
-		adm.users[id] = v
-	}
-	if adm.cfg.MaxConnsPerUser >= 0 && v.conns >= adm.cfg.MaxConnsPerUser {
-		return nil, errorf(CodeLimitExceeded, "Too many connections of this user")
-	}
-	v.conns++
-	return v, nil
-}
-
-func (adm *admission) leaveUser(id string) {
-	adm.mu.Lock()
-	defer adm.mu.Unlock()
-	if v := adm.users[id]; v != nil {
-		if v.conns--; v.conns <= 0 {
-			delete(adm.users, id)
-		}
-	}
-}
-
-// hold and drop keep the set of open connections, for abort.
+// track and untrack keep the set of open connections, for abort.
 func (adm *admission) track(c *wire.Conn) {
 	adm.mu.Lock()
 	defer adm.mu.Unlock()

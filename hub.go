@@ -85,7 +85,7 @@ func New(cfg Config) (*Hub, error) {
 		h.poller.Close()
 	}()
 	go h.courier.run(h)
-	_ = h.post(call(func(l *loop) { l.beat(time.Now()) })) // it runs
+	_ = h.post(call(func(l *loop) { l.beat(l.now()) })) // it runs
 	return h, nil
 }
 
@@ -220,5 +220,5 @@ func (h *Hub) RoomUsers(ctx context.Context, room string) (users []User, err err
 	return users, errors.Join(looked, h.onLoop(list))
 }
 
-// now is the time that events carry, in Unix milliseconds.
-func now() int64 { return time.Now().UnixMilli() }
+// timestamp is the time that events carry, in Unix milliseconds.
+func timestamp() int64 { return time.Now().UnixMilli() }

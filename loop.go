@@ -12,6 +12,8 @@ import (
 type loop struct {
 	hub *Hub
 	cfg *Config
+	// clock is what now returned to the command that runs; zero: it has not asked.
+	clock time.Time
 
 	everyone audience
 	clients  map[string]*Client
@@ -23,8 +25,6 @@ type loop struct {
 	typing   []*room // in which someone types
 	peers    peers   // the other hubs
 	sweeping sweeping
-
-	delivered, dropped, slow uint64 // for Stats
 }
 
 // outgoing is what the commands of a burst leave to be sent.
@@ -87,6 +87,20 @@ const (
 	burstBytes = 64 << 10
 )
 
+// now is the time at which the running command, or timer, began to need it.
+func (l *loop) now() time.Time {
+	if l.clock.IsZero() {
+		l.clock = time.Now()
+	}
+	return l.clock
+}
+
+// do runs a command.
+func (l *loop) do(cmd command) {
+	l.clock = time.Time{}
+	cmd.run(l)
+}
+
 // run runs the loop until the hub is done.
 func (l *loop) run() {
 	sweep := time.NewTimer(sweepInterval)
@@ -96,20 +110,19 @@ func (l *loop) run() {
 		more := false // is waited for
 		select {
 		case cmd := <-l.hub.commands:
-			cmd.run(l)
+			l.do(cmd)
 			l.drainBurst()
 			more = l.cfg.Linger > 0 && l.out.bytes < l.burstLimit()
 		case <-linger:
 			linger = nil
 		case <-sweep.C:
-			sweep.Reset(l.sweep(time.Now()))
+			l.do(call(func(l *loop) { sweep.Reset(l.sweep(l.now())) }))
 		case <-gather:
 			gather = nil
-			l.sayPresence()
-			l.tellPresence(time.Now())
+			l.do(call((*loop).gatherPresence))
 		case <-rounds:
 			rounds = nil
-			l.tellRounds()
+			l.do(call((*loop).tellRounds))
 		case <-l.hub.life.done:
 			return
 		}
@@ -138,7 +151,7 @@ func (l *loop) drainBurst() {
 		}
 		select {
 		case cmd := <-l.hub.commands:
-			cmd.run(l)
+			l.do(cmd)
 		default:
 			return
 		}
@@ -179,18 +192,16 @@ func (l *loop) write() {
 // offered what is in it, or clients would be closed that are not slow.
 func (l *loop) burstLimit() int { return min(burstBytes, l.cfg.MaxOutboxBytes/4) }
 
+// publishStats sets the counters that say how much there is now.
 func (l *loop) publishStats() {
-	f := &l.hub.counters
-	f.connections.Store(int64(len(l.clients)))
-	f.users.Store(int64(len(l.users)))
-	f.rooms.Store(int64(len(l.rooms)))
-	f.delivered.Store(l.delivered)
-	f.dropped.Store(l.dropped)
-	f.slow.Store(l.slow)
+	n := &l.hub.counters
+	n.connections.Store(int64(len(l.clients)))
+	n.users.Store(int64(len(l.users)))
+	n.rooms.Store(int64(len(l.rooms)))
 	switch waiting := len(l.hub.commands) > 0; {
 	case !waiting:
-		f.behind.Store(0)
-	case f.behind.Load() == 0:
-		f.behind.Store(time.Now().UnixNano())
+		n.queuedSince.Store(0)
+	case n.queuedSince.Load() == 0:
+		n.queuedSince.Store(time.Now().UnixNano())
 	}
 }

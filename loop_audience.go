@@ -42,7 +42,7 @@ type hold struct {
 type delivery struct {
 	frame      []byte
 	compressed []byte // the same compressed; nil: not at hand
-	volatile   bool
+	kind       wire.Kind
 	seq        uint64   // 0: not of a log
 	except     []string // ids of clients that it is not for
 	once       uint64   // see routed
@@ -96,19 +96,21 @@ func (l *loop) flushAudience(a *audience) {
 	if len(a.pending) == 0 {
 		return
 	}
-	volatile, once := a.kinds()
+	kind, once := a.kinds()
 	joined := a.join()
 	l.mark(a.pending)
+	delivered := 0
 	for i := range a.members {
 		m := &a.members[i]
-		if !once && m.hold == nil && !m.c.onLoop.marked && l.enqueue(m.c, joined.of(m.c), volatile) != wire.Dropped {
-			l.delivered += uint64(len(a.pending))
+		if !once && m.hold == nil && !m.c.onLoop.marked && l.enqueue(m.c, joined.of(m.c), kind) != wire.Dropped {
+			delivered += len(a.pending)
 			continue
 		}
 		for j := range a.pending {
 			l.give(m, &a.pending[j])
 		}
 	}
+	l.hub.counters.delivered.Add(uint64(delivered))
 	for _, c := range l.out.marked {
 		c.onLoop.marked = false
 	}
@@ -119,14 +121,14 @@ func (l *loop) flushAudience(a *audience) {
 	a.bytes = 0
 }
 
-// kinds reports whether anything pending is volatile, or must be looked at client by
-// client.
-func (a *audience) kinds() (volatile, once bool) {
+// kinds returns the kind of what is pending together, and whether each client has
+// to be asked if it got some of it already.
+func (a *audience) kinds() (kind wire.Kind, once bool) {
 	for i := range a.pending {
-		volatile = volatile || a.pending[i].volatile
+		kind = max(kind, a.pending[i].kind)
 		once = once || a.pending[i].once != 0
 	}
-	return volatile, once
+	return kind, once
 }
 
 // mark marks the clients that one of ds is not for.
@@ -164,16 +166,16 @@ func (l *loop) give(m *member, d *delivery) {
 	if m.c.onLoop.repeated(d.once) {
 		return
 	}
-	if l.enqueue(m.c, m.c.pick(d.frame, d.compressed), d.volatile) == wire.Dropped {
-		l.dropped++
+	if l.enqueue(m.c, m.c.pick(d.frame, d.compressed), d.kind) == wire.Dropped {
+		l.hub.counters.dropped.Add(1)
 		return
 	}
-	l.delivered++
+	l.hub.counters.delivered.Add(1)
 }
 
 // enqueue puts b into a client's outbox. Only Dropped is left to the caller.
-func (l *loop) enqueue(c *Client, b []byte, volatile bool) wire.Result {
-	res := c.conn.Enqueue(b, volatile)
+func (l *loop) enqueue(c *Client, b []byte, kind wire.Kind) wire.Result {
+	res := c.conn.Enqueue(b, kind)
 	l.enqueued(c, res)
 	return res
 }
@@ -191,10 +193,10 @@ func (l *loop) enqueued(c *Client, res wire.Result) {
 
 // send sends something of its own to one client, behind what its audiences have
 // for it already.
-func (l *loop) send(c *Client, frame []byte, volatile bool) {
+func (l *loop) send(c *Client, frame []byte, kind wire.Kind) {
 	l.flushFor(c)
-	if l.enqueue(c, frame, volatile) == wire.Dropped {
-		l.dropped++
+	if l.enqueue(c, frame, kind) == wire.Dropped {
+		l.hub.counters.dropped.Add(1)
 	}
 }
 

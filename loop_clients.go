@@ -50,7 +50,7 @@ func (l *loop) sendWelcome(c *Client, inbox Position) {
 	for _, f := range early.frames {
 		first = append(first, f...)
 	}
-	res := c.conn.Enqueue(first, false)
+	res := c.conn.Enqueue(first, wire.Durable)
 	c.mu.Unlock()
 	l.enqueued(c, res)
 	if len(early.rooms) > 0 { // by a goroutine of OnConnect, since the joins were prepared
@@ -64,7 +64,7 @@ func (l *loop) welcome(c *Client, inbox Position) []byte {
 	b = appendQuoted(b, c.id)
 	b = append(b, `,"user":`...)
 	b = appendUser(b, c.user)
-	b = fmt.Appendf(b, `,"time":%d,"inbox":{"epoch":%q,"seq":%d}`, now(), inbox.Epoch, inbox.Seq)
+	b = fmt.Appendf(b, `,"time":%d,"inbox":{"epoch":%q,"seq":%d}`, timestamp(), inbox.Epoch, inbox.Seq)
 	b = fmt.Appendf(b, `,"pingInterval":%d,"maxMessage":%d`, max(l.cfg.PingInterval.Milliseconds(), 0), max(l.cfg.MaxMessageBytes, 0))
 	if exp := c.expires.Load(); exp != 0 {
 		b = fmt.Appendf(b, `,"expires":%d`, exp/int64(time.Millisecond))
@@ -96,16 +96,22 @@ func (l *loop) unregister(c *Client) {
 }
 
 // close begins the end of a connection for a reason of the loop's own. The client
-// leaves its audiences when its goroutine says so: the loop may be walking through one now.
+// leaves its audiences at the end of the burst: the loop may be walking through
+// one of them now.
 func (l *loop) close(c *Client, code closeCode, reason string) {
 	if c.setEnd(Disconnect{Code: int(code), Reason: reason}) {
-		if code == closeSlowConsumer {
-			l.slow++
-		}
-		if c.conn.CloseWith(uint16(code), reason, code == closeSlowConsumer, l.cfg.WriteTimeout) == wire.Ready {
-			l.out.ready = append(l.out.ready, c.conn)
-		}
+		l.sendClose(c, code, reason)
 		l.out.closed = append(l.out.closed, c)
+	}
+}
+
+// sendClose queues the close frame of a client whose end is set.
+func (l *loop) sendClose(c *Client, code closeCode, reason string) {
+	if code == closeSlowConsumer {
+		l.hub.counters.slowConsumers.Add(1)
+	}
+	if l.hub.sendClose(c.conn, code, reason) == wire.Ready {
+		l.out.ready = append(l.out.ready, c.conn)
 	}
 }
 
@@ -129,5 +135,5 @@ func (l *loop) tellReconnect(c *Client) {
 	c.onLoop.reconnectSent = true
 	after := spread(l.cfg.DrainWindow).Milliseconds()
 	e := envelope{typ: "reconnect", data: fmt.Appendf(nil, `{"afterMs":%d}`, after)}
-	l.send(c, e.frame(), false)
+	l.send(c, e.frame(), wire.Durable)
 }

@@ -2,7 +2,8 @@ package chathub
 
 import (
 	"slices"
-	"time"
+
+	"github.com/chathub-go/chathub/internal/wire"
 )
 
 // delivered is the command that carries out a message from the broker.
@@ -24,13 +25,21 @@ func (cmd *incoming) run(l *loop) {
 	switch {
 	case a == nil:
 	case cmd.op == opEmit && len(cmd.clients) == 0:
-		l.deliver(a, delivery{frame: cmd.frame, compressed: cmd.compressed, volatile: cmd.seq == 0, seq: cmd.seq, except: cmd.except, once: cmd.once})
+		l.deliver(a, delivery{frame: cmd.frame, compressed: cmd.compressed, kind: cmd.kind(), seq: cmd.seq, except: cmd.except, once: cmd.once})
 		if cmd.typing != nil && !l.isHere(cmd.except) {
-			l.hearTyping(l.rooms[cmd.topic.Room], cmd.typing, time.Now())
+			l.hearTyping(l.rooms[cmd.topic.Room], cmd.typing, l.now())
 		}
 	default:
 		l.act(cmd, l.named(a, cmd))
 	}
+}
+
+// kind is durable for what a log has.
+func (cmd *incoming) kind() wire.Kind {
+	if cmd.seq == 0 {
+		return wire.Volatile
+	}
+	return wire.Durable
 }
 
 // isHere reports whether one of the clients of these ids is connected to this hub.
@@ -78,7 +87,7 @@ func (l *loop) act(d *incoming, clients []*Client) {
 	case opEmit:
 		for _, c := range clients {
 			if !c.onLoop.repeated(d.once) {
-				l.send(c, c.pick(d.frame, d.compressed), true)
+				l.send(c, c.pick(d.frame, d.compressed), wire.Volatile)
 			}
 		}
 	case opJoin:

@@ -66,7 +66,7 @@ func (l *loop) check(c *Client, now time.Time) {
 	case silent < l.cfg.PingInterval:
 	case c.onLoop.pinged.IsZero():
 		c.onLoop.pinged = now
-		l.enqueue(c, wire.Ping, false)
+		l.enqueue(c, wire.Ping, wire.Durable)
 	case l.cfg.PongTimeout > 0 && now.Sub(c.onLoop.pinged) >= l.cfg.PongTimeout:
 		l.close(c, closeHeartbeat, "heartbeat timeout")
 	}

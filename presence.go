@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/chathub-go/chathub/internal/wire"
 )
 
 // presence counts the users of the hub or of a room, not their connections, here
@@ -97,7 +99,7 @@ func (l *loop) depart(p *presence, id string, grace bool) {
 	l.toSay(p, e)
 	since := time.Time{}
 	if grace {
-		since = time.Now()
+		since = l.now()
 	}
 	l.exit(p, e, since)
 }
@@ -131,7 +133,7 @@ func (l *loop) touch(p *presence, e *present) {
 	}
 	p.touched = append(p.touched, e)
 	if p.due.IsZero() {
-		p.due = time.Now().Add(l.gatherTime(p))
+		p.due = l.now().Add(l.gatherTime(p))
 	}
 }
 
@@ -146,6 +148,12 @@ func (l *loop) gatherTime(p *presence) time.Duration {
 // countsOnly reports whether p has too many users to name them.
 func (l *loop) countsOnly(p *presence) bool {
 	return l.cfg.PresenceListLimit >= 0 && p.visible > l.cfg.PresenceListLimit
+}
+
+// gatherPresence tells the other nodes and the audiences what has changed.
+func (l *loop) gatherPresence() {
+	l.sayPresence()
+	l.tellPresence(l.now())
 }
 
 // tellPresence tells the audiences what has changed, and keeps in l.changed
@@ -213,7 +221,7 @@ func (l *loop) tell(p *presence, typ string, users []User) {
 		e := envelope{typ: typ, room: p.room, data: l.presenceData(p, users)}
 		return e.frame()
 	}
-	d := delivery{frame: frame(users), volatile: true}
+	d := delivery{frame: frame(users), kind: wire.Volatile}
 	if !l.countsOnly(p) || len(users) == 1 {
 		for i, u := range users {
 			seats := l.seatsOf(p.audience, u.ID)
@@ -228,7 +236,7 @@ func (l *loop) tell(p *presence, typ string, users []User) {
 				d.except = append(d.except, p.audience.members[s].c.id)
 				if later != nil {
 					l.flushAudience(p.audience)
-					l.give(&p.audience.members[s], &delivery{frame: later, volatile: true})
+					l.give(&p.audience.members[s], &delivery{frame: later, kind: wire.Volatile})
 				}
 			}
 		}
@@ -359,7 +367,7 @@ func (l *loop) tellPart(r *round) {
 	r.next = max(from-r.part, 0)
 	for _, t := range r.told {
 		e := envelope{typ: t.typ, room: r.p.room, data: r.p.countData()}
-		d := delivery{frame: e.frame(), volatile: true, except: t.except}
+		d := delivery{frame: e.frame(), kind: wire.Volatile, except: t.except}
 		for i := from - 1; i >= r.next; i-- {
 			l.give(&a.members[i], &d)
 		}

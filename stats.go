@@ -25,33 +25,34 @@ type Stats struct {
 	SlowConsumers uint64 `json:"slowConsumers"` // clients closed with 4001
 }
 
-// figures are what Stats counts since the beginning.
+// counters are what Stats reports. Any goroutine may read them and add to them.
 type counters struct {
-	accepted, refused, received atomic.Uint64
-	droppedDirect               atomic.Uint64 // in Client.Emit, past the loop
+	accepted, refused, received       atomic.Uint64
+	delivered, dropped, slowConsumers atomic.Uint64
 
-	// Published by the loop.
+	// Set by the loop at the end of each burst.
 	connections, users, rooms atomic.Int64
-	delivered, dropped, slow  atomic.Uint64
-	behind                    atomic.Int64 // since when the queue was never empty, Unix nanoseconds; 0: it was just now
+	// queuedSince is when commands began to wait without a break, in Unix
+	// nanoseconds; 0: none wait.
+	queuedSince atomic.Int64
 }
 
-// Stats returns figures of this moment. It does not wait for anything.
+// Stats returns the figures of this moment. It does not wait for anything.
 func (h *Hub) Stats() Stats {
-	f := &h.counters
+	n := &h.counters
 	stats := Stats{
-		Connections:   int(f.connections.Load()),
-		Users:         int(f.users.Load()),
-		Rooms:         int(f.rooms.Load()),
+		Connections:   int(n.connections.Load()),
+		Users:         int(n.users.Load()),
+		Rooms:         int(n.rooms.Load()),
 		QueueLength:   len(h.commands),
-		Accepted:      f.accepted.Load(),
-		Refused:       f.refused.Load(),
-		Received:      f.received.Load(),
-		Delivered:     f.delivered.Load(),
-		Dropped:       f.dropped.Load() + f.droppedDirect.Load(),
-		SlowConsumers: f.slow.Load(),
+		Accepted:      n.accepted.Load(),
+		Refused:       n.refused.Load(),
+		Received:      n.received.Load(),
+		Delivered:     n.delivered.Load(),
+		Dropped:       n.dropped.Load(),
+		SlowConsumers: n.slowConsumers.Load(),
 	}
-	if since := f.behind.Load(); since != 0 {
+	if since := n.queuedSince.Load(); since != 0 {
 		stats.QueueAge = time.Since(time.Unix(0, since))
 	}
 	return stats

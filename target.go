@@ -110,7 +110,7 @@ func (t Target) Emit(ctx context.Context, event string, data any) error {
 func (t Target) emit(ctx context.Context, topic Topic, r routed, e envelope) error {
 	e.room = topic.Room
 	if t.volatile {
-		e.ts = now()
+		e.ts = timestamp()
 		return t.hub.sendVolatile(ctx, Message{Topic: topic, Body: r.emit(&e)})
 	}
 	_, err := t.hub.session.Publish(ctx, Message{Topic: topic, Body: r.emit(&e)})

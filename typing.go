@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/chathub-go/chathub/internal/wire"
 	"github.com/go-json-experiment/json"
 )
 
@@ -26,7 +27,7 @@ func onTyping(ctx context.Context, c *Client, e *Event) (any, error) {
 		return nil, err
 	}
 	noted := false
-	if err := c.hub.onLoop(func(l *loop) { noted = l.startTyping(c, e.Room, time.Now()) }); err != nil {
+	if err := c.hub.onLoop(func(l *loop) { noted = l.startTyping(c, e.Room, l.now()) }); err != nil {
 		return nil, err
 	}
 	if !noted {
@@ -169,6 +170,6 @@ func (l *loop) hearTyping(r *room, h *heardTyping, now time.Time) {
 func (l *loop) typingLost(u User, r *room) {
 	if r.forgetTyping(nil, u.ID) && !r.types(u.ID) {
 		e := envelope{typ: "stop-typing", room: r.name, from: &u}
-		l.deliver(&r.audience, delivery{frame: e.frame(), volatile: true})
+		l.deliver(&r.audience, delivery{frame: e.frame(), kind: wire.Volatile})
 	}
 }
