@@ -10,7 +10,7 @@ import (
 func (h *Hub) sendVolatile(ctx context.Context, m Message) error {
 	err := h.session.Send(ctx, m)
 	e, ok := errors.AsType[*Error](err)
-	if !ok || e.Code != CodeUnavailable || ctx.Err() != nil || h.open() != nil {
+	if !ok || e.Code != CodeUnavailable || ctx.Err() != nil || h.checkOpen() != nil {
 		return err
 	}
 	h.deliver(m)

@@ -45,7 +45,7 @@ func (subs *subscriptions) acquire(ctx context.Context, t Topic) (Position, erro
 	if !sub.live {
 		head, err := subs.hub.session.Subscribe(ctx, t)
 		if err != nil {
-			subs.drop(sub)
+			subs.unref(sub)
 			subs.forget(t, sub)
 			return Position{}, err
 		}
@@ -61,11 +61,11 @@ func (subs *subscriptions) release(t Topic) {
 	subs.mu.Unlock()
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
-	if subs.drop(sub) > 0 {
+	if subs.unref(sub) > 0 {
 		return
 	}
 	if sub.live && subs.hub.life.ctx.Err() == nil { // a session that closes forgets all topics
-		ctx, cancel := subs.hub.patience()
+		ctx, cancel := subs.hub.brokerContext()
 		defer cancel()
 		if err := subs.hub.session.Unsubscribe(ctx, t); err != nil {
 			// The broker goes on delivering. Who acquires it next finds it live.
@@ -73,13 +73,13 @@ func (subs *subscriptions) release(t Topic) {
 			return
 		}
 		sub.live = false
-		_ = subs.hub.post(call(func(l *loop) { l.released(t) })) // a closed hub forgets it anyway
+		_ = subs.hub.post(call(func(l *loop) { l.forgetTopic(t) })) // a closed hub forgets it anyway
 	}
 	subs.forget(t, sub)
 }
 
 // drop takes back one reference and returns how many are left.
-func (subs *subscriptions) drop(sub *subscription) int {
+func (subs *subscriptions) unref(sub *subscription) int {
 	subs.mu.Lock()
 	defer subs.mu.Unlock()
 	sub.refs--
@@ -102,9 +102,9 @@ func (h *Hub) release(t Topic) {
 }
 
 // brokerPatience bounds a broker call that nobody's context bounds.
-const brokerPatience = 5 * time.Second
+const brokerTimeout = 5 * time.Second
 
 // patience returns a context for such a call.
-func (h *Hub) patience() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(h.life.ctx, brokerPatience)
+func (h *Hub) brokerContext() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(h.life.ctx, brokerTimeout)
 }

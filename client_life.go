@@ -58,7 +58,7 @@ func (c *Client) connect(r *http.Request) error {
 			return err
 		}
 	}
-	ctx, cancel := h.patience()
+	ctx, cancel := h.brokerContext()
 	defer cancel()
 	inbox := Topic{User: c.user.ID}
 	head, err := h.subs.acquire(ctx, inbox)

@@ -26,12 +26,12 @@ func (c *Client) allow(e *Event) bool {
 	if wait == 0 {
 		return true
 	}
-	c.limit(e, "Too many events", wait)
+	c.refuseOverRate(e, "Too many events", wait)
 	return false
 }
 
 // limit refuses an event that is one too many.
-func (c *Client) limit(e *Event, message string, wait time.Duration) {
+func (c *Client) refuseOverRate(e *Event, message string, wait time.Duration) {
 	_ = c.send(errorFrame(e.ID, &Error{Code: CodeRateLimited, Message: message, RetryAfter: wait}), wire.Durable)
 	if c.onRead.overRate.hit(time.Now()) > limitsPerMinute {
 		c.close(closeRateLimited, "rate limit exceeded repeatedly")

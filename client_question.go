@@ -74,7 +74,7 @@ func (c *Client) question(ctx context.Context, e *envelope) answer {
 
 // answered hands an ack or error of the client to who waits for it. It reports
 // false where nobody does: it comes too late, or nobody asked.
-func (c *Client) answered(e *Event) bool {
+func (c *Client) takeAnswer(e *Event) bool {
 	c.mu.Lock()
 	ch := c.mu.questions[e.ID]
 	delete(c.mu.questions, e.ID)
@@ -82,7 +82,7 @@ func (c *Client) answered(e *Event) bool {
 	if ch == nil {
 		return false
 	}
-	if e.Type == "ack" {
+	if e.Type == eventAck {
 		data := e.Data
 		if data == nil {
 			data = []byte("null")

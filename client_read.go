@@ -28,7 +28,7 @@ func (rd *reader) Wake() { (*Client)(rd).read() }
 // read handles events until the connection ends, or is parked.
 func (c *Client) read() {
 	for {
-		e, err := c.next()
+		e, err := c.nextEvent()
 		switch {
 		case errors.Is(err, errParked):
 			return
@@ -47,7 +47,7 @@ func (c *Client) read() {
 var errParked = errors.New("chathub: parked")
 
 // next returns the next event: from the connection, or from who reads ahead.
-func (c *Client) next() (*Event, error) {
+func (c *Client) nextEvent() (*Event, error) {
 	c.mu.Lock()
 	backlog := c.mu.backlog
 	c.mu.Unlock()
@@ -139,7 +139,7 @@ func (c *Client) readAhead(backlog chan<- *Event) {
 		case <-c.Context().Done(): // closing: what it asked for is not done any more
 		case <-timer.C:
 			wait = 0 // in vain once is enough, until a place is free again
-			c.limit(e, "Too many events wait", slowHandler)
+			c.refuseOverRate(e, "Too many events wait", slowHandler)
 		}
 		timer.Stop()
 	}
@@ -187,12 +187,12 @@ func (c *Client) receive() (*Event, error) {
 	switch {
 	case fault != nil:
 		c.refuseInput(e, fault)
-	case e.Type == "ack" || e.Type == "error":
-		if !c.answered(e) {
+	case e.Type == eventAck || e.Type == eventError:
+		if !c.takeAnswer(e) {
 			c.allow(e) // ignored, but not for free
 		}
 	case !c.allow(e):
-	case e.Type == "ping":
+	case e.Type == eventPing:
 		c.pong(e)
 	default:
 		return e, nil

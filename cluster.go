@@ -147,7 +147,7 @@ func (l *loop) say(t Topic, n *note) {
 		return
 	}
 	l.peers.lane.add(func(h *Hub) {
-		ctx, cancel := h.patience()
+		ctx, cancel := h.brokerContext()
 		defer cancel()
 		err := h.session.Send(ctx, m)
 		if down := err != nil; down != h.notesFailing.Swap(down) && h.life.ctx.Err() == nil {
@@ -286,7 +286,7 @@ func (l *loop) hearCheck(p *peer, n *note) {
 
 // sayBye tells the peers that this hub ends, whose loop has.
 func (h *Hub) sayBye() {
-	ctx, cancel := context.WithTimeout(context.Background(), brokerPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), brokerTimeout)
 	defer cancel()
 	n := &note{op: opBye, from: h.node}
 	if err := h.session.Send(ctx, Message{Body: n.encode()}); err != nil {

@@ -70,7 +70,7 @@ func (l *loop) find(n *note) (clients []*Client) {
 		if a == nil {
 			continue
 		}
-		for _, c := range l.named(a, &incoming{routed: routed{except: n.except, clients: n.clients}}) {
+		for _, c := range l.recipients(a, &incoming{routed: routed{except: n.except, clients: n.clients}}) {
 			if !found[c] {
 				found[c] = true
 				clients = append(clients, c)

@@ -158,7 +158,7 @@ const (
 	maxTokenBytes   = 8 << 10
 	maxDepth        = 64
 	sweepInterval   = time.Second
-	badPerMinute    = 50  // PROTOCOL section 2
+	badPerMinute    = 50  // protocol/README.md, section 1
 	limitsPerMinute = 200 // rate_limited errors before 4005
 )
 

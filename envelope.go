@@ -10,6 +10,39 @@ import (
 	"github.com/chathub-go/chathub/internal/wire"
 )
 
+// The types of the protocol's envelopes (protocol/README.md sections 4 and 5).
+const (
+	// Of a connection; both sides may not use them for anything else.
+	eventWelcome      = "welcome"
+	eventConnectError = "connect-error"
+	eventReconnect    = "reconnect"
+	eventAck          = "ack"
+	eventError        = "error"
+	eventPing         = "ping"
+	eventPong         = "pong"
+
+	// What a client may send, and what of it is relayed under the same name.
+	eventMessage          = "message"
+	eventJoinRoom         = "join-room"
+	eventLeaveRoom        = "leave-room"
+	eventRoomMessage      = "room-message"
+	eventTyping           = "typing"
+	eventStopTyping       = "stop-typing"
+	eventPrivateMessage   = "private-message"
+	eventSendNotification = "send-notification"
+	eventOnlineUsers      = "online-users"
+	eventHistory          = "history"
+	eventResume           = "resume"
+	eventRefreshToken     = "refresh-token"
+
+	// From the server alone.
+	eventNotification = "notification"
+	eventUserOnline   = "user-online"
+	eventUserOffline  = "user-offline"
+	eventUserJoined   = "user-joined"
+	eventUserLeft     = "user-left"
+)
+
 // envelope is what the server sends; see PROTOCOL section 2.
 type envelope struct {
 	typ  string
@@ -121,7 +154,7 @@ func newEnvelope(event string, data any) (*envelope, error) {
 
 // reserved are the types that mean something to every client's connection.
 var reserved = map[string]bool{
-	"welcome": true, "connect-error": true, "ack": true, "error": true, "ping": true, "pong": true, "reconnect": true,
+	eventWelcome: true, eventConnectError: true, eventAck: true, eventError: true, eventPing: true, eventPong: true, eventReconnect: true,
 }
 
 // marshal returns v as JSON; nil is no data.

@@ -98,7 +98,7 @@ func (c *Client) answer(e *Event, frame []byte, err *Error) {
 
 // errorFrame tells a client of an error, also where it gave no id.
 func errorFrame(id string, err *Error) []byte {
-	e := envelope{typ: "error", id: id, data: errorData(err)}
+	e := envelope{typ: eventError, id: id, data: errorData(err)}
 	return e.frame()
 }
 
@@ -108,7 +108,7 @@ func ackFrame(e *Event, result any) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("chathub: result: %w", err)
 	}
-	env := envelope{typ: "ack", id: e.ID, data: data}
+	env := envelope{typ: eventAck, id: e.ID, data: data}
 	if r, ok := result.(Receipt); ok {
 		env.room, env.seq, env.ts = e.Room, r.Seq, r.Time
 	}

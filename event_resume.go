@@ -73,7 +73,7 @@ func (cu *catchUp) end(answer []byte, ok bool) {
 }
 
 // want is what a client asks for of a log when it joins.
-type want struct {
+type replayRequest struct {
 	Since   *Position `json:"since"`
 	History int       `json:"history"`
 }
@@ -107,7 +107,7 @@ func (cu *catchUp) ahead(ctx context.Context, t Topic, pos *Position, since *Pos
 
 // recover reads what a client wants of a log up to pos, within budget bytes,
 // which it reduces.
-func (h *Hub) recover(ctx context.Context, t Topic, pos Position, w want, budget *int) (frames [][]byte, recovered bool, err error) {
+func (h *Hub) replay(ctx context.Context, t Topic, pos Position, w replayRequest, budget *int) (frames [][]byte, recovered bool, err error) {
 	limit := min(w.History, max(h.cfg.ReplayLimit, 0))
 	r := Range{Before: pos.Seq + 1, Limit: limit}
 	known := w.Since != nil && w.Since.Epoch == pos.Epoch && w.Since.Seq <= pos.Seq
@@ -127,7 +127,7 @@ func (h *Hub) recover(ctx context.Context, t Topic, pos Position, w want, budget
 		return nil, false, err
 	}
 	recovered = known && !page.More && page.Trimmed <= w.Since.Seq
-	frames = framesOf(page.Messages)
+	frames = eventFrames(page.Messages)
 	for i, f := range slices.Backward(frames) {
 		if *budget -= len(f); *budget < 0 {
 			*budget = 0
@@ -138,7 +138,7 @@ func (h *Hub) recover(ctx context.Context, t Topic, pos Position, w want, budget
 }
 
 // framesOf returns the events among messages as frames.
-func framesOf(messages []Message) [][]byte {
+func eventFrames(messages []Message) [][]byte {
 	frames := make([][]byte, 0, len(messages))
 	for _, m := range messages {
 		var r routed
@@ -150,7 +150,7 @@ func framesOf(messages []Message) [][]byte {
 }
 
 // rejoin puts the client into a room, holds it, and reads what it wants.
-func (c *Client) rejoin(ctx context.Context, room string, w want, budget *int) (*join, bool, error) {
+func (c *Client) rejoin(ctx context.Context, room string, w replayRequest, budget *int) (*join, bool, error) {
 	j, err := c.join(ctx, &join{room: room, hold: true})
 	if err != nil {
 		return nil, false, err
@@ -164,7 +164,7 @@ func (c *Client) rejoin(ctx context.Context, room string, w want, budget *int) (
 	var frames [][]byte
 	recovered, err := f.ahead(ctx, t, &j.pos, w.Since)
 	if err == nil && !recovered {
-		frames, recovered, err = c.hub.recover(ctx, t, j.pos, w, budget)
+		frames, recovered, err = c.hub.replay(ctx, t, j.pos, w, budget)
 	}
 	if err != nil {
 		if j.fresh {
@@ -177,7 +177,7 @@ func (c *Client) rejoin(ctx context.Context, room string, w want, budget *int) (
 }
 
 func onJoinRoom(ctx context.Context, c *Client, e *Event) (any, error) {
-	var w want
+	var w replayRequest
 	if err := decodeData(e, &w); err != nil {
 		return nil, err
 	}
@@ -243,7 +243,7 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 		f.hold(t)
 		recovered, err := f.ahead(ctx, t, &pos, data.Inbox)
 		if err == nil && !recovered {
-			inbox, recovered, err = c.hub.recover(ctx, t, pos, want{Since: data.Inbox}, &budget)
+			inbox, recovered, err = c.hub.replay(ctx, t, pos, replayRequest{Since: data.Inbox}, &budget)
 		}
 		if err != nil {
 			return nil, err
@@ -256,18 +256,18 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 			continue
 		}
 		since := data.Rooms[room]
-		result.Rooms[room] = c.resumeRoom(ctx, room, want{Since: &since}, &budget)
+		result.Rooms[room] = c.resumeRoom(ctx, room, replayRequest{Since: &since}, &budget)
 	}
 	f.add(inbox)
 	return result, nil
 }
 
 // resumeRoom rejoins one room. A room that cannot be does not fail the others.
-func (c *Client) resumeRoom(ctx context.Context, room string, w want, budget *int) jsontext.Value {
+func (c *Client) resumeRoom(ctx context.Context, room string, w replayRequest, budget *int) jsontext.Value {
 	var err error
 	if bad := checkRoom(room); bad != nil {
 		err = bad
-	} else if err = c.authorize(Action{Type: "join-room", Room: room}); err == nil {
+	} else if err = c.authorize(Action{Type: eventJoinRoom, Room: room}); err == nil {
 		var j *join
 		var recovered bool
 		if j, recovered, err = c.rejoin(ctx, room, w, budget); err == nil {
@@ -310,7 +310,7 @@ func onHistory(ctx context.Context, c *Client, e *Event) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	messages, more := framesOf(page.Messages), page.More
+	messages, more := eventFrames(page.Messages), page.More
 	size, budget := 0, c.hub.cfg.MaxOutboxBytes/2
 	for i, f := range slices.Backward(messages) {
 		if size += len(f); size > budget {

@@ -174,7 +174,7 @@ var refusals = map[Code]refusal{
 }
 
 func refusalOf(e *Error) refusal {
-	if e == errFull {
+	if e == errServerFull {
 		return refusal{http.StatusServiceUnavailable, closeLimit}
 	}
 	if r, ok := refusals[e.Code]; ok {
@@ -210,7 +210,7 @@ func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, e *Error, p place) 
 
 // turnAway says why, closes, and waits for the peer to do so.
 func (h *Hub) turnAway(ws *websocket.Conn, conn *wire.Conn, e *Error) {
-	env := envelope{typ: "connect-error", data: errorData(e)}
+	env := envelope{typ: eventConnectError, data: errorData(e)}
 	ready := conn.Enqueue(env.frame(), wire.Durable) == wire.Ready
 	if h.sendClose(conn, refusalOf(e).close, e.Message) == wire.Ready || ready {
 		conn.Flush()

@@ -42,7 +42,7 @@ func (adm *admission) init(cfg *Config) {
 }
 
 // errFull is the refusal for the limit that is nobody's own fault.
-var errFull = errorf(CodeLimitExceeded, "Too many connections")
+var errServerFull = errorf(CodeLimitExceeded, "Too many connections")
 
 // place is what a connection takes of the limits, from the handshake on. Its holder
 // releases it once.
@@ -63,7 +63,7 @@ func (adm *admission) enter(addr netip.Addr) (place, *Error) {
 	case adm.closed:
 		return place{}, errorf(CodeUnavailable, "Server is shutting down")
 	case adm.cfg.MaxConns >= 0 && adm.connected >= adm.cfg.MaxConns:
-		return place{}, errFull
+		return place{}, errServerFull
 	case limited && adm.addrs[addr] >= adm.cfg.MaxConnsPerAddress:
 		return place{}, errorf(CodeLimitExceeded, "Too many connections from this address")
 	}

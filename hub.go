@@ -64,7 +64,7 @@ func New(cfg Config) (*Hub, error) {
 		return nil, fmt.Errorf("chathub: attach to the broker: %w", err)
 	}
 	h.session = session
-	ctx, cancel := h.patience()
+	ctx, cancel := h.brokerContext()
 	defer cancel()
 	if _, err := session.Subscribe(ctx, Topic{Node: h.node}); err != nil {
 		h.life.cancel()
@@ -94,7 +94,7 @@ func newID(prefix string) string { return prefix + rand.Text()[:16] }
 
 // post hands a command to the loop; it waits while the loop is behind.
 func (h *Hub) post(cmd command) error {
-	if err := h.open(); err != nil { // a free place in the queue would be a promise
+	if err := h.checkOpen(); err != nil { // a free place in the queue would be a promise
 		return err
 	}
 	select {
@@ -106,7 +106,7 @@ func (h *Hub) post(cmd command) error {
 }
 
 // open returns ErrClosed once the hub has ended.
-func (h *Hub) open() error {
+func (h *Hub) checkOpen() error {
 	select {
 	case <-h.life.done:
 		return ErrClosed
@@ -141,7 +141,7 @@ func (h *Hub) onLoop(f func(l *loop)) error {
 
 // settled waits until the loop and the courier have done what they were handed
 // before.
-func (h *Hub) settled(ctx context.Context) error {
+func (h *Hub) barrier(ctx context.Context) error {
 	if err := h.onLoop(func(*loop) {}); err != nil {
 		return err
 	}

@@ -93,7 +93,7 @@ func (h *Hub) shutdown() {
 	}
 	// What was acked is in the log: nothing is left to be said that would be worth
 	// more patience.
-	ctx, cancel := context.WithTimeout(context.Background(), brokerPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), brokerTimeout)
 	defer cancel()
 	h.life.closeErr = h.session.Close(ctx)
 }
@@ -101,12 +101,12 @@ func (h *Hub) shutdown() {
 // lastWords waits until the courier has said what clients that have gone leave to be
 // said, such as that they do not type any more.
 func (h *Hub) awaitCourier() {
-	ctx, cancel := h.patience()
+	ctx, cancel := h.brokerContext()
 	defer cancel()
 	said := make(chan struct{})
 	go func() {
 		defer close(said)
-		_ = h.settled(ctx) // it is too late for anything else
+		_ = h.barrier(ctx) // it is too late for anything else
 	}()
 	select {
 	case <-said:

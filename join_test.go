@@ -35,7 +35,7 @@ func TestJoin(t *testing.T) {
 		for i := range a.pending {
 			a.bytes += len(a.pending[i].frame)
 		}
-		s := a.join()
+		s := a.chunks()
 		if string(s.plain) != tt.plain || string(s.compressed) != tt.small {
 			t.Errorf("%s: %q and %q, want %q and %q", tt.name, s.plain, s.compressed, tt.plain, tt.small)
 		}

@@ -97,8 +97,8 @@ func (l *loop) flushAudience(a *audience) {
 		return
 	}
 	kind, once := a.kinds()
-	joined := a.join()
-	l.mark(a.pending)
+	joined := a.chunks()
+	l.markExcepted(a.pending)
 	delivered := 0
 	for i := range a.members {
 		m := &a.members[i]
@@ -107,7 +107,7 @@ func (l *loop) flushAudience(a *audience) {
 			continue
 		}
 		for j := range a.pending {
-			l.give(m, &a.pending[j])
+			l.deliverTo(m, &a.pending[j])
 		}
 	}
 	l.hub.counters.delivered.Add(uint64(delivered))
@@ -132,7 +132,7 @@ func (a *audience) kinds() (kind wire.Kind, once bool) {
 }
 
 // mark marks the clients that one of ds is not for.
-func (l *loop) mark(ds []delivery) {
+func (l *loop) markExcepted(ds []delivery) {
 	for i := range ds {
 		for _, id := range ds[i].except {
 			if c := l.clients[id]; c != nil && !c.onLoop.marked {
@@ -144,7 +144,7 @@ func (l *loop) mark(ds []delivery) {
 }
 
 // give delivers d to one member.
-func (l *loop) give(m *member, d *delivery) {
+func (l *loop) deliverTo(m *member, d *delivery) {
 	if slices.Contains(d.except, m.c.id) {
 		return
 	}
@@ -176,12 +176,12 @@ func (l *loop) give(m *member, d *delivery) {
 // enqueue puts b into a client's outbox. Only Dropped is left to the caller.
 func (l *loop) enqueue(c *Client, b []byte, kind wire.Kind) wire.Result {
 	res := c.conn.Enqueue(b, kind)
-	l.enqueued(c, res)
+	l.afterEnqueue(c, res)
 	return res
 }
 
 // enqueued does what follows from having put something into a client's outbox.
-func (l *loop) enqueued(c *Client, res wire.Result) {
+func (l *loop) afterEnqueue(c *Client, res wire.Result) {
 	switch res {
 	case wire.Ready:
 		l.out.ready = append(l.out.ready, c.conn)
@@ -282,7 +282,7 @@ func (l *loop) release(c *Client, a *audience, skip uint64) {
 		m.hold = nil
 	}
 	for i := range held {
-		l.give(m, &held[i])
+		l.deliverTo(m, &held[i])
 	}
 }
 
@@ -301,7 +301,7 @@ func (chunks *sharedChunks) of(c *Client) []byte {
 }
 
 // join joins what is pending.
-func (a *audience) join() (s sharedChunks) {
+func (a *audience) chunks() (s sharedChunks) {
 	first := &a.pending[0]
 	if len(a.pending) == 1 {
 		s.plain, s.compressed = first.frame, first.frame

@@ -39,7 +39,7 @@ func (cmd *register) run(l *loop) {
 func (l *loop) sendWelcome(c *Client, inbox Position) {
 	first := l.welcome(c, inbox)
 	if l.presenceOn() {
-		e := envelope{typ: "online-users", data: l.snapshotOf(&l.presence.online)}
+		e := envelope{typ: eventOnlineUsers, data: l.snapshotOf(&l.presence.online)}
 		first = append(first, e.frame()...)
 	}
 	// Under the lock: nothing may overtake them, and who has seen the welcome must
@@ -52,7 +52,7 @@ func (l *loop) sendWelcome(c *Client, inbox Position) {
 	}
 	res := c.conn.Enqueue(first, wire.Durable)
 	c.mu.Unlock()
-	l.enqueued(c, res)
+	l.afterEnqueue(c, res)
 	if len(early.rooms) > 0 { // by a goroutine of OnConnect, since the joins were prepared
 		l.joinLater([]*Client{c}, early.rooms)
 	}
@@ -69,7 +69,7 @@ func (l *loop) welcome(c *Client, inbox Position) []byte {
 	if exp := c.expires.Load(); exp != 0 {
 		b = fmt.Appendf(b, `,"expires":%d`, exp/int64(time.Millisecond))
 	}
-	e := envelope{typ: "welcome", data: append(b, '}')}
+	e := envelope{typ: eventWelcome, data: append(b, '}')}
 	return e.frame()
 }
 
@@ -134,6 +134,6 @@ func (l *loop) tellReconnect(c *Client) {
 	}
 	c.onLoop.reconnectSent = true
 	after := spread(l.cfg.DrainWindow).Milliseconds()
-	e := envelope{typ: "reconnect", data: fmt.Appendf(nil, `{"afterMs":%d}`, after)}
+	e := envelope{typ: eventReconnect, data: fmt.Appendf(nil, `{"afterMs":%d}`, after)}
 	l.send(c, e.frame(), wire.Durable)
 }

@@ -14,23 +14,23 @@ type incoming struct {
 	frame      []byte
 	compressed []byte // the same compressed; nil: not at hand
 
-	typing *heardTyping // not nil: that is what it is about
+	typing *typingNote // not nil: that is what it is about
 }
 
 func (cmd *incoming) run(l *loop) {
 	a := l.audienceOf(cmd.topic)
 	if cmd.seq > 0 {
-		a = l.reached(cmd.topic, cmd.seq)
+		a = l.advanceTo(cmd.topic, cmd.seq)
 	}
 	switch {
 	case a == nil:
 	case cmd.op == opEmit && len(cmd.clients) == 0:
 		l.deliver(a, delivery{frame: cmd.frame, compressed: cmd.compressed, kind: cmd.kind(), seq: cmd.seq, except: cmd.except, once: cmd.once})
-		if cmd.typing != nil && !l.isHere(cmd.except) {
+		if cmd.typing != nil && !l.anyHere(cmd.except) {
 			l.hearTyping(l.rooms[cmd.topic.Room], cmd.typing, l.now())
 		}
 	default:
-		l.act(cmd, l.named(a, cmd))
+		l.carryOut(cmd, l.recipients(a, cmd))
 	}
 }
 
@@ -43,13 +43,13 @@ func (cmd *incoming) kind() wire.Kind {
 }
 
 // isHere reports whether one of the clients of these ids is connected to this hub.
-func (l *loop) isHere(ids []string) bool {
+func (l *loop) anyHere(ids []string) bool {
 	return slices.ContainsFunc(ids, func(id string) bool { return l.clients[id] != nil })
 }
 
 // reached notes how far a topic's log has been delivered, and returns its
 // audience. Delivery may begin before the first member's join is through.
-func (l *loop) reached(t Topic, seq uint64) *audience {
+func (l *loop) advanceTo(t Topic, seq uint64) *audience {
 	if t.Room != "" {
 		r := l.rooms[t.Room]
 		if r == nil {
@@ -64,7 +64,7 @@ func (l *loop) reached(t Topic, seq uint64) *audience {
 }
 
 // named returns the clients that a message is for.
-func (l *loop) named(a *audience, d *incoming) (clients []*Client) {
+func (l *loop) recipients(a *audience, d *incoming) (clients []*Client) {
 	if len(d.clients) > 0 {
 		for _, id := range d.clients {
 			if c := l.clients[id]; c != nil && !slices.Contains(d.except, id) {
@@ -82,7 +82,7 @@ func (l *loop) named(a *audience, d *incoming) (clients []*Client) {
 }
 
 // act does what a message says with each of clients.
-func (l *loop) act(d *incoming, clients []*Client) {
+func (l *loop) carryOut(d *incoming, clients []*Client) {
 	switch d.op {
 	case opEmit:
 		for _, c := range clients {
@@ -113,7 +113,7 @@ func (l *loop) act(d *incoming, clients []*Client) {
 func (l *loop) joinLater(clients []*Client, rooms []string) {
 	l.hub.later(func(h *Hub) {
 		for _, c := range clients {
-			ctx, cancel := h.patience()
+			ctx, cancel := h.brokerContext()
 			if err := c.Join(ctx, rooms...); err != nil {
 				h.log.Warn("chathub: join", "client", c.id, "rooms", rooms, "err", err)
 			}
@@ -123,7 +123,7 @@ func (l *loop) joinLater(clients []*Client, rooms []string) {
 }
 
 // released forgets the position of a topic that nobody has any more.
-func (l *loop) released(t Topic) {
+func (l *loop) forgetTopic(t Topic) {
 	if r := l.rooms[t.Room]; t.Room != "" && r != nil && len(r.members) == 0 {
 		r.pos = Position{}
 		l.unfollow(r)

@@ -198,9 +198,9 @@ func (l *loop) settle(p *presence, now time.Time) {
 		p.due = now.Add(l.gatherTime(p)) // graces to end
 	}
 	if l.presenceOn() {
-		in, out := "user-online", "user-offline"
+		in, out := eventUserOnline, eventUserOffline
 		if p.room != "" {
-			in, out = "user-joined", "user-left"
+			in, out = eventUserJoined, eventUserLeft
 		}
 		l.tell(p, in, joined)
 		l.tell(p, out, left)
@@ -236,7 +236,7 @@ func (l *loop) tell(p *presence, typ string, users []User) {
 				d.except = append(d.except, p.audience.members[s].c.id)
 				if later != nil {
 					l.flushAudience(p.audience)
-					l.give(&p.audience.members[s], &delivery{frame: later, kind: wire.Volatile})
+					l.deliverTo(&p.audience.members[s], &delivery{frame: later, kind: wire.Volatile})
 				}
 			}
 		}
@@ -369,7 +369,7 @@ func (l *loop) tellPart(r *round) {
 		e := envelope{typ: t.typ, room: r.p.room, data: r.p.countData()}
 		d := delivery{frame: e.frame(), kind: wire.Volatile, except: t.except}
 		for i := from - 1; i >= r.next; i-- {
-			l.give(&a.members[i], &d)
+			l.deliverTo(&a.members[i], &d)
 		}
 	}
 }

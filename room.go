@@ -10,7 +10,7 @@ type room struct {
 	name     string
 	pos      Position // of what has been delivered
 	typing   []typist
-	typed    bool // in the loop's list of rooms with typists
+	listed   bool // in the loop's list of rooms with typists
 	looked   bool // the other nodes have said who is there, and are heard since
 	look     *look
 }

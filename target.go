@@ -120,7 +120,7 @@ func (t Target) emit(ctx context.Context, topic Topic, r routed, e envelope) err
 // check refuses names that no room or user can have. An empty one, which an
 // application forgot to fill in, would be everyone.
 func (t Target) check() error {
-	if err := t.hub.open(); err != nil {
+	if err := t.hub.checkOpen(); err != nil {
 		return err
 	}
 	for _, topic := range t.topics {
@@ -170,5 +170,5 @@ func (t Target) act(ctx context.Context, r routed) error {
 			return err
 		}
 	}
-	return t.hub.settled(ctx)
+	return t.hub.barrier(ctx)
 }
