@@ -43,7 +43,7 @@ const (
 	eventUserLeft     = "user-left"
 )
 
-// envelope is what the server sends; see PROTOCOL section 2.
+// envelope is what the server sends; see protocol/README.md, section 1.
 type envelope struct {
 	typ  string
 	id   string

@@ -212,7 +212,7 @@ func TestTokenNeverShown(t *testing.T) {
 	})
 }
 
-// TestRefusals goes through the table of PROTOCOL section 2, both by WebSocket and
+// TestRefusals goes through the table of protocol/README.md, section 2, both by WebSocket and
 // by HTTP.
 func TestRefusals(t *testing.T) {
 	jwtAuth := &chathub.JWT{Key: secret}
