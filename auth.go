@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/chathub-go/chathub/internal/text"
 )
 
 // User is who is behind a connection. It is sent to other clients.
@@ -58,11 +60,11 @@ func (Anonymous) Authenticate(_ context.Context, _ string, r *http.Request) (Ide
 // validUser returns what is wrong with a user that an Authenticator returned.
 // The error does not quote it.
 func validUser(u User) error {
-	if !validText(u.ID, maxUserBytes) {
-		return fmt.Errorf("user id is not 1 to %d bytes of UTF-8 without control characters", maxUserBytes)
+	if !text.Valid(u.ID, text.MaxUser) {
+		return fmt.Errorf("user id is not 1 to %d bytes of UTF-8 without control characters", text.MaxUser)
 	}
-	if u.Name != "" && !validText(u.Name, maxNameBytes) {
-		return fmt.Errorf("user name is not at most %d bytes of UTF-8 without control characters", maxNameBytes)
+	if u.Name != "" && !text.Valid(u.Name, text.MaxName) {
+		return fmt.Errorf("user name is not at most %d bytes of UTF-8 without control characters", text.MaxName)
 	}
 	return nil
 }

@@ -349,7 +349,7 @@ func (c *jwtClaims) Validate() error { return validUser(c.user) }
 func claimID(v jsontext.Value) (string, error) {
 	switch v.Kind() {
 	case jsontext.KindString:
-		s, _ := text(v)
+		s, _ := stringOf(v)
 		return s, nil
 	case jsontext.KindNumber:
 		if !bytes.ContainsAny(v, ".eE") {
@@ -367,7 +367,7 @@ func claimStrings(v jsontext.Value) (jwt.ClaimStrings, error) {
 	case jsontext.KindInvalid, jsontext.KindNull:
 		return nil, nil
 	case jsontext.KindString:
-		s, _ := text(v)
+		s, _ := stringOf(v)
 		return jwt.ClaimStrings{s}, nil
 	}
 	var list []string

@@ -150,11 +150,6 @@ type Config struct {
 }
 
 const (
-	maxRoomBytes    = 128
-	maxUserBytes    = 128
-	maxNameBytes    = 256
-	maxIDBytes      = 64
-	maxTypeBytes    = 64
 	maxTokenBytes   = 8 << 10
 	maxDepth        = 64
 	sweepInterval   = time.Second

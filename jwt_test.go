@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/chathub-go/chathub/internal/text"
 )
 
 // jwtKeys are keys that are made once for all tests.
@@ -115,8 +117,8 @@ func TestJWT(t *testing.T) {
 		{"negative integer", "", claims(`"sub":-7`), User{"-7", "-7"}},
 		{"escapes", "", claims(`"sub":"\u00e9\"","name":"\ud83d\ude42"`), User{`é"`, "🙂"}},
 		{"escaped name of a claim", "", claims(`"\u0073ub":"u1"`), User{"u1", "u1"}},
-		{"longest", "", claims(`"sub":%q,"name":%q`, strings.Repeat("i", maxUserBytes), strings.Repeat("n", maxNameBytes)),
-			User{strings.Repeat("i", maxUserBytes), strings.Repeat("n", maxNameBytes)}},
+		{"longest", "", claims(`"sub":%q,"name":%q`, strings.Repeat("i", text.MaxUser), strings.Repeat("n", text.MaxName)),
+			User{strings.Repeat("i", text.MaxUser), strings.Repeat("n", text.MaxName)}},
 		{"typ JWT", `{"alg":"HS256","typ":"JWT"}`, claims(`"sub":"u1"`), User{"u1", "u1"}},
 		{"typ jwt", `{"typ":"jwt","alg":"HS256"}`, claims(`"sub":"u1"`), User{"u1", "u1"}},
 		{"typ at+jwt", `{"alg":"HS256","typ":"AT+JWT"}`, claims(`"sub":"u1"`), User{"u1", "u1"}},
@@ -241,14 +243,14 @@ func TestJWTRefusesClaims(t *testing.T) {
 		{"sub null", with(`"sub":null`), "user id"},
 		{"userId empty, sub not", with(`"userId":"","sub":"u1"`), "user id"},
 		{"sub under another name", with(`"Sub":"u1"`), "user id"},
-		{"sub too long", with(`"sub":%q`, strings.Repeat("i", maxUserBytes+1)), "user id"},
+		{"sub too long", with(`"sub":%q`, strings.Repeat("i", text.MaxUser+1)), "user id"},
 		{"sub with a control character", with(`"sub":"u\u0000"`), "user id"},
 		{"sub a fraction", with(`"sub":1.0`), "neither a string nor an integer"},
 		{"sub with an exponent", with(`"sub":1e3`), "neither a string nor an integer"},
 		{"sub true", with(`"sub":true`), "neither a string nor an integer"},
 		{"userId a list, sub good", with(`"userId":["u2"],"sub":"u1"`), "neither a string nor an integer"},
 		{"sub an object", with(`"sub":{"id":"u1"}`), "neither a string nor an integer"},
-		{"name too long", with(`"sub":"u1","name":%q`, strings.Repeat("n", maxNameBytes+1)), "user name"},
+		{"name too long", with(`"sub":"u1","name":%q`, strings.Repeat("n", text.MaxName+1)), "user name"},
 		{"name with a control character", with(`"sub":"u1","name":"A\nB"`), "user name"},
 		{"name a number", with(`"sub":"u1","name":7`), "name"},
 
