@@ -68,3 +68,9 @@ func validUser(u User) error {
 	}
 	return nil
 }
+
+// invalidToken is what a client is told about any bad token. The cause, which is
+// for the log, must not contain the token.
+func invalidToken(cause error) *Error {
+	return &Error{Code: CodeUnauthenticated, Message: "Invalid token", Err: cause}
+}

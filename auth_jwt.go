@@ -19,6 +19,8 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/chathub-go/chathub/internal/handshake"
 )
 
 // JWT is an [Authenticator] for signed JSON Web Tokens (RFC 7519). Set exactly
@@ -91,8 +93,8 @@ func (j *JWT) Authenticate(_ context.Context, token string, _ *http.Request) (Id
 	if token == "" {
 		return Identity{}, errorf(CodeUnauthenticated, "Authentication required")
 	}
-	if err := checkToken(token); err != nil {
-		return Identity{}, err
+	if err := handshake.CheckToken(token); err != nil {
+		return Identity{}, invalidToken(err)
 	}
 	if err := checkHeader(token); err != nil {
 		return Identity{}, invalidToken(err)

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/netip"
 	"time"
+
+	"github.com/chathub-go/chathub/internal/handshake"
 )
 
 // Config says how a Hub behaves. Only Auth is required. In every number and
@@ -150,7 +152,6 @@ type Config struct {
 }
 
 const (
-	maxTokenBytes   = 8 << 10
 	maxDepth        = 64
 	sweepInterval   = time.Second
 	badPerMinute    = 50  // PROTOCOL section 2
@@ -190,6 +191,11 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// origins returns the pages that may connect.
+func (c *Config) origins() *handshake.Origins {
+	return &handshake.Origins{Allowed: c.Origins, Any: c.DangerouslyAllowAnyOrigin, Required: c.RequireOrigin}
+}
+
 func finite(f float64) bool { return !math.IsNaN(f) && !math.IsInf(f, 0) }
 
 func def[T int | float64 | time.Duration](p *T, v T) {
@@ -213,7 +219,7 @@ func (c Config) validate() error {
 		}
 	}
 	for _, o := range c.Origins {
-		if _, err := parseOrigin(o); err != nil {
+		if _, err := handshake.ParseOrigin(o); err != nil {
 			bad("Origins: %w", err)
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/go-json-experiment/json"
+
+	"github.com/chathub-go/chathub/internal/handshake"
 )
 
 // builtinEvent is an event of the protocol; see PROTOCOL section 3.
@@ -137,8 +139,8 @@ func onRefreshToken(ctx context.Context, c *Client, e *Event) (any, error) {
 	if data.Token == "" {
 		return nil, errorf(CodeBadRequest, "token is missing")
 	}
-	if err := checkToken(data.Token); err != nil {
-		return nil, err
+	if err := handshake.CheckToken(data.Token); err != nil {
+		return nil, invalidToken(err)
 	}
 	id, e2 := c.hub.authenticate(ctx, data.Token, nil)
 	if e2 != nil {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/chathub-go/chathub/internal/handshake"
 	"github.com/chathub-go/chathub/internal/text"
 )
 
@@ -365,7 +366,7 @@ func TestJWTHugeTokenIsNotRead(t *testing.T) {
 		return signToken(t, jwt.SigningMethodHS256, k.secret, `{"alg":"HS256"}`, claims)
 	}
 	padding := 1
-	for len(sized(padding)) <= maxTokenBytes {
+	for len(sized(padding)) <= handshake.MaxToken {
 		padding++
 	}
 	if _, err := j.Authenticate(t.Context(), sized(padding-1), nil); err != nil || asked != 1 {
