@@ -7,16 +7,17 @@ import (
 	"strings"
 )
 
-// ClientAddr returns the address that a request comes from. That is the sender's
-// address or, if the sender is a trusted proxy, the right-most address in
-// X-Forwarded-For that is not one. The client may have written anything to the left
-// of it.
+// ClientAddr returns the address that a request comes from. That is the
+// sender's address or, if the sender is a trusted proxy, the right-most address
+// in X-Forwarded-For that is not one. The client may have written anything to
+// the left of it.
 //
-// An entry that is not an address ends the search, and the proxy that passed it on
-// counts as the client. If every entry is trusted, the left-most is the client.
+// An entry that is not an address ends the search, and the proxy that passed it
+// on counts as the client. If every entry is trusted, the left-most is the
+// client.
 //
-// IPv4-mapped addresses are unmapped and zones are dropped. The result is the zero
-// Addr if the sender has no IP address, as on a Unix socket.
+// IPv4-mapped addresses are unmapped and zones are dropped. The result is the
+// zero Addr if the sender has no IP address, as on a Unix socket.
 func ClientAddr(r *http.Request, trusted []netip.Prefix) netip.Addr {
 	isTrusted := func(a netip.Addr) bool {
 		return slices.ContainsFunc(trusted, func(p netip.Prefix) bool { return p.Contains(a) })

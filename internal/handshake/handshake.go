@@ -1,6 +1,6 @@
-// Package handshake reads the request that opens a WebSocket: which page it comes
-// from, which token it carries, and from which address. Its functions take a
-// request, change nothing, and may be called concurrently.
+// Package handshake reads the request that opens a WebSocket: which page it
+// comes from, which token it carries, and from which address. Its functions
+// take a request, change nothing, and may be called concurrently.
 package handshake
 
 import (

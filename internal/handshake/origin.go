@@ -21,8 +21,8 @@ type Origins struct {
 // Check returns nil if a request may open a connection, and why it may not
 // otherwise.
 //
-// Host and X-Forwarded-Proto are taken as they come. A page cannot set them, and a
-// program that forges them could as well leave out Origin, or forge that.
+// Host and X-Forwarded-Proto are taken as they come. A page cannot set them,
+// and a program that forges them could as well leave out Origin, or forge that.
 func (o *Origins) Check(r *http.Request) error {
 	sent := r.Header.Values("Origin")
 	switch {
@@ -47,8 +47,8 @@ func (o *Origins) Check(r *http.Request) error {
 	return errors.New("neither the hub's own origin nor an allowed one")
 }
 
-// ownOrigin returns the origin that the hub is served from, as far as the request
-// tells.
+// ownOrigin returns the origin that the hub is served from, as far as the
+// request tells.
 func ownOrigin(r *http.Request) string { return requestScheme(r) + "://" + r.Host }
 
 // requestScheme returns the scheme of a page of the hub's own origin.
@@ -64,10 +64,10 @@ func requestScheme(r *http.Request) string {
 	return "http"
 }
 
-// ParseOrigin returns the form scheme://host:port of a web origin (RFC 6454 section
-// 4): in lower case, and always with the port. It takes only http and https, and
-// nothing besides scheme, host and port. Its errors are for the author of a
-// configuration.
+// ParseOrigin returns the form scheme://host:port of a web origin (RFC 6454
+// section 4): in lower case, and always with the port. It takes only http and
+// https, and nothing besides scheme, host and port. Its errors are for the
+// author of a configuration.
 func ParseOrigin(s string) (string, error) {
 	origin, err := canonicalOrigin(s)
 	if err != nil {
@@ -78,8 +78,8 @@ func ParseOrigin(s string) (string, error) {
 
 // canonicalOrigin is [ParseOrigin] with errors that do not quote s.
 func canonicalOrigin(s string) (string, error) {
-	// This comes before folding case, since some characters outside of ASCII fold
-	// into it.
+	// This comes before folding case, since some characters outside of ASCII
+	// fold into it.
 	for i := range len(s) {
 		switch c := s[i]; {
 		case c == '*':
@@ -107,8 +107,8 @@ func canonicalOrigin(s string) (string, error) {
 	}
 
 	host := authority
-	// The last colon precedes the port, unless it is within the brackets of an IPv6
-	// address.
+	// The last colon precedes the port, unless it is within the brackets of an
+	// IPv6 address.
 	if colon := strings.LastIndexByte(authority, ':'); colon > strings.LastIndexByte(authority, ']') {
 		n, err := strconv.ParseUint(authority[colon+1:], 10, 16)
 		if err != nil || n == 0 {

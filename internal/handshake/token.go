@@ -10,26 +10,26 @@ import (
 // MaxToken is how long a token may be, in bytes.
 const MaxToken = 8 << 10
 
-// bearerPrefix precedes a token among the offered subprotocols, the only part of a
-// handshake that a browser's script can choose freely. Such a subprotocol is never
-// selected.
+// bearerPrefix precedes a token among the offered subprotocols, the only part
+// of a handshake that a browser's script can choose freely. Such a subprotocol
+// is never selected.
 const bearerPrefix = "chathub.bearer."
 
-// TokenPlaces says where a token may be besides the Authorization header and the
-// offered subprotocols.
+// TokenPlaces says where a token may be besides the Authorization header and
+// the offered subprotocols.
 type TokenPlaces struct {
 	Cookie string // the name of a cookie; empty: none
 	Query  bool   // the query parameter "token"
 }
 
 // Token returns the token of a handshake, or "" if it has none. The first place
-// that holds one decides: the Authorization header, the offered subprotocols, the
-// cookie, the query parameter.
+// that holds one decides: the Authorization header, the offered subprotocols,
+// the cookie, the query parameter.
 //
-// An empty token counts as none, since a cookie is empty after logout. So does an
-// Authorization of another scheme, which may be meant for a proxy. A place with
-// several different tokens is refused, since an attacker may have put one of them
-// there, as a neighbouring subdomain can do with a cookie.
+// An empty token counts as none, since a cookie is empty after logout. So does
+// an Authorization of another scheme, which may be meant for a proxy. A place
+// with several different tokens is refused, since an attacker may have put one
+// of them there, as a neighbouring subdomain can do with a cookie.
 //
 // The error does not contain the token.
 func Token(r *http.Request, places TokenPlaces) (string, error) {
@@ -60,9 +60,9 @@ func Token(r *http.Request, places TokenPlaces) (string, error) {
 	}
 }
 
-// CheckToken refuses a token that no Authenticator has to read: one that is longer
-// than [MaxToken], or that has characters other than visible ASCII. Base64 decoding
-// would skip line breaks, for example.
+// CheckToken refuses a token that no Authenticator has to read: one that is
+// longer than [MaxToken], or that has characters other than visible ASCII.
+// Base64 decoding would skip line breaks, for example.
 //
 // The error does not contain the token.
 func CheckToken(token string) error {
@@ -77,8 +77,8 @@ func CheckToken(token string) error {
 	return nil
 }
 
-// headerTokens returns the bearer tokens of RFC 6750 section 2.1. The scheme may be
-// in any case (RFC 9110 section 11.1).
+// headerTokens returns the bearer tokens of RFC 6750 section 2.1. The scheme
+// may be in any case (RFC 9110 section 11.1).
 func headerTokens(r *http.Request) (tokens []string) {
 	for _, line := range r.Header.Values("Authorization") {
 		if scheme, token, _ := strings.Cut(line, " "); strings.EqualFold(scheme, "Bearer") {

@@ -13,8 +13,8 @@ const (
 	MaxType = 64  // the name of an event
 )
 
-// Valid reports whether s is 1 to limit bytes of UTF-8 without control characters
-// (Unicode category Cc).
+// Valid reports whether s is 1 to limit bytes of UTF-8 without control
+// characters (Unicode category Cc).
 func Valid(s string, limit int) bool {
 	if s == "" || len(s) > limit || !utf8.ValidString(s) {
 		return false
