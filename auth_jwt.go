@@ -215,7 +215,7 @@ func (j *JWT) prepare() error {
 	options := []jwt.ParserOption{
 		jwt.WithValidMethods(methods),
 		jwt.WithStrictDecoding(),
-		jwt.WithoutClaimsValidation(), // Authenticate does that after the signature
+		jwt.WithoutClaimsValidation(), // that comes after the signature
 		jwt.WithExpirationRequired(),
 		jwt.WithLeeway(j.Leeway),
 	}
@@ -260,8 +260,8 @@ func (j *JWT) keyOf(t *jwt.Token) (any, error) {
 // checkHeader refuses
 //   - duplicate names (RFC 7515 section 4);
 //   - any crit, since no extension is supported (RFC 7515 section 4.1.11);
-//   - any typ but JWT (RFC 8725 section 3.11) and at+jwt (RFC 9068 section 2.1),
-//     which "application/" may precede (RFC 7515 section 4.1.9).
+//   - any typ but JWT (RFC 8725 section 3.11) and at+jwt (RFC 9068 section
+//     2.1), which "application/" may precede (RFC 7515 section 4.1.9).
 func checkHeader(token string) error {
 	segment, _, _ := strings.Cut(token, ".")
 	b, err := base64.RawURLEncoding.DecodeString(segment)

@@ -68,12 +68,12 @@ func signToken(t testing.TB, method jwt.SigningMethod, key any, header, claims s
 	return text + "." + enc.EncodeToString(sig)
 }
 
-// goodClaims returns claims that nothing is wrong with, for an hour.
+// goodClaims returns claims that are valid for an hour.
 func goodClaims() string {
 	return fmt.Sprintf(`{"sub":"u1","name":"Ana","iss":"https://id.example","aud":"chat","exp":%d}`, time.Now().Add(time.Hour).Unix())
 }
 
-// checkRefusal checks what the client is told, and what the log is.
+// checkRefusal checks what the client and the log are told.
 func checkRefusal(t *testing.T, id Identity, err error, token string, code Code, message, cause string) {
 	t.Helper()
 	e, ok := errors.AsType[*Error](err)
@@ -87,7 +87,7 @@ func checkRefusal(t *testing.T, id Identity, err error, token string, code Code,
 		t.Errorf("a refused token has the identity %+v", id)
 	}
 	if len(err.Error()) > 400 {
-		t.Errorf("whoever sends tokens fills the log: %.400s...", err)
+		t.Errorf("a client can fill the log: %.400s...", err)
 	}
 	for part := range strings.SplitSeq(token, ".") {
 		if len(part) > 8 && strings.Contains(err.Error(), part) {
@@ -124,7 +124,7 @@ func TestJWT(t *testing.T) {
 		{"typ jwt", `{"typ":"jwt","alg":"HS256"}`, claims(`"sub":"u1"`), User{"u1", "u1"}},
 		{"typ at+jwt", `{"alg":"HS256","typ":"AT+JWT"}`, claims(`"sub":"u1"`), User{"u1", "u1"}},
 		{"typ application/at+jwt", `{"alg":"HS256","typ":"application/at+jwt"}`, claims(`"sub":"u1"`), User{"u1", "u1"}},
-		{"kid, where there is one key", `{"alg":"HS256","kid":"any"}`, claims(`"sub":"u1"`), User{"u1", "u1"}},
+		{"kid, but only one key", `{"alg":"HS256","kid":"any"}`, claims(`"sub":"u1"`), User{"u1", "u1"}},
 		{"unknown header parameters", `{"alg":"HS256","jku":"https://evil.example","x":{"y":[1]}}`, claims(`"sub":"u1"`), User{"u1", "u1"}},
 		{"unknown claims", "", claims(`"sub":"u1","Sub":"u2","roles":["a"],"exp2":"x"`), User{"u1", "u1"}},
 		{"nbf past", "", claims(`"sub":"u1","nbf":1`), User{"u1", "u1"}},
@@ -220,7 +220,7 @@ func TestJWTRefusesClaims(t *testing.T) {
 	k := jwtKeys()
 	later := time.Now().Add(time.Hour).Unix()
 	past := time.Now().Add(-time.Hour).Unix()
-	// with returns claims that are good but for what is added.
+	// with returns good claims and the given ones.
 	with := func(format string, args ...any) string {
 		return fmt.Sprintf(`{"exp":%d,"iss":"https://id.example","aud":"chat",%s}`, later, fmt.Sprintf(format, args...))
 	}
@@ -315,8 +315,8 @@ func TestJWTRefusesEncodings(t *testing.T) {
 	part := strings.Split(good, ".")
 	header, claims, sig := part[0], part[1], part[2]
 
-	// The last character of a 32-byte signature has two bits that mean nothing:
-	// the one after it in the alphabet decodes to the same bytes where that is not strict.
+	// The last character of a 32-byte signature has two bits without a meaning.
+	// A lax decoder reads the next character of the alphabet as the same bytes.
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	last := strings.IndexByte(alphabet, sig[len(sig)-1])
 	trailing := sig[:len(sig)-1] + alphabet[last+1:last+2]
