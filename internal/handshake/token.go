@@ -1,6 +1,7 @@
 package handshake
 
 import (
+	"encoding/base64"
 	"errors"
 	"net/http"
 	"slices"
@@ -10,10 +11,16 @@ import (
 // MaxToken is how long a token may be, in bytes.
 const MaxToken = 8 << 10
 
-// bearerPrefix precedes a token among the offered subprotocols, the only part
-// of a handshake that a browser's script can choose freely. Such a subprotocol
-// is never selected.
-const bearerPrefix = "chathub.bearer."
+// These precede a token among the offered subprotocols, the only part of a
+// handshake that a browser's script can choose freely. Such a subprotocol is
+// never selected.
+const (
+	// The token follows as it is, so it can only have the characters of a
+	// subprotocol, which are those of an HTTP token (RFC 6455 section 4.1).
+	bearerPrefix = "chathub.bearer."
+	// The token follows in base64url without padding (RFC 4648 section 5).
+	bearer64Prefix = "chathub.bearer64."
+)
 
 // TokenPlaces says where a token may be besides the Authorization header and
 // the offered subprotocols.
@@ -35,7 +42,10 @@ type TokenPlaces struct {
 func Token(r *http.Request, places TokenPlaces) (string, error) {
 	tokens := headerTokens(r)
 	if len(tokens) == 0 {
-		tokens = protocolTokens(r)
+		var err error
+		if tokens, err = protocolTokens(r); err != nil {
+			return "", err
+		}
 	}
 	if len(tokens) == 0 && places.Cookie != "" {
 		for _, c := range r.CookiesNamed(places.Cookie) {
@@ -67,7 +77,7 @@ func Token(r *http.Request, places TokenPlaces) (string, error) {
 // The error does not contain the token.
 func CheckToken(token string) error {
 	if len(token) > MaxToken {
-		return errors.New("token is over 8 KiB")
+		return errTooLong
 	}
 	for i := range len(token) {
 		if c := token[i]; c <= ' ' || c > '~' {
@@ -76,6 +86,8 @@ func CheckToken(token string) error {
 	}
 	return nil
 }
+
+var errTooLong = errors.New("token is over 8 KiB")
 
 // headerTokens returns the bearer tokens of RFC 6750 section 2.1. The scheme
 // may be in any case (RFC 9110 section 11.1).
@@ -88,13 +100,34 @@ func headerTokens(r *http.Request) (tokens []string) {
 	return tokens
 }
 
-func protocolTokens(r *http.Request) (tokens []string) {
+func protocolTokens(r *http.Request) (tokens []string, err error) {
 	for p := range offeredProtocols(r) {
-		if token, ok := strings.CutPrefix(p, bearerPrefix); ok {
+		token, ok := strings.CutPrefix(p, bearerPrefix)
+		if encoded, is64 := strings.CutPrefix(p, bearer64Prefix); is64 {
+			if token, err = decodeToken(encoded); err != nil {
+				return nil, err
+			}
+			ok = true
+		}
+		if ok {
 			tokens = appendToken(tokens, token)
 		}
 	}
-	return tokens
+	return tokens, nil
+}
+
+// decodeToken decodes base64url without padding. Every token has exactly one
+// encoded form.
+func decodeToken(encoded string) (string, error) {
+	encoding := base64.RawURLEncoding.Strict() // which checks the last bits
+	if len(encoded) > encoding.EncodedLen(MaxToken) {
+		return "", errTooLong
+	}
+	b, err := encoding.DecodeString(encoded)
+	if err != nil || strings.ContainsAny(encoded, "\r\n") { // which Go skips
+		return "", errors.New("token is not in base64url without padding")
+	}
+	return string(b), nil
 }
 
 func appendToken(tokens []string, token string) []string {

@@ -1,6 +1,7 @@
 package handshake
 
 import (
+	"encoding/base64"
 	"net/http"
 	"net/url"
 	"slices"
@@ -47,6 +48,37 @@ var tokenTests = []tokenTest{
 	{name: "two subprotocols", protocols: []string{"chathub.bearer.p, chathub.bearer.q"}, err: "several"},
 	{name: "subprotocol with a space", protocols: []string{"chathub.bearer.p q"}, err: "visible ASCII"},
 
+	{name: "encoded", protocols: []string{"chathub.v1, chathub.bearer64.YStiL2M9PQ"}, want: "a+b/c=="},
+	{name: "encoded in first place", protocols: []string{"chathub.bearer64.YStiL2M9PQ", "chathub.v1"}, want: "a+b/c=="},
+	{name: "encoded, every visible character", protocols: []string{"chathub.bearer64." + encode(visible)}, want: visible},
+	{name: "encoded, both characters of the URL alphabet", protocols: []string{"chathub.bearer64.Pz8_Pn5-"}, want: "???>~~"},
+	{name: "encoded, one byte", protocols: []string{"chathub.bearer64.YQ"}, want: "a"},
+	{name: "encoded, two bytes", protocols: []string{"chathub.bearer64.YWI"}, want: "ab"},
+	{name: "encoded, empty", protocols: []string{"chathub.v1, chathub.bearer64."}},
+	{name: "encoded, in another case", protocols: []string{"Chathub.Bearer64.YQ"}},
+	{name: "encoded, padded", protocols: []string{"chathub.bearer64.YQ=="}, err: "base64url"},
+	{name: "encoded, the other alphabet", protocols: []string{"chathub.bearer64.Pz8/Pn5+"}, err: "base64url"},
+	{name: "encoded, not canonical", protocols: []string{"chathub.bearer64.YR"}, err: "base64url"},
+	{name: "encoded, cut short", protocols: []string{"chathub.bearer64.YWJjZ"}, err: "base64url"},
+	{name: "encoded, line break", protocols: []string{"chathub.bearer64.Y\nQ"}, err: "base64url"},
+	{name: "encoded, carriage return", protocols: []string{"chathub.bearer64.Y\rQ"}, err: "base64url"},
+	{name: "encoded, only line breaks", protocols: []string{"chathub.bearer64.\n, chathub.v1"}, err: "base64url"},
+	{name: "encoded, space", protocols: []string{"chathub.bearer64.Y Q"}, err: "base64url"},
+	{name: "encoded, dots as of a JWT", protocols: []string{"chathub.bearer64.e30.e30.c2ln"}, err: "base64url"},
+	{name: "encoded line break", protocols: []string{"chathub.bearer64." + encode("a\nb")}, err: "visible ASCII"},
+	{name: "encoded space", protocols: []string{"chathub.bearer64." + encode("a b")}, err: "visible ASCII"},
+	{name: "encoded NUL", protocols: []string{"chathub.bearer64." + encode("a\x00")}, err: "visible ASCII"},
+	{name: "encoded, outside of ASCII", protocols: []string{"chathub.bearer64." + encode("é")}, err: "visible ASCII"},
+	{name: "both forms of one token", protocols: []string{"chathub.bearer.a, chathub.bearer64.YQ"}, want: "a"},
+	{name: "both forms, two tokens", protocols: []string{"chathub.bearer.b, chathub.bearer64.YQ"}, err: "several"},
+	{name: "two encoded tokens", protocols: []string{"chathub.bearer64.YQ", "chathub.bearer64.YWI"}, err: "several"},
+	{name: "a good token does not hide a bad one", protocols: []string{"chathub.bearer.a, chathub.bearer64.YQ=="}, err: "base64url"},
+	{name: "header over a bad encoded token", authorization: []string{"Bearer h"}, protocols: []string{"chathub.bearer64.!"}, want: "h"},
+	{name: "a bad encoded token does not leave the cookie", protocols: []string{"chathub.bearer64.YQ=="},
+		cookies: []string{"session=c"}, err: "base64url"},
+	{name: "empty encoded token leaves the cookie", protocols: []string{"chathub.bearer64."},
+		cookies: []string{"session=c"}, want: "c"},
+
 	{name: "cookie", cookies: []string{"session=c"}, want: "c"},
 	{name: "cookie among others", cookies: []string{"a=b; session=c; d=e"}, want: "c"},
 	{name: "cookie of another name", cookies: []string{"Session=c; xsession=d"}},
@@ -75,9 +107,24 @@ var tokenTests = []tokenTest{
 		want: strings.Repeat("h", MaxToken)},
 	{name: "header too long", authorization: []string{"Bearer " + strings.Repeat("h", MaxToken+1)}, err: "8 KiB"},
 	{name: "subprotocol too long", protocols: []string{"chathub.bearer." + strings.Repeat("p", MaxToken+1)}, err: "8 KiB"},
+	{name: "longest encoded", protocols: []string{"chathub.bearer64." + encode(strings.Repeat("~", MaxToken))},
+		want: strings.Repeat("~", MaxToken)},
+	{name: "encoded too long", protocols: []string{"chathub.bearer64." + encode(strings.Repeat("p", MaxToken+1))}, err: "8 KiB"},
+	{name: "encoded far too long", protocols: []string{"chathub.bearer64." + strings.Repeat("!", 1<<20)}, err: "8 KiB"},
 	{name: "cookie too long", cookies: []string{"session=" + strings.Repeat("c", MaxToken+1)}, err: "8 KiB"},
 	{name: "query too long", query: "?token=" + strings.Repeat("q", MaxToken+1), err: "8 KiB"},
 }
+
+// visible has all the characters that a token may have.
+var visible = func() string {
+	var b []byte
+	for c := byte('!'); c <= '~'; c++ {
+		b = append(b, c)
+	}
+	return string(b)
+}()
+
+func encode(token string) string { return base64.RawURLEncoding.EncodeToString([]byte(token)) }
 
 // request returns a handshake with the headers of a test.
 func (tt *tokenTest) request() *http.Request {
@@ -150,13 +197,38 @@ func FuzzToken(f *testing.F) {
 		if got != "" && CheckToken(got) != nil {
 			t.Errorf("%q got through", got)
 		}
-		if got != "" && !strings.Contains(authorization+"\n"+protocols+"\n"+cookies, got) && !slices.Contains(r.URL.Query()["token"], got) {
+		sent := authorization + "\n" + protocols + "\n" + cookies
+		if got != "" && !strings.Contains(sent, got) && !strings.Contains(sent, "chathub.bearer64."+encode(got)) && !slices.Contains(r.URL.Query()["token"], got) {
 			t.Errorf("%q was not sent", got)
 		}
-		// What stands in a higher place decides, whatever is in the lower ones.
+		// A token in a higher place decides, whatever is in the lower ones.
 		tt.authorization = []string{"Bearer higher"}
 		if got, err := Token(tt.request(), TokenPlaces{Cookie: "session", Query: true}); got != "higher" || err != nil {
 			t.Errorf("got %q, %v instead of the Authorization header", got, err)
+		}
+	})
+}
+
+// FuzzEncodedToken checks that any good token can be encoded, and has no second
+// encoded form.
+func FuzzEncodedToken(f *testing.F) {
+	for _, s := range []string{"a+b/c==", visible, "YQ", "YQ==", "YR", "Y\nQ", "é", ""} {
+		f.Add(s)
+	}
+	token := func(encoded string) (string, error) {
+		tt := tokenTest{protocols: []string{"chathub.v1", "chathub.bearer64." + encoded}}
+		return Token(tt.request(), TokenPlaces{})
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		got, err := token(encode(s))
+		if good := CheckToken(s) == nil; (err == nil) != good || good && got != s {
+			t.Errorf("%q, encoded, is read as %q, %v", s, got, err)
+		}
+		if strings.ContainsAny(s, ", \t") { // several protocols, or trimmed
+			return
+		}
+		if got, err := token(s); err == nil && encode(got) != s {
+			t.Errorf("%q is a second form of %q", s, got)
 		}
 	})
 }
