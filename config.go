@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/netip"
 	"time"
+
+	"github.com/chathub-go/chathub/internal/handshake"
 )
 
 // Config says how a Hub behaves. Only Auth is required. In every number and
@@ -150,12 +152,6 @@ type Config struct {
 }
 
 const (
-	maxRoomBytes    = 128
-	maxUserBytes    = 128
-	maxNameBytes    = 256
-	maxIDBytes      = 64
-	maxTypeBytes    = 64
-	maxTokenBytes   = 8 << 10
 	maxDepth        = 64
 	sweepInterval   = time.Second
 	badPerMinute    = 50  // protocol/README.md, section 1
@@ -195,6 +191,11 @@ func (cfg Config) withDefaults() Config {
 	return cfg
 }
 
+// origins returns the pages that may connect.
+func (cfg *Config) origins() *handshake.Origins {
+	return &handshake.Origins{Allowed: cfg.Origins, Any: cfg.DangerouslyAllowAnyOrigin, Required: cfg.RequireOrigin}
+}
+
 func finite(f float64) bool { return !math.IsNaN(f) && !math.IsInf(f, 0) }
 
 func def[T int | float64 | time.Duration](p *T, v T) {
@@ -218,7 +219,7 @@ func (cfg Config) validate() error {
 		}
 	}
 	for _, o := range cfg.Origins {
-		if _, err := parseOrigin(o); err != nil {
+		if _, err := handshake.ParseOrigin(o); err != nil {
 			bad("Origins: %w", err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/chathub-go/chathub/internal/text"
 	"github.com/chathub-go/chathub/internal/wire"
 )
 
@@ -142,7 +143,7 @@ func frameOf(body []byte, seq uint64, ts int64) []byte {
 
 // newEnvelope checks an event of the application.
 func newEnvelope(event string, data any) (*envelope, error) {
-	if !validType(event) || reserved[event] {
+	if !text.ValidType(event) || reserved[event] {
 		return nil, errorf(CodeBadRequest, "%q is not an event name that an application may use", event)
 	}
 	b, err := marshal(data)

@@ -5,9 +5,10 @@ import (
 	"errors"
 	"io"
 	"sync"
-	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/chathub-go/chathub/internal/text"
 )
 
 // decoder reuses the memory of JSON decoding.
@@ -69,7 +70,7 @@ func (ev *Event) decode(dec *jsontext.Decoder, b []byte) *Error {
 			ev.Data = b[end-len(value) : end : end]
 			continue
 		}
-		s, ok := text(value)
+		s, ok := stringOf(value)
 		if !ok {
 			note(errorf(CodeBadRequest, "%s must be a string", field))
 			continue
@@ -77,12 +78,12 @@ func (ev *Event) decode(dec *jsontext.Decoder, b []byte) *Error {
 		switch field {
 		case fieldType:
 			hasType = true
-			if ev.Type = s; !validType(s) {
+			if ev.Type = s; !text.ValidType(s) {
 				note(errorf(CodeBadRequest, "type must match [a-z0-9][a-z0-9:._-]{0,63}"))
 			}
 		case fieldID:
-			if len(s) > maxIDBytes {
-				note(errorf(CodeBadRequest, "id is over %d bytes", maxIDBytes))
+			if len(s) > text.MaxID {
+				note(errorf(CodeBadRequest, "id is over %d bytes", text.MaxID))
 				continue
 			}
 			ev.ID = s
@@ -93,8 +94,8 @@ func (ev *Event) decode(dec *jsontext.Decoder, b []byte) *Error {
 			}
 		case fieldTo:
 			ev.To = s
-			if !validText(s, maxUserBytes) {
-				note(errorf(CodeBadRequest, "to must be 1 to %d bytes without control characters", maxUserBytes))
+			if !text.Valid(s, text.MaxUser) {
+				note(errorf(CodeBadRequest, "to must be 1 to %d bytes without control characters", text.MaxUser))
 			}
 		}
 	}
@@ -151,8 +152,8 @@ func fieldOf(name []byte) field {
 	return fieldNone
 }
 
-// text returns the string that a JSON value is.
-func text(v jsontext.Value) (string, bool) {
+// stringOf returns the string that a JSON value is.
+func stringOf(v jsontext.Value) (string, bool) {
 	if v.Kind() != '"' {
 		return "", false
 	}
@@ -189,39 +190,9 @@ func deeper(b []byte, most int) bool {
 	return false
 }
 
-// validType reports whether s is an event name: [a-z0-9][a-z0-9:._-]{0,63}.
-func validType(s string) bool {
-	if s == "" || len(s) > maxTypeBytes {
-		return false
-	}
-	for i := range len(s) {
-		switch c := s[i]; {
-		case 'a' <= c && c <= 'z' || '0' <= c && c <= '9':
-		case i > 0 && (c == ':' || c == '.' || c == '_' || c == '-'):
-		default:
-			return false
-		}
-	}
-	return true
-}
-
-// validText reports whether s is 1 to most bytes of UTF-8 without control
-// characters (Unicode category Cc).
-func validText(s string, most int) bool {
-	if s == "" || len(s) > most || !utf8.ValidString(s) {
-		return false
-	}
-	for _, r := range s {
-		if r < 0x20 || 0x7f <= r && r <= 0x9f {
-			return false
-		}
-	}
-	return true
-}
-
 func checkRoom(name string) *Error {
-	if !validText(name, maxRoomBytes) {
-		return errorf(CodeBadRequest, "room must be 1 to %d bytes without control characters", maxRoomBytes)
+	if !text.Valid(name, text.MaxRoom) {
+		return errorf(CodeBadRequest, "room must be 1 to %d bytes without control characters", text.MaxRoom)
 	}
 	return nil
 }

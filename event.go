@@ -9,6 +9,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/chathub-go/chathub/internal/text"
 )
 
 // Event is an event that a client sent. Handlers and middleware get it; its
@@ -139,7 +141,7 @@ func (reg *registry) add(event string, h Handler) {
 	reg.mu.Lock()
 	defer reg.mu.Unlock()
 	switch _, taken := reg.own[event]; {
-	case !validType(event):
+	case !text.ValidType(event):
 		panic(fmt.Sprintf("chathub: On: %q is not an event name", event))
 	case reserved[event]:
 		panic(fmt.Sprintf("chathub: On: %q is the protocol's own", event))

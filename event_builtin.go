@@ -5,6 +5,8 @@ import (
 
 	"github.com/chathub-go/chathub/internal/wire"
 	"github.com/go-json-experiment/json"
+
+	"github.com/chathub-go/chathub/internal/handshake"
 )
 
 // builtinEvent is an event of the protocol; see protocol/README.md, section 4.
@@ -138,8 +140,8 @@ func onRefreshToken(ctx context.Context, c *Client, e *Event) (any, error) {
 	if data.Token == "" {
 		return nil, errorf(CodeBadRequest, "token is missing")
 	}
-	if err := checkToken(data.Token); err != nil {
-		return nil, err
+	if err := handshake.CheckToken(data.Token); err != nil {
+		return nil, invalidToken(err)
 	}
 	id, e2 := c.hub.authenticate(ctx, data.Token, nil)
 	if e2 != nil {

@@ -10,10 +10,9 @@ import (
 	"github.com/coder/websocket"
 	"github.com/go-json-experiment/json"
 
+	"github.com/chathub-go/chathub/internal/handshake"
 	"github.com/chathub-go/chathub/internal/wire"
 )
-
-const subprotocol = "chathub.v1"
 
 // ServeHTTP upgrades a request to a WebSocket, which is served beside: it returns
 // after the handshake and Config.OnConnect, so that what net/http holds for the request is
@@ -25,13 +24,12 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusUpgradeRequired, errorf(CodeBadRequest, "This is a WebSocket endpoint"))
 		return
 	}
-	if !originAllowed(r, &h.cfg) {
+	if err := h.cfg.origins().Check(r); err != nil {
 		h.counters.refused.Add(1)
 		writeError(w, http.StatusForbidden, errorf(CodeForbidden, "Origin not allowed"))
 		return
 	}
-	addr := clientAddr(r, h.cfg.TrustedProxies)
-	place, err := h.admission.enter(addr)
+	place, err := h.admission.enter(handshake.ClientAddr(r, h.cfg.TrustedProxies))
 	if err != nil {
 		if place, ok := h.admission.enterRefusal(); ok {
 			h.refuse(w, r, err, place)
@@ -71,9 +69,9 @@ func isUpgrade(r *http.Request) bool {
 
 // identify authenticates a handshake.
 func (h *Hub) identify(r *http.Request) (id Identity, e *Error) {
-	token, e := requestToken(r, &h.cfg)
-	if e != nil {
-		return id, e
+	token, err := handshake.Token(r, handshake.TokenPlaces{Cookie: h.cfg.TokenCookie, Query: h.cfg.TokenQuery})
+	if err != nil {
+		return id, invalidToken(err)
 	}
 	return h.authenticate(r.Context(), token, r)
 }
@@ -126,7 +124,7 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, extension string) 
 // accept puts a websocket.Conn on what w hands out.
 func accept(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
 	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
-		Subprotocols:       []string{subprotocol},
+		Subprotocols:       []string{handshake.Subprotocol},
 		InsecureSkipVerify: true, // of origins, which were checked more strictly
 	})
 	if err == nil {
@@ -185,10 +183,9 @@ func refusalOf(e *Error) refusal {
 
 // refuse turns a handshake away: by an envelope and a close code where the client
 // speaks the protocol, since a browser's script sees neither status nor body; by HTTP
-// otherwise. The place is released when the
-// connection has gone.
+// otherwise. The place is released when the connection has gone.
 func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, e *Error, p place) {
-	if !offersProtocol(r) {
+	if !handshake.OffersSubprotocol(r) {
 		defer p.release()
 		h.refuseHTTP(w, e)
 		return

@@ -4,6 +4,8 @@ import (
 	"context"
 	"math/rand/v2"
 	"slices"
+
+	"github.com/chathub-go/chathub/internal/text"
 )
 
 // Target names who an emit or a command reaches, on every node of the cluster.
@@ -130,7 +132,7 @@ func (t Target) check() error {
 			if err := checkRoom(topic.Room); err != nil {
 				return err
 			}
-		case !validText(topic.User, maxUserBytes):
+		case !text.Valid(topic.User, text.MaxUser):
 			return errorf(CodeBadRequest, "not a user id")
 		}
 	}
