@@ -169,16 +169,6 @@ func TestCompressionIdle(t *testing.T) {
 	}
 }
 
-// liveHeap is what is left once the pools are empty: they let go with the second collection.
-func liveHeap() int64 {
-	for range 3 {
-		runtime.GC()
-	}
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
-}
-
 // parlour is a room over TCP.
 type parlour struct {
 	members []*guest
