@@ -4,7 +4,8 @@ import (
 	"sync"
 )
 
-// courier does for the loop, in order, what may take time.
+// courier does slow work for the loop, in order. Its queue has no bound of its
+// own: each piece of work follows from a command that was bounded.
 type courier struct {
 	mu     sync.Mutex
 	work   []func(*Hub)
@@ -55,7 +56,7 @@ func (q *courier) add(f func(*Hub)) {
 	}
 }
 
-// length is how much waits to be begun.
+// length is how much work is not begun yet.
 func (q *courier) length() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()

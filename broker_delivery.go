@@ -5,8 +5,8 @@ import (
 	"errors"
 )
 
-// sendVolatile sends an event that is not kept. While the broker is away, those on
-// this hub get it at least: more was never promised.
+// sendVolatile sends an event that is not kept. If the broker is unavailable,
+// at least the clients of this hub get it.
 func (h *Hub) sendVolatile(ctx context.Context, m Message) error {
 	err := h.session.Send(ctx, m)
 	e, ok := errors.AsType[*Error](err)
@@ -17,7 +17,7 @@ func (h *Hub) sendVolatile(ctx context.Context, m Message) error {
 	return nil
 }
 
-// deliver is what the broker calls with every message for this hub.
+// deliver is called by the broker with every message for this hub.
 func (h *Hub) deliver(m Message) {
 	if isNote(m.Body) {
 		h.hearNote(m)

@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// subscriptions counts who needs a topic on this hub, and subscribes it while
-// someone does. Members of rooms and connections of users each hold one.
+// subscriptions counts the users of each topic on this hub, and keeps the topic
+// subscribed while there are any. Each member of a room and each connection of
+// a user counts as one.
 type subscriptions struct {
 	hub    *Hub
 	mu     sync.Mutex
@@ -17,9 +18,9 @@ type subscriptions struct {
 type subscription struct {
 	refs int // guarded by subscriptions.mu
 
-	mu   sync.Mutex // held during the broker's call, so that calls do not overtake
+	mu   sync.Mutex // held during the broker's calls, so that they do not overtake each other
 	live bool
-	head Position // when it became live
+	head Position // of the log when it became live
 }
 
 func (subs *subscriptions) init(h *Hub) {
@@ -27,9 +28,9 @@ func (subs *subscriptions) init(h *Hub) {
 	subs.topics = make(map[Topic]*subscription)
 }
 
-// acquire subscribes t, if nobody has, and returns the position of its log at
-// that time: the loop has been handed all that came after, in order. Each acquire needs
-// a release.
+// acquire subscribes t if nothing has, and returns the head of its log at that
+// time. The loop has been handed everything that came after that, in order.
+// Each acquire needs a release.
 func (subs *subscriptions) acquire(ctx context.Context, t Topic) (Position, error) {
 	subs.mu.Lock()
 	sub := subs.topics[t]
@@ -54,7 +55,7 @@ func (subs *subscriptions) acquire(ctx context.Context, t Topic) (Position, erro
 	return sub.head, nil
 }
 
-// release takes back one acquire, and unsubscribes after the last.
+// release undoes one acquire, and unsubscribes after the last.
 func (subs *subscriptions) release(t Topic) {
 	subs.mu.Lock()
 	sub := subs.topics[t]
@@ -64,21 +65,21 @@ func (subs *subscriptions) release(t Topic) {
 	if subs.unref(sub) > 0 {
 		return
 	}
-	if sub.live && subs.hub.life.ctx.Err() == nil { // a session that closes forgets all topics
+	if sub.live && subs.hub.life.ctx.Err() == nil { // closing the session ends all subscriptions
 		ctx, cancel := subs.hub.brokerContext()
 		defer cancel()
 		if err := subs.hub.session.Unsubscribe(ctx, t); err != nil {
-			// The broker goes on delivering. Who acquires it next finds it live.
+			// The broker goes on delivering. The next acquire finds it live.
 			subs.hub.log.Warn("chathub: unsubscribe", "topic", t, "err", err)
 			return
 		}
 		sub.live = false
-		_ = subs.hub.post(call(func(l *loop) { l.forgetTopic(t) })) // a closed hub forgets it anyway
+		_ = subs.hub.post(call(func(l *loop) { l.forgetTopic(t) })) // a closed hub has forgotten it
 	}
 	subs.forget(t, sub)
 }
 
-// drop takes back one reference and returns how many are left.
+// unref takes back one reference and returns how many are left.
 func (subs *subscriptions) unref(sub *subscription) int {
 	subs.mu.Lock()
 	defer subs.mu.Unlock()
@@ -86,8 +87,9 @@ func (subs *subscriptions) unref(sub *subscription) int {
 	return sub.refs
 }
 
-// forget takes a subscription that nobody refers to out of the map. The caller
-// holds its mutex: whoever found it in the map meanwhile waits for that, and counts.
+// forget takes an unreferenced subscription out of the map. The caller holds
+// its mutex. A goroutine that found it in the map meanwhile waits for that, and
+// has counted itself.
 func (subs *subscriptions) forget(t Topic, sub *subscription) {
 	subs.mu.Lock()
 	defer subs.mu.Unlock()
@@ -101,10 +103,10 @@ func (h *Hub) release(t Topic) {
 	h.later(func(h *Hub) { h.subs.release(t) })
 }
 
-// brokerPatience bounds a broker call that nobody's context bounds.
+// brokerTimeout bounds a broker call that has no context of a caller.
 const brokerTimeout = 5 * time.Second
 
-// patience returns a context for such a call.
+// brokerContext returns the context of such a call.
 func (h *Hub) brokerContext() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(h.life.ctx, brokerTimeout)
 }

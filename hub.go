@@ -13,9 +13,10 @@ import (
 	"github.com/chathub-go/chathub/internal/wire"
 )
 
-// Hub is a chat server: an http.Handler whose clients are WebSocket connections.
-// All its methods may be called concurrently, from anywhere, handlers included. Several
-// hubs in one program share nothing, unless they share a Broker.
+// Hub is a chat server: an http.Handler whose clients are WebSocket
+// connections. All its methods may be called concurrently, from anywhere,
+// handlers included. Several hubs in one program share nothing, unless they
+// share a Broker.
 type Hub struct {
 	cfg     Config
 	log     *slog.Logger
@@ -34,14 +35,14 @@ type Hub struct {
 	counters  counters
 
 	nodeCount         atomic.Int64 // other nodes that are alive
-	notesFailing      atomic.Bool  // they could not be reached lately
-	noteCourier       courier      // of what is sent to other nodes
-	noteCourierRuns   bool         // owned by the loop, and by shutdown once that has ended
+	notesFailing      atomic.Bool  // other nodes could not be reached lately
+	noteCourier       courier      // for what is sent to other nodes
+	noteCourierRuns   bool         // owned by the loop, then by shutdown once the loop has ended
 	compressedClients atomic.Int64 // registered clients that accept compressed frames
 }
 
-// New checks cfg, reporting all of its mistakes at once, and starts a hub, which
-// runs until [Hub.Shutdown].
+// New starts a hub, which runs until [Hub.Shutdown] or [Hub.Close]. It checks
+// cfg first and reports all of its mistakes at once.
 func New(cfg Config) (*Hub, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
@@ -85,16 +86,16 @@ func New(cfg Config) (*Hub, error) {
 		h.poller.Close()
 	}()
 	go h.courier.run(h)
-	_ = h.post(call(func(l *loop) { l.beat(l.now()) })) // it runs
+	_ = h.post(call(func(l *loop) { l.beat(l.now()) })) // the loop is running
 	return h, nil
 }
 
 // newID returns a random id of 80 bits that nobody can guess.
 func newID(prefix string) string { return prefix + rand.Text()[:16] }
 
-// post hands a command to the loop; it waits while the loop is behind.
+// post hands a command to the loop. It waits while the queue is full.
 func (h *Hub) post(cmd command) error {
-	if err := h.checkOpen(); err != nil { // a free place in the queue would be a promise
+	if err := h.checkOpen(); err != nil { // or a free place in the queue would be taken for a promise
 		return err
 	}
 	select {
@@ -105,7 +106,7 @@ func (h *Hub) post(cmd command) error {
 	}
 }
 
-// open returns ErrClosed once the hub has ended.
+// checkOpen returns ErrClosed once the hub has ended.
 func (h *Hub) checkOpen() error {
 	select {
 	case <-h.life.done:
@@ -115,7 +116,7 @@ func (h *Hub) checkOpen() error {
 	}
 }
 
-// await posts cmd and waits until the loop has run it, which is soon.
+// await posts cmd and waits until the loop has run it.
 func (h *Hub) await(cmd command, ran <-chan struct{}) error {
 	if err := h.post(cmd); err != nil {
 		return err
@@ -123,7 +124,7 @@ func (h *Hub) await(cmd command, ran <-chan struct{}) error {
 	select {
 	case <-ran:
 		return nil
-	case <-h.life.loopEnded: // not done: cmd may be running, on what the caller looks at next
+	case <-h.life.loopEnded: // not life.done: cmd may still be running, on what the caller reads next
 	}
 	select {
 	case <-ran:
@@ -133,14 +134,14 @@ func (h *Hub) await(cmd command, ran <-chan struct{}) error {
 	}
 }
 
-// ask runs f on the loop and waits for it.
+// onLoop runs f on the loop and waits for it.
 func (h *Hub) onLoop(f func(l *loop)) error {
 	ran := make(chan struct{})
 	return h.await(call(func(l *loop) { f(l); close(ran) }), ran)
 }
 
-// settled waits until the loop and the courier have done what they were handed
-// before.
+// barrier waits until the loop and the courier have done everything that they
+// were handed before.
 func (h *Hub) barrier(ctx context.Context) error {
 	if err := h.onLoop(func(*loop) {}); err != nil {
 		return err
@@ -157,7 +158,7 @@ func (h *Hub) barrier(ctx context.Context) error {
 	}
 }
 
-// guard calls f, and turns a panic into an error and a line in the log.
+// guard calls f, and turns a panic into an error and a log line.
 func (h *Hub) guard(what string, f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -166,21 +167,21 @@ func (h *Hub) guard(what string, f func() error) (err error) {
 		}
 	}()
 	if err = f(); err != nil {
-		_, _ = publicError(err) // here: the methods of an error may panic
+		_, _ = publicError(err) // called here, since the methods of an error may panic
 	}
 	return err
 }
 
-// errPanic is what a callback that panicked has returned.
+// errPanic stands for the result of a callback that panicked.
 var errPanic = errors.New("chathub: panic")
 
 // Use appends middleware around the handling of every client event. The first
-// one is the outermost. It applies to events that arrive from then on; call it before
-// the hub serves.
+// one is the outermost. It applies to events that arrive after the call, so
+// call it before the hub serves.
 func (h *Hub) Use(m ...Middleware) { h.handlers.use(m) }
 
-// OnlineUsers returns who has a connection to a hub of the cluster, or lost it a
-// moment ago, by name, as far as this hub has heard. It fails where ctx or the hub has ended.
+// OnlineUsers returns the users that are online on any node, sorted by name. It
+// includes users in their PresenceGrace. It fails if ctx or the hub has ended.
 func (h *Hub) OnlineUsers(ctx context.Context) (users []User, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -189,10 +190,11 @@ func (h *Hub) OnlineUsers(ctx context.Context) (users []User, err error) {
 	return users, err
 }
 
-// RoomUsers returns who is in a room, or lost the connection a moment ago, on all
-// hubs of the cluster, by name. Where this hub has no member of the room, it asks the others. It
-// fails where ctx or the hub has ended. Where a node did not answer within a second or two, it returns who
-// is there as far as is known, and an [Error] with [CodeUnavailable].
+// RoomUsers returns the users that are in a room on any node, sorted by name.
+// It includes users in their PresenceGrace. If this hub has no member in the
+// room, it asks the other nodes. If a node does not answer within two seconds,
+// RoomUsers returns the users it knows of, and an [Error] with
+// [CodeUnavailable]. It fails if ctx or the hub has ended.
 func (h *Hub) RoomUsers(ctx context.Context, room string) (users []User, err error) {
 	if err := checkRoom(room); err != nil {
 		return nil, err
@@ -211,7 +213,7 @@ func (h *Hub) RoomUsers(ctx context.Context, room string) (users []User, err err
 	if err := h.onLoop(list); err != nil || known {
 		return users, err
 	}
-	t := Topic{Room: room} // to hear what changes while the others answer
+	t := Topic{Room: room} // to hear of changes while the others answer
 	if _, err := h.subs.acquire(ctx, t); err != nil {
 		return nil, err
 	}

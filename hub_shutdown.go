@@ -9,19 +9,19 @@ import (
 	"time"
 )
 
-// lifeCycle is how far a hub's end has come. Its channels are closed in order:
-// done, loopEnded, stopped.
+// lifeCycle is how far a hub's end has come. Its channels are closed in this
+// order: done, loopEnded, stopped.
 type lifeCycle struct {
 	ctx    context.Context // ends when the hub does
 	cancel context.CancelFunc
 
 	closing   sync.Once     // starts shutdown
 	draining  atomic.Bool   // no new connections and no new handlers
-	cutShort  chan error    // holds one: the reason to wait for nobody any more
+	cutShort  chan error    // holds one: the reason to stop waiting
 	done      chan struct{} // closed when the loop must end
 	loopEnded chan struct{} // closed when the loop has ended
-	stopped   chan struct{} // closed when shutdown has finished and set:
-	cause     error         // what cutShort held; nil if all were waited for
+	stopped   chan struct{} // closed once shutdown has finished and has set:
+	cause     error         // from cutShort; nil if shutdown waited for all clients
 	closeErr  error         // of the broker session
 }
 
@@ -33,13 +33,19 @@ func (lc *lifeCycle) init() {
 	lc.stopped = make(chan struct{})
 }
 
-// Shutdown ends the hub: it refuses new connections, tells every client to come
-// back at a time spread over Config.DrainWindow, lets the handlers that are running finish and
-// be acknowledged, sends what waits, and closes with 4000. When ctx ends first, it
-// closes the connections that are left at once, stops waiting for handlers, whose contexts
-// end, and returns ctx's error. Where it is called several times, all calls wait for the same
-// end, and the first ctx to end cuts it short. A handler must not call it: it would wait for
-// itself. http.Server.Shutdown neither waits for nor closes WebSocket connections: call both.
+// Shutdown ends the hub without losing what it has accepted. It refuses new
+// connections and tells every client to come back, at a time spread over
+// Config.DrainWindow. It lets running handlers finish and be acknowledged,
+// sends what waits, and closes with 4000. It does not wait for DrainWindow to
+// pass.
+//
+// If ctx ends first, Shutdown closes the remaining connections at once, stops
+// waiting for handlers, whose contexts end, and returns ctx's error. Of several
+// concurrent calls, the first ctx to end cuts all of them short. A handler must
+// not call Shutdown, since that would wait for itself.
+//
+// http.Server.Shutdown neither waits for nor closes WebSocket connections. Call
+// both, at the same time.
 func (h *Hub) Shutdown(ctx context.Context) error {
 	h.life.closing.Do(func() { go h.shutdown() })
 	select {
@@ -50,19 +56,19 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	return errors.Join(h.life.cause, h.life.closeErr)
 }
 
-// Close ends the hub at once; clients see their connections break off. A Shutdown
-// that is going on returns [ErrClosed].
+// Close ends the hub at once. Clients see their connections break off. A
+// Shutdown that is under way returns [ErrClosed].
 func (h *Hub) Close() error {
 	h.life.closing.Do(func() { go h.shutdown() })
 	h.endNow(ErrClosed)
 	return h.life.closeErr
 }
 
-// hurry ends a shutdown at once.
+// endNow cuts a shutdown short and waits for its end.
 func (h *Hub) endNow(why error) {
 	select {
 	case h.life.cutShort <- why:
-	default: // someone was faster
+	default: // another call was faster
 	}
 	<-h.life.stopped
 }
@@ -77,7 +83,7 @@ func (h *Hub) shutdown() {
 		h.awaitCourier()
 	case why := <-h.life.cutShort:
 		select {
-		case <-gone: // nobody was left to wait for
+		case <-gone: // there is nobody left to wait for
 		default:
 			h.life.cause = why
 			h.admission.abort()
@@ -91,22 +97,22 @@ func (h *Hub) shutdown() {
 		h.noteCourier.stop()
 		h.sayBye()
 	}
-	// What was acked is in the log: nothing is left to be said that would be worth
-	// more patience.
+	// What was acked is in the log. Nothing that is left to send is worth more
+	// patience.
 	ctx, cancel := context.WithTimeout(context.Background(), brokerTimeout)
 	defer cancel()
 	h.life.closeErr = h.session.Close(ctx)
 }
 
-// lastWords waits until the courier has said what clients that have gone leave to be
-// said, such as that they do not type any more.
+// awaitCourier waits until the courier has sent what departed clients leave to
+// be sent, such as the end of their typing.
 func (h *Hub) awaitCourier() {
 	ctx, cancel := h.brokerContext()
 	defer cancel()
 	said := make(chan struct{})
 	go func() {
 		defer close(said)
-		_ = h.barrier(ctx) // it is too late for anything else
+		_ = h.barrier(ctx) // nothing else can be done about it now
 	}()
 	select {
 	case <-said:
@@ -118,8 +124,8 @@ func (h *Hub) awaitCourier() {
 
 const shutdownReason = "server is shutting down"
 
-// spread returns a random time within the window, so that not everyone comes
-// back at once.
+// spread returns a random time within the window, so that clients do not come
+// back all at once.
 func spread(window time.Duration) time.Duration {
 	if window <= 0 {
 		return 0

@@ -6,13 +6,15 @@ import (
 	"github.com/chathub-go/chathub/internal/wire"
 )
 
-// loop owns rooms, users, clients and presence. Everything in it belongs to the
-// one goroutine that runs it; others send it commands. It calls no user code, waits for no
-// peer and no broker, and takes no lock that is held while something slow happens.
+// loop owns rooms, users, clients, presence and typing. All of it belongs to
+// the one goroutine that runs the loop; others send commands. The loop calls no
+// code of the application, waits for no peer and no broker, and takes no lock
+// that is held during anything slow.
 type loop struct {
 	hub *Hub
 	cfg *Config
-	// clock is what now returned to the command that runs; zero: it has not asked.
+	// clock is what now returned to the running command, zero if it was not
+	// called.
 	clock time.Time
 
 	everyone audience
@@ -22,26 +24,27 @@ type loop struct {
 
 	out      outgoing
 	presence presences
-	typing   []*room // in which someone types
-	peers    peers   // the other hubs
+	typing   []*room // rooms in which someone types
+	peers    peers   // the other nodes
 	sweeping sweeping
 }
 
 // outgoing is what the commands of a burst leave to be sent.
 type outgoing struct {
-	dirty  []*audience  // have pending deliveries
-	bytes  int          // of the deliveries of this burst
-	ready  []*wire.Conn // have something to send and nobody who sends it
-	marked []*Client    // scratch of flushAudience
-	closed []*Client    // are to leave their audiences at the end of the burst
+	dirty  []*audience  // with pending deliveries
+	bytes  int          // of this burst's deliveries
+	ready  []*wire.Conn // with something to send and no goroutine that sends it
+	marked []*Client    // scratch space of flushAudience
+	closed []*Client    // leave their audiences at the end of the burst
 }
 
-// presences are who is online, and what is to be told of that and of the rooms.
+// presences are the presence of the hub, and what is due in the presence of the
+// hub and of rooms.
 type presences struct {
 	online   presence
-	interval time.Duration // for which changes are gathered
-	changed  []*presence   // have changes to tell, or users in their grace
-	rounds   []*round      // counts that are being told
+	interval time.Duration // over which changes are batched
+	changed  []*presence   // with changes to send, or users in their grace
+	rounds   []*round      // counts that are being sent
 }
 
 // sweeping is how far the sweep has come.
@@ -50,7 +53,7 @@ type sweeping struct {
 	next  int // index in everyone of the next client to check
 }
 
-// newLoop returns the loop of a hub, which nobody runs yet.
+// newLoop returns the loop of a hub. The caller runs it.
 func newLoop(h *Hub) *loop {
 	l := &loop{
 		hub:     h,
@@ -62,7 +65,7 @@ func newLoop(h *Hub) *loop {
 	l.presence.online.audience = &l.everyone
 	l.presence.interval = h.cfg.PresenceInterval
 	if !l.presenceOn() {
-		l.presence.interval = time.Second // graces end all the same
+		l.presence.interval = time.Second // the interval still ends graces
 	}
 	l.peers.init(h)
 	return l
@@ -77,17 +80,18 @@ type call func(l *loop)
 func (f call) run(l *loop) { f(l) }
 
 const (
-	// commandQueue lets readers go on while the loop is busy with a burst; when it
-	// is full they wait, which is what slows senders down.
+	// commandQueue lets readers go on while the loop is busy with a burst. If
+	// the queue is full they wait, which slows senders down.
 	commandQueue = 1024
-	// burst is how many commands run before what they queued is sent: it bounds
-	// how long a message waits for others to share its write with.
+	// burst is how many commands run before their output is sent. It bounds how
+	// long a message waits for others to share its write with.
 	burst = 256
-	// burstBytes bounds how much they queue for one client.
+	// burstBytes bounds the output of a burst for one client.
 	burstBytes = 64 << 10
 )
 
-// now is the time at which the running command, or timer, began to need it.
+// now is the time of the running command: one reading of the clock serves all
+// of it.
 func (l *loop) now() time.Time {
 	if l.clock.IsZero() {
 		l.clock = time.Now()
@@ -105,9 +109,9 @@ func (l *loop) do(cmd command) {
 func (l *loop) run() {
 	sweep := time.NewTimer(sweepInterval)
 	defer sweep.Stop()
-	var linger, gather, rounds <-chan time.Time // nil: nothing to wait for
+	var linger, gather, rounds <-chan time.Time // nil: nothing is due
 	for {
-		more := false // is waited for
+		more := false // to come before the flush
 		select {
 		case cmd := <-l.hub.commands:
 			l.do(cmd)
@@ -143,7 +147,7 @@ func (l *loop) run() {
 	}
 }
 
-// drainBurst runs the commands that wait already.
+// drainBurst runs the commands that are waiting.
 func (l *loop) drainBurst() {
 	for range burst {
 		if l.out.bytes >= l.burstLimit() {
@@ -158,7 +162,7 @@ func (l *loop) drainBurst() {
 	}
 }
 
-// flush moves what is pending into outboxes.
+// flush moves pending deliveries into outboxes.
 func (l *loop) flush() {
 	for _, a := range l.out.dirty {
 		l.flushAudience(a)
@@ -167,10 +171,11 @@ func (l *loop) flush() {
 	l.out.dirty = l.out.dirty[:0]
 }
 
-// write has the outboxes sent that nobody sends, and takes out who was closed.
+// write has outboxes sent that no goroutine is sending, and takes closed
+// clients out of their audiences.
 func (l *loop) write() {
 	full := l.out.bytes >= l.burstLimit()
-	for len(l.out.closed) > 0 { // taking one out may find another too slow
+	for len(l.out.closed) > 0 { // taking out one may find that another is too slow
 		c := l.out.closed[len(l.out.closed)-1]
 		l.out.closed = l.out.closed[:len(l.out.closed)-1]
 		l.unregister(c)
@@ -188,11 +193,11 @@ func (l *loop) write() {
 	}
 }
 
-// burstLimit is a part of an outbox: that must not fill up before the socket was
-// offered what is in it, or clients would be closed that are not slow.
+// burstLimit is a part of an outbox. A larger burst could fill an outbox before
+// its socket was offered anything, and close clients that are not slow.
 func (l *loop) burstLimit() int { return min(burstBytes, l.cfg.MaxOutboxBytes/4) }
 
-// publishStats sets the counters that say how much there is now.
+// publishStats sets the counters of what exists at the moment.
 func (l *loop) publishStats() {
 	n := &l.hub.counters
 	n.connections.Store(int64(len(l.clients)))

@@ -6,34 +6,36 @@ import (
 	"github.com/chathub-go/chathub/internal/wire"
 )
 
-// audience is who hears a topic: a room, a user's connections, everyone.
+// audience is everyone who hears a topic: a room, a user's connections, or all
+// clients.
 type audience struct {
 	members    []member
-	compressed int        // members that get compressed frames
-	pending    []delivery // for all members, not yet in their outboxes
-	bytes      int        // of pending, before compression
+	compressed int        // members that accept compressed frames
+	pending    []delivery // for all members, not in their outboxes yet
+	bytes      int        // of pending, uncompressed
 }
 
 // member is a client in an audience.
 type member struct {
 	c    *Client
-	hold *hold // not nil while older messages are being fetched for it
+	hold *hold // not nil while older messages are being read for it
 }
 
-// seat is where a client sits in an audience, so that it is found without a
-// search. Clients are in few audiences, so a slice of seats serves.
+// seat is a client's place in an audience. A client has few seats, so a slice
+// of them is searched faster than a map.
 type seat struct {
 	a    *audience
 	i    int
-	room *room // nil: not a room
+	room *room // nil if the audience is not a room's
 }
 
-// hold keeps what arrives for a member until what came before has been sent.
+// hold keeps what arrives for a member until older messages have been sent.
 type hold struct {
 	deliveries []delivery
 	bytes      int
-	// skip: the member has the log up to here from another hub, which was ahead of this
-	// one. Once released, the hold only keeps these messages from coming again.
+	// skip is set if another node was ahead of this one: the member has the log
+	// up to there already. Once released, the hold only drops these messages
+	// when they arrive.
 	skip     uint64
 	released bool
 }
@@ -41,15 +43,15 @@ type hold struct {
 // delivery is a frame on its way to an audience.
 type delivery struct {
 	frame      []byte
-	compressed []byte // the same compressed; nil: not at hand
+	compressed []byte // the same, compressed; nil if there is no such form
 	kind       wire.Kind
-	seq        uint64   // 0: not of a log
-	except     []string // ids of clients that it is not for
-	once       uint64   // see routed
+	seq        uint64   // position in the log; 0 if it has none
+	except     []string // ids of clients that do not get it
+	once       uint64   // number of an emit to several topics; 0: of one
 }
 
-// onceKept is how many emits to several topics a client remembers: as many may
-// overtake each other on their way through a broker.
+// onceKept is how many emits to several topics a client remembers. That many
+// may overtake each other on their way through a broker.
 const onceKept = 128
 
 // repeated reports whether the client got another message of the same emit, and
@@ -68,8 +70,7 @@ func (on *clientOnLoop) repeated(once uint64) bool {
 	return false
 }
 
-// pendingBytes bounds what waits to be joined, so that one write does not grow
-// without end in a burst.
+// pendingBytes bounds what is joined into one write during a burst.
 const pendingBytes = 64 << 10
 
 // deliver queues d for all members of a, in order.
@@ -81,7 +82,7 @@ func (l *loop) deliver(a *audience, d delivery) {
 		l.out.dirty = append(l.out.dirty, a)
 	}
 	a.pending = append(a.pending, d)
-	// Gathered by audience, the parts of many emits would come too far apart for
+	// Parts of many emits, batched by audience, would come too far apart for
 	// onceKept.
 	l.out.bytes += len(d.frame)
 	if a.bytes += len(d.frame); a.bytes >= pendingBytes || d.once != 0 {
@@ -89,9 +90,9 @@ func (l *loop) deliver(a *audience, d delivery) {
 	}
 }
 
-// flushAudience puts what is pending into the outboxes of all members: as a
-// shared chunk, except for members that something in it is not for, or whose
-// outbox is filling up.
+// flushAudience puts what is pending into the outboxes of all members. They
+// share one chunk of bytes. Members that are excepted from a part of it, or
+// whose outbox is filling up, get it frame by frame.
 func (l *loop) flushAudience(a *audience) {
 	if len(a.pending) == 0 {
 		return
@@ -121,8 +122,8 @@ func (l *loop) flushAudience(a *audience) {
 	a.bytes = 0
 }
 
-// kinds returns the kind of what is pending together, and whether each client has
-// to be asked if it got some of it already.
+// kinds returns the most lenient kind among the pending frames, and whether
+// each client has to be asked if it has one of them already.
 func (a *audience) kinds() (kind wire.Kind, once bool) {
 	for i := range a.pending {
 		kind = max(kind, a.pending[i].kind)
@@ -131,7 +132,7 @@ func (a *audience) kinds() (kind wire.Kind, once bool) {
 	return kind, once
 }
 
-// mark marks the clients that one of ds is not for.
+// markExcepted marks the clients that one of ds excepts.
 func (l *loop) markExcepted(ds []delivery) {
 	for i := range ds {
 		for _, id := range ds[i].except {
@@ -143,7 +144,7 @@ func (l *loop) markExcepted(ds []delivery) {
 	}
 }
 
-// give delivers d to one member.
+// deliverTo delivers d to one member.
 func (l *loop) deliverTo(m *member, d *delivery) {
 	if slices.Contains(d.except, m.c.id) {
 		return
@@ -173,14 +174,16 @@ func (l *loop) deliverTo(m *member, d *delivery) {
 	l.hub.counters.delivered.Add(1)
 }
 
-// enqueue puts b into a client's outbox. Only Dropped is left to the caller.
+// enqueue puts b into a client's outbox and deals with the result, except for
+// wire.Dropped.
 func (l *loop) enqueue(c *Client, b []byte, kind wire.Kind) wire.Result {
 	res := c.conn.Enqueue(b, kind)
 	l.afterEnqueue(c, res)
 	return res
 }
 
-// enqueued does what follows from having put something into a client's outbox.
+// afterEnqueue deals with the result of putting something into a client's
+// outbox.
 func (l *loop) afterEnqueue(c *Client, res wire.Result) {
 	switch res {
 	case wire.Ready:
@@ -191,8 +194,8 @@ func (l *loop) afterEnqueue(c *Client, res wire.Result) {
 	}
 }
 
-// send sends something of its own to one client, behind what its audiences have
-// for it already.
+// send sends a frame to one client, behind what its audiences have pending for
+// it.
 func (l *loop) send(c *Client, frame []byte, kind wire.Kind) {
 	l.flushFor(c)
 	if l.enqueue(c, frame, kind) == wire.Dropped {
@@ -200,16 +203,16 @@ func (l *loop) send(c *Client, frame []byte, kind wire.Kind) {
 	}
 }
 
-// flushFor puts into c's outbox what is on its way to it.
+// flushFor moves everything that is pending for c into its outbox.
 func (l *loop) flushFor(c *Client) {
 	for _, s := range c.onLoop.seats {
 		l.flushAudience(s.a)
 	}
 }
 
-// add seats c in a, which is the audience of r unless that is nil.
+// add gives c a seat in a. If r is not nil, a is its audience.
 func (l *loop) add(a *audience, c *Client, r *room) {
-	l.flushAudience(a) // what came before is not for it
+	l.flushAudience(a) // c does not get what came before
 	c.onLoop.seats = append(c.onLoop.seats, seat{a: a, i: len(a.members), room: r})
 	a.members = append(a.members, member{c: c})
 	if c.takesCompressed {
@@ -217,10 +220,10 @@ func (l *loop) add(a *audience, c *Client, r *room) {
 	}
 }
 
-// remove takes the client out of the audience of its seat number s.
+// remove takes c out of the audience of its seat with index s.
 func (l *loop) remove(c *Client, s int) {
 	a, i := c.onLoop.seats[s].a, c.onLoop.seats[s].i
-	l.flushAudience(a) // what came before is for it
+	l.flushAudience(a) // c gets what came before
 	if c.takesCompressed {
 		a.compressed--
 	}
@@ -233,7 +236,7 @@ func (l *loop) remove(c *Client, s int) {
 	a.members[last] = member{}
 	a.members = a.members[:last]
 	if cap(a.members) > 64 && last < cap(a.members)/4 {
-		a.members = slices.Clone(a.members) // give back what a storm took
+		a.members = slices.Clone(a.members) // give back the memory of a storm
 	}
 	c.onLoop.seats = slices.Delete(c.onLoop.seats, s, s+1)
 }
@@ -252,11 +255,11 @@ func (on *clientOnLoop) memberOf(a *audience) *member {
 	return nil
 }
 
-// roomCount is the number of rooms that a registered client is in. Its other two
-// seats are everyone's and its user's.
+// roomCount is the number of rooms that a registered client is in. Its other
+// two seats are everyone's and its user's.
 func (on *clientOnLoop) roomCount() int { return len(on.seats) - 2 }
 
-// hold keeps back what a has for c from now on.
+// hold keeps back everything that a has for c from now on.
 func (l *loop) hold(c *Client, a *audience) {
 	l.flushAudience(a)
 	switch m := c.onLoop.memberOf(a); {
@@ -267,7 +270,7 @@ func (l *loop) hold(c *Client, a *audience) {
 	}
 }
 
-// release ends a hold: what was held is delivered, but for what the client has
+// release ends a hold. What was kept is delivered, without what the client has
 // already, up to skip.
 func (l *loop) release(c *Client, a *audience, skip uint64) {
 	m := c.onLoop.memberOf(a)
@@ -286,13 +289,14 @@ func (l *loop) release(c *Client, a *audience, skip uint64) {
 	}
 }
 
-// sharedChunks are the pending frames of an audience, in order, as one slice for each kind of
-// member: bytes that all of a kind share.
+// sharedChunks are the pending frames of an audience, joined in order: one
+// chunk for all members that take plain frames, and one for those that accept
+// compressed frames.
 type sharedChunks struct {
-	plain, compressed []byte // each nil where nobody is of that kind
+	plain, compressed []byte // nil if no member takes that form
 }
 
-// of returns the one for c.
+// of returns the chunk for c.
 func (chunks *sharedChunks) of(c *Client) []byte {
 	if c.takesCompressed {
 		return chunks.compressed
@@ -300,7 +304,7 @@ func (chunks *sharedChunks) of(c *Client) []byte {
 	return chunks.plain
 }
 
-// join joins what is pending.
+// chunks joins the pending frames.
 func (a *audience) chunks() (s sharedChunks) {
 	first := &a.pending[0]
 	if len(a.pending) == 1 {
@@ -322,8 +326,8 @@ func (a *audience) chunks() (s sharedChunks) {
 	return s
 }
 
-// smallChunk joins what is pending in its compressed forms, where it has them. Where
-// nothing has, that is plain, if there is such a chunk.
+// compressedChunk joins the pending frames in their compressed forms, if they
+// have one. If none has, it returns plain, unless that is nil.
 func (a *audience) compressedChunk(plain []byte) []byte {
 	saved := 0
 	for i := range a.pending {

@@ -7,12 +7,12 @@ import (
 	"github.com/chathub-go/chathub/internal/wire"
 )
 
-// register is the command that makes a client known: it gets its welcome, and
-// from then on what everyone gets.
+// register is the command that makes a client known. The client gets its
+// welcome, and then whatever everyone gets.
 type register struct {
 	c     *Client
-	inbox Position // of the log when the inbox was acquired
-	joins []*join  // asked for by OnConnect
+	inbox Position // head of the log when the inbox was acquired
+	joins []*join  // for which OnConnect asked
 	done  chan struct{}
 }
 
@@ -35,15 +35,16 @@ func (cmd *register) run(l *loop) {
 	}
 }
 
-// greet sends a client its first frames.
+// sendWelcome sends a client its first frames.
 func (l *loop) sendWelcome(c *Client, inbox Position) {
 	first := l.welcome(c, inbox)
 	if l.presenceOn() {
 		e := envelope{typ: eventOnlineUsers, data: l.snapshotOf(&l.presence.online)}
 		first = append(first, e.frame()...)
 	}
-	// Under the lock: nothing may overtake them, and who has seen the welcome must
-	// find everything going the usual way. The connection may be sending already.
+	// This needs the lock. Nothing may overtake the first frames, and a
+	// goroutine that acts on the welcome must find the client registered. The
+	// connection may be sending already.
 	c.mu.Lock()
 	early := c.mu.preWelcome
 	c.mu.preWelcome = nil
@@ -53,12 +54,12 @@ func (l *loop) sendWelcome(c *Client, inbox Position) {
 	res := c.conn.Enqueue(first, wire.Durable)
 	c.mu.Unlock()
 	l.afterEnqueue(c, res)
-	if len(early.rooms) > 0 { // by a goroutine of OnConnect, since the joins were prepared
+	if len(early.rooms) > 0 { // from a goroutine of OnConnect, after the joins were prepared
 		l.joinLater([]*Client{c}, early.rooms)
 	}
 }
 
-// welcome returns the first frame that a client gets.
+// welcome returns the first frame of a client.
 func (l *loop) welcome(c *Client, inbox Position) []byte {
 	b := append([]byte(nil), `{"clientId":`...)
 	b = appendQuoted(b, c.id)
@@ -73,7 +74,7 @@ func (l *loop) welcome(c *Client, inbox Position) []byte {
 	return e.frame()
 }
 
-// unregister takes a client out of everything. Doing it again changes nothing.
+// unregister takes a client out of everything. It may be called again.
 func (l *loop) unregister(c *Client) {
 	if !c.onLoop.registered {
 		return
@@ -95,9 +96,9 @@ func (l *loop) unregister(c *Client) {
 	l.hub.release(Topic{User: c.user.ID})
 }
 
-// close begins the end of a connection for a reason of the loop's own. The client
-// leaves its audiences at the end of the burst: the loop may be walking through
-// one of them now.
+// close begins the end of a connection for a reason of the loop's own. The
+// client leaves its audiences at the end of the burst, since the loop may be
+// walking through one of them.
 func (l *loop) close(c *Client, code closeCode, reason string) {
 	if c.setEnd(Disconnect{Code: int(code), Reason: reason}) {
 		l.sendClose(c, code, reason)
@@ -115,7 +116,7 @@ func (l *loop) sendClose(c *Client, code closeCode, reason string) {
 	}
 }
 
-// drain tells every client when to come back, and closes those that are idle; the
+// drain tells every client when to come back, and closes the idle ones. The
 // others close when their handler has returned.
 func (l *loop) drain() {
 	for _, c := range l.clients {
@@ -126,8 +127,8 @@ func (l *loop) drain() {
 	}
 }
 
-// tellReconnect tells a client when to come back, once. A handler that returns right
-// after draining was set closes its client before drain is there to tell it.
+// tellReconnect tells a client once when to come back. A handler that returns
+// right after draining was set closes its client before drain can tell it.
 func (l *loop) tellReconnect(c *Client) {
 	if c.onLoop.reconnectSent {
 		return

@@ -6,15 +6,15 @@ import (
 	"github.com/chathub-go/chathub/internal/wire"
 )
 
-// delivered is the command that carries out a message from the broker.
+// incoming is the command that carries out a message from the broker.
 type incoming struct {
 	routed
 	topic      Topic
 	seq        uint64
 	frame      []byte
-	compressed []byte // the same compressed; nil: not at hand
+	compressed []byte // the same, compressed; nil if there is no such form
 
-	typing *typingNote // not nil: that is what it is about
+	typing *typingNote // not nil if the message says that someone types
 }
 
 func (cmd *incoming) run(l *loop) {
@@ -34,7 +34,7 @@ func (cmd *incoming) run(l *loop) {
 	}
 }
 
-// kind is durable for what a log has.
+// kind is durable if a log has the message.
 func (cmd *incoming) kind() wire.Kind {
 	if cmd.seq == 0 {
 		return wire.Volatile
@@ -42,13 +42,14 @@ func (cmd *incoming) kind() wire.Kind {
 	return wire.Durable
 }
 
-// isHere reports whether one of the clients of these ids is connected to this hub.
+// anyHere reports whether a client with one of these ids is connected to this
+// hub.
 func (l *loop) anyHere(ids []string) bool {
 	return slices.ContainsFunc(ids, func(id string) bool { return l.clients[id] != nil })
 }
 
-// reached notes how far a topic's log has been delivered, and returns its
-// audience. Delivery may begin before the first member's join is through.
+// advanceTo notes how far a topic's log has been delivered, and returns its
+// audience. Delivery may begin before the first member's join has run.
 func (l *loop) advanceTo(t Topic, seq uint64) *audience {
 	if t.Room != "" {
 		r := l.rooms[t.Room]
@@ -63,7 +64,7 @@ func (l *loop) advanceTo(t Topic, seq uint64) *audience {
 	return &u.audience
 }
 
-// named returns the clients that a message is for.
+// recipients returns the clients that a message is for.
 func (l *loop) recipients(a *audience, d *incoming) (clients []*Client) {
 	if len(d.clients) > 0 {
 		for _, id := range d.clients {
@@ -81,7 +82,7 @@ func (l *loop) recipients(a *audience, d *incoming) (clients []*Client) {
 	return clients
 }
 
-// act does what a message says with each of clients.
+// carryOut does what a message says with each of clients.
 func (l *loop) carryOut(d *incoming, clients []*Client) {
 	switch d.op {
 	case opEmit:
@@ -109,7 +110,8 @@ func (l *loop) carryOut(d *incoming, clients []*Client) {
 	}
 }
 
-// joinLater has clients join rooms, which takes the broker.
+// joinLater has clients join rooms. It needs the broker, so the courier does
+// it.
 func (l *loop) joinLater(clients []*Client, rooms []string) {
 	l.hub.later(func(h *Hub) {
 		for _, c := range clients {
@@ -122,7 +124,7 @@ func (l *loop) joinLater(clients []*Client, rooms []string) {
 	})
 }
 
-// released forgets the position of a topic that nobody has any more.
+// forgetTopic forgets the position of a topic that is no longer subscribed.
 func (l *loop) forgetTopic(t Topic) {
 	if r := l.rooms[t.Room]; t.Room != "" && r != nil && len(r.members) == 0 {
 		r.pos = Position{}
@@ -134,7 +136,8 @@ func (l *loop) forgetTopic(t Topic) {
 	}
 }
 
-// audienceOf returns who hears a topic on this hub, nil where nobody does.
+// audienceOf returns the audience of a topic on this hub, or nil if there is
+// none.
 func (l *loop) audienceOf(t Topic) *audience {
 	switch {
 	case t.Room != "":
@@ -151,7 +154,8 @@ func (l *loop) audienceOf(t Topic) *audience {
 	return nil
 }
 
-// holdInbox holds the client's inbox, and returns how far it was delivered.
+// holdInbox holds the client's inbox, and returns how far it has been
+// delivered.
 func (l *loop) holdInbox(c *Client) Position {
 	u := l.users[c.user.ID]
 	if u == nil || !c.onLoop.registered {
@@ -161,7 +165,7 @@ func (l *loop) holdInbox(c *Client) Position {
 	return u.pos
 }
 
-// advance returns the later of two positions; another epoch is a new log.
+// advance returns the later of two positions. Another epoch is a new log.
 func advance(old, now Position) Position {
 	if old.Epoch == now.Epoch || now.Epoch == "" {
 		return Position{Epoch: old.Epoch, Seq: max(old.Seq, now.Seq)}
@@ -175,7 +179,7 @@ func advance(old, now Position) Position {
 // user is a user with at least one connection. It belongs to the loop.
 type user struct {
 	audience
-	pos Position // of the inbox: what has been delivered
+	pos Position // how far the inbox has been delivered
 }
 
 func (l *loop) userOf(id string) *user {

@@ -6,14 +6,15 @@ import (
 	"github.com/chathub-go/chathub/internal/wire"
 )
 
-// sweepPart is how many clients are looked at before the loop does something else: they
-// take it well under a millisecond.
+// sweepPart is how many clients are checked at a time. It takes well under a
+// millisecond.
 const sweepPart = 1000
 
-// sweep is the one timer that serves all clients: heartbeats, expiry, stuck peers, endless
-// messages, typing. Where there are many it looks at a part of them, so that what is to be
-// delivered does not wait for all, and at each once in sweepInterval, or in the next where another
-// has gone. It returns when it is due again.
+// sweep does what is due once per sweepInterval: heartbeats, expiry, stuck
+// peers, endless messages, typing, the other nodes. It checks a part of the
+// clients at a time, so that deliveries do not wait for all of them. Each
+// client is checked once per sweepInterval, or in the next one if another
+// client has left. It returns the time until the next part.
 func (l *loop) sweep(now time.Time) time.Duration {
 	if now.Sub(l.sweeping.began) >= sweepInterval {
 		l.expireTyping(now)
@@ -32,11 +33,11 @@ func (l *loop) sweep(now time.Time) time.Duration {
 	return sweepInterval / time.Duration(max(parts, 1))
 }
 
-// restAfter is for how long a connection from which nothing comes keeps a goroutine
-// that waits for it.
+// restAfter is how long a silent connection keeps a goroutine that waits for
+// it.
 const restAfter = 5 * time.Second
 
-// check is what the sweep does for one client.
+// check is the part of the sweep for one client.
 func (l *loop) check(c *Client, now time.Time) {
 	if exp := c.expires.Load(); exp != 0 && now.UnixNano() >= exp {
 		l.close(c, closeTokenExpired, "token expired")
@@ -60,7 +61,7 @@ func (l *loop) check(c *Client, now time.Time) {
 		return
 	}
 	if !heard.Before(c.onLoop.pinged) {
-		c.onLoop.pinged = time.Time{} // answered, however long ago that is when this sweep comes
+		c.onLoop.pinged = time.Time{} // answered, even if this sweep comes late
 	}
 	switch {
 	case silent < l.cfg.PingInterval:
@@ -72,7 +73,7 @@ func (l *loop) check(c *Client, now time.Time) {
 	}
 }
 
-// watchHandler has a client's connection read beside a handler that takes long.
+// watchHandler has a connection read beside a handler that takes long.
 func (l *loop) watchHandler(c *Client, now time.Time) {
 	if since := c.handlerSince.Load(); since == 0 || now.UnixNano()-since < int64(slowHandler) {
 		return

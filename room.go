@@ -2,34 +2,34 @@ package chathub
 
 import "slices"
 
-// room is a room with someone in it, or in the grace after it. It belongs to the
+// room is a room with members, or with users in their grace. It belongs to the
 // loop.
 type room struct {
 	audience
 	presence presence
 	name     string
-	pos      Position // of what has been delivered
+	pos      Position // how far the log has been delivered
 	typing   []typist
 	listed   bool // in the loop's list of rooms with typists
-	looked   bool // the other nodes have said who is there, and are heard since
+	looked   bool // the presence of other nodes is known and kept up to date
 	look     *look
 }
 
 // join is the command that puts a client into a room. The caller has acquired
-// the room's topic, and keeps it if the client was not in the room before.
+// the room's topic. The room keeps it if the client is a new member.
 type join struct {
 	c    *Client
 	room string
-	head Position // of the log when the topic was acquired
-	hold bool     // keep what arrives back until release
+	head Position // head of the log when the topic was acquired
+	hold bool     // hold deliveries until release
 	done chan struct{}
 
 	// Results.
 	err   error
-	fresh bool     // it was not in the room
-	pos   Position // what comes after will be delivered
-	who   []byte   // data of online-users for the room; nil where presence is off
-	count int      // how many that are
+	fresh bool     // the client is a new member
+	pos   Position // everything after it will be delivered
+	who   []byte   // data of online-users for the room; nil if presence is off
+	count int      // number of users in who
 }
 
 func (cmd *join) run(l *loop) {
@@ -74,19 +74,20 @@ func (l *loop) newRoom(name string) *room {
 	return r
 }
 
-// leave takes a client out of a room it is in.
+// leave takes a client out of a room that it is in.
 func (l *loop) leave(c *Client, r *room, grace bool) {
 	l.stopTyping(c, r)
 	l.remove(c, c.onLoop.seatIn(&r.audience))
-	if c.onLoop.registered { // one that is going keeps the names, for OnDisconnect
+	if c.onLoop.registered { // a client that is going keeps the names, for OnDisconnect
 		l.noteRoom(c, r.name, false)
 	}
 	l.depart(&r.presence, c.user.ID, grace)
 	l.hub.release(Topic{Room: r.name})
 }
 
-// dropIfUnused forgets a room that has neither members nor users in their grace,
-// once its topic is released: until then someone may be about to join, who needs pos.
+// dropIfUnused forgets a room that has neither members nor users in their
+// grace, once its topic is released. Before that, a join may be under way that
+// needs pos.
 func (l *loop) dropIfUnused(r *room) {
 	if r != nil && len(r.members) == 0 && len(r.presence.users) == 0 && r.pos == (Position{}) {
 		delete(l.rooms, r.name)

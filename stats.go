@@ -5,23 +5,23 @@ import (
 	"time"
 )
 
-// Stats are a hub's own figures at one moment, without those of other hubs on its
-// Broker.
+// Stats are the figures of one hub, without those of other hubs on its Broker.
 type Stats struct {
 	Connections int `json:"connections"`
 	Users       int `json:"users"`
 	Rooms       int `json:"rooms"`
 	// QueueLength is how many commands wait for the hub's loop.
 	QueueLength int `json:"queueLength"`
-	// QueueAge is for how long some have waited without a break: above a few
-	// milliseconds, the loop is at its limit, and senders are being slowed down.
+	// QueueAge is how long commands have been waiting without a break. Above a
+	// few milliseconds, the loop is at its limit and senders are being slowed
+	// down.
 	QueueAge time.Duration `json:"-"`
-	// Since the hub began:
+	// Since the hub started:
 	Accepted      uint64 `json:"accepted"`      // connections that were welcomed
-	Refused       uint64 `json:"refused"`       // handshakes that were turned away
+	Refused       uint64 `json:"refused"`       // handshakes that were refused
 	Received      uint64 `json:"received"`      // events from clients
 	Delivered     uint64 `json:"delivered"`     // frames handed to outboxes
-	Dropped       uint64 `json:"dropped"`       // volatile frames that found an outbox half full
+	Dropped       uint64 `json:"dropped"`       // volatile frames that found their outbox half full
 	SlowConsumers uint64 `json:"slowConsumers"` // clients closed with 4001
 }
 
@@ -33,7 +33,7 @@ type counters struct {
 	// Set by the loop at the end of each burst.
 	connections, users, rooms atomic.Int64
 	// queuedSince is when commands began to wait without a break, in Unix
-	// nanoseconds; 0: none wait.
+	// nanoseconds. It is 0 if none wait.
 	queuedSince atomic.Int64
 }
 
