@@ -39,13 +39,15 @@ func (lc *lifeCycle) init() {
 // sends what waits, and closes with 4000. It does not wait for DrainWindow to
 // pass.
 //
-// If ctx ends first, Shutdown closes the remaining connections at once, stops
-// waiting for handlers, whose contexts end, and returns ctx's error. Of several
+// If ctx ends first, Shutdown stops waiting for handlers, whose contexts end.
+// It still tells every client to come back and closes with 4000, which reaches
+// the clients whose sockets take it at once. Then it cuts off the rest, a
+// quarter of a second later at most, and returns ctx's error. Of several
 // concurrent calls, the first ctx to end cuts all of them short. A handler must
 // not call Shutdown, since that would wait for itself.
 //
 // http.Server.Shutdown neither waits for nor closes WebSocket connections. Call
-// both, at the same time.
+// both, at the same time: if one waits for the other, it may have no time left.
 func (h *Hub) Shutdown(ctx context.Context) error {
 	h.life.closing.Do(func() { go h.shutdown() })
 	select {
@@ -82,12 +84,7 @@ func (h *Hub) shutdown() {
 	case <-gone:
 		h.awaitCourier()
 	case why := <-h.life.cutShort:
-		select {
-		case <-gone: // there is nobody left to wait for
-		default:
-			h.life.cause = why
-			h.admission.abort()
-		}
+		h.cutShort(gone, why)
 	}
 	close(h.life.done)
 	h.life.cancel()
@@ -102,6 +99,31 @@ func (h *Hub) shutdown() {
 	ctx, cancel := context.WithTimeout(context.Background(), brokerTimeout)
 	defer cancel()
 	h.life.closeErr = h.session.Close(ctx)
+}
+
+// lastGrace is how long a Shutdown whose ctx has ended still waits for clients
+// to take their close frame and answer it. Most need one round trip.
+const lastGrace = 250 * time.Millisecond
+
+// cutShort ends every connection that is left. Unless the hub is closed at
+// once, clients whose sockets take it are told first to come back.
+func (h *Hub) cutShort(gone <-chan struct{}, why error) {
+	select {
+	case <-gone: // there is nobody left to wait for
+		return
+	default:
+	}
+	h.life.cause = why
+	if !errors.Is(why, ErrClosed) {
+		_ = h.onLoop((*loop).closeAll)
+		timer := time.NewTimer(lastGrace)
+		defer timer.Stop()
+		select {
+		case <-gone:
+		case <-timer.C:
+		}
+	}
+	h.admission.abort()
 }
 
 // awaitCourier waits until the courier has sent what departed clients leave to

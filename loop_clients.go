@@ -127,6 +127,18 @@ func (l *loop) drain() {
 	}
 }
 
+// closeAll closes every client that is left, whether its handler runs or not.
+func (l *loop) closeAll() {
+	for _, c := range l.clients {
+		l.tellReconnect(c)
+		l.close(c, closeShutdown, shutdownReason)
+	}
+}
+
+// drainRate is how many clients per second are told to come back, if there are
+// too few to fill the DrainWindow.
+const drainRate = 500
+
 // tellReconnect tells a client once when to come back. A handler that returns
 // right after draining was set closes its client before drain can tell it.
 func (l *loop) tellReconnect(c *Client) {
@@ -134,7 +146,8 @@ func (l *loop) tellReconnect(c *Client) {
 		return
 	}
 	c.onLoop.reconnectSent = true
-	after := spread(l.cfg.DrainWindow).Milliseconds()
+	window := min(l.cfg.DrainWindow, time.Duration(len(l.clients))*time.Second/drainRate)
+	after := spread(window).Milliseconds()
 	e := envelope{typ: eventReconnect, data: fmt.Appendf(nil, `{"afterMs":%d}`, after)}
 	l.send(c, e.frame(), wire.Durable)
 }
