@@ -28,9 +28,11 @@ type Broker interface {
 type BrokerSession interface {
 	// Publish appends m to the log of its topic and returns once the log has
 	// it; delivery follows, or has happened already. Seq and Time of m are
-	// ignored. Where m.Key is not empty and a message with that key is still
-	// remembered in the topic, nothing is stored or delivered, and the receipt is
-	// the first one's with Duplicate set.
+	// ignored. If m.Key is not empty and a message with that key is still remembered
+	// in the topic, nothing is stored or delivered, and the receipt is the first
+	// one's with Duplicate set. If the two have different Sums, neither of them 0,
+	// they are not the same message: instead of a receipt there is an [Error] with
+	// [CodeConflict].
 	Publish(ctx context.Context, m Message) (Receipt, error)
 
 	// Send delivers m to the sessions that have its topic now, without keeping
@@ -85,6 +87,10 @@ type Message struct {
 	Topic Topic
 	// Key identifies a repeated message within its topic; empty: none.
 	Key string
+	// Sum is a checksum of what two messages with the same Key have in common if one
+	// repeats the other; 0: unknown. It is for Publish. What a Broker delivers and
+	// reads may be without it.
+	Sum uint64
 	// Body is for the hubs alone; a Broker keeps it as it is.
 	Body []byte
 	// Seq is the position in the topic's log, from 1, below 2^53; increasing,

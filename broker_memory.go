@@ -296,6 +296,7 @@ var (
 	errSessionClosed = &Error{Code: CodeUnavailable, Message: "Try again", Err: ErrClosed}
 	errEveryTopic    = errors.New("chathub: Topic{} has no subscriptions")
 	errNoLog         = errors.New("chathub: nothing can be published where there is no log")
+	errOtherMessage  = &Error{Code: CodeConflict, Message: "This id was used for another message"}
 )
 
 func unavailable(cause error) *Error {
@@ -312,12 +313,12 @@ func (s *memorySession) Publish(ctx context.Context, m Message) (Receipt, error)
 	}
 	defer s.leave(l)
 
-	r, sessions, grown := l.append(m, time.Now().UnixMilli(), &s.broker.limits)
+	r, sessions, grown, err := l.append(m, time.Now().UnixMilli(), &s.broker.limits)
 	if s.broker.total.Add(int64(grown)); s.broker.overfull() {
 		s.broker.relieve()
 	}
-	if r.Duplicate {
-		return r, nil
+	if err != nil || r.Duplicate {
+		return r, err
 	}
 	m.Seq, m.Time = r.Seq, r.Time
 	for _, to := range sessions {

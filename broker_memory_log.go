@@ -62,6 +62,7 @@ func (m *memoryMessage) cost() int { return len(m.body) + len(m.key) + messageCo
 // memoryKey is what is remembered of a message for its duplicates.
 type memoryKey struct {
 	key  string
+	sum  uint64 // 0: unknown
 	seq  uint64
 	time int64
 }
@@ -114,8 +115,8 @@ func (l *memoryLog) cost() int {
 }
 
 // append stores m, unless its key is remembered. It returns the sessions that
-// are to have it, and by how much the log's cost has changed.
-func (l *memoryLog) append(m Message, now int64, limits *memoryLimits) (Receipt, []*memorySession, int) {
+// are to have it, and by how much the log's cost has changed, on an error too.
+func (l *memoryLog) append(m Message, now int64, limits *memoryLimits) (r Receipt, to []*memorySession, grown int, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before := l.bytes + l.keyBytes
@@ -123,7 +124,11 @@ func (l *memoryLog) append(m Message, now int64, limits *memoryLimits) (Receipt,
 	l.expire(now, limits)
 	if at, ok := l.index[m.Key]; ok && m.Key != "" {
 		first := l.keys.at(int(at - l.forgotten))
-		return Receipt{Epoch: l.epoch, Seq: first.seq, Time: first.time, Duplicate: true}, nil, l.bytes + l.keyBytes - before
+		grown = l.bytes + l.keyBytes - before
+		if first.sum != m.Sum && first.sum != 0 && m.Sum != 0 {
+			return Receipt{}, nil, grown, errOtherMessage
+		}
+		return Receipt{Epoch: l.epoch, Seq: first.seq, Time: first.time, Duplicate: true}, nil, grown, nil
 	}
 	if l.records == nothing {
 		l.records = &records{}
@@ -137,9 +142,9 @@ func (l *memoryLog) append(m Message, now int64, limits *memoryLimits) (Receipt,
 		l.bytes += e.cost()
 	}
 	if m.Key != "" && limits.window >= 0 {
-		l.remember(memoryKey{key: m.Key, seq: l.head, time: now}, limits)
+		l.remember(memoryKey{key: m.Key, sum: m.Sum, seq: l.head, time: now}, limits)
 	}
-	return Receipt{Epoch: l.epoch, Seq: l.head, Time: now}, l.sessions, l.bytes + l.keyBytes - before
+	return Receipt{Epoch: l.epoch, Seq: l.head, Time: now}, l.sessions, l.bytes + l.keyBytes - before, nil
 }
 
 // expire drops the messages and forgets the keys whose time is over.
