@@ -17,10 +17,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
-
 	"github.com/chathub-go/chathub/internal/handshake"
 	"github.com/chathub-go/chathub/internal/text"
+	"github.com/golang-jwt/jwt/v5"
 )
 
 // jwtKeys are keys that are made once for all tests.

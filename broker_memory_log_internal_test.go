@@ -1,6 +1,7 @@
 package chathub
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -55,12 +56,15 @@ type logModel struct {
 	lastTime int64
 }
 
-func (l *logModel) append(m Message, now int64) Receipt {
+func (l *logModel) append(m Message, now int64) (Receipt, error) {
 	now = max(now, l.lastTime)
 	l.age(now)
 	for _, k := range l.keys {
 		if k.Key == m.Key {
-			return Receipt{Epoch: "epoch", Seq: k.Seq, Time: k.Time, Duplicate: true}
+			if k.Sum*m.Sum != 0 && k.Sum != m.Sum {
+				return Receipt{}, errOtherMessage
+			}
+			return Receipt{Epoch: "epoch", Seq: k.Seq, Time: k.Time, Duplicate: true}, nil
 		}
 	}
 	m.Seq, m.Time = uint64(len(l.all)+1), now
@@ -73,7 +77,7 @@ func (l *logModel) append(m Message, now int64) Receipt {
 	for l.bytes() > l.limits.bytes || len(l.all)-l.trimmed > l.limits.messages {
 		l.trimmed++
 	}
-	return Receipt{Epoch: "epoch", Seq: m.Seq, Time: m.Time}
+	return Receipt{Epoch: "epoch", Seq: m.Seq, Time: m.Time}, nil
 }
 
 func (l *logModel) bytes() int {
@@ -144,14 +148,14 @@ func FuzzMemoryLog(f *testing.F) {
 					t.Fatalf("step %d, %+v, read %+v:\n%+v, want\n%+v", step, limits, r, got, want)
 				}
 			} else {
-				m := Message{Topic: topic, Key: fmt.Sprint(random.IntN(40)), Body: make([]byte, random.IntN(300))}
+				m := Message{Topic: topic, Key: fmt.Sprint(random.IntN(40)), Body: make([]byte, random.IntN(300)), Sum: random.Uint64N(3)}
 				if random.IntN(3) == 0 {
 					m.Key = ""
 				}
-				got, _, grown := l.append(m, now, &limits)
+				got, _, grown, err := l.append(m, now, &limits)
 				total += grown
-				if want := model.append(m, now); got != want {
-					t.Fatalf("step %d, %+v, append %q: %+v, want %+v", step, limits, m.Key, got, want)
+				if want, wantErr := model.append(m, now); got != want || !errors.Is(err, wantErr) {
+					t.Fatalf("step %d, %+v, append %q: %+v, %v, want %+v, %v", step, limits, m.Key, got, err, want, wantErr)
 				}
 			}
 			if total != l.cost() || l.bytes != model.bytes() || len(l.index) != l.keys.len() || l.keys.len() != len(model.keys) {

@@ -7,10 +7,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/chathub-go/chathub/internal/wire"
 	"github.com/coder/websocket"
 	"github.com/go-json-experiment/json"
-
-	"github.com/chathub-go/chathub/internal/wire"
 )
 
 // Client is one connection of a user. Its methods may be called by any goroutine,

@@ -10,9 +10,8 @@ import (
 	"os"
 	"strings"
 
-	"github.com/coder/websocket"
-
 	"github.com/chathub-go/chathub/internal/wire"
+	"github.com/coder/websocket"
 )
 
 func newClient(h *Hub, id Identity, ws *websocket.Conn, conn *wire.Conn) *Client {

@@ -4,11 +4,10 @@ import (
 	"errors"
 	"strconv"
 
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
-
 	"github.com/chathub-go/chathub/internal/text"
 	"github.com/chathub-go/chathub/internal/wire"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // The types of the protocol's envelopes (protocol/README.md sections 4 and 5).

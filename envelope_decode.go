@@ -6,9 +6,8 @@ import (
 	"io"
 	"sync"
 
-	"github.com/go-json-experiment/json/jsontext"
-
 	"github.com/chathub-go/chathub/internal/text"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // decoder reuses the memory of JSON decoding.

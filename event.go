@@ -7,10 +7,9 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/chathub-go/chathub/internal/text"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
-
-	"github.com/chathub-go/chathub/internal/text"
 )
 
 // Event is an event that a client sent. Handlers and middleware get it; its
@@ -23,6 +22,11 @@ type Event struct {
 	// Data is the payload as the client sent it; nil where it sent none. Its bytes
 	// may be kept, and must not be modified.
 	Data jsontext.Value
+
+	// sum is the checksum of Data as the client sent it, for durable events with an
+	// ID. Middleware may put something new into Data each time, such as the time of
+	// day, and a repetition is the same message all the same. 0: not known.
+	sum uint64
 }
 
 // Handler handles an event of a client. What it returns is sent as the data of

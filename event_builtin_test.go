@@ -145,7 +145,6 @@ func TestRepeatedID(t *testing.T) {
 
 		again := members(t, hub, "lobby", "ana")[0]
 		ana.Drop()
-		f.Data = hubtest.Data("again")
 		for name, client := range map[string]*hubtest.Client{"another connection": tab, "a later connection": again} {
 			ack := client.Must(f)
 			if got := dataOf[receipt](t, ack); got != (receipt{first.Seq, first.TS, true}) || ack.Seq != first.Seq || ack.TS != first.TS {

@@ -65,6 +65,9 @@ func (c *Client) dispatch(e *Event) (any, error) {
 			return nil, err
 		}
 	}
+	if b.durable && e.ID != "" {
+		e.sum = checksum(e.Data)
+	}
 	return now.chain(c.Context(), c, e)
 }
 

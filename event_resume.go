@@ -6,10 +6,9 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/chathub-go/chathub/internal/wire"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
-
-	"github.com/chathub-go/chathub/internal/wire"
 )
 
 // fetched is what follows the answer to a join or resume: while its topics are

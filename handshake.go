@@ -7,11 +7,10 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/coder/websocket"
-	"github.com/go-json-experiment/json"
-
 	"github.com/chathub-go/chathub/internal/handshake"
 	"github.com/chathub-go/chathub/internal/wire"
+	"github.com/coder/websocket"
+	"github.com/go-json-experiment/json"
 )
 
 // ServeHTTP upgrades a request to a WebSocket, which is served beside: it returns
