@@ -20,16 +20,15 @@ import (
 type Client struct {
 	hub    *Hub
 	id     string
-	user   User
-	claims []byte
 	conn   *wire.Conn
 	place  place
 	limits *userLimits // shared by all connections of the user
 	// takesCompressed reports whether the client accepts compressed frames.
 	takesCompressed bool
 
-	expires      atomic.Int64 // Unix nanoseconds; 0: never
-	handlerSince atomic.Int64 // when the running handler began, Unix nanoseconds; 0: none runs
+	identity     atomic.Pointer[Identity] // a new one after each refresh-token
+	expires      atomic.Int64             // of identity, Unix nanoseconds; 0: never. The sweep asks here.
+	handlerSince atomic.Int64             // when the running handler began, Unix nanoseconds; 0: none runs
 
 	onRead    clientOnRead
 	onHandler clientOnHandler
@@ -87,16 +86,32 @@ type preWelcome struct {
 // ID returns the id of the connection. It is not secret, and cannot be guessed.
 func (c *Client) ID() string { return c.id }
 
-// User returns the verified user.
-func (c *Client) User() User { return c.user }
+// identify sets the identity, or replaces it by one of the same user.
+func (c *Client) identify(id *Identity) {
+	expires := int64(0)
+	if !id.Expires.IsZero() {
+		expires = id.Expires.UnixNano()
+	}
+	c.identity.Store(id)
+	c.expires.Store(expires)
+}
 
-// Claims unmarshals the claims of the token that the client connected with into
-// v, as encoding/json/v2 does: names are matched exactly.
+// User returns the verified user. A refresh-token may bring a new name, never a
+// new id.
+func (c *Client) User() User { return c.identity.Load().User }
+
+// user is User without a copy.
+func (c *Client) user() *User { return &c.identity.Load().User }
+
+// Claims unmarshals the claims of the client's token into v, as encoding/json/v2
+// does: names are matched exactly. They are those of the newest token, if the
+// client has refreshed it.
 func (c *Client) Claims(v any) error {
-	if c.claims == nil {
+	claims := c.identity.Load().Claims
+	if claims == nil {
 		return json.Unmarshal([]byte("{}"), v)
 	}
-	return json.Unmarshal(c.claims, v)
+	return json.Unmarshal(claims, v)
 }
 
 // Context returns a context that ends when the connection does.

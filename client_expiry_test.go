@@ -113,3 +113,40 @@ func TestRefreshWithoutExpiry(t *testing.T) {
 		c.Must(hubtest.Frame{Type: "ping"})
 	})
 }
+
+// TestRefreshTokenChangesRights: claims and name follow the newest token.
+func TestRefreshTokenChangesRights(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := hubtest.New(t, chathub.Config{
+			Auth: authFunc(func(token string, _ *http.Request) (chathub.Identity, error) {
+				return chathub.Identity{
+					User:   chathub.User{ID: "ana", Name: "Ana, " + token},
+					Claims: hubtest.Data(map[string]string{"role": token}),
+				}, nil
+			}),
+			Authorize: func(_ context.Context, c *chathub.Client, a chathub.Action) error {
+				var claims struct {
+					Role string `json:"role"`
+				}
+				if err := c.Claims(&claims); err != nil {
+					return err
+				}
+				if a.Type == "join-room" && claims.Role != "admin" {
+					return &chathub.Error{Code: chathub.CodeForbidden}
+				}
+				return nil
+			},
+		})
+		c := hubtest.Dial(t, hub, "admin")
+		c.Must(hubtest.Frame{Type: "join-room", Room: "red"})
+		c.Must(hubtest.Frame{Type: "refresh-token", Data: hubtest.Data(map[string]string{"token": "guest"})})
+		expectRefused(t, c, hubtest.Frame{Type: "join-room", Room: "blue"}, chathub.CodeForbidden)
+		c.Must(hubtest.Frame{Type: "room-message", Room: "red", Data: hubtest.Data("Hello")})
+		if from := c.Wait("room-message").From; from == nil || from.Name != "Ana, guest" {
+			t.Errorf("the message is from %v, want the new name", from)
+		}
+		if users, err := hub.RoomUsers(t.Context(), "red"); err != nil || len(users) != 1 || users[0].Name != "Ana, guest" {
+			t.Errorf("in the room are %v, %v, want the new name", users, err)
+		}
+	})
+}

@@ -16,17 +16,13 @@ import (
 
 func newClient(h *Hub, id Identity, ws *websocket.Conn, conn *wire.Conn) *Client {
 	c := &Client{
-		hub:    h,
-		id:     newID("c_"),
-		user:   id.User,
-		claims: id.Claims,
-		conn:   conn,
+		hub:  h,
+		id:   newID("c_"),
+		conn: conn,
 	}
 	c.onRead.ws = ws
 	c.mu.preWelcome = &preWelcome{}
-	if !id.Expires.IsZero() {
-		c.expires.Store(id.Expires.UnixNano())
-	}
+	c.identify(&id)
 	return c
 }
 
@@ -59,7 +55,7 @@ func (c *Client) connect(r *http.Request) error {
 	}
 	ctx, cancel := h.brokerContext()
 	defer cancel()
-	inbox := Topic{User: c.user.ID}
+	inbox := Topic{User: c.User().ID}
 	head, err := h.subs.acquire(ctx, inbox)
 	if err != nil {
 		return err
@@ -116,7 +112,7 @@ func (c *Client) reportConnected() {
 func (c *Client) turnAway(err error) {
 	e, known := publicError(err)
 	if !known {
-		c.hub.log.Error("chathub: connect", "user", c.user.ID, "err", err)
+		c.hub.log.Error("chathub: connect", "user", c.User().ID, "err", err)
 	}
 	c.hub.counters.refused.Add(1)
 	c.hub.traceRefused(e)

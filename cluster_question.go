@@ -49,7 +49,7 @@ func (t Target) EmitWithAck(ctx context.Context, event string, data any) ([]Answ
 	for i, c := range here {
 		wg.Go(func() {
 			a := c.question(ctx, e)
-			answers[i] = Answer{ClientID: c.id, User: c.user, Data: a.data, Err: a.err}
+			answers[i] = Answer{ClientID: c.id, User: c.User(), Data: a.data, Err: a.err}
 		})
 	}
 	if there != nil {
@@ -272,7 +272,7 @@ func (l *loop) hearAsk(from *peer, n *note) {
 	l.peers.asked[key] = a
 	clients := l.find(n)
 	for _, c := range clients {
-		a.replies = append(a.replies, reply{client: c.id, user: c.user})
+		a.replies = append(a.replies, reply{client: c.id, user: c.User()})
 	}
 	l.sayReplies(key, a, a.replies)
 	e := &envelope{typ: n.event, data: n.data}
@@ -293,7 +293,7 @@ func (l *loop) hearAsk(from *peer, n *note) {
 
 // replyOf is what a client has said.
 func replyOf(c *Client, a answer) reply {
-	r := reply{client: c.id, user: c.user}
+	r := reply{client: c.id, user: c.User()}
 	var e *Error
 	switch {
 	case a.err == nil:

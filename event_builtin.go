@@ -74,13 +74,13 @@ func decodeData(e *Event, v any) error {
 }
 
 func onMessage(ctx context.Context, c *Client, e *Event) (any, error) {
-	env := envelope{typ: eventMessage, from: &c.user, ts: timestamp(), data: e.Data}
+	env := envelope{typ: eventMessage, from: c.user(), ts: timestamp(), data: e.Data}
 	r := routed{except: []string{c.id}}
 	return nil, c.hub.sendVolatile(ctx, Message{Body: r.emit(&env)})
 }
 
 func onRoomMessage(ctx context.Context, c *Client, e *Event) (any, error) {
-	env := envelope{typ: eventRoomMessage, id: e.ID, room: e.Room, from: &c.user, data: e.Data}
+	env := envelope{typ: eventRoomMessage, id: e.ID, room: e.Room, from: c.user(), data: e.Data}
 	return c.publish(ctx, c.durable(Topic{Room: e.Room}, e, &env, routed{}))
 }
 
@@ -90,7 +90,7 @@ func onRoomMessage(ctx context.Context, c *Client, e *Event) (any, error) {
 func (c *Client) durable(t Topic, e *Event, env *envelope, r routed) Message {
 	m := Message{Topic: t, Body: r.emit(env)}
 	if e.ID != "" {
-		m.Key = c.user.ID + "\x00" + e.ID // a user id has no control characters
+		m.Key = c.User().ID + "\x00" + e.ID // a user id has no control characters
 		m.Sum = e.contentSum(env)
 	}
 	return m
@@ -130,23 +130,23 @@ func (c *Client) publish(ctx context.Context, m Message) (any, error) {
 // or a repetition, and no message is refused that its recipient has. The
 // character behind the user id keeps the two kinds of keys apart.
 func onPrivateMessage(ctx context.Context, c *Client, e *Event) (any, error) {
-	env := envelope{typ: eventPrivateMessage, id: e.ID, to: e.To, from: &c.user, data: e.Data}
-	own := c.durable(Topic{User: c.user.ID}, e, &env, routed{except: []string{c.id}})
-	if e.To != c.user.ID {
+	env := envelope{typ: eventPrivateMessage, id: e.ID, to: e.To, from: c.user(), data: e.Data}
+	own := c.durable(Topic{User: c.User().ID}, e, &env, routed{except: []string{c.id}})
+	if e.To != c.User().ID {
 		if _, err := c.publish(ctx, c.durable(Topic{User: e.To}, e, &env, routed{})); err != nil {
 			return nil, err
 		}
 		if own.Key != "" {
-			own.Key = c.user.ID + "\x01" + strconv.FormatUint(own.Sum, 36) + "\x00" + e.ID
+			own.Key = c.User().ID + "\x01" + strconv.FormatUint(own.Sum, 36) + "\x00" + e.ID
 		}
 	}
 	return c.publish(ctx, own)
 }
 
 func onSendNotification(ctx context.Context, c *Client, e *Event) (any, error) {
-	env := envelope{typ: eventNotification, id: e.ID, to: e.To, from: &c.user, data: e.Data}
+	env := envelope{typ: eventNotification, id: e.ID, to: e.To, from: c.user(), data: e.Data}
 	receipt, err := c.publish(ctx, c.durable(Topic{User: e.To}, e, &env, routed{}))
-	if err != nil || e.To == c.user.ID {
+	if err != nil || e.To == c.User().ID {
 		return receipt, err
 	}
 	return nil, nil // the position is in a log that is not the sender's
@@ -183,16 +183,16 @@ func onRefreshToken(ctx context.Context, c *Client, e *Event) (any, error) {
 	if e2 != nil {
 		return nil, e2
 	}
-	if id.User.ID != c.user.ID {
+	if id.User.ID != c.User().ID {
 		return nil, errorf(CodeForbidden, "The token is of another user")
 	}
-	var expires int64
+	if err := c.hub.onLoop(func(l *loop) { l.identify(c, &id) }); err != nil {
+		return nil, err
+	}
 	result := map[string]int64{}
 	if !id.Expires.IsZero() {
-		expires = id.Expires.UnixNano()
 		result["expires"] = id.Expires.UnixMilli()
 	}
-	c.expires.Store(expires)
 	return result, nil
 }
 

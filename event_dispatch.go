@@ -26,9 +26,9 @@ func (c *Client) handle(e *Event) {
 	if err != nil {
 		var known bool
 		if public, known = publicError(err); !known {
-			h.log.Error("chathub: handler failed", "event", e.Type, "user", c.user.ID, "client", c.id, "err", err)
+			h.log.Error("chathub: handler failed", "event", e.Type, "user", c.User().ID, "client", c.id, "err", err)
 		} else if public.Err != nil {
-			h.log.Debug("chathub: event refused", "event", e.Type, "user", c.user.ID, "client", c.id, "err", err)
+			h.log.Debug("chathub: event refused", "event", e.Type, "user", c.User().ID, "client", c.id, "err", err)
 		}
 	}
 	if published && err == nil {

@@ -234,7 +234,7 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 	// be had by history then, what the inbox lacks cannot.
 	var inbox [][]byte
 	if data.Inbox != nil {
-		t := Topic{User: c.user.ID}
+		t := Topic{User: c.User().ID}
 		var pos Position
 		if err := c.hub.onLoop(func(l *loop) { pos = l.holdInbox(c) }); err != nil {
 			return nil, err
@@ -275,7 +275,7 @@ func (c *Client) resumeRoom(ctx context.Context, room string, w replayRequest, b
 	}
 	e, known := publicError(err)
 	if !known {
-		c.hub.log.Error("chathub: resume", "room", room, "user", c.user.ID, "err", err)
+		c.hub.log.Error("chathub: resume", "room", room, "user", c.User().ID, "err", err)
 	}
 	return errorPart(e)
 }

@@ -57,7 +57,7 @@ func TestSweepInParts(t *testing.T) {
 		server, _ := net.Pipe()
 		c := &Client{hub: hub, conn: wire.New(server, nil, wire.Limits{Outbox: 1 << 10})}
 		t.Cleanup(c.conn.Abort)
-		c.expires.Store(1) // so that who is looked at is closed
+		c.identify(&Identity{Expires: time.Unix(0, 1)}) // so that it is closed when it is checked
 		l.everyone.members = append(l.everyone.members, member{c: c})
 	}
 	now := time.Now()

@@ -88,6 +88,16 @@ func (l *loop) enter(p *presence, u User) *present {
 	return e
 }
 
+// rename has everyone who is told from now on see a user's new name.
+func (l *loop) rename(p *presence, u User) {
+	if e := p.users[u.ID]; e != nil && e.user != u {
+		e.renamed = e.said
+		e.user = u
+		p.snapshot = nil
+		l.toSay(p, e)
+	}
+}
+
 // depart takes back one arrival of a user. Without grace, its last connection
 // gone is told with the next changes.
 func (l *loop) depart(p *presence, id string, grace bool) {

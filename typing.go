@@ -41,8 +41,8 @@ func onStopTyping(ctx context.Context, c *Client, e *Event) (any, error) {
 	elsewhere := false
 	err := c.hub.onLoop(func(l *loop) {
 		if r := l.rooms[e.Room]; r != nil {
-			r.forgetTyping(c, c.user.ID)
-			elsewhere = r.isTyping(c.user.ID)
+			r.forgetTyping(c, c.User().ID)
+			elsewhere = r.isTyping(c.User().ID)
 		}
 	})
 	if err != nil || elsewhere {
@@ -52,7 +52,7 @@ func onStopTyping(ctx context.Context, c *Client, e *Event) (any, error) {
 }
 
 func (h *Hub) sendTyping(ctx context.Context, c *Client, typ, room string) error {
-	env := envelope{typ: typ, room: room, from: &c.user}
+	env := envelope{typ: typ, room: room, from: c.user()}
 	r := routed{except: []string{c.id}}
 	return h.sendVolatile(ctx, Message{Topic: Topic{Room: room}, Body: r.emit(&env)})
 }
@@ -64,7 +64,7 @@ func (l *loop) startTyping(c *Client, name string, now time.Time) (member bool) 
 	if r == nil || c.onLoop.seatIn(&r.audience) < 0 {
 		return false
 	}
-	l.noteTyping(r, typist{c: c, user: c.user, expires: now.Add(l.cfg.TypingTimeout)})
+	l.noteTyping(r, typist{c: c, user: c.User(), expires: now.Add(l.cfg.TypingTimeout)})
 	return true
 }
 
@@ -106,7 +106,7 @@ func (r *room) isTyping(userID string) bool {
 
 // stopTyping ends a client's typing on its behalf.
 func (l *loop) stopTyping(c *Client, r *room) {
-	if r.forgetTyping(c, c.user.ID) && !r.isTyping(c.user.ID) {
+	if r.forgetTyping(c, c.User().ID) && !r.isTyping(c.User().ID) {
 		l.hub.later(func(h *Hub) {
 			ctx, cancel := h.brokerContext()
 			defer cancel()
