@@ -11,9 +11,10 @@ import (
 
 // builtinEvent is an event of the protocol; see protocol/README.md, section 4.
 type builtinEvent struct {
-	// check refuses what cannot be handled, before Authorize and middleware.
+	// check refuses an event that cannot be handled, before Authorize and
+	// middleware.
 	check func(c *Client, e *Event) *Error
-	// free: Authorize is not asked, or asked by run.
+	// free: dispatch does not ask Authorize; run may do so itself.
 	free bool
 	run  Handler
 }
@@ -59,7 +60,7 @@ func hasTo(_ *Client, e *Event) *Error {
 	return nil
 }
 
-// decodeData unmarshals the data of a built-in event, which may be absent.
+// decodeData unmarshals the data of a built-in event, if there is any.
 func decodeData(e *Event, v any) error {
 	if e.Data == nil {
 		return nil
@@ -81,8 +82,9 @@ func onRoomMessage(ctx context.Context, c *Client, e *Event) (any, error) {
 	return c.publish(ctx, Topic{Room: e.Room}, &env, routed{})
 }
 
-// publish stores a message of the client. Its key makes a repetition of the same
-// id by the same user recognisable; a user id has no control characters.
+// publish stores a message of the client. The key identifies a repetition of
+// the same id by the same user. It is unambiguous, since a user id has no
+// control characters.
 func (c *Client) publish(ctx context.Context, t Topic, e *envelope, r routed) (any, error) {
 	m := Message{Topic: t, Body: r.emit(e)}
 	if e.id != "" {
@@ -95,8 +97,8 @@ func (c *Client) publish(ctx context.Context, t Topic, e *envelope, r routed) (a
 	return receipt, nil
 }
 
-// onPrivateMessage stores the message in both inboxes, the recipient's first: a
-// client that repeats one of which only the first half worked completes it.
+// onPrivateMessage stores the message in both inboxes, the recipient's first.
+// If only the first half worked, a repetition completes it.
 func onPrivateMessage(ctx context.Context, c *Client, e *Event) (any, error) {
 	env := envelope{typ: eventPrivateMessage, id: e.ID, to: e.To, from: &c.user, data: e.Data}
 	if e.To != c.user.ID {
@@ -113,7 +115,7 @@ func onSendNotification(ctx context.Context, c *Client, e *Event) (any, error) {
 	if err != nil || e.To == c.user.ID {
 		return receipt, err
 	}
-	return nil, nil // the position is in a log that is not the sender's
+	return nil, nil // the position is in another user's log
 }
 
 func onOnlineUsers(_ context.Context, c *Client, _ *Event) (any, error) {
@@ -162,8 +164,8 @@ func onRefreshToken(ctx context.Context, c *Client, e *Event) (any, error) {
 
 var pong = (&envelope{typ: eventPong}).frame()
 
-// pong answers a ping. Who reads does it: whether the server is still there must
-// not depend on a handler that takes long.
+// pong answers a ping. The goroutine that reads calls it, so that the answer
+// does not wait for a slow handler.
 func (c *Client) pong(e *Event) {
 	_ = c.send(pong, wire.Durable) // a client that is gone needs no answer
 	if e.ID != "" {
