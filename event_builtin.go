@@ -12,9 +12,10 @@ import (
 
 // builtinEvent is an event of the protocol; see protocol/README.md, section 4.
 type builtinEvent struct {
-	// check refuses what cannot be handled, before Authorize and middleware.
+	// check refuses an event that cannot be handled, before Authorize and
+	// middleware.
 	check func(c *Client, e *Event) *Error
-	// free: Authorize is not asked, or asked by run.
+	// free: dispatch does not ask Authorize; run may do so itself.
 	free bool
 	// durable: run stores a message.
 	durable bool
@@ -62,7 +63,7 @@ func hasTo(_ *Client, e *Event) *Error {
 	return nil
 }
 
-// decodeData unmarshals the data of a built-in event, which may be absent.
+// decodeData unmarshals the data of a built-in event, if there is any.
 func decodeData(e *Event, v any) error {
 	if e.Data == nil {
 		return nil
@@ -149,7 +150,7 @@ func onSendNotification(ctx context.Context, c *Client, e *Event) (any, error) {
 	if err != nil || e.To == c.User().ID {
 		return receipt, err
 	}
-	return nil, nil // the position is in a log that is not the sender's
+	return nil, nil // the position is in another user's log
 }
 
 func onOnlineUsers(_ context.Context, c *Client, _ *Event) (any, error) {
@@ -198,8 +199,8 @@ func onRefreshToken(ctx context.Context, c *Client, e *Event) (any, error) {
 
 var pong = (&envelope{typ: eventPong}).frame()
 
-// pong answers a ping. Who reads does it: whether the server is still there must
-// not depend on a handler that takes long.
+// pong answers a ping. The goroutine that reads calls it, so that the answer
+// does not wait for a slow handler.
 func (c *Client) pong(e *Event) {
 	_ = c.send(pong, wire.Durable) // a client that is gone needs no answer
 	if e.ID != "" {

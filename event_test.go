@@ -251,9 +251,9 @@ func TestRegisteringMistakes(t *testing.T) {
 		"a b":                   "is not an event name",
 		strings.Repeat("a", 65): "is not an event name",
 		"room-message":          "is built in; wrap it with Use",
-		"ping":                  "is the protocol's own",
-		"welcome":               "is the protocol's own",
-		"ack":                   "is the protocol's own",
+		"ping":                  "is reserved by the protocol",
+		"welcome":               "is reserved by the protocol",
+		"ack":                   "is reserved by the protocol",
 		"taken":                 "is registered already",
 	} {
 		for how, register := range map[string]func(){
