@@ -9,12 +9,13 @@ import (
 	"testing"
 )
 
-// FuzzRing compares a ring with a slice. Each byte pushes (even) or pops (odd) a few.
+// FuzzRing compares a ring with a slice. Each byte pushes (even) or pops (odd)
+// a few elements.
 func FuzzRing(f *testing.F) {
 	f.Add([]byte{20, 41, 6, 3, 200, 255, 255})
 	f.Add([]byte{2, 3, 2, 3, 18, 5, 20, 7, 20, 7})
 	f.Fuzz(func(t *testing.T, steps []byte) {
-		steps = steps[:min(len(steps), 100)] // each looks at everything
+		steps = steps[:min(len(steps), 100)] // each step checks everything
 		var r ring[int]
 		var model []int
 		next := 0
@@ -31,27 +32,27 @@ func FuzzRing(f *testing.F) {
 					model = model[1:]
 				}
 				if r.len() != len(model) || len(r.buf) > max(4, 4*len(model)) || len(model) == 0 && r.buf != nil {
-					t.Fatalf("%d elements in %d places, want %d", r.len(), len(r.buf), len(model))
+					t.Fatalf("%d elements in a buffer of %d, want %d", r.len(), len(r.buf), len(model))
 				}
 			}
 			for i := range r.buf {
-				want := 0 // what has left is not held
+				want := 0 // elements that were popped are not kept
 				if i < len(model) {
 					want = model[i]
 				}
 				if got := *r.at(i); got != want {
-					t.Fatalf("place %d has %d, want %d", i, got, want)
+					t.Fatalf("element %d is %d, want %d", i, got, want)
 				}
 			}
 		}
 	})
 }
 
-// logModel is a memoryLog in the plainest form.
+// logModel is a memoryLog in its simplest form.
 type logModel struct {
 	limits   memoryLimits
 	all      []Message
-	trimmed  int // of all
+	trimmed  int // number of messages trimmed from all
 	keys     []Message
 	lastTime int64
 }

@@ -34,8 +34,9 @@ func (f authFunc) Authenticate(_ context.Context, token string, r *http.Request)
 	return f(token, r)
 }
 
-// closedAfter checks that a connection is open until a time after start, and ends then with
-// a code; what is swept for once a second may be late by so much.
+// closedAfter checks that a connection is open until the given time after
+// start, and then ends with code. It may be a second late, because expiry is
+// checked once a second.
 func closedAfter(t *testing.T, c *hubtest.Client, start time.Time, want time.Duration, code int) {
 	t.Helper()
 	time.Sleep(time.Until(start.Add(want - time.Second)))
@@ -91,7 +92,7 @@ func TestRefreshToken(t *testing.T) {
 	})
 }
 
-// TestRefreshWithoutExpiry: an application's own token may have no end.
+// An application's own token may have no expiry.
 func TestRefreshWithoutExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{Auth: authFunc(func(token string, r *http.Request) (chathub.Identity, error) {
@@ -100,7 +101,7 @@ func TestRefreshWithoutExpiry(t *testing.T) {
 				id.Expires = time.Now().Add(time.Minute)
 			}
 			if (token == "session") != (r != nil) {
-				t.Errorf("token %q came with request %v", token, r)
+				t.Errorf("Authenticate got the token %q with request %v", token, r)
 			}
 			return id, nil
 		})})

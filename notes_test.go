@@ -45,23 +45,23 @@ func TestNotes(t *testing.T) {
 			}
 		}
 		if err := new(note).decode(append(body, 0)); err == nil {
-			t.Errorf("%+v with a byte more is read", n)
+			t.Errorf("%+v with one byte more is read", n)
 		}
 		if err := new(routed).decode(body); err == nil {
-			t.Errorf("%+v is read as what hubs carry for clients", n)
+			t.Errorf("%+v is read as a message for clients", n)
 		}
 	}
 	r := routed{op: opEmit}
 	if isNote(r.encode(0)) {
-		t.Error("what hubs carry for clients is taken for a note")
+		t.Error("a message for clients was read as a note")
 	}
 	if err := new(note).decode([]byte{byte(opNotesEnd), 0, 0}); err == nil {
 		t.Error("an unknown note is read")
 	}
 }
 
-// FuzzNotes: whatever another node sends, it is refused or means the same when it is
-// written again; and a loop that is told it survives.
+// FuzzNotes checks that a note from another node is either refused, or means
+// the same after it is written again. A loop that gets it survives.
 func FuzzNotes(f *testing.F) {
 	for _, n := range sampleNotes() {
 		n.from = "n_1"
@@ -97,13 +97,13 @@ func FuzzNotes(f *testing.F) {
 		}
 		for _, p := range all {
 			if p.visible != 0 || len(p.users) != 0 || len(p.replicas) != 0 {
-				t.Errorf("of nodes that have gone there remain %d users, %+v", p.visible, p.users)
+				t.Errorf("%d users of nodes that have gone remain: %+v", p.visible, p.users)
 			}
 		}
 	})
 }
 
-// deafLoop returns a loop that nobody runs and that says nothing to anyone.
+// deafLoop returns a loop that nobody runs, and that tells nobody anything.
 func deafLoop() *loop {
 	cfg := Config{Auth: Anonymous{}}.withDefaults()
 	h := &Hub{cfg: cfg, log: slog.New(slog.DiscardHandler), node: "n_self", noteCourierRuns: true}
