@@ -3,8 +3,41 @@ package natsbroker_test
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"syscall"
+	"testing"
 )
+
+// asMount is set in a test's own process that may make mounts.
+const asMount = "NATSBROKER_TEST_MOUNT"
+
+// onDisk runs the rest of a test, in a process of its own, with a directory that
+// is a file system of the given size, in memory.
+func onDisk(t *testing.T, size int64, f func(t *testing.T, dir string)) {
+	t.Helper()
+	if os.Getenv(asMount) != "" {
+		dir := t.TempDir()
+		mountMemory(dir, size)
+		t.Cleanup(func() {
+			if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+				t.Error(err)
+			}
+		})
+		f(t, dir)
+		return
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), self, "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), asMount+"=1")
+	cmd.SysProcAttr = ownMounts()
+	out, err := cmd.CombinedOutput()
+	if t.Logf("%s", out); err != nil {
+		t.Error(err)
+	}
+}
 
 // ownMounts has a process see mounts of its own, and be allowed to make them.
 func ownMounts() *syscall.SysProcAttr {

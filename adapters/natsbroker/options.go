@@ -19,7 +19,7 @@ type config struct {
 	replicas    int
 	maxMessages int
 	maxAge      time.Duration
-	maxBytes    int64
+	maxBytes    int64 // 0: the default
 	window      time.Duration
 	memory      bool
 	existing    bool
@@ -42,7 +42,6 @@ func newConfig(embedded bool, options []Option) (config, error) {
 		replicas:    1,
 		maxMessages: 1000,
 		maxAge:      30 * 24 * time.Hour,
-		maxBytes:    1 << 30,
 		window:      5 * time.Minute,
 		syncEvery:   10 * time.Second,
 		timeout:     5 * time.Second,
@@ -115,10 +114,13 @@ func MaxAge(d time.Duration) Option {
 	}
 }
 
-// MaxBytes bounds the whole stream on each server that keeps it; beyond it the oldest
-// messages of all topics go, so that a full stream does not stop the chat. A server refuses
-// to create a stream that promises more than it may store. Without a bound, a full disk
-// stops the chat. Default 1 GiB.
+// MaxBytes bounds the whole stream on each server that keeps it. Beyond it the
+// oldest messages of all topics go, so a full stream does not stop the chat. A
+// full disk does, which no bound, or one larger than the disk, leads to.
+//
+// Default 1 GiB. If less is free, the default of [Embedded] is three quarters of
+// it. A stream is not created with a bound that is larger than what is free, or,
+// with [Connect], than what its server may store.
 func MaxBytes(n int64) Option {
 	return func(c *config) {
 		c.check(n < 0 || n >= 1<<20, "MaxBytes %d is less than a MiB", n)

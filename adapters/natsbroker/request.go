@@ -82,7 +82,10 @@ func (e *apiError) Error() string { return fmt.Sprintf("%s (%d)", e.Description,
 
 // Error codes of JetStream: nats-server, server/errors.json.
 const (
+	codeNoPeers         = 10005 // in a cluster
+	codeNoMemory        = 10028
 	codeNoMessage       = 10037
+	codeNoStorage       = 10047
 	codeMessageTooLarge = 10054
 	codeStoreFailed     = 10049
 )

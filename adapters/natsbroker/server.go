@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -13,7 +14,8 @@ import (
 // embedded is a NATS server in this process.
 type embedded struct {
 	*server.Server
-	dir *os.File // locked
+	path string
+	lock *os.File
 }
 
 // startServer starts a server on dir. It returns once that can be used: it has
@@ -34,8 +36,13 @@ func startServer(dir string, cfg *config) (*embedded, error) {
 		SyncInterval: cfg.syncEvery,
 		SyncAlways:   cfg.syncAlways,
 		NoSigs:       true,
-		MaxPayload:   8 << 20,
-		MaxPending:   64 << 20,
+		// Otherwise the server would bound itself to a part of what is free when it
+		// starts, and refuse to write to a stream that is there. See space.
+		JetStreamMaxStore:  math.MaxInt64,
+		JetStreamMaxMemory: math.MaxInt64,
+
+		MaxPayload: 8 << 20,
+		MaxPending: 64 << 20,
 	})
 	if err != nil {
 		_ = lock.Close()
@@ -48,13 +55,13 @@ func startServer(dir string, cfg *config) (*embedded, error) {
 		_ = lock.Close()
 		return nil, errors.New("natsbroker: the embedded server did not start; its log says why")
 	}
-	return &embedded{Server: s, dir: lock}, nil
+	return &embedded{Server: s, path: dir, lock: lock}, nil
 }
 
 func (e *embedded) stop() error {
 	e.Shutdown()
 	e.WaitForShutdown()
-	return e.dir.Close()
+	return e.lock.Close()
 }
 
 // serverLog hands on what is wrong, and leaves out what a server says when it starts.

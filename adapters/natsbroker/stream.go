@@ -1,10 +1,12 @@
 package natsbroker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -68,7 +70,7 @@ func (c *config) streamConfig() jetstream.StreamConfig {
 		Replicas:          c.replicas,
 		MaxMsgsPerSubject: int64(c.maxMessages),
 		MaxAge:            c.maxAge,
-		MaxBytes:          c.maxBytes,
+		MaxBytes:          cmp.Or(c.maxBytes, defaultBytes),
 		MaxMsgs:           -1,
 		MaxConsumers:      -1,
 		MaxMsgSize:        -1,
@@ -116,17 +118,62 @@ func (b *Broker) findStream(ctx context.Context, js jetstream.JetStream, opened 
 	stream, err := js.Stream(ctx, want.Name)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound) && !b.cfg.existing:
+		if err := b.fit(&want, nil); err != nil {
+			return nil, finalError{err}
+		}
 		stream, err = js.CreateStream(ctx, want)
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // by another node, at the same time
 			stream, err = js.Stream(ctx, want.Name)
 		}
 	case err == nil && b.cfg.embedded && !opened:
+		if err := b.fit(&want, stream.CachedInfo()); err != nil {
+			return nil, finalError{err}
+		}
 		stream, err = update(ctx, js, stream, want)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("stream %q: %w", want.Name, err)
+		return nil, fmt.Errorf("stream %q: %w%s", want.Name, err, remedy(err, want.MaxBytes))
 	}
 	return stream.CachedInfo(), nil
+}
+
+// fit bounds an embedded stream to what there is room for. info is that of the
+// stream, or nil if there is none yet.
+func (b *Broker) fit(want *jetstream.StreamConfig, info *jetstream.StreamInfo) error {
+	if b.server == nil {
+		return nil
+	}
+	space := b.server.space(&b.cfg, info)
+	n, err := space.maxBytes(b.cfg.maxBytes)
+	if err != nil {
+		return err
+	}
+	want.MaxBytes = n
+	switch {
+	case b.cfg.maxBytes == 0 && n < defaultBytes:
+		b.cfg.log.Warn("natsbroker: there is room for less than the default of MaxBytes", "where", space.where,
+			"free", size(space.free), "MaxBytes", size(n), "default", size(defaultBytes))
+	case space.free >= 0 && n > space.free+space.used:
+		b.cfg.log.Warn("natsbroker: the stream may grow to more than there is room for, which stops the chat", "where", space.where,
+			"free", size(space.free), "used", size(space.used), "MaxBytes", size(n))
+	}
+	return nil
+}
+
+// remedy returns what to do if the servers refuse a stream because of its size.
+func remedy(err error, maxBytes int64) string {
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	if !ok {
+		return ""
+	}
+	switch {
+	case api.ErrorCode == codeNoStorage, api.ErrorCode == codeNoMemory:
+	case api.ErrorCode == codeNoPeers && strings.Contains(api.Description, "insufficient"):
+	default:
+		return ""
+	}
+	return fmt.Sprintf("; MaxBytes is %s: make room on the servers, let them store more (max_file_store, max_memory_store), "+
+		"or set MaxBytes to less", size(maxBytes))
 }
 
 // update gives an embedded stream the limits that the options ask for now.
@@ -170,7 +217,7 @@ func (b *Broker) checkStream(info *jetstream.StreamInfo) error {
 	require(have.Retention == jetstream.LimitsPolicy, "its retention is %v, must be limits", have.Retention)
 	require(have.Discard == jetstream.DiscardOld, "it discards new messages, must be old ones")
 	require(have.Duplicates >= 100*time.Millisecond, "it has no duplicate window")
-	if err := errors.Join(errs...); err != nil || b.cfg.existing {
+	if err := errors.Join(errs...); err != nil || b.cfg.existing || b.cfg.embedded {
 		return err
 	}
 	if have.Storage != want.Storage || have.Replicas != want.Replicas || have.MaxMsgsPerSubject != want.MaxMsgsPerSubject ||
