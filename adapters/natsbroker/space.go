@@ -1,9 +1,11 @@
 package natsbroker
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"runtime/debug"
+	"strings"
 
 	"github.com/nats-io/nats-server/v2/server/sysmem"
 	"github.com/nats-io/nats.go/jetstream"
@@ -80,4 +82,43 @@ func size(n int64) string {
 		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
 	}
 	return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+}
+
+// fit bounds an embedded stream to what there is room for. info is that of the
+// stream, or nil if there is none yet.
+func (b *Broker) fit(want *jetstream.StreamConfig, info *jetstream.StreamInfo) error {
+	if b.server == nil {
+		return nil
+	}
+	space := b.server.space(&b.cfg, info)
+	n, err := space.maxBytes(b.cfg.maxBytes)
+	if err != nil {
+		return err
+	}
+	want.MaxBytes = n
+	switch {
+	case b.cfg.maxBytes == 0 && n < defaultBytes:
+		b.cfg.log.Warn("natsbroker: there is room for less than the default of MaxBytes", "where", space.where,
+			"free", size(space.free), "MaxBytes", size(n), "default", size(defaultBytes))
+	case space.free >= 0 && n > space.free+space.used:
+		b.cfg.log.Warn("natsbroker: the stream may grow to more than there is room for, which stops the chat", "where", space.where,
+			"free", size(space.free), "used", size(space.used), "MaxBytes", size(n))
+	}
+	return nil
+}
+
+// remedy returns what to do if the servers refuse a stream because of its size.
+func remedy(err error, maxBytes int64) string {
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	if !ok {
+		return ""
+	}
+	switch {
+	case api.ErrorCode == codeNoStorage, api.ErrorCode == codeNoMemory:
+	case api.ErrorCode == codeNoPeers && strings.Contains(api.Description, "insufficient"):
+	default:
+		return ""
+	}
+	return fmt.Sprintf("; MaxBytes is %s: make room on the servers, let them store more (max_file_store, max_memory_store), "+
+		"or set MaxBytes to less", size(maxBytes))
 }

@@ -2,7 +2,6 @@ package natsbroker_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -11,96 +10,7 @@ import (
 
 	"github.com/chathub-go/chathub"
 	"github.com/chathub-go/chathub/adapters/natsbroker"
-	"github.com/nats-io/nats.go/jetstream"
 )
-
-// logs collects what is logged.
-type logs struct {
-	mu   sync.Mutex
-	text []byte
-}
-
-func (l *logs) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.text = append(l.text, b...)
-	return len(b), nil
-}
-
-func (l *logs) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return string(l.text)
-}
-
-// TestAway: without a server nothing is acked, every call says unavailable within its
-// time, and when the server is back everything goes on.
-func TestAway(t *testing.T) {
-	s := serve(t)
-	topic := room("lobby")
-	here, there := attach(t, connect(t, s.ClientURL())), attach(t, connect(t, s.ClientURL()))
-	start := here.subscribe(topic)
-	there.subscribe(topic)
-	one := here.say(topic, "one")
-	there.until(topic, one.Seq)
-	s.stop()
-
-	m := chathub.Message{Topic: topic, Key: "k", Body: []byte("two")}
-	for name, call := range map[string]func(ctx context.Context) error{
-		"Publish":   func(ctx context.Context) error { _, err := here.Publish(ctx, m); return err },
-		"Subscribe": func(ctx context.Context) error { _, err := here.Subscribe(ctx, room("other")); return err },
-		"Read":      func(ctx context.Context) error { _, err := here.Read(ctx, topic, chathub.Range{Limit: 1}); return err },
-		"Send":      func(ctx context.Context) error { return awaitDown(here, topic) },
-		"Attach": func(ctx context.Context) error {
-			_, err := connect(t, s.ClientURL()).Attach(ctx, here.receive)
-			return err
-		},
-		"a new topic": func(ctx context.Context) error { _, err := here.Subscribe(ctx, room("other")); return err },
-	} {
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		wantUnavailable(t, name, call(ctx))
-		cancel()
-	}
-	// Leaving needs no server.
-	if err := here.Unsubscribe(t.Context(), room("other")); err != nil {
-		t.Errorf("Unsubscribe: %v", err)
-	}
-
-	// One call waits for the server to come back.
-	var wg sync.WaitGroup
-	var two chathub.Receipt
-	wg.Go(func() {
-		for {
-			var err error
-			if two, err = here.Publish(t.Context(), m); err == nil || t.Context().Err() != nil {
-				return
-			}
-		}
-	})
-	s.start()
-	wg.Wait()
-	if two.Duplicate || two.Seq <= one.Seq {
-		t.Errorf("receipt %+v after seq %d", two, one.Seq)
-	}
-	for _, n := range []*node{here, there} {
-		if got := bodies(n.until(topic, two.Seq)); !slices.Equal(got, []string{"one", "two"}) {
-			t.Errorf("delivered %v", got)
-		}
-	}
-	if p := here.subscribe(topic); p.Epoch != start.Epoch || p.Seq != two.Seq {
-		t.Errorf("position %+v, want seq %d in epoch %s", p, two.Seq, start.Epoch)
-	}
-}
-
-// awaitDown sends until the node knows that its connection is gone.
-func awaitDown(n *node, topic chathub.Topic) error {
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if err := n.Send(n.ctx, chathub.Message{Topic: topic}); err != nil {
-			return err
-		}
-	}
-	return errors.New("the connection is never gone")
-}
 
 // TestMissed: what is published while a node's connection is down reaches it afterwards,
 // though no message comes after it.
@@ -172,89 +82,6 @@ func TestSilence(t *testing.T) {
 	without := slices.DeleteFunc(bodies(log), func(s string) bool { return s == "uncertain" })
 	if len(log) != len(want)+2 || !slices.Equal(without, append(want, "last")) {
 		t.Errorf("log %v", bodies(log))
-	}
-}
-
-// TestGap: messages that were never republished show by the next one that is, and come
-// before it.
-func TestGap(t *testing.T) {
-	s := serve(t)
-	n := attach(t, connect(t, s.ClientURL()))
-	topic := room("lobby")
-	n.subscribe(topic)
-	n.say(topic, "1")
-	js := jetStream(t, s.ClientURL())
-	stream, err := js.Stream(t.Context(), "chathub")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := stream.CachedInfo().Config
-	republish := cfg.RePublish
-	for _, c := range []struct {
-		republish *jetstream.RePublish
-		say       []string
-	}{{nil, []string{"2", "3"}}, {republish, []string{"4"}}} {
-		cfg.RePublish = c.republish
-		if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
-			t.Fatal(err)
-		}
-		for _, text := range c.say {
-			n.say(topic, text)
-		}
-	}
-	got := n.await(topic, func(got []chathub.Message) bool { return slices.Contains(bodies(got), "4") })
-	if want := []string{"1", "2", "3", "4"}; !slices.Equal(bodies(got), want) {
-		t.Errorf("delivered %v, want %v", bodies(got), want)
-	}
-}
-
-// TestAckLost: a publish whose ack is lost tries again, and is not told that it
-// repeats itself; who does repeat it, is.
-func TestAckLost(t *testing.T) {
-	s := serve(t)
-	link := newLink(t, s.Addr().String())
-	away, here := attach(t, connect(t, link.url(), natsbroker.Timeout(patience))), attach(t, connect(t, s.ClientURL()))
-	topic := room("lobby")
-	here.subscribe(topic)
-	link.freezeBack()
-	m := chathub.Message{Topic: topic, Key: "k", Body: []byte("one")}
-	var receipt chathub.Receipt
-	var err error
-	var wg sync.WaitGroup
-	wg.Go(func() { receipt, err = away.Publish(t.Context(), m) })
-	stored := here.until(topic, 1)[0]
-	link.cut()
-	link.heal()
-	wg.Wait()
-	if err != nil || receipt.Duplicate || receipt.Seq != stored.Seq || receipt.Time != stored.Time {
-		t.Errorf("receipt %+v, %v; stored with seq %d, time %d", receipt, err, stored.Seq, stored.Time)
-	}
-	if again, err := away.Publish(t.Context(), m); err != nil || !again.Duplicate || again.Seq != stored.Seq {
-		t.Errorf("repeated: %+v, %v", again, err)
-	}
-}
-
-// TestSlow: over a slow link everything works, in order, if later.
-func TestSlow(t *testing.T) {
-	s := serve(t)
-	link := newLink(t, s.Addr().String())
-	far, here := attach(t, connect(t, link.url())), attach(t, connect(t, s.ClientURL()))
-	topic := room("lobby")
-	link.slow(50 * time.Millisecond)
-	far.subscribe(topic)
-	var wg sync.WaitGroup
-	for _, n := range []*node{far, here} {
-		wg.Go(func() {
-			for i := range 10 {
-				n.say(topic, numbered(i))
-			}
-		})
-	}
-	wg.Wait()
-	last := here.say(topic, "last").Seq
-	log := here.read(topic, chathub.Range{Limit: 100}).Messages
-	if got := bodies(far.until(topic, last)); !slices.Equal(got, bodies(log)) || len(got) != 21 {
-		t.Errorf("delivered %v, and the log is %v", got, bodies(log))
 	}
 }
 

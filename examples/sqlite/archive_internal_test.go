@@ -2,114 +2,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"log/slog"
-	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/chathub-go/chathub"
 	"github.com/chathub-go/chathub/hubtest"
-	"github.com/go-json-experiment/json"
 )
-
-// server is a hub with an archive, as run makes it.
-type server struct {
-	*chathub.Hub
-	db *database
-}
-
-// newServer opens a database and puts a hub in front of it.
-func newServer(t *testing.T, file string, broker chathub.Broker) *server {
-	t.Helper()
-	db, err := openDatabase(t.Context(), file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := db.close(); err != nil {
-			t.Error(err)
-		}
-	})
-	hub := hubtest.New(t, chathub.Config{Auth: names{}, Broker: broker, Rate: -1, PresenceInterval: -1})
-	(&archive{db: db, log: slog.New(slog.NewTextHandler(t.Output(), nil))}).addTo(hub)
-	return &server{hub, db}
-}
-
-// exec has the database do something behind the archive's back.
-func (s *server) exec(t *testing.T, statement string) {
-	t.Helper()
-	if _, err := s.db.db.ExecContext(t.Context(), statement); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// stored returns "sender/id data" of every message in the database, by position.
-func (s *server) stored(t *testing.T) []string {
-	t.Helper()
-	rows, err := s.db.db.QueryContext(t.Context(), `
-		SELECT sender || '/' || coalesce(id, '') || ' ' || coalesce(data, 'NULL') FROM messages ORDER BY log, seq`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = rows.Close() }()
-	all := []string{}
-	for rows.Next() {
-		var s string
-		if err := rows.Scan(&s); err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, s)
-	}
-	if err := rows.Err(); err != nil {
-		t.Fatal(err)
-	}
-	return all
-}
-
-func equal(t *testing.T, what string, got, want []string) {
-	t.Helper()
-	if !slices.Equal(got, want) {
-		t.Errorf("%s:\n%q, want\n%q", what, got, want)
-	}
-}
-
-func file(t *testing.T) string { return filepath.Join(t.TempDir(), "chat ?#%.db") }
-
-func join(t *testing.T, c *hubtest.Client, data any) chathub.Position {
-	t.Helper()
-	return decode[chathub.Position](t, c.Must(hubtest.Frame{Type: "join-room", Room: "red", Data: hubtest.Data(data)}))
-}
-
-func decode[T any](t *testing.T, f hubtest.Frame) (v T) {
-	t.Helper()
-	if err := json.Unmarshal(f.Data, &v); err != nil {
-		t.Fatalf("%s: %v", f.Data, err)
-	}
-	return v
-}
-
-func say(id string, data any) hubtest.Frame {
-	return hubtest.Frame{Type: "room-message", ID: id, Room: "red", Data: hubtest.Data(data)}
-}
-
-// heard returns the data of the messages that have come, once the client has seen
-// the answer to a ping sent now.
-func heard(c *hubtest.Client) []string {
-	c.Send(hubtest.Frame{Type: "ping"})
-	all := []string{}
-	for {
-		switch f := c.Next(); f.Type {
-		case "pong":
-			return all
-		case "room-message", "private-message":
-			all = append(all, string(f.Data))
-		}
-	}
-}
 
 func TestSaved(t *testing.T) {
 	s := newServer(t, file(t), nil)
@@ -396,58 +296,5 @@ func TestLargePage(t *testing.T) {
 	p := decode[page](t, ana.Must(hubtest.Frame{Type: "room-archive", Room: "red", Data: hubtest.Data(map[string]int{"limit": 1000})}))
 	if n := len(p.Messages); n == 0 || n*len(text) > pageBytes || !p.More {
 		t.Errorf("%d messages, more %t", n, p.More)
-	}
-}
-
-// TestPlans: no page is found by reading through all messages.
-func TestPlans(t *testing.T) {
-	s := newServer(t, file(t), nil)
-	for query, args := range map[string][]any{
-		selectSaved:        {"ana", "m1"},
-		selectRoom:         {"red", 1, 1, 1},
-		selectConversation: {"ana", "bob", 1, 1},
-	} {
-		rows, err := s.db.db.QueryContext(t.Context(), `EXPLAIN QUERY PLAN `+query, args...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for rows.Next() {
-			var id, parent, unused int
-			var detail string
-			if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
-				t.Fatal(err)
-			}
-			if strings.Contains(detail, "SCAN") || strings.Contains(detail, "TEMP B-TREE") {
-				t.Errorf("%s: %s", detail, query)
-			}
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-// TestSaveTwice: of two that save at once with one id, which both found nothing before,
-// the database keeps one.
-func TestSaveTwice(t *testing.T) {
-	s := newServer(t, file(t), nil)
-	m := message{ID: "m1", Room: "red", From: chathub.User{ID: "ana"}, Data: hubtest.Data(1)}
-	other, elsewhere := m, m
-	other.Data, elsewhere.Room = hubtest.Data(2), "blue"
-	for i, tc := range []struct {
-		m    message
-		r    chathub.Receipt
-		want error
-	}{
-		{m, chathub.Receipt{Epoch: "e", Seq: 1}, nil},
-		{m, chathub.Receipt{Epoch: "e", Seq: 1, Duplicate: true}, nil},
-		{m, chathub.Receipt{Epoch: "another", Seq: 1}, nil},
-		{other, chathub.Receipt{Epoch: "e", Seq: 2}, errOtherMessage},
-		{elsewhere, chathub.Receipt{Epoch: "e", Seq: 1}, errOtherMessage},
-	} {
-		if err := s.db.save(t.Context(), &tc.m, tc.r); !errors.Is(err, tc.want) {
-			t.Errorf("%d: %v, want %v", i, err, tc.want)
-		}
-		equal(t, "stored", s.stored(t), []string{"ana/m1 1"})
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/chathub-go/chathub"
 	"github.com/chathub-go/chathub/adapters/natsbroker"
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // patience bounds waits for what must come; it is reached only where a test fails.
@@ -196,3 +198,36 @@ func bodies(messages []chathub.Message) (all []string) {
 func room(name string) chathub.Topic { return chathub.Topic{Room: name} }
 
 func numbered(n int) string { return fmt.Sprint(n) }
+
+// logs collects what is logged.
+type logs struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (l *logs) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text = append(l.text, b...)
+	return len(b), nil
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.text)
+}
+
+func jetStream(t testing.TB, url string) jetstream.JetStream {
+	t.Helper()
+	nc, err := nats.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js
+}
