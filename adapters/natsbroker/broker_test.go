@@ -9,16 +9,16 @@ import (
 )
 
 func TestEmbedded(t *testing.T) {
-	hubtest.TestBroker(t, func(t *testing.T) chathub.Broker { return embedded(t, t.TempDir()) })
+	hubtest.TestBroker(t, func(t *testing.T) chathub.Broker { return openEmbedded(t, t.TempDir()) })
 }
 
-// One broker for all subtests.
+// TestEmbeddedShared uses one broker for all subtests.
 func TestEmbeddedShared(t *testing.T) {
-	broker := embedded(t, t.TempDir(), natsbroker.MemoryStorage())
+	broker := openEmbedded(t, t.TempDir(), natsbroker.MemoryStorage())
 	hubtest.TestBroker(t, func(*testing.T) chathub.Broker { return broker })
 }
 
-// Every session of a broker of its own, as nodes have them.
+// TestConnect uses one server, and a new broker for each subtest.
 func TestConnect(t *testing.T) {
 	s := serve(t)
 	hubtest.TestBroker(t, func(t *testing.T) chathub.Broker { return connect(t, s.ClientURL()) })

@@ -7,12 +7,12 @@ import (
 	"github.com/chathub-go/chathub"
 )
 
-// Clock has a node's clock differ from the others'.
+// Clock replaces the clock of a node.
 func Clock(now func() time.Time) Option {
 	return func(c *config) { c.clock = now }
 }
 
-// StreamMaxBytes is the bound of a session's stream.
+// StreamMaxBytes returns the bound of a session's stream.
 func StreamMaxBytes(ctx context.Context, s chathub.BrokerSession) (int64, error) {
 	info, err := s.(*session).info(ctx)
 	if err != nil {

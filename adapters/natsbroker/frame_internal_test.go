@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// FuzzFrame: what is encoded is decoded, and anything else is refused or decoded, never
-// more.
+// FuzzFrame checks that a frame survives encoding and decoding, and that any
+// other data is refused or decoded to no more than it contains.
 func FuzzFrame(f *testing.F) {
 	f.Add([]byte(nil), "", uint64(0), uint64(0), int64(0))
 	f.Add([]byte{1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}, "key", uint64(1), uint64(0), int64(-1))

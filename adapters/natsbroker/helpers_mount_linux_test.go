@@ -8,11 +8,11 @@ import (
 	"testing"
 )
 
-// asMount is set in a test's own process that may make mounts.
+// asMount is set in a process that runs one test with its own mounts.
 const asMount = "NATSBROKER_TEST_MOUNT"
 
-// onDisk runs the rest of a test, in a process of its own, with a directory that
-// is a file system of the given size, in memory.
+// onDisk runs f in a separate process. dir is a file system of the given size,
+// in memory.
 func onDisk(t *testing.T, size int64, f func(t *testing.T, dir string)) {
 	t.Helper()
 	if os.Getenv(asMount) != "" {
@@ -39,7 +39,7 @@ func onDisk(t *testing.T, size int64, f func(t *testing.T, dir string)) {
 	}
 }
 
-// ownMounts has a process see mounts of its own, and be allowed to make them.
+// ownMounts starts a process with its own mounts, and the right to change them.
 func ownMounts() *syscall.SysProcAttr {
 	a := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
 	if uid := os.Getuid(); uid != 0 {
@@ -50,7 +50,8 @@ func ownMounts() *syscall.SysProcAttr {
 	return a
 }
 
-// mountMemory puts a file system of a size at dir, in memory, for this process alone.
+// mountMemory mounts a file system of the given size, in memory, at dir. Only
+// this process sees it.
 func mountMemory(dir string, size int64) {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		panic(err)

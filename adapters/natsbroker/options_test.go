@@ -54,7 +54,7 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// TestNames: applications with names of their own share a server.
+// TestNames checks that applications with different names can share a server.
 func TestNames(t *testing.T) {
 	s := serve(t)
 	topic := room("lobby")

@@ -11,12 +11,12 @@ import (
 	"github.com/chathub-go/chathub/adapters/natsbroker"
 )
 
-// TestReopened: what was acked is there when the process starts again, under the same
-// epoch, and its keys are remembered.
+// TestReopened checks that messages, their epoch and their keys survive a
+// restart of the embedded server.
 func TestReopened(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "data")
 	topic := room("lobby")
-	first := embedded(t, dir)
+	first := openEmbedded(t, dir)
 	n := attach(t, first)
 	before := n.subscribe(topic)
 	m := chathub.Message{Topic: topic, Key: "k", Body: []byte("one")}
@@ -33,7 +33,7 @@ func TestReopened(t *testing.T) {
 		t.Errorf("Attach to a closed broker: %v", err)
 	}
 
-	n = attach(t, embedded(t, dir))
+	n = attach(t, openEmbedded(t, dir))
 	after := n.subscribe(topic)
 	if after.Epoch != before.Epoch || after.Seq != one.Seq {
 		t.Errorf("position %+v, want seq %d in epoch %s", after, one.Seq, before.Epoch)
@@ -46,7 +46,7 @@ func TestReopened(t *testing.T) {
 	if got := bodies(n.read(topic, chathub.Range{Limit: 10}).Messages); !slices.Equal(got, []string{"one", "two"}) {
 		t.Errorf("log %v", got)
 	}
-	if other := attach(t, embedded(t, t.TempDir())).subscribe(topic); other.Epoch == before.Epoch {
+	if other := attach(t, openEmbedded(t, t.TempDir())).subscribe(topic); other.Epoch == before.Epoch {
 		t.Error("another stream has the same epoch")
 	}
 }

@@ -12,10 +12,11 @@ import (
 	"github.com/chathub-go/chathub/adapters/natsbroker"
 )
 
-// TestPublishRepeatsDroppedMessage: a key is remembered for DuplicateWindow even
-// if the log has dropped its message, but then nothing is left to compare with.
+// TestPublishRepeatsDroppedMessage checks that a key is remembered for
+// DuplicateWindow even if the log has dropped its message. The Sum is then no
+// longer known.
 func TestPublishRepeatsDroppedMessage(t *testing.T) {
-	n := attach(t, embedded(t, t.TempDir(), natsbroker.MaxMessages(1)))
+	n := attach(t, openEmbedded(t, t.TempDir(), natsbroker.MaxMessages(1)))
 	topic := room("lobby")
 	m := chathub.Message{Topic: topic, Key: "k", Sum: 1, Body: []byte("one")}
 	first, err := n.Publish(t.Context(), m)
@@ -31,8 +32,8 @@ func TestPublishRepeatsDroppedMessage(t *testing.T) {
 	}
 }
 
-// TestAway: without a server nothing is acked, every call says unavailable within its
-// time, and when the server is back everything goes on.
+// TestAway checks that without a server, nothing is acked and every call
+// returns unavailable in time. When the server is back, everything works again.
 func TestAway(t *testing.T) {
 	s := serve(t)
 	topic := room("lobby")
@@ -59,12 +60,12 @@ func TestAway(t *testing.T) {
 		wantUnavailable(t, name, call(ctx))
 		cancel()
 	}
-	// Leaving needs no server.
+	// Unsubscribe needs no server.
 	if err := here.Unsubscribe(t.Context(), room("other")); err != nil {
 		t.Errorf("Unsubscribe: %v", err)
 	}
 
-	// One call waits for the server to come back.
+	// Publish waits for the server to come back.
 	var wg sync.WaitGroup
 	var two chathub.Receipt
 	wg.Go(func() {
@@ -90,7 +91,8 @@ func TestAway(t *testing.T) {
 	}
 }
 
-// awaitDown sends until the node knows that its connection is gone.
+// awaitDown sends messages until one fails, because the node has noticed that
+// its connection is lost. It returns that error.
 func awaitDown(n *node, topic chathub.Topic) error {
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if err := n.Send(n.ctx, chathub.Message{Topic: topic}); err != nil {
@@ -100,8 +102,8 @@ func awaitDown(n *node, topic chathub.Topic) error {
 	return errors.New("the connection is never gone")
 }
 
-// TestAckLost: a publish whose ack is lost tries again, and is not told that it
-// repeats itself; who does repeat it, is.
+// TestAckLost checks that Publish tries again if its ack is lost. Its own
+// repetition is not reported as a duplicate, but that of another call is.
 func TestAckLost(t *testing.T) {
 	s := serve(t)
 	link := newLink(t, s.Addr().String())
@@ -126,7 +128,7 @@ func TestAckLost(t *testing.T) {
 	}
 }
 
-// TestSlow: over a slow link everything works, in order, if later.
+// TestSlow checks that everything works over a slow link, and stays in order.
 func TestSlow(t *testing.T) {
 	s := serve(t)
 	link := newLink(t, s.Addr().String())

@@ -14,16 +14,16 @@ import (
 	"github.com/chathub-go/chathub/adapters/natsbroker"
 )
 
-// opened is what comes of opening a broker on a directory.
-type opened struct {
+// opening is the result of opening a broker on a directory.
+type opening struct {
 	*node
 	broker *natsbroker.Broker
 	log    *logs
 	err    error
 }
 
-// openOn opens a broker on dir and attaches a hub. Either may fail.
-func openOn(t *testing.T, dir string, options ...natsbroker.Option) (o opened) {
+// open opens a broker on dir and attaches a node. Both may fail.
+func open(t *testing.T, dir string, options ...natsbroker.Option) (o opening) {
 	t.Helper()
 	o.log = &logs{}
 	options = append(options, natsbroker.Logger(slog.New(slog.NewTextHandler(o.log, nil))))
@@ -39,12 +39,12 @@ func openOn(t *testing.T, dir string, options ...natsbroker.Option) (o opened) {
 	return o
 }
 
-func (o *opened) close() {
+func (o *opening) close() {
 	_ = o.Close(o.ctx)
 	closeBroker(o.t, o.broker)
 }
 
-func (o *opened) wantMaxBytes(least, most int64) {
+func (o *opening) wantMaxBytes(least, most int64) {
 	o.t.Helper()
 	if n, err := natsbroker.StreamMaxBytes(o.ctx, o.BrokerSession); err != nil || n < least || n > most {
 		o.t.Errorf("the stream is bounded to %d bytes (%v), want %d to %d", n, err, least, most)
@@ -53,22 +53,22 @@ func (o *opened) wantMaxBytes(least, most int64) {
 
 const mib = 1 << 20
 
-// TestSpace: without MaxBytes, the stream is bounded to what there is room for.
+// TestSpace checks that the default of MaxBytes fits the disk.
 func TestSpace(t *testing.T) {
 	onDisk(t, 1100*mib, func(t *testing.T, dir string) {
-		for range 2 { // and again when it is there
-			o := openOn(t, dir)
+		for range 2 { // the stream exists the second time
+			o := open(t, dir)
 			if o.err != nil {
 				t.Fatal(o.err)
 			}
 			o.wantMaxBytes(800*mib, 825*mib)
 			o.say(room("lobby"), "hello")
 			if log := o.log.String(); !strings.Contains(log, "GiB") || !strings.Contains(log, "MiB") {
-				t.Errorf("the log does not name the figures: %s", log)
+				t.Errorf("the log does not have the figures: %s", log)
 			}
 			o.close()
 		}
-		o := openOn(t, dir, natsbroker.MaxBytes(1024*mib))
+		o := open(t, dir, natsbroker.MaxBytes(1024*mib))
 		if o.err != nil {
 			t.Fatal(o.err)
 		}
@@ -76,10 +76,10 @@ func TestSpace(t *testing.T) {
 	})
 }
 
-// TestSpaceEnough: on a large disk, MaxBytes has its default.
+// TestSpaceEnough checks the default of MaxBytes on a large disk.
 func TestSpaceEnough(t *testing.T) {
 	onDisk(t, 2048*mib, func(t *testing.T, dir string) {
-		o := openOn(t, dir)
+		o := open(t, dir)
 		if o.err != nil {
 			t.Fatal(o.err)
 		}
@@ -90,8 +90,8 @@ func TestSpaceEnough(t *testing.T) {
 	})
 }
 
-// TestSpaceShort: a disk that is too small is refused, with the figures and what
-// to do about it.
+// TestSpaceShort checks that the error about a disk that is too small has the
+// figures, and says what to do.
 func TestSpaceShort(t *testing.T) {
 	onDisk(t, 10*mib, func(t *testing.T, dir string) {
 		for _, tc := range []struct {
@@ -101,7 +101,7 @@ func TestSpaceShort(t *testing.T) {
 			{nil, []string{dir, "10.0 MiB are free", "16.0 MiB", "MaxBytes"}},
 			{[]natsbroker.Option{natsbroker.MaxBytes(1024 * mib)}, []string{dir, "10.0 MiB are free", "1.0 GiB", "MaxBytes"}},
 		} {
-			o := openOn(t, dir, tc.options...)
+			o := open(t, dir, tc.options...)
 			if o.err == nil {
 				t.Error("no error")
 				continue
@@ -109,22 +109,22 @@ func TestSpaceShort(t *testing.T) {
 			t.Log(o.err)
 			for _, want := range tc.want {
 				if !strings.Contains(o.err.Error(), want) {
-					t.Errorf("%v does not name %q", o.err, want)
+					t.Errorf("%v does not contain %q", o.err, want)
 				}
 			}
 			closeBroker(t, o.broker)
 		}
-		if o := openOn(t, dir, natsbroker.MaxBytes(5*mib)); o.err != nil {
-			t.Errorf("what fits is refused: %v", o.err)
+		if o := open(t, dir, natsbroker.MaxBytes(5*mib)); o.err != nil {
+			t.Errorf("a stream that fits is refused: %v", o.err)
 		}
 	})
 }
 
-// TestSpaceTaken: a stream that is there is used and written to, and takes other
-// options, when something else has filled the disk in the meantime.
+// TestSpaceTaken checks that an existing stream works, and that its options can
+// be changed, after other files have filled the disk.
 func TestSpaceTaken(t *testing.T) {
 	onDisk(t, 100*mib, func(t *testing.T, dir string) {
-		o := openOn(t, dir, natsbroker.MaxBytes(60*mib))
+		o := open(t, dir, natsbroker.MaxBytes(60*mib))
 		if o.err != nil {
 			t.Fatal(o.err)
 		}
@@ -142,10 +142,10 @@ func TestSpaceTaken(t *testing.T) {
 		}{
 			{[]natsbroker.Option{natsbroker.MaxBytes(60 * mib)}, 60 * mib, 60 * mib},
 			{[]natsbroker.Option{natsbroker.MaxBytes(60 * mib), natsbroker.MaxAge(time.Hour)}, 60 * mib, 60 * mib},
-			{nil, 60 * mib, 60 * mib}, // nothing is dropped that was kept
+			{nil, 60 * mib, 60 * mib}, // nothing is dropped
 			{[]natsbroker.Option{natsbroker.MaxBytes(40 * mib)}, 40 * mib, 40 * mib},
 		} {
-			o := openOn(t, dir, tc.options...)
+			o := open(t, dir, tc.options...)
 			if o.err != nil {
 				t.Error(o.err)
 				continue
@@ -157,8 +157,9 @@ func TestSpaceTaken(t *testing.T) {
 	})
 }
 
-// TestDiskFull: where the server's disk is full nothing is acked that is not stored. Once
-// there is room again and the server was restarted, it goes on, and nothing is doubled.
+// TestDiskFull checks that nothing is acked on a full disk that is not stored.
+// After there is room again and the server has been restarted, everything works
+// again, and no message is stored twice.
 func TestDiskFull(t *testing.T) {
 	p := &process{Name: "alone", Dir: t.TempDir(), Port: freePort(t), DiskBytes: 32 << 20, t: t}
 	t.Cleanup(p.kill)
@@ -193,7 +194,7 @@ func TestDiskFull(t *testing.T) {
 			t.Fatal("everything is acked, on a full disk")
 		}
 	}
-	// What is there can be read still.
+	// The log can still be read.
 	if got := n.read(topic, chathub.Range{Limit: 500}).Messages; len(got) < len(acked) {
 		t.Errorf("%d messages can be read, %d were acked", len(got), len(acked))
 	}

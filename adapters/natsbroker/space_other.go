@@ -2,6 +2,6 @@
 
 package natsbroker
 
-// freeBytes returns how many bytes this process may add to a directory;
-// negative: unknown.
+// freeBytes returns how many bytes this process may write to the disk of a
+// directory. Negative: unknown.
 func freeBytes(string) int64 { return -1 }

@@ -4,8 +4,8 @@ package natsbroker
 
 import "syscall"
 
-// freeBytes returns how many bytes this process may add to a directory;
-// negative: unknown.
+// freeBytes returns how many bytes this process may write to the disk of a
+// directory. Negative: unknown.
 func freeBytes(dir string) int64 {
 	var fs syscall.Statfs_t
 	if syscall.Statfs(dir, &fs) != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// TestExistingStream: a stream of the operator's is used as it is, or refused with what it
-// lacks.
+// TestExistingStream checks that the operator's stream is used as it is, or
+// refused with an error that names what it lacks.
 func TestExistingStream(t *testing.T) {
 	s := serve(t)
 	js := jetStream(t, s.ClientURL())
@@ -67,10 +67,11 @@ func TestExistingStream(t *testing.T) {
 	}
 }
 
-// TestPermissions: those that the README names are enough where the stream is there.
+// TestPermissions checks that the permissions in the README are enough if the
+// stream exists.
 func TestPermissions(t *testing.T) {
 	s := serve(t)
-	operator := attach(t, connect(t, s.ClientURL())) // which creates the stream
+	operator := attach(t, connect(t, s.ClientURL())) // creates the stream
 	operator.say(room("lobby"), "one")
 	s.stop()
 	s.opts.Users = []*server.User{{Username: "chat", Password: "secret", Permissions: &server.Permissions{

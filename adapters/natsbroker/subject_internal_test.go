@@ -8,14 +8,14 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// names are those that would do harm in a subject as they are.
+// names has plain names, and names that must not be in a subject as they are.
 var names = []string{
 	"", "lobby", "Lobby", "a.b", "a", "b", "*", ">", "a.>", ".", "..", " ", "a b", "\t", "\r\n", "~", "~~", "~bG9iYnk", "$SYS", "\x00",
 	"日本", "💬", "\u00e9", "e\u0301", "\xff\xfe", strings.Repeat("x", 256), strings.Repeat("x", 257), strings.Repeat("💬", 64), strings.Repeat("é", 9000),
 }
 
-// FuzzSubjects: any two topics have subjects that are valid, literal, bounded, inside
-// their tree, and the same only if the topics are.
+// FuzzSubjects checks that different topics have different subjects, which are
+// valid, literal, bounded and inside their tree.
 func FuzzSubjects(f *testing.F) {
 	for i, a := range names {
 		f.Add(a, names[(i+1)%len(names)])
@@ -43,7 +43,7 @@ func FuzzSubjects(f *testing.F) {
 	})
 }
 
-// TestMessageID: a key is repeated within its topic only.
+// TestMessageID checks that a key has a different message id in each topic.
 func TestMessageID(t *testing.T) {
 	ids := make(map[string]string)
 	for _, subject := range []string{"chathub.log.r.a", "chathub.log.r.ab", "chathub.log.u.a"} {

@@ -8,8 +8,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// TestGap: messages that were never republished show by the next one that is, and come
-// before it.
+// TestGap checks that messages that were not republished are delivered before
+// the next one that is.
 func TestGap(t *testing.T) {
 	s := serve(t)
 	n := attach(t, connect(t, s.ClientURL()))

@@ -12,8 +12,8 @@ import (
 	"github.com/chathub-go/chathub/adapters/natsbroker"
 )
 
-// TestMissed: what is published while a node's connection is down reaches it afterwards,
-// though no message comes after it.
+// TestMissed checks that a node whose connection was lost receives the messages
+// that it has missed, even if no other message follows.
 func TestMissed(t *testing.T) {
 	s := serve(t)
 	link := newLink(t, s.Addr().String())
@@ -42,8 +42,8 @@ func TestMissed(t *testing.T) {
 	}
 }
 
-// TestSilence: a network that swallows everything is noticed, and what was missed
-// comes when it works again.
+// TestSilence checks that a node notices a network that drops everything, and
+// receives the messages that it has missed when the network works again.
 func TestSilence(t *testing.T) {
 	s := serve(t)
 	link := newLink(t, s.Addr().String())
@@ -78,15 +78,15 @@ func TestSilence(t *testing.T) {
 	if !slices.Equal(bodies(got), bodies(log)) {
 		t.Errorf("delivered %v, and the log is %v", bodies(got), bodies(log))
 	}
-	// The uncertain one is there once, wherever it came in.
+	// The message without an ack is in the log once, at any position.
 	without := slices.DeleteFunc(bodies(log), func(s string) bool { return s == "uncertain" })
 	if len(log) != len(want)+2 || !slices.Equal(without, append(want, "last")) {
 		t.Errorf("log %v", bodies(log))
 	}
 }
 
-// TestClocks: nodes whose clocks are hours apart give messages times that fit their
-// order, and keys their window.
+// TestClocks checks that the times of messages are in order, and keys are
+// remembered, even if the clocks of the nodes differ by hours.
 func TestClocks(t *testing.T) {
 	s := serve(t)
 	topic := room("lobby")
@@ -105,7 +105,7 @@ func TestClocks(t *testing.T) {
 	for _, n := range nodes {
 		for i, m := range n.until(topic, last.Seq) {
 			at := time.UnixMilli(m.Time).Sub(began)
-			// The estimate is as good as a round trip is short.
+			// The error of the estimate is at most a round trip.
 			if at < -time.Second || at > took+time.Second {
 				t.Errorf("message %d has a time %v after the first, of %v", i, at, took)
 			}
@@ -122,8 +122,8 @@ func TestClocks(t *testing.T) {
 	}
 }
 
-// TestOverflow: a hub that takes nothing for so long that messages are dropped on their
-// way gets the stored ones all the same, in order.
+// TestOverflow checks that a hub that blocks for so long that messages are
+// dropped still receives the durable ones, in order.
 func TestOverflow(t *testing.T) {
 	s := serve(t)
 	here := attach(t, connect(t, s.ClientURL()))
@@ -164,8 +164,8 @@ func TestOverflow(t *testing.T) {
 	}
 }
 
-// TestRecreated: a stream that is deleted and made again has nothing to do with the
-// positions of those who used it.
+// TestRecreated checks that a session refuses to work with a stream that has
+// been deleted and created again, because its positions belong to the old one.
 func TestRecreated(t *testing.T) {
 	s := serve(t)
 	topic := room("lobby")
