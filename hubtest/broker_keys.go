@@ -107,7 +107,7 @@ func testBrokerConflicts(b *brokerTest) {
 			{known, 1, "known", false},
 			{known, sum - 1, "something else", false},
 			{known, 0, "something else", true},
-			{known, sum, "the same with another routing", true}, // and no other sum has taken its place
+			{known, sum, "the sum decides, not the body", true},
 			{unknown, 0, "unknown", true},
 			{unknown, 1, "something else", true},
 			{unknown, 2, "something else", true},

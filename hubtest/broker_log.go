@@ -52,7 +52,7 @@ func testBrokerOrder(b *brokerTest) {
 	}
 }
 
-// inOrder sorts messages by Seq, and checks that no two have the same.
+// inOrder sorts messages by Seq, and checks that each Seq occurs once.
 func (b *brokerTest) inOrder(messages []chathub.Message) []chathub.Message {
 	b.Helper()
 	slices.SortFunc(messages, func(m, n chathub.Message) int { return cmp.Compare(m.Seq, n.Seq) })
@@ -76,7 +76,7 @@ func testBrokerRead(b *brokerTest) {
 	for _, c := range []struct {
 		name     string
 		r        chathub.Range
-		from, to int // of log
+		from, to int // the range in log
 		more     bool
 	}{
 		{"everything", chathub.Range{Limit: brokerAll}, 0, n, false},
@@ -119,7 +119,7 @@ func testBrokerRead(b *brokerTest) {
 		})
 	}
 
-	// Backwards, page by page, is the whole log too.
+	// Reading backwards, page by page, returns the whole log.
 	var pages []chathub.Message
 	for r := (chathub.Range{Limit: 4}); ; r.Before = pages[0].Seq {
 		page := h.read(topic, r)
@@ -181,7 +181,7 @@ func testBrokerTopics(b *brokerTest) {
 			b.Errorf("%+q: page is %v", topic, page)
 		}
 	}
-	// By now, what was delivered under a wrong name has been, too.
+	// By now, a message with a wrong topic would have been delivered.
 	for i, topic := range topics {
 		if got := every.received(topic); len(got) != 3 {
 			b.Errorf("%+q: %d messages, want 3", topic, len(got))
@@ -201,7 +201,7 @@ func testBrokerBodies(b *brokerTest) {
 	here, there := b.attach(), b.attach()
 	there.subscribe(topic)
 	large := make([]byte, 64<<10)
-	_, _ = rand.Read(large) // never fails
+	_, _ = rand.Read(large) // never returns an error
 	binary := make([]byte, 256)
 	for i := range binary {
 		binary[i] = byte(i)
@@ -218,7 +218,7 @@ func testBrokerBodies(b *brokerTest) {
 	}
 	there.await(topic, kept[len(kept)-1].Key)
 	got := there.await(topic, sent[len(sent)-1].Key)
-	// What is sent has no order with what is kept.
+	// Volatile and durable messages have no common order.
 	isKept := func(m chathub.Message) bool { return m.Seq != 0 }
 	b.equal("sent", slices.DeleteFunc(slices.Clone(got), isKept), sent)
 	b.equal("kept", slices.DeleteFunc(got, func(m chathub.Message) bool { return !isKept(m) }), kept)

@@ -63,7 +63,7 @@ func TestClient(t *testing.T) {
 	})
 }
 
-// TestEnds: how a connection ends is seen on both sides.
+// TestEnds checks that both sides see how a connection ends.
 func TestEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ends := make(chan chathub.Disconnect)
@@ -81,7 +81,7 @@ func TestEnds(t *testing.T) {
 		for range 100 {
 			c.Send(hubtest.Frame{Type: "count"})
 		}
-		c.Close() // after what was sent
+		c.Close() // after everything that was sent
 		if d := <-ends; d.Code != 1000 || !d.Remote || handled != 100 {
 			t.Errorf("the hub saw %+v, after %d events", d, handled)
 		}
@@ -110,13 +110,14 @@ func TestEnds(t *testing.T) {
 		if code, reason := c.Closed(); code != 4503 || reason != "bye" {
 			t.Errorf("disconnected: %d %q", code, reason)
 		}
-		if f := c.Next(); f.Type != "news" { // still there to be looked at
+		if f := c.Next(); f.Type != "news" { // can still be read
 			t.Errorf("before it came %s", f.Type)
 		}
 	})
 }
 
-// TestPause: a client that reads nothing gets nothing, and all of it afterwards.
+// TestPause checks that a client that does not read receives everything once it
+// reads again.
 func TestPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{PresenceInterval: -1})
@@ -152,7 +153,7 @@ func TestDialRefused(t *testing.T) {
 		if code, _ := c.Closed(); code != 4500 {
 			t.Errorf("closed with %d, want 4500", code)
 		}
-		// Without the protocol, it is refused over HTTP.
+		// Without the protocol, the hub refuses over HTTP.
 		_, err = hubtest.DialHeader(t, hub, http.Header{"Sec-Websocket-Protocol": {"other"}})
 		if err == nil || !strings.Contains(err.Error(), "401") {
 			t.Errorf("the error is %v, want one with 401", err)
@@ -165,7 +166,7 @@ func TestDialRefused(t *testing.T) {
 	})
 }
 
-// stub is a testing.TB that notes how it was failed.
+// stub is a testing.TB that records why it failed.
 type stub struct {
 	testing.TB
 	fault string
@@ -179,10 +180,10 @@ func (s *stub) Fatalf(format string, args ...any) { s.fail(fmt.Sprintf(format, a
 
 func (s *stub) fail(fault string) {
 	s.fault = fault
-	runtime.Goexit() // as a real one does
+	runtime.Goexit() // like a real testing.TB
 }
 
-// faultOf returns how f fails a test; empty: it does not.
+// faultOf returns the message with which f fails a test, or "".
 func faultOf(t *testing.T, f func(testing.TB)) string {
 	s := &stub{TB: t}
 	done := make(chan struct{})
@@ -194,7 +195,7 @@ func faultOf(t *testing.T, f func(testing.TB)) string {
 	return s.fault
 }
 
-// TestFaults: a test that waits for what does not come is told what came instead.
+// TestFaults checks the messages with which a client fails a test.
 func TestFaults(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{PresenceInterval: -1})

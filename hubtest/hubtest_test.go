@@ -12,7 +12,8 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
-// TestNewClosesHub: what is left open ends with the test, and the hub logs to it.
+// TestNewClosesHub checks that the hub is closed at the end of the test, and
+// uses the logger.
 func TestNewClosesHub(t *testing.T) {
 	var hub *chathub.Hub
 	var log bytes.Buffer
