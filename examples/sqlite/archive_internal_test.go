@@ -20,8 +20,9 @@ func TestSaved(t *testing.T) {
 	if ack.Seq != 1 {
 		t.Errorf("ack %+v", ack)
 	}
-	ana.Send(hubtest.Frame{Type: "room-message", Room: "red"}) // neither id nor data
-	ana.Send(hubtest.Frame{Type: "room-message", Room: "red"}) // which is no repetition
+	for range 2 { // without an id, the second one is not a repetition
+		ana.Send(hubtest.Frame{Type: "room-message", Room: "red"})
+	}
 	ana.Must(hubtest.Frame{Type: "private-message", ID: "m2", To: "bob", Data: hubtest.Data("hush")})
 	bob.Must(hubtest.Frame{Type: "private-message", ID: "m1", To: "ana", Data: hubtest.Data("yes")})
 	bob.Must(hubtest.Frame{Type: "private-message", ID: "m2", To: "bob", Data: hubtest.Data("note to myself")})
@@ -62,7 +63,7 @@ func TestSaved(t *testing.T) {
 	}
 }
 
-// TestSavedBeforeAck: what was acked is in the database.
+// TestSavedBeforeAck checks that a message is in the database when it is acked.
 func TestSavedBeforeAck(t *testing.T) {
 	s := newServer(t, file(t), nil)
 	ana := hubtest.Dial(t, s, "ana")
@@ -75,8 +76,9 @@ func TestSavedBeforeAck(t *testing.T) {
 	}
 }
 
-// TestRepeated: an id that comes again, from the same connection or another one, one
-// after the other or at once, has one row, is delivered once, and is acked each time.
+// TestRepeated checks that a message that is sent again with the same id has
+// one row, is delivered once, and is acked each time. It may come from the same
+// connection or another one, later or at the same time.
 func TestRepeated(t *testing.T) {
 	s := newServer(t, file(t), nil)
 	ana, tab, bob := hubtest.Dial(t, s, "ana"), hubtest.Dial(t, s, "ana"), hubtest.Dial(t, s, "bob")
@@ -125,8 +127,9 @@ func TestRepeated(t *testing.T) {
 	}
 }
 
-// TestDatabaseDown: what cannot be saved is not acked. While the database does not answer
-// it is not sent either; where it fails in between, the repetition saves it.
+// TestDatabaseDown checks that a message that cannot be saved is not acked.
+// While the database is down, it is not sent either. If the database fails
+// after the message was sent, a repetition saves it.
 func TestDatabaseDown(t *testing.T) {
 	s := newServer(t, file(t), nil)
 	ana, bob := hubtest.Dial(t, s, "ana"), hubtest.Dial(t, s, "bob")
@@ -156,7 +159,8 @@ func TestDatabaseDown(t *testing.T) {
 	s.exec(t, `PRAGMA query_only = ON`)
 	refused("writing fails", say("m3", 3))
 	refused("writing fails again", say("m3", 3))
-	equal(t, "bob heard", heard(bob), []string{`3`}) // the one case in which an error may mean "sent"
+	// Only in this case, a message is sent although the sender gets an error.
+	equal(t, "bob heard", heard(bob), []string{`3`})
 	equal(t, "stored", s.stored(t), []string{`ana/m1 1`, `ana/m2 2`, `ana/p1 "private"`})
 	s.exec(t, `PRAGMA query_only = OFF`)
 	if r := decode[chathub.Receipt](t, ana.Must(say("m3", 3))); r.Seq != 3 || !r.Duplicate {
@@ -166,11 +170,13 @@ func TestDatabaseDown(t *testing.T) {
 	equal(t, "stored", s.stored(t), []string{`ana/m1 1`, `ana/m2 2`, `ana/m3 3`, `ana/p1 "private"`})
 }
 
-// TestSenderGoes: a message whose sender goes while it is being saved is saved.
+// TestSenderGoes checks that a message is saved if its sender disconnects
+// before that.
 func TestSenderGoes(t *testing.T) {
 	s := newServer(t, file(t), nil)
 	sent, gone := make(chan struct{}), make(chan struct{})
-	s.Use(func(next chathub.Handler) chathub.Handler { // within the archive's
+	// This middleware runs inside that of the archive.
+	s.Use(func(next chathub.Handler) chathub.Handler {
 		return func(ctx context.Context, c *chathub.Client, e *chathub.Event) (any, error) {
 			result, err := next(ctx, c, e)
 			if e.ID == "last" {
@@ -189,14 +195,14 @@ func TestSenderGoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-gone
-	if err := s.Shutdown(t.Context()); err != nil { // which waits for handlers
+	if err := s.Shutdown(t.Context()); err != nil { // waits for handlers
 		t.Fatal(err)
 	}
 	equal(t, "stored", s.stored(t), []string{`ana/last "words"`})
 }
 
-// TestScrollBack: over the border between the hub's log and the database, and over those
-// between processes, every message comes once and in order.
+// TestScrollBack checks that every message comes once and in order, from the
+// hub's log, from the database, and from earlier processes.
 func TestScrollBack(t *testing.T) {
 	const kept, epochs, each = 10, 3, 35
 	name := file(t)
@@ -237,7 +243,7 @@ func TestScrollBack(t *testing.T) {
 	}
 	equal(t, "in all", all, want)
 
-	// After a restart, before anyone has said anything, the log is empty.
+	// After a restart, the log is empty until somebody sends a message.
 	s = newServer(t, name, nil)
 	bob = hubtest.Dial(t, s, "bob")
 	oldest = join(t, bob, map[string]int{"history": kept})
@@ -247,7 +253,7 @@ func TestScrollBack(t *testing.T) {
 	if len(p.Messages) != 3 || string(p.Messages[2].Data) != want[n-1] || !p.More {
 		t.Errorf("before an empty log: %+v", p)
 	}
-	// A repetition of what an earlier process has acked is not sent again.
+	// A message that an earlier process has acked is not sent again.
 	if r := decode[chathub.Receipt](t, hubtest.Dial(t, s, "ana").Request(hubtest.Frame{Type: "room-message", ID: "m1", Room: "red", Data: hubtest.Data(1)})); r.Duplicate {
 		t.Error("acked although not in the room")
 	}
@@ -259,7 +265,7 @@ func TestScrollBack(t *testing.T) {
 	equal(t, "bob heard", heard(bob), []string{})
 }
 
-// TestConversationInPages: a conversation is read to its beginning, page by page.
+// TestConversationInPages reads a conversation to its beginning, page by page.
 func TestConversationInPages(t *testing.T) {
 	s := newServer(t, file(t), nil)
 	users := []string{"ana", "bob"}
@@ -284,7 +290,7 @@ func TestConversationInPages(t *testing.T) {
 	equal(t, "in all", all, want)
 }
 
-// TestLargePage: a page is as large as a client may have it.
+// TestLargePage checks that a page is not too large for a client's outbox.
 func TestLargePage(t *testing.T) {
 	s := newServer(t, file(t), nil)
 	ana := hubtest.Dial(t, s, "ana")

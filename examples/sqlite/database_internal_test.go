@@ -9,7 +9,7 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
-// TestPlans: no page is found by reading through all messages.
+// TestPlans checks that no query scans all messages.
 func TestPlans(t *testing.T) {
 	s := newServer(t, file(t), nil)
 	for query, args := range map[string][]any{
@@ -37,8 +37,8 @@ func TestPlans(t *testing.T) {
 	}
 }
 
-// TestSaveTwice: of two that save at once with one id, which both found nothing before,
-// the database keeps one.
+// TestSaveTwice checks that the database keeps one message if two are saved
+// with one id, after both senders have found nothing.
 func TestSaveTwice(t *testing.T) {
 	s := newServer(t, file(t), nil)
 	m := message{ID: "m1", Room: "red", From: chathub.User{ID: "ana"}, Data: hubtest.Data(1)}

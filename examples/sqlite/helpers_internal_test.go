@@ -11,13 +11,13 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// server is a hub with an archive, as run makes it.
+// server is a hub with an archive, as in run.
 type server struct {
 	*chathub.Hub
 	db *database
 }
 
-// newServer opens a database and puts a hub in front of it.
+// newServer opens a database and returns a hub with an archive.
 func newServer(t *testing.T, file string, broker chathub.Broker) *server {
 	t.Helper()
 	db, err := openDatabase(t.Context(), file)
@@ -34,7 +34,7 @@ func newServer(t *testing.T, file string, broker chathub.Broker) *server {
 	return &server{hub, db}
 }
 
-// exec has the database do something behind the archive's back.
+// exec executes a statement without the archive.
 func (s *server) exec(t *testing.T, statement string) {
 	t.Helper()
 	if _, err := s.db.db.ExecContext(t.Context(), statement); err != nil {
@@ -42,7 +42,8 @@ func (s *server) exec(t *testing.T, statement string) {
 	}
 }
 
-// stored returns "sender/id data" of every message in the database, by position.
+// stored returns "sender/id data" for each message in the database, in the
+// order of their positions.
 func (s *server) stored(t *testing.T) []string {
 	t.Helper()
 	rows, err := s.db.db.QueryContext(t.Context(), `
@@ -91,8 +92,8 @@ func say(id string, data any) hubtest.Frame {
 	return hubtest.Frame{Type: "room-message", ID: id, Room: "red", Data: hubtest.Data(data)}
 }
 
-// heard returns the data of the messages that have come, once the client has seen
-// the answer to a ping sent now.
+// heard sends a ping, and returns the data of the messages that arrive before
+// the answer.
 func heard(c *hubtest.Client) []string {
 	c.Send(hubtest.Frame{Type: "ping"})
 	all := []string{}

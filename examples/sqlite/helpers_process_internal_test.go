@@ -15,7 +15,8 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// asServer in the environment makes the test binary the program itself.
+// asServer is an environment variable. If it is set, the binary of the test
+// runs the program itself.
 const asServer = "CHATHUB_SQLITE_SERVER"
 
 func TestMain(m *testing.M) {
@@ -26,7 +27,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// process is the program, serving over TCP.
+// process is the program in a separate process, which listens on a TCP port.
 type process struct {
 	*exec.Cmd
 	url string
@@ -48,7 +49,7 @@ func start(t *testing.T, file string) *process {
 		if _, url, ok := strings.Cut(lines.Text(), "url="); ok {
 			p.url = url
 			go func() {
-				for lines.Scan() { // so that it does not block
+				for lines.Scan() { // so that the process does not block
 				}
 			}()
 			return p
@@ -59,7 +60,7 @@ func start(t *testing.T, file string) *process {
 	return nil
 }
 
-// patience bounds every wait for what must come.
+// patience bounds every wait for a frame.
 const patience = 20 * time.Second
 
 // client is a connection over TCP.
@@ -90,10 +91,11 @@ func (c client) send(f hubtest.Frame) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	_ = c.Write(c.t.Context(), websocket.MessageText, b) // who reads finds out that the server is gone
+	// If the server is gone, next finds out.
+	_ = c.Write(c.t.Context(), websocket.MessageText, b)
 }
 
-// next returns the next frame, unless the connection has ended.
+// next returns the next frame. ok is false if the connection has ended.
 func (c client) next() (f hubtest.Frame, ok bool) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)

@@ -10,10 +10,11 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
-// TestKilled: the process is killed in the middle of it, again and again. A sender that repeats
-// what was not acked has everything saved once, in order.
+// TestKilled kills the process again and again while messages are sent. The
+// sender repeats messages without an ack. All messages are then saved once, in
+// order.
 func TestKilled(t *testing.T) {
-	const lives, each = 4, 30 // so that what is sent at once stays within Config.Burst
+	const lives, each = 4, 30 // few enough for Config.Burst
 	name := file(t)
 	var open []hubtest.Frame // not acked
 	sent, heardTwice := 0, 0
@@ -65,7 +66,7 @@ func TestKilled(t *testing.T) {
 	for _, f := range open {
 		ana.send(f)
 	}
-	ana.must(hubtest.Frame{Type: "typing", Room: "red"}) // behind them
+	ana.must(hubtest.Frame{Type: "typing", Room: "red"}) // handled after them
 	var all []string
 	before := chathub.Position{Epoch: epoch.Epoch, Seq: 1 << 50}
 	for more := true; more; {
@@ -82,7 +83,7 @@ func TestKilled(t *testing.T) {
 		want = append(want, fmt.Sprint(i+1))
 	}
 	equal(t, "saved", all, want)
-	// One message may have been sent, but not yet saved, when the process was killed.
+	// Each process may have sent one message, but not yet saved it.
 	if heardTwice > lives {
 		t.Errorf("%d messages were sent twice by %d processes", heardTwice, lives)
 	}
