@@ -10,16 +10,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"runtime"
-	"runtime/debug"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/internal/tools/child"
 	"github.com/go-json-experiment/json"
 )
 
@@ -44,10 +41,8 @@ type order struct {
 
 // reading is what the server says of itself, one line for each order.
 type reading struct {
-	Addr                      string `json:",omitzero"` // in the first
-	RSS                       uint64 // bytes
-	Heap                      uint64 // bytes; after "idle", those in use
-	Goroutines                int    //
+	Addr string `json:",omitzero"` // in the first
+	child.Usage
 	Connections, Users, Rooms int
 	Ends                      map[string][]int `json:",omitzero"` // close codes by user, the oldest first
 	Stacks                    int              // panics logged with their stacks
@@ -186,13 +181,7 @@ func (s *server) stored(ctx context.Context, room string) (map[string]uint64, er
 }
 
 func (s *server) read(collect bool) reading {
-	if collect {
-		runtime.GC() // of two, the second frees what pools hold
-		debug.FreeOSMemory()
-	}
-	var mem runtime.MemStats
-	runtime.ReadMemStats(&mem)
-	r := reading{RSS: residentMemory(), Heap: mem.HeapAlloc, Goroutines: runtime.NumGoroutine()}
+	r := reading{Usage: child.Measure(collect)}
 	stats := s.hub.Load().Stats()
 	r.Connections, r.Users, r.Rooms = stats.Connections, stats.Users, stats.Rooms
 	s.mu.Lock()
@@ -203,16 +192,6 @@ func (s *server) read(collect bool) reading {
 		r.Ends[user] = codes
 	}
 	return r
-}
-
-// residentMemory returns the resident memory of this process in bytes.
-func residentMemory() uint64 {
-	b, _ := os.ReadFile("/proc/self/statm")
-	if fields := strings.Fields(string(b)); len(fields) > 1 {
-		pages, _ := strconv.ParseUint(fields[1], 10, 64)
-		return pages * uint64(os.Getpagesize())
-	}
-	return 0
 }
 
 // Handle implements slog.Handler: it counts.

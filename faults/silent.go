@@ -195,7 +195,7 @@ func stopped(t *trial) {
 		clients = append(clients, c)
 	}
 	for _, c := range clients {
-		t.must(c.cmd.Process.Signal(syscall.SIGSTOP))
+		t.must(c.Signal(syscall.SIGSTOP))
 	}
 	began := time.Now()
 	head, err := pump(t, t.dialer, "pump", "busy", messages, 1000)
@@ -211,7 +211,7 @@ func stopped(t *trial) {
 	t.toldOffline(n, "idle", "busy")
 	lost, doubled := 0, 0
 	for _, c := range clients {
-		t.must(c.cmd.Process.Signal(syscall.SIGCONT))
+		t.must(c.Signal(syscall.SIGCONT))
 		upTo := head
 		if c.room == "quiet" {
 			upTo = 0
