@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/chathub-go/chathub/hubtest"
 )
 
 // calmEvery is how often the calm client says something: within the rate of the hub.
@@ -46,7 +48,7 @@ func startCalm(ctx context.Context, d dialer) (c *calm, err error) {
 	}
 	c.done.Go(func() { c.listen(c.listener, c.hear) })
 	c.done.Go(func() {
-		c.listen(c.speaker, func(e envelope) {
+		c.listen(c.speaker, func(e hubtest.Frame) {
 			if n, err := strconv.Atoi(e.ID); err == nil && e.Type == "ack" {
 				c.acked[n] = true
 			}
@@ -68,13 +70,13 @@ func (c *calm) speak() {
 		c.mu.Lock()
 		c.spoke = append(c.spoke, time.Now())
 		c.mu.Unlock()
-		if c.speaker.send(envelope{Type: "room-message", ID: strconv.Itoa(n), Room: "calm"}) != nil {
+		if c.speaker.send(hubtest.Frame{Type: "room-message", ID: strconv.Itoa(n), Room: "calm"}) != nil {
 			return // who listens has the reason
 		}
 	}
 }
 
-func (c *calm) listen(p *peer, hear func(envelope)) {
+func (c *calm) listen(p *peer, hear func(hubtest.Frame)) {
 	for {
 		e, err := p.next()
 		c.mu.Lock()
@@ -89,7 +91,7 @@ func (c *calm) listen(p *peer, hear func(envelope)) {
 }
 
 // hear notes what the listener hears. Holds mu.
-func (c *calm) hear(e envelope) {
+func (c *calm) hear(e hubtest.Frame) {
 	switch e.Type {
 	case "room-message":
 		n, _ := strconv.Atoi(e.ID) // the speaker's alone are in this room

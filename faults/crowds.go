@@ -11,6 +11,9 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/hubtest"
 )
 
 // crowder is one of thousands. It looks at as little as it can of what it gets: they
@@ -80,7 +83,7 @@ func crowd(t *trial) {
 	go func() {
 		defer close(silent)
 		for tick := time.Tick(100 * time.Millisecond); ; <-tick {
-			r, err := speaker.request(envelope{Type: "room-message", Room: "crowd", Data: data("words")})
+			r, err := speaker.request(hubtest.Frame{Type: "room-message", Room: "crowd", Data: hubtest.Data("words")})
 			if err != nil || r.Type != "ack" {
 				t.failf("the speaker: %s %v", r.Data, err)
 				return
@@ -122,7 +125,7 @@ func crowd(t *trial) {
 	}
 	following.Wait()
 	returning := arrive(func(c *crowder, _ int) {
-		r, err := c.request(envelope{Type: "resume", Data: data(map[string]any{"rooms": map[string]any{"crowd": position{c.epoch, c.last}}})})
+		r, err := c.request(hubtest.Frame{Type: "resume", Data: hubtest.Data(map[string]any{"rooms": map[string]any{"crowd": chathub.Position{Epoch: c.epoch, Seq: c.last}}})})
 		t.must(err)
 		if bytes.Contains(r.Data, []byte(`"recovered":true`)) {
 			recovered.Add(1)

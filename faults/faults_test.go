@@ -7,6 +7,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/hubtest"
 )
 
 func TestMain(m *testing.M) {
@@ -39,10 +42,10 @@ func TestFaults(t *testing.T) {
 
 // TestSeen: what is lost and doubled is counted, or the table would say nothing.
 func TestSeen(t *testing.T) {
-	s := newSeen(&peer{room: position{"e", 3}}, "red")
+	s := newSeen(&peer{room: chathub.Position{Epoch: "e", Seq: 3}}, "red")
 	for _, seq := range []uint64{4, 5, 5, 8, 8, 8} {
-		s.note(envelope{Type: "room-message", Room: "red", Seq: seq})
-		s.note(envelope{Type: "room-message", Room: "blue", Seq: 6})
+		s.note(hubtest.Frame{Type: "room-message", Room: "red", Seq: seq})
+		s.note(hubtest.Frame{Type: "room-message", Room: "blue", Seq: 6})
 	}
 	if lost, doubled := s.count(9); lost != 3 || doubled != 3 || s.top() != 5 {
 		t.Errorf("%d lost, %d doubled, up to %d", lost, doubled, s.top())

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/chathub-go/chathub/hubtest"
 )
 
 // flood is what a client sends without end.
@@ -21,20 +23,20 @@ type flood struct {
 
 var floods = []flood{
 	{"messages to a room", 4005, func(i int) []byte {
-		return text(envelope{Type: "room-message", ID: fmt.Sprint(i), Room: "flood", Data: data("flood")})
+		return text(hubtest.Frame{Type: "room-message", ID: fmt.Sprint(i), Room: "flood", Data: hubtest.Data("flood")})
 	}},
-	{"messages to everyone", 4005, func(int) []byte { return text(envelope{Type: "message", Data: data("flood")}) }},
+	{"messages to everyone", 4005, func(int) []byte { return text(hubtest.Frame{Type: "message", Data: hubtest.Data("flood")}) }},
 	{"typing", 4005, func(i int) []byte {
-		return text(envelope{Type: []string{"typing", "stop-typing"}[i%2], Room: "flood"})
+		return text(hubtest.Frame{Type: []string{"typing", "stop-typing"}[i%2], Room: "flood"})
 	}},
 	{"joins", 4005, func(i int) []byte {
-		return text(envelope{Type: []string{"join-room", "leave-room"}[i%2], Room: fmt.Sprint("room", i/2%50)})
+		return text(hubtest.Frame{Type: []string{"join-room", "leave-room"}[i%2], Room: fmt.Sprint("room", i/2%50)})
 	}},
-	{"`ping` events", 4005, func(int) []byte { return text(envelope{Type: "ping"}) }},
+	{"`ping` events", 4005, func(int) []byte { return text(hubtest.Frame{Type: "ping"}) }},
 	{"ping frames", 4005, func(int) []byte { return masked(nil, opPing, true, []byte("flood"), -1) }},
 	{"pong frames", 4005, func(int) []byte { return masked(nil, opPong, true, nil, -1) }},
-	{"unknown events", 4005, func(int) []byte { return text(envelope{Type: "nonsense"}) }},
-	{"answers to no question", 4005, func(int) []byte { return text(envelope{Type: "ack", ID: "none"}) }},
+	{"unknown events", 4005, func(int) []byte { return text(hubtest.Frame{Type: "nonsense"}) }},
+	{"answers to no question", 4005, func(int) []byte { return text(hubtest.Frame{Type: "ack", ID: "none"}) }},
 	{"what is not JSON", 4501, func(int) []byte { return masked(nil, opText, true, []byte("nonsense"), -1) }},
 	{"binary messages", 4501, func(int) []byte { return masked(nil, opBinary, true, []byte("nonsense"), -1) }},
 }
@@ -165,7 +167,7 @@ func connections(t *trial) {
 			t.failf("%s: %d connections, want %d", kind.name, len(peers), kind.want)
 		}
 		for _, p := range peers {
-			if r, err := p.request(envelope{Type: "ping"}); err != nil || r.Type != "ack" {
+			if r, err := p.request(hubtest.Frame{Type: "ping"}); err != nil || r.Type != "ack" {
 				t.failf("%s: one that was let in: %s %v", kind.name, r.Type, err)
 			}
 			p.drop()

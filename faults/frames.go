@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/chathub-go/chathub/hubtest"
 )
 
 // closedWith has n peers do something wrong, and checks how they are closed. It tells
@@ -58,7 +60,7 @@ func bytewise(t *trial) {
 	if !t.quick {
 		every = time.Second
 	}
-	b := text(envelope{Type: "message", Data: data(fmt.Sprintf("%1000d", 1))})
+	b := text(hubtest.Frame{Type: "message", Data: hubtest.Data(fmt.Sprintf("%1000d", 1))})
 	took := t.closedWith("bytes", 4002, n, func(p *peer) {
 		for i := range b {
 			if p.write(b[i:i+1]) != nil {
@@ -133,8 +135,8 @@ func utf8(t *trial) {
 		e, err := witness.next()
 		t.must(err)
 		if e.Type == "room-message" {
-			if heard++; string(e.Data) != `"`+word+`"` || e.From.ID != "speaker" {
-				t.failf("a member of the room heard %s from %s", e.Data, e.From.ID)
+			if heard++; string(e.Data) != `"`+word+`"` || sender(e) != "speaker" {
+				t.failf("a member of the room heard %s from %s", e.Data, sender(e))
 			}
 		}
 	}

@@ -6,17 +6,19 @@ import (
 	"fmt"
 	"net"
 	"time"
+
+	"github.com/chathub-go/chathub/hubtest"
 )
 
 // panics: a panic in each callback, again and again.
 func panics(t *trial) {
 	rounds := t.scale(100, 10)
-	internal := func(where string, e envelope) {
-		if e.code() != "internal" {
+	internal := func(where string, e hubtest.Frame) {
+		if e.Code() != "internal" {
 			t.failf("%s was answered with %s %s", where, e.Type, e.Data)
 		}
 	}
-	ask := func(p *peer, where string, e envelope) {
+	ask := func(p *peer, where string, e hubtest.Frame) {
 		r, err := p.request(e)
 		t.must(err)
 		internal(where, r)
@@ -38,14 +40,14 @@ func panics(t *trial) {
 		t.connect(fmt.Sprint("panic-disconnect#", i)).drop()
 		t.connect(fmt.Sprint("panic-connected#", i)).drop()
 		handled := t.connect(fmt.Sprint("panic-handled#", i))
-		_, err := handled.request(envelope{Type: "online-users"})
+		_, err := handled.request(hubtest.Frame{Type: "online-users"})
 		t.must(err)
 		handled.drop()
-		ask(p, "authorize", envelope{Type: "join-room", Room: "panic-authorize"})
-		ask(p, "middleware", envelope{Type: "message", Data: data("panic-middleware")})
-		ask(p, "handler", envelope{Type: "handler", Data: data("panic-handler")})
+		ask(p, "authorize", hubtest.Frame{Type: "join-room", Room: "panic-authorize"})
+		ask(p, "middleware", hubtest.Frame{Type: "message", Data: hubtest.Data("panic-middleware")})
+		ask(p, "handler", hubtest.Frame{Type: "handler", Data: hubtest.Data("panic-handler")})
 	}
-	r, err := p.request(envelope{Type: "ping"})
+	r, err := p.request(hubtest.Frame{Type: "ping"})
 	t.must(err)
 	if r.Type != "ack" {
 		t.failf("the client is answered with %s", r.Data)
@@ -82,10 +84,10 @@ func hangs(t *trial) {
 	for i := range n {
 		knocks = append(knocks, t.knock(t, fmt.Sprint("hang-authenticate#", i)), t.knock(t, fmt.Sprint("hang-connect#", i)))
 		t.connect(fmt.Sprint("hang-disconnect#", i)).drop()
-		for _, e := range []envelope{
+		for _, e := range []hubtest.Frame{
 			{Type: "join-room", Room: "hang-authorize"},
-			{Type: "message", Data: data("hang-middleware")},
-			{Type: "handler", Data: data("hang-handler")},
+			{Type: "message", Data: hubtest.Data("hang-middleware")},
+			{Type: "handler", Data: hubtest.Data("hang-handler")},
 		} {
 			p := t.connect(fmt.Sprint("hanging", i))
 			t.must(p.join("elsewhere"))
@@ -99,7 +101,7 @@ func hangs(t *trial) {
 	head, err := pump(t, t.dialer, "pump", "elsewhere", 10, 10)
 	t.must(err)
 	for _, p := range peers {
-		t.must(p.send(envelope{Type: "ping"}))
+		t.must(p.send(hubtest.Frame{Type: "ping"}))
 		messages, pongs := uint64(0), 0
 		for messages < head || pongs < 1 {
 			e, err := p.next()

@@ -15,8 +15,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/hubtest"
 	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 // patience bounds every wait for what must come.
@@ -32,46 +33,13 @@ const (
 	opPong         = 0xa
 )
 
-// envelope is an envelope of the protocol.
-type envelope struct {
-	Type string `json:"type"`
-	ID   string `json:"id,omitzero"`
-	Room string `json:"room,omitzero"`
-	To   string `json:"to,omitzero"`
-	From struct {
-		ID string `json:"id"`
-	} `json:"from,omitzero"`
-	Seq  uint64         `json:"seq,omitzero"`
-	Data jsontext.Value `json:"data,omitzero"`
-}
-
-// code returns the code of an error.
-func (e envelope) code() string {
-	var d struct {
-		Code string `json:"code"`
+// sender returns the id of the user that a frame is from, or "" if it is from
+// the hub.
+func sender(f hubtest.Frame) string {
+	if f.From == nil {
+		return ""
 	}
-	_ = json.Unmarshal(e.Data, &d) // none is the empty one
-	return d.Code
-}
-
-// position is a place in a log.
-type position struct {
-	Epoch string `json:"epoch"`
-	Seq   uint64 `json:"seq"`
-}
-
-func (e envelope) position() (p position) {
-	_ = json.Unmarshal(e.Data, &p) // none is the zero one
-	return p
-}
-
-// data returns v as JSON.
-func data(v any) jsontext.Value {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(err)
-	}
-	return b
+	return f.From.ID
 }
 
 // ended is the end of a connection; 0: it broke off.
@@ -91,7 +59,7 @@ func endOf(err error) int {
 type peer struct {
 	conn *net.TCPConn
 	br   *bufio.Reader
-	room position // joined last
+	room chathub.Position // joined last
 
 	mu sync.Mutex // of writing
 }
@@ -178,7 +146,7 @@ func masked(b []byte, op byte, fin bool, payload []byte, claim int64) []byte {
 }
 
 // text returns an envelope as a frame.
-func text(e envelope) []byte {
+func text(e hubtest.Frame) []byte {
 	b, err := json.Marshal(e)
 	if err != nil {
 		panic(err)
@@ -195,7 +163,7 @@ func (p *peer) write(b []byte) error {
 	return err
 }
 
-func (p *peer) send(e envelope) error { return p.write(text(e)) }
+func (p *peer) send(e hubtest.Frame) error { return p.write(text(e)) }
 
 // read returns the next frame.
 func (p *peer) read() (op byte, payload []byte, err error) {
@@ -224,7 +192,7 @@ func (p *peer) read() (op byte, payload []byte, err error) {
 
 // next returns the next envelope, and answers pings meanwhile. The error is an ended
 // where the connection has come to its end.
-func (p *peer) next() (e envelope, err error) {
+func (p *peer) next() (e hubtest.Frame, err error) {
 	for {
 		op, payload, err := p.read()
 		var timeout net.Error
@@ -254,7 +222,7 @@ func (p *peer) next() (e envelope, err error) {
 var requests atomic.Uint64
 
 // request sends an event and returns the answer; what comes before it is dropped.
-func (p *peer) request(e envelope) (envelope, error) {
+func (p *peer) request(e hubtest.Frame) (hubtest.Frame, error) {
 	e.ID = fmt.Sprint("request", requests.Add(1))
 	if err := p.send(e); err != nil {
 		return e, err
@@ -271,11 +239,11 @@ func (p *peer) request(e envelope) (envelope, error) {
 
 // join joins a room, with data or without.
 func (p *peer) join(room string) error {
-	r, err := p.request(envelope{Type: "join-room", Room: room})
+	r, err := p.request(hubtest.Frame{Type: "join-room", Room: room})
 	if err == nil && r.Type == "error" {
-		err = errors.New("join-room: " + r.code())
+		err = fmt.Errorf("join-room: %s", r.Code())
 	}
-	p.room = r.position()
+	_ = json.Unmarshal(r.Data, &p.room) // an error leaves it as it is
 	return err
 }
 

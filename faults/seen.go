@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/hubtest"
 	"github.com/go-json-experiment/json"
 )
 
@@ -14,7 +16,7 @@ import (
 // in memory numbers.
 type seen struct {
 	room  string
-	since position // of the join: what comes after it is wanted
+	since chathub.Position // of the join: what comes after it is wanted
 	have  map[uint64]int
 }
 
@@ -22,7 +24,7 @@ func newSeen(p *peer, room string) *seen {
 	return &seen{room: room, since: p.room, have: make(map[uint64]int)}
 }
 
-func (s *seen) note(e envelope) {
+func (s *seen) note(e hubtest.Frame) {
 	if e.Type == "room-message" && e.Room == s.room {
 		s.have[e.Seq]++
 	}
@@ -53,15 +55,15 @@ func (s *seen) top() uint64 {
 // resume goes on where s is, on another connection: with what the hub recovers, and
 // pages of history for what that lacks. It returns the room's head at that time.
 func (s *seen) resume(p *peer) (head uint64, recovered bool, err error) {
-	at := position{Epoch: s.since.Epoch, Seq: s.top()}
-	r, err := p.request(envelope{Type: "resume", Data: data(map[string]any{"rooms": map[string]any{s.room: at}})})
+	at := chathub.Position{Epoch: s.since.Epoch, Seq: s.top()}
+	r, err := p.request(hubtest.Frame{Type: "resume", Data: hubtest.Data(map[string]any{"rooms": map[string]any{s.room: at}})})
 	if err != nil {
 		return 0, false, err
 	}
 	var answer struct {
 		Rooms map[string]struct {
-			position  `json:",inline"`
-			Recovered bool `json:"recovered"`
+			chathub.Position `json:",inline"`
+			Recovered        bool `json:"recovered"`
 		} `json:"rooms"`
 	}
 	if err := json.Unmarshal(r.Data, &answer); err != nil {
@@ -72,7 +74,7 @@ func (s *seen) resume(p *peer) (head uint64, recovered bool, err error) {
 		return 0, false, fmt.Errorf("resume was answered with %s %s", r.Type, r.Data)
 	}
 	oldest := room.Seq + 1
-	if err := p.send(envelope{Type: "ping"}); err != nil { // behind what is recovered
+	if err := p.send(hubtest.Frame{Type: "ping"}); err != nil { // behind what is recovered
 		return 0, false, err
 	}
 	for {
@@ -107,8 +109,8 @@ func (s *seen) resume(p *peer) (head uint64, recovered bool, err error) {
 }
 
 // page asks for messages before one. Live ones that come meanwhile are noted.
-func (s *seen) page(p *peer, before uint64) ([]envelope, error) {
-	ask := envelope{Type: "history", ID: "page", Room: s.room, Data: data(map[string]any{"before": before, "limit": 1000})}
+func (s *seen) page(p *peer, before uint64) ([]hubtest.Frame, error) {
+	ask := hubtest.Frame{Type: "history", ID: "page", Room: s.room, Data: hubtest.Data(map[string]any{"before": before, "limit": 1000})}
 	if err := p.send(ask); err != nil {
 		return nil, err
 	}
@@ -122,10 +124,10 @@ func (s *seen) page(p *peer, before uint64) ([]envelope, error) {
 			continue
 		}
 		var d struct {
-			Messages []envelope `json:"messages"`
+			Messages []hubtest.Frame `json:"messages"`
 		}
 		if e.Type != "ack" {
-			return nil, errors.New("history: " + e.code())
+			return nil, fmt.Errorf("history: %s", e.Code())
 		}
 		return d.Messages, json.Unmarshal(e.Data, &d)
 	}
@@ -142,7 +144,7 @@ func pump(ctx context.Context, d dialer, user, room string, n, size int) (head u
 	if err := p.join(room); err != nil {
 		return 0, err
 	}
-	words := data(fmt.Sprintf("%*d", size, n))
+	words := hubtest.Data(fmt.Sprintf("%*d", size, n))
 	const window = 32
 	free := make(chan struct{}, window)
 	failed := make(chan error, 1)
@@ -150,7 +152,7 @@ func pump(ctx context.Context, d dialer, user, room string, n, size int) (head u
 		for acked, heard := 0, 0; acked < n || heard < n; {
 			e, err := p.next()
 			if err == nil && e.Type == "error" {
-				err = errors.New("pump: " + e.code())
+				err = fmt.Errorf("pump: %s", e.Code())
 			}
 			if err != nil {
 				failed <- err
@@ -173,7 +175,7 @@ func pump(ctx context.Context, d dialer, user, room string, n, size int) (head u
 		case err := <-failed:
 			return 0, err
 		}
-		if err := p.send(envelope{Type: "room-message", ID: fmt.Sprint(i), Room: room, Data: words}); err != nil {
+		if err := p.send(hubtest.Frame{Type: "room-message", ID: fmt.Sprint(i), Room: room, Data: words}); err != nil {
 			return 0, err
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/chathub-go/chathub/hubtest"
 )
 
 // shutdown: the hub shuts down in the middle of broadcasts, with peers that read nothing. Another
@@ -47,7 +49,7 @@ func shutdown(t *trial) {
 	acked, sent := make(map[string]uint64), 0
 	enough := make(chan struct{})
 	once := sync.OnceFunc(func() { close(enough) })
-	words := data(fmt.Sprintf("%1000d", 1))
+	words := hubtest.Data(fmt.Sprintf("%1000d", 1))
 	for k := range speakers {
 		user := fmt.Sprint("speaker", k)
 		p := t.member(user, "busy")
@@ -78,7 +80,7 @@ func shutdown(t *trial) {
 				case <-enough: // all that is left at once, so that the shutdown comes in the middle of it
 					burst--
 				}
-				if p.send(envelope{Type: "room-message", ID: fmt.Sprint(i), Room: "busy", Data: words}) != nil {
+				if p.send(hubtest.Frame{Type: "room-message", ID: fmt.Sprint(i), Room: "busy", Data: words}) != nil {
 					return
 				}
 				mu.Lock()

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/chathub-go/chathub/hubtest"
 	"github.com/go-json-experiment/json"
 	"golang.org/x/sys/unix"
 )
@@ -158,7 +159,7 @@ func vanish(t *trial) {
 		t.must(hear(idle[i]))
 		idle[i].drop()
 		t.must(hear(busy[i]))
-		t.must(busy[i].send(envelope{Type: "ping"})) // which is answered with a reset
+		t.must(busy[i].send(hubtest.Frame{Type: "ping"})) // which is answered with a reset
 	}
 	lost, doubled := t.comeBack(busy, "busy", "busy", head)
 	t.figure("%d connections without traffic, %d in a room with %d messages of 1 kB: closed %s and %s, all within %s; presence told it. Come back: %d lost, %d doubled",

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/chathub-go/chathub/hubtest"
 	"github.com/go-json-experiment/json"
 )
 
@@ -286,7 +287,7 @@ func (t *trial) settle() {
 }
 
 // usersOf returns the ids in an event of presence.
-func usersOf(e envelope) (ids []string) {
+func usersOf(e hubtest.Frame) (ids []string) {
 	var d struct {
 		Users []struct {
 			ID string `json:"id"`
