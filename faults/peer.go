@@ -247,14 +247,22 @@ func (p *peer) join(room string) error {
 	return err
 }
 
-// end reads until the connection has ended, and returns the code.
-func (p *peer) end() int {
+// readAll calls f for each envelope until the connection has ended, and returns
+// the close code.
+func (p *peer) readAll(f func(e hubtest.Frame)) (code int) {
 	for {
-		if _, err := p.next(); err != nil {
-			p.drop()
+		e, err := p.next()
+		if err != nil {
 			return endOf(err)
 		}
+		f(e)
 	}
+}
+
+// end reads until the connection has ended, and returns the close code.
+func (p *peer) end() (code int) {
+	defer p.drop()
+	return p.readAll(func(hubtest.Frame) {})
 }
 
 // drop breaks the connection off, with a reset.

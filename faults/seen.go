@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/chathub-go/chathub"
 	"github.com/chathub-go/chathub/hubtest"
@@ -106,6 +107,27 @@ func (s *seen) resume(p *peer) (head uint64, recovered bool, err error) {
 		oldest = page[0].Seq
 	}
 	return room.Seq, room.Recovered, nil
+}
+
+// resumeAll connects users again, each of which resumes from its part of have.
+// It returns how many messages up to head they lost and how many came twice,
+// which are problems.
+func (t *trial) resumeAll(have []*seen, user string, head uint64) (lost, doubled int) {
+	var mu sync.Mutex
+	t.each(len(have), func(i int) {
+		p := t.connect(fmt.Sprint(user, i))
+		defer p.drop()
+		_, _, err := have[i].resume(p)
+		t.must(err)
+		l, d := have[i].count(head)
+		mu.Lock()
+		defer mu.Unlock()
+		lost, doubled = lost+l, doubled+d
+	})
+	if lost+doubled > 0 {
+		t.failf("after the return of clients: %d lost, %d doubled", lost, doubled)
+	}
+	return lost, doubled
 }
 
 // page asks for messages before one. Live ones that come meanwhile are noted.
