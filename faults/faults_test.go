@@ -20,12 +20,12 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestFaults provokes every fault in its quick form. What it finds out is the table of
-// docs/faults.md, in small.
+// TestFaults provokes every fault in its quick form. The result is the table of
+// docs/faults.md, with smaller numbers.
 func TestFaults(t *testing.T) {
 	for _, s := range scenarios() {
 		t.Run(s.name, func(t *testing.T) {
-			t.Parallel() // most of the time is waiting
+			t.Parallel() // most of the time is spent waiting
 			r := s.run(t.Context(), true)
 			for _, p := range r.Problems {
 				t.Error(p)
@@ -40,7 +40,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestSeen: what is lost and doubled is counted, or the table would say nothing.
+// TestSeen: lost and doubled messages are counted.
 func TestSeen(t *testing.T) {
 	s := newSeen(&peer{room: chathub.Position{Epoch: "e", Seq: 3}}, "red")
 	for _, seq := range []uint64{4, 5, 5, 8, 8, 8} {
@@ -62,7 +62,7 @@ func TestSeen(t *testing.T) {
 	}
 }
 
-// TestCalmFindsLoss: a calm client that lost something, or has it twice, says so.
+// TestCalmFindsLoss: a calm client reports lost and doubled messages.
 func TestCalmFindsLoss(t *testing.T) {
 	c := &calm{acked: map[int]bool{0: true, 1: true}, heard: map[int]int{0: 2}, spoke: make([]time.Time, 3), ends: []error{ended{4001}}}
 	f, problems := c.sum(0)

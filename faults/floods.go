@@ -17,7 +17,7 @@ import (
 // flood is what a client sends without end.
 type flood struct {
 	name string
-	want int // the code that it is closed with
+	want int // the close code
 	make func(i int) []byte
 }
 
@@ -125,7 +125,7 @@ func (r *flooding) pour(p *peer, end <-chan int, first bool) (code int, closed b
 	}
 }
 
-// limits are small ones on connections.
+// limits are small limits on connections.
 var limits = settings{MaxConns: 60, ConnsPerUser: 5, ConnsPerAddress: 20}
 
 // crowding is one of the limits on connections, and how to exceed it.

@@ -10,7 +10,7 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
-// panics: a panic in each callback, again and again.
+// panics provokes a panic in each callback, again and again.
 func panics(t *trial) {
 	rounds := t.scale(100, 10)
 	internal := func(where string, e hubtest.Frame) {
@@ -53,7 +53,7 @@ func panics(t *trial) {
 		t.failf("the client is answered with %s", r.Data)
 	}
 	p.drop()
-	t.errors = 5 * rounds // what the five answers came from
+	t.errors = 5 * rounds // one for each answer "internal"
 	const callbacks = 8
 	want := callbacks * rounds
 	t.until("the stacks of all panics", func() bool { return t.order(order{Do: "stats"}).Stacks >= want })
@@ -64,7 +64,7 @@ func panics(t *trial) {
 		rounds, callbacks, want)
 }
 
-// knock sends a handshake whose answer nobody waits for.
+// knock sends a handshake and does not wait for the answer.
 func (d dialer) knock(t *trial, token string) net.Conn {
 	var nd net.Dialer
 	c, err := nd.DialContext(t, "tcp", d.addr)
@@ -75,8 +75,8 @@ func (d dialer) knock(t *trial, token string) net.Conn {
 	return c
 }
 
-// hangs: each callback waits for ever, for many clients at once. The clients go after a
-// while, and with them the contexts that most of it waits for.
+// hangs lets each callback wait forever, for many clients at once. The clients
+// go after a while, which ends the contexts that most callbacks wait for.
 func hangs(t *trial) {
 	n := t.scale(50, 5)
 	var knocks []net.Conn
@@ -97,7 +97,7 @@ func hangs(t *trial) {
 	}
 	began := time.Now()
 	time.Sleep(time.Duration(t.scale(5000, 1500)) * time.Millisecond)
-	// They are held up in what they asked for, and in nothing else.
+	// Only the requests of these clients wait. Everything else goes on.
 	head, err := pump(t, t.dialer, "pump", "elsewhere", 10, 10)
 	t.must(err)
 	for _, p := range peers {
@@ -127,7 +127,7 @@ func hangs(t *trial) {
 		n, round(lasted))
 }
 
-// round is for figures.
+// round rounds a duration for the figures.
 func round(d time.Duration) time.Duration {
 	switch {
 	case d > 10*time.Second:

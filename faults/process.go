@@ -15,7 +15,7 @@ import (
 // role in the environment makes this program a server or a client of a trial.
 const role = "CHATHUB_FAULTS_ROLE"
 
-// nanos has durations go over the pipe as numbers.
+// nanos and nanosOut send durations over the pipe as numbers.
 var nanos = json.WithUnmarshalers(json.UnmarshalFunc(func(b []byte, d *time.Duration) error {
 	return json.Unmarshal(b, (*int64)(d))
 }))

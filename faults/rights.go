@@ -13,7 +13,7 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
-// expiry: tokens that expire, on many connections at once.
+// expiry lets tokens expire on many connections at once.
 func expiry(t *trial) {
 	n, ttl := t.scale(500, 30), 1500*time.Millisecond
 	codes := make(map[int]int)
@@ -41,7 +41,7 @@ func expiry(t *trial) {
 	time.Sleep(2500 * time.Millisecond)
 	still, err := stays.request(hubtest.Frame{Type: "ping"})
 	if err != nil || r.Type != "ack" || other.Code() != "forbidden" || still.Type != "ack" {
-		t.failf("who has refreshed: %s %s %s %v", r.Data, other.Data, still.Type, err)
+		t.failf("a user that refreshed its token: %s %s %s %v", r.Data, other.Data, still.Type, err)
 	}
 	stays.drop()
 	if codes[4003] != n {
@@ -50,9 +50,9 @@ func expiry(t *trial) {
 	t.figure("%d tokens of %s: closed %s; one refreshed in time stays, a refresh with another user's token is `forbidden`", n, ttl, tallied(codes))
 }
 
-// logout: a user is logged out on all connections.
+// logout logs a user out on all connections.
 func logout(t *trial) {
-	const n = 32 // as many as one user may have
+	const n = 32 // the most that a user may have
 	var peers []*peer
 	for range n {
 		peers = append(peers, t.member("leaving", "calm"))
@@ -69,7 +69,7 @@ func logout(t *trial) {
 	t.figure("%d connections of a user: the call took %s, the last was closed %s later, %s", n, round(r.Took), round(time.Since(began)), tallied(codes))
 }
 
-// revoked: users lose a room in which someone speaks all the time.
+// revoked takes a room from its users while someone speaks in it.
 func revoked(t *trial) {
 	n := t.scale(100, 10)
 	speaker := t.member("speaker", "private")
@@ -111,7 +111,7 @@ func revoked(t *trial) {
 				case try.Type == "resume" && strings.Contains(string(e.Data), `"forbidden"`) && !strings.Contains(string(e.Data), `"epoch"`):
 				case slices.Contains([]chathub.Code{"forbidden", "not_in_room"}, e.Code()):
 				default:
-					t.failf("after that %s is answered with %s %s", try.Type, e.Type, e.Data)
+					t.failf("after the revocation, %s was answered with %s %s", try.Type, e.Type, e.Data)
 				}
 				break
 			}
@@ -125,7 +125,8 @@ func revoked(t *trial) {
 	t.figure("%d users lose a room in which others speak: 0 messages after the call has returned; join, resume, history and sending are refused to all", n)
 }
 
-// forged: a client pretends to be others, and asks for what is not its own.
+// forged is a client that pretends to be others, and asks for things that it
+// may not have.
 func forged(t *trial) {
 	rounds := t.scale(200, 15)
 	owner, victim := t.member("owner", "secret"), t.member("victim", "open")
@@ -141,13 +142,13 @@ func forged(t *trial) {
 	tries := 0
 	try := func(e hubtest.Frame, allowed ...string) {
 		tries++
-		e.ID = "same" // as the victim's: ids are each user's own
+		e.ID = "same" // as the victim's; each user has ids of its own
 		t.must(attacker.send(e))
 		for {
 			r, err := attacker.next()
 			t.must(err)
 			if strings.Contains(string(r.Data), `"secret"`) && !strings.Contains(string(r.Data), `"forbidden"`) || sender(r) == "owner" {
-				t.failf("%s brought %s %s", e.Type, r.Type, r.Data)
+				t.failf("%s got %s %s", e.Type, r.Type, r.Data)
 			}
 			if r.ID != "same" || r.Type != "ack" && r.Type != "error" {
 				continue
@@ -173,7 +174,7 @@ func forged(t *trial) {
 		try(hubtest.Frame{Type: "resume", Data: hubtest.Data(map[string]any{
 			"rooms": map[string]any{"secret": secret, "\x00victim": secret}, "inbox": chathub.Position{Epoch: "guess"},
 		})}, "ack")
-		t.must(attacker.send(hubtest.Frame{Type: "ack", ID: "s1"})) // to no question of its own
+		t.must(attacker.send(hubtest.Frame{Type: "ack", ID: "s1"})) // which answers nothing
 	}
 	t.must(victim.send(hubtest.Frame{Type: "ping"}))
 	heard, foreign := 0, 0
@@ -190,7 +191,7 @@ func forged(t *trial) {
 			}
 		}
 	}
-	if foreign > 0 || heard != 2 { // the attacker's id is the same each time
+	if foreign > 0 || heard != 2 { // the attacker's messages have one id
 		t.failf("the victim heard %d messages, %d of them forged", heard, foreign)
 	}
 	r, err := owner.request(hubtest.Frame{Type: "ping"})

@@ -11,24 +11,25 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
-// broadcast is a busy room: members that read, speakers, and what they saw.
+// broadcast is a busy room: members that read, speakers, and what both have
+// seen.
 type broadcast struct {
 	t       *trial
 	have    []*seen        // by member
-	working sync.WaitGroup // everyone's goroutines
+	working sync.WaitGroup // all goroutines
 
 	enough   chan struct{} // closed when the shutdown may begin
 	isEnough func()
 
 	mu    sync.Mutex
-	codes map[int]int       // how members were closed
+	codes map[int]int       // of members
 	acked map[string]uint64 // seq by "user/id" of a message
 	sent  int
 }
 
-// shutdown shuts the hub down in the middle of broadcasts, with peers that read
-// nothing. Another hub on the same broker takes its place, and all come back to
-// it.
+// shutdown shuts the hub down in the middle of broadcasts, while some peers
+// read nothing. Another hub on the same broker takes its place, and all members
+// come back to it.
 func shutdown(t *trial) {
 	const deadline = 8 * time.Second
 	members, stuck, speakers := t.scale(200, 30), t.scale(50, 8), 5
@@ -65,7 +66,7 @@ func shutdown(t *trial) {
 		speakers, members, stuck, round(r.Took), ended, deadline, tallied(b.codes), b.sent, bySpeakers, len(b.acked), missing, lost, doubled)
 }
 
-// stuck connects n clients to a room, which read nothing.
+// stuck connects n clients that join a room and read nothing.
 func (t *trial) stuck(n int, room string) []*peer {
 	d := t.dialer
 	d.receive = 4 << 10
@@ -93,13 +94,13 @@ func (b *broadcast) listen(i int) {
 	})
 }
 
-// speak connects a speaker, which sends a message each pace. When it is enough,
-// it sends a burst, so that the shutdown comes in the middle of it.
+// speak connects a speaker that sends a message each pace. Once enough is
+// closed, it sends a burst, so that the shutdown comes in the middle of it.
 func (b *broadcast) speak(user string, pace time.Duration) {
 	p := b.t.member(user, "busy")
 	b.working.Go(func() {
 		defer p.drop()
-		defer b.isEnough() // if it fails before
+		defer b.isEnough() // in case it fails earlier
 		p.readAll(func(e hubtest.Frame) { b.note(user, e) })
 	})
 	b.working.Go(func() {
@@ -123,7 +124,8 @@ func (b *broadcast) speak(user string, pace time.Duration) {
 	})
 }
 
-// note notes the acks that a speaker gets. It is enough at 200 of them.
+// note notes the acks that a speaker gets. After 200 of them, the shutdown may
+// begin.
 func (b *broadcast) note(user string, e hubtest.Frame) {
 	if e.Type != "ack" {
 		return
@@ -136,8 +138,8 @@ func (b *broadcast) note(user string, e hubtest.Frame) {
 	}
 }
 
-// stored reads the room's log. It returns the last seq, how many messages are
-// from speakers, and how many that were acked are missing, which is a problem.
+// stored reads the room's log. It returns the last seq and how many messages
+// are from speakers. Messages that were acked and are missing are a problem.
 func (b *broadcast) stored() (head uint64, bySpeakers, missing int) {
 	stored := b.t.order(order{Do: "stored", Room: "busy"}).Keys
 	for key, seq := range b.acked {
