@@ -21,14 +21,14 @@ import (
 
 const (
 	secret   = "a secret of at least 32 bytes, for tests"
-	patience = 30 * time.Second // with what is certain to come; reached only where a test fails
+	patience = 30 * time.Second // how long a test waits before it fails
 )
 
-// logs collects what a server logs, and hands over its URL once that is there.
+// logs collects the log of a server, and sends its URL once that is logged.
 type logs struct {
 	mu   sync.Mutex
 	text strings.Builder
-	url  chan string // holds one
+	url  chan string // has room for one
 }
 
 var readyLine = regexp.MustCompile(`msg="chat is ready" url=(\S+)`)
@@ -52,11 +52,12 @@ func (l *logs) String() string {
 type server struct {
 	url  string
 	logs *logs
-	stop context.CancelFunc // as a signal does
-	done chan error         // what run returned
+	stop context.CancelFunc // like a signal
+	done chan error         // the result of run
 }
 
-// start runs the program on a free port, with a secret unless env has another.
+// start runs the program on a free port, with the tests' secret unless env has
+// another.
 func start(t *testing.T, env map[string]string, args ...string) *server {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -137,7 +138,8 @@ type envelope struct {
 	Data jsontext.Value `json:"data,omitzero"`
 }
 
-// dial opens a WebSocket as a page does, or returns the HTTP status of the refusal.
+// dial opens a WebSocket like the page does. It returns the HTTP status of the
+// answer also if that is a refusal.
 func (s *server) dial(t *testing.T, token, origin string) (conn *websocket.Conn, status int, err error) {
 	t.Helper()
 	conn, res, err := websocket.Dial(t.Context(), s.url+"ws", &websocket.DialOptions{
@@ -150,7 +152,7 @@ func (s *server) dial(t *testing.T, token, origin string) (conn *websocket.Conn,
 	return conn, status, err
 }
 
-// connect logs in and returns the connection with its welcome read.
+// connect logs in, connects, and reads the welcome.
 func (s *server) connect(t *testing.T, name string) *client {
 	t.Helper()
 	conn, _, err := s.dial(t, s.login(t, name).Token, strings.TrimSuffix(s.url, "/"))
@@ -174,7 +176,8 @@ func (c *client) send(e envelope) {
 	}
 }
 
-// await reads up to the next envelope of a type. An error is never passed over.
+// await reads up to the next envelope of a type. An error envelope fails the
+// test.
 func (c *client) await(typ string) envelope {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
@@ -197,7 +200,7 @@ func (c *client) await(typ string) envelope {
 	}
 }
 
-// TestChat: the same on each broker.
+// TestChat: chatting works the same on every broker.
 func TestChat(t *testing.T) {
 	for name, args := range map[string][]string{
 		"memory": nil,
@@ -235,7 +238,7 @@ func chat(t *testing.T, s *server) {
 	}
 }
 
-// Without a token, and with one that somebody has made up.
+// A client without a token is refused, and so is one with a forged token.
 func TestChatRefuses(t *testing.T) {
 	s := start(t, nil)
 	forged, err := (&login{key: []byte("another key, of 32 bytes and more")}).sign(s.login(t, "Ana").User, time.Now())
@@ -261,24 +264,24 @@ func TestShutdown(t *testing.T) {
 	s.stop()
 	ana.await("reconnect")
 	if _, _, err := ana.conn.Read(t.Context()); websocket.CloseStatus(err) != 4000 {
-		t.Errorf("connection ended with %v", err)
+		t.Errorf("the connection ended with %v", err)
 	}
 	if err := <-s.done; err != nil {
 		t.Errorf("run returned %v", err)
 	}
 	if conn, _, err := s.dial(t, "", ""); err == nil {
 		_ = conn.CloseNow()
-		t.Error("still listening")
+		t.Error("the server still listens")
 	}
 }
 
-// Tokens of a server with a secret are good for the next one; without, they are
-// not, and the log says so.
+// Tokens stay valid over a restart with the same secret. Without a secret they
+// do not, and the log says so.
 func TestSecret(t *testing.T) {
 	first := start(t, nil)
 	token := first.login(t, "Ana").Token
 	if strings.Contains(first.logs.String(), "JWT_SECRET") {
-		t.Errorf("a warning without need: %s", first.logs)
+		t.Errorf("a needless warning: %s", first.logs)
 	}
 	random := start(t, map[string]string{"JWT_SECRET": ""})
 	if !strings.Contains(random.logs.String(), "JWT_SECRET is not set") {
