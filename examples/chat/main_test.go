@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 	"sync"
@@ -272,6 +274,74 @@ func TestShutdown(t *testing.T) {
 	if conn, _, err := s.dial(t, "", ""); err == nil {
 		_ = conn.CloseNow()
 		t.Error("the server still listens")
+	}
+}
+
+// A request that hangs keeps the server waiting, but not the hub: every client is
+// told to come back before the request has ended.
+func TestShutdownWhileRequestHangs(t *testing.T) {
+	s := start(t, nil)
+	clients := []*client{s.connect(t, "Ana"), s.connect(t, "Ben"), s.connect(t, "Chris")}
+	finish := s.hang(t)
+	s.stop()
+	for _, c := range clients {
+		c.await("reconnect")
+		if _, _, err := c.conn.Read(t.Context()); websocket.CloseStatus(err) != 4000 {
+			t.Errorf("the connection ended with %v", err)
+		}
+	}
+	if status := finish(); status != http.StatusOK {
+		t.Errorf("the request that hung was answered with %d", status)
+	}
+	if err := <-s.done; err != nil {
+		t.Errorf("run returned %v", err)
+	}
+	if strings.Contains(s.logs.String(), "did not finish") {
+		t.Errorf("the shutdown was cut short: %s", s.logs)
+	}
+}
+
+// hang begins a request and returns once its handler waits for the rest. Finish
+// sends that, and returns the status of the answer.
+func (s *server) hang(t *testing.T) (finish func() int) {
+	t.Helper()
+	u, err := url.Parse(s.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", u.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	const body = `{"name":"Dana"}`
+	// The server says "100 Continue" when the handler reads the body.
+	_, err = fmt.Fprintf(conn, "POST /login HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", u.Host, len(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := bufio.NewReader(conn)
+	next := func() int {
+		t.Helper()
+		res, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		return res.StatusCode
+	}
+	if status := next(); status != http.StatusContinue {
+		t.Fatalf("the request was answered with %d before its body was sent", status)
+	}
+	return func() int {
+		t.Helper()
+		if _, err := io.WriteString(conn, body); err != nil {
+			t.Fatal(err)
+		}
+		return next()
 	}
 }
 
