@@ -13,9 +13,9 @@ import { keyOf, privately, room } from './types.js';
 interface Shown {
   me: User;
   marks: ReadMarks;
-  /** What was begun to write, by place. */
+  /** Texts that are not sent yet, by place. */
   drafts: Map<string, string>;
-  /** To the list of conversations, where only one of the two is in sight. */
+  /** Back to the list of conversations, on a narrow screen. */
   onBack: () => void;
   onMessage: (user: User) => void;
 }
@@ -28,7 +28,7 @@ export function RoomConversation({
   const { messages, status, error, users, count, typing, hasMore, loading, ...on } = useRoom(name);
   const [listing, setListing] = useState(false);
   const { gap, head } = useJoins(name, messages);
-  // While the connection is away, those who were there are still shown.
+  // Without a connection, the last known people are shown.
   const sub = status === 'refused' ? 'You cannot join' : count > 0 ? peopleText(count) : 'Joining…';
   const intro = (
     <>
@@ -45,7 +45,7 @@ export function RoomConversation({
           <h3>
             Welcome to <Name of={name} />
           </h3>
-          <p>Nothing has been said here yet. Everybody in the room sees what you write.</p>
+          <p>There are no messages yet. Everyone in the room can read what you write.</p>
         </>
       )}
     </>
@@ -119,7 +119,7 @@ export function PrivateConversation({ user, ...shown }: Shown & { user: User }):
             <h3>
               <Name of={name} />
             </h3>
-            <p>Only the two of you see what is written here. It arrives even if one of you is away.</p>
+            <p>Only the two of you can read this. Messages arrive even if one of you is away.</p>
           </>
         }
         messages={messages}
@@ -160,12 +160,12 @@ interface ThreadProps extends Shown {
   place: string;
   title: string;
   label: string;
-  /** What is shown where there is no message. */
+  /** Shown while there are no messages. */
   intro: ReactNode;
   messages: readonly Message[];
-  /** The key of the message behind which some may be missing. */
+  /** The key of the message after which some may be missing. */
   gap?: string | undefined;
-  /** What comes up to here (`seq`) was there before. */
+  /** Messages up to this `seq` are older than the page. */
   head: RefObject<number>;
   more?: { has: boolean; loading: boolean; load: () => Promise<void> };
   typing?: readonly User[];

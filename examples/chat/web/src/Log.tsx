@@ -6,28 +6,28 @@ import { Icon } from './parts.js';
 import { Row } from './Row.js';
 import { useScroll } from './useScroll.js';
 
-const GROUP = 5 * 60_000; // messages of one sender this close together are a group
+const GROUP = 5 * 60_000; // ms between messages of one sender in a group
 
 interface Props {
   me: User;
   label: string;
-  /** What is shown where there is no message. */
+  /** Shown while there are no messages. */
   intro: ReactNode;
   messages: readonly Message[];
-  /** The first message of others after this time has "New" before it. */
+  /** "New" is shown before the first message of others after this time. */
   newAfter: number;
-  /** The key of the message behind which some may be missing. */
+  /** The key of the message after which some may be missing. */
   gap: string | undefined;
   more: { has: boolean; loading: boolean; load: () => Promise<void> } | undefined;
-  /** Whether others are told apart by name. */
+  /** Whether the senders' names are shown. */
   withNames: boolean;
-  /** The end has come into sight, or gone out of it. */
+  /** The end of the log has come into sight, or left it. */
   onEnd: (inSight: boolean) => void;
   onRetry: (id: string) => void;
   onDiscard: (id: string) => void;
 }
 
-/** The messages of a conversation: days, groups of one sender, and where it is scrolled to. */
+/** The messages of a conversation, by days and in groups of one sender. */
 export function Log(props: Props): ReactNode {
   const { me, label, intro, messages, newAfter, gap, more, withNames, onEnd, onRetry, onDiscard } = props;
   const { ref, atEnd, missed, toEnd } = useScroll(messages, me.id, more, onEnd);
@@ -86,7 +86,7 @@ export function Log(props: Props): ReactNode {
   );
 }
 
-// What is on its way has no time yet: it is of now.
+// A message that is being sent has no time yet.
 const timeOf = (m: Message) => m.ts ?? Date.now();
 
 function isNewDay(a: Message | undefined, b: Message): boolean {

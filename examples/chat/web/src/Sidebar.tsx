@@ -49,7 +49,7 @@ export function Sidebar({ me, places, active, onOpen, onJoin, onLogout, ...rest 
               </li>
             ))}
           </ul>
-          {rooms.length === 0 && <p className="quiet">You are in no room.</p>}
+          {rooms.length === 0 && <p className="quiet">You are not in any room.</p>}
         </section>
         {people.length > 0 && (
           <section aria-labelledby="private">
@@ -76,7 +76,7 @@ export function Sidebar({ me, places, active, onOpen, onJoin, onLogout, ...rest 
               </li>
             ))}
           </ul>
-          {otherCount === 0 && <p className="quiet">Nobody else is here right now.</p>}
+          {otherCount === 0 && <p className="quiet">Nobody else is online.</p>}
           {otherCount > 0 && others.length === 0 && <p className="quiet">Too many to list.</p>}
         </section>
       </div>
@@ -110,7 +110,7 @@ interface ItemProps {
   onOpen: () => void;
 }
 
-/** A room in the list, which keeps it joined. */
+/** A room in the list. It stays joined while it is there. */
 function RoomItem({ name, ...props }: ItemProps & { name: string }): ReactNode {
   const { messages, typing, status, count } = useRoom(name);
   const last = messages.at(-1);
@@ -181,7 +181,7 @@ function Item({ me, marks, current, place, title, preview, messages, online, chi
 
 const short = (m: Message) => textOf(m.data).replace(/\s+/g, ' ').slice(0, 80);
 
-/** Somebody to write to; or, without `onMessage`, the user of this page. */
+/** A person to write to or, without `onMessage`, the user of this page. */
 export function PersonItem({ user, onMessage }: { user: User; onMessage?: () => void }): ReactNode {
   const { isOnline } = usePresence();
   const content = (

@@ -6,8 +6,10 @@ import { type ReadMarks, useReadMark } from './read.js';
 import { textOf } from './types.js';
 
 /**
- * What was read when the conversation was opened, or went out of sight: "New" is shown after
- * that. `seen` tells that the end of the conversation is in sight.
+ * Follows how far the reader has read a conversation. `newAfter` is the time up
+ * to which it was read when it was opened, or when the page was last hidden:
+ * later messages are new. Call `seen` when the end of the conversation comes
+ * into sight or leaves it.
  */
 export function useReading(place: string, marks: ReadMarks, messages: readonly Message[]) {
   const readTo = useReadMark(marks, place);
@@ -15,7 +17,8 @@ export function useReading(place: string, marks: ReadMarks, messages: readonly M
   const atEnd = useRef(false);
   const latest = useRef(0);
   useEffect(() => {
-    latest.current = messages.findLast((m) => m.ts !== undefined)?.ts ?? 1; // even where there is none, it was seen
+    // 1 marks an empty conversation as read.
+    latest.current = messages.findLast((m) => m.ts !== undefined)?.ts ?? 1;
     if (atEnd.current && !document.hidden) marks.mark(place, latest.current);
   }, [marks, place, messages]);
   useEffect(() => {
@@ -36,7 +39,10 @@ export function useReading(place: string, marks: ReadMarks, messages: readonly M
   };
 }
 
-/** What has just been said, for screen readers: the log itself would also read out what is older. */
+/**
+ * Returns the newest messages as text for screen readers. The log itself is not
+ * a live region, since that would also read out older messages.
+ */
 export function useNews(messages: readonly Message[], me: User, head: RefObject<number>): string {
   const [news, setNews] = useState('');
   const before = useRef(messages);
@@ -59,9 +65,9 @@ export function useNews(messages: readonly Message[], me: User, head: RefObject<
 }
 
 interface Joins {
-  /** The key of the last message before a reconnect that could not bring all that was missed. */
+  /** The key of the last message before a reconnect that missed messages. */
   gap: string | undefined;
-  /** Up to where the log was read when the room was joined first: that is no news. */
+  /** The end of the log (`seq`) when the room was joined: the rest is news. */
   head: RefObject<number>;
 }
 
@@ -84,7 +90,7 @@ export function useJoins(name: string, messages: readonly Message[]): Joins {
   return { gap, head };
 }
 
-/** The same for the inbox. */
+/** Returns the end of the inbox when it was first read. */
 export function useInboxHead(): RefObject<number> {
   const client = useChat();
   const head = useRef(0);

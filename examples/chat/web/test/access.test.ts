@@ -10,9 +10,9 @@ withBrowser();
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const phone: BrowserContextOptions = { viewport: { width: 390, height: 780 }, hasTouch: true, isMobile: true };
 
-/** Fails with what axe-core finds, whatever its impact. */
+/** Fails if axe-core finds anything, whatever its impact. */
 async function accessible(page: Page): Promise<void> {
-  // Beside the page's policy: evaluate does not go through it.
+  // The page's policy does not apply to evaluate.
   if (!(await page.evaluate(() => 'axe' in window))) await page.evaluate(axe);
   const { violations } = await page.evaluate(() =>
     (window as unknown as { axe: { run(options: object): Promise<AxeResults> } }).axe.run({
@@ -47,7 +47,7 @@ for (const [name, options] of Object.entries<BrowserContextOptions>({
     await ana.page.getByText('Not sent: The message is too large').waitFor();
     await ben.page.keyboard.type('H');
     await ana.page.getByText(/is typing$/).waitFor();
-    await accessible(ana.page); // a conversation, with a message that failed
+    await accessible(ana.page); // a conversation with a failed message
 
     await list();
     await ana.page.getByRole('button', { name: 'Join a room' }).first().click();
@@ -59,7 +59,7 @@ for (const [name, options] of Object.entries<BrowserContextOptions>({
     await ben.write('Something unread');
     await list();
     await ana.item('lobby').getByText('1 unread').waitFor();
-    await accessible(ana.page); // the list, with something unread
+    await accessible(ana.page); // the list with an unread message
     if (options.isMobile) {
       await ana.item('club').click();
       await ana.page.getByRole('button', { name: 'Who is here' }).click();
@@ -85,7 +85,7 @@ test('everything can be done with the keyboard', async () => {
   const { keyboard } = page;
   const focused = (locator: Locator) =>
     expect.poll(() => locator.evaluate((e) => e === document.activeElement), POLL).toBe(true);
-  /** Tab, or Shift+Tab, until there. */
+  /** Presses Tab or Shift+Tab until the element has focus. */
   const tabTo = async (locator: Locator, key = 'Tab') => {
     for (let i = 0; i < 30; i++) {
       await keyboard.press(key);
@@ -94,7 +94,7 @@ test('everything can be done with the keyboard', async () => {
     throw new Error(`${key} does not lead to ${locator}`);
   };
 
-  // The field for a message has focus from the beginning.
+  // The field for a message has focus at first.
   await focused(ana.composer('lobby'));
   await keyboard.type('Two lines:');
   await keyboard.press('Shift+Enter');
@@ -102,7 +102,7 @@ test('everything can be done with the keyboard', async () => {
   await keyboard.press('Enter');
   await ben.sees('Two lines:\nthis is the second.');
 
-  // A dialog holds focus, Escape closes it, and focus is where it was.
+  // A dialog keeps focus, Escape closes it, and focus returns.
   const plus = page.getByRole('button', { name: 'Join a room' });
   await tabTo(plus, 'Shift+Tab');
   expect(await plus.evaluate((e) => getComputedStyle(e).outlineStyle)).toBe('solid');
@@ -124,7 +124,7 @@ test('everything can be done with the keyboard', async () => {
   await keyboard.press('Enter');
   await focused(ana.composer('club'));
 
-  // From one conversation to the next; a draft stays where it was begun.
+  // Alt and arrows change the conversation, and each keeps its draft.
   await keyboard.type('A draft');
   await keyboard.press('Alt+ArrowDown');
   await focused(ana.composer('lobby'));
@@ -132,7 +132,7 @@ test('everything can be done with the keyboard', async () => {
   await focused(ana.composer('club'));
   expect(await ana.composer('club').inputValue()).toBe('A draft');
 
-  // Somebody who is online, by Tab.
+  // Tab leads to the people who are online.
   const person = page.getByRole('region', { name: /^Online/ }).getByRole('button', { name: 'Ben' });
   await tabTo(person, 'Shift+Tab');
   await keyboard.press('Enter');
@@ -141,7 +141,7 @@ test('everything can be done with the keyboard', async () => {
   await keyboard.press('Enter');
   await ben.item('Ana').getByText('1 unread').waitFor();
 
-  // The log scrolls with the keyboard too.
+  // The log can have focus, so the keyboard can scroll it.
   await tabTo(ana.log, 'Shift+Tab');
   await focused(ana.log);
   const leave = page.getByRole('button', { name: 'Leave the room' });
@@ -155,7 +155,7 @@ test('everything can be done with the keyboard', async () => {
   await focused(page.getByLabel('Your name'));
 });
 
-test('a screen reader is told what comes, and not what was there before', async () => {
+test('a screen reader reads new messages, not older ones', async () => {
   const ben = await logIn('Ben');
   await ben.write('Before Ana came', 'And this');
   const ana = await logIn('Ana');
@@ -164,13 +164,13 @@ test('a screen reader is told what comes, and not what was there before', async 
   expect(await told.textContent()).toBe('');
   await ben.write('Hello, Ana');
   await told.getByText(/^.Ben.: Hello, Ana$/).waitFor();
-  await ana.write('Hello, Ben'); // who writes knows
+  await ana.write('Hello, Ben'); // her own message is not read out
   await ana.status('Hello, Ben', 'sent');
   expect(await told.textContent()).toMatch(/Hello, Ana$/);
   await ana.log.and(ana.page.getByLabel('Messages in lobby')).waitFor();
 });
 
-test('on a phone, the list and a conversation take turns', async () => {
+test('a phone shows either the list or a conversation', async () => {
   const ben = await logIn('Ben');
   const ana = await logIn('Ana', phone);
   await ana.write('From my phone');
@@ -180,7 +180,7 @@ test('on a phone, the list and a conversation take turns', async () => {
   await ana.page.getByRole('button', { name: 'Back to the conversations' }).click();
   await expect.poll(() => ana.item('lobby').evaluate((e) => e === document.activeElement), POLL).toBe(true);
   expect(await heading.count()).toBe(0);
-  await ben.write('Are you there?'); // not in sight, so not read
+  await ben.write('Are you there?'); // not visible, so unread
   await ana.item('lobby').getByText('1 unread').waitFor();
   await ana.item('lobby').click();
   await ana.sees('From my phone', 'Are you there?');

@@ -71,19 +71,19 @@ test('rooms are created, joined and left, and count what is unread', async () =>
   expect(await ben.item('Reading club').count()).toBe(0);
   await ana.page.getByText('Only you are here').first().waitFor();
   await ana.write('Chapter three');
-  await ben.join('Reading club'); // what was said meanwhile is history
+  await ben.join('Reading club'); // brings what was said meanwhile
   await ben.sees('Chapter one', 'Chapter two', 'Chapter three');
 });
 
-test('presence: who comes and goes', async () => {
+test('the list of people follows who comes and goes', async () => {
   const ana = await logIn('Ana');
   const online = ana.page.getByRole('region', { name: /^Online/ });
-  await online.getByText('Nobody else is here').waitFor();
+  await online.getByText('Nobody else is online').waitFor();
   const ben = await logIn('Ben');
   await online.getByRole('button', { name: 'Ben' }).waitFor();
   await online.locator('.presence.on').waitFor();
   await ben.page.close();
-  await online.getByText('Nobody else is here').waitFor();
+  await online.getByText('Nobody else is online').waitFor();
 });
 
 test('a private message reaches its recipient alone', async () => {
@@ -98,7 +98,7 @@ test('a private message reaches its recipient alone', async () => {
   await ben.sees('For you alone');
   await ben.write('I tell nobody');
   await ana.sees('For you alone', 'I tell nobody');
-  // Whatever was on its way to Chris came before this.
+  // Anything sent to Chris before would arrive before this.
   await ana.item('lobby').click();
   await ana.write('For all');
   await chris.sees('For all');
@@ -114,7 +114,7 @@ test('a private message waits for somebody who comes later', async () => {
   await ana.write('Call me when you are back', 'It is not urgent');
   await ana.status('It is not urgent', 'sent');
 
-  // Another tab knows to whom that was, although he has not been seen there.
+  // Another tab knows Ben's name, although it never saw him online.
   const tab = await logIn('Ana', { beside: ana });
   await tab.item('Ben').click();
   await tab.sees('Call me when you are back', 'It is not urgent');
@@ -127,14 +127,14 @@ test('a private message waits for somebody who comes later', async () => {
   await ana.sees('Call me when you are back', 'It is not urgent', 'Here I am');
 });
 
-test('whom another program has written to has a name', async () => {
+test('a conversation begun by another program shows a name', async () => {
   const ana = await logIn('Ana');
   const ben = await logIn('Ben');
   await ana.page
     .getByRole('region', { name: /^Online/ })
     .getByRole('button', { name: 'Ben' })
     .waitFor();
-  // It puts no name into the message, as this page does.
+  // Unlike this page, that program puts no name into the message.
   await ana.page.evaluate(async () => {
     const logIn = async (name: string) => {
       const response = await fetch('login', { method: 'POST', body: JSON.stringify({ name }) });
@@ -167,7 +167,7 @@ test('two tabs of one user show what either sends', async () => {
   await ana.row('From the second').and(ana.page.locator('.mine')).waitFor();
   await ben.page.getByText('2 people here').first().waitFor(); // users, not tabs
 
-  // Private ones too; and what was read in one tab is read in the other.
+  // So do private messages. What one tab has read is read in the other.
   await ben.openPrivately('Ana');
   await ben.write('Hello, Ana');
   await tab.item('Ben').getByText('1 unread').waitFor();
@@ -190,18 +190,18 @@ test('older messages come at the top, and what is read stays where it is', async
   await ben.row('Message 120').waitFor();
   expect(await inSight(ben.row('Message 120'))).toBe(true);
   await ben.log.evaluate((log) => {
-    log.scrollTop = 210; // not yet near enough
+    log.scrollTop = 210; // not near enough to load older messages
   });
   await expect.poll(() => ben.page.getByRole('button', { name: 'Latest' }).count(), POLL).toBe(1);
   const top = async () => (await ben.row('Message 75').boundingBox())?.y ?? Number.NaN;
   const before = await ben.row('Message 75').evaluate((row) => {
     (row.closest('.log') as HTMLElement).scrollTop = 150;
-    return row.getBoundingClientRect().y; // before the page has noticed
+    return row.getBoundingClientRect().y; // before the page can react
   });
   await ben.sees(...texts.slice(20));
   expect(Math.abs((await top()) - before)).toBeLessThan(2);
 
-  // A message that comes now moves nothing, and is counted.
+  // A message that arrives now moves nothing, and is counted.
   const place = await top();
   await ana.write('One more');
   await ben.page.getByRole('button', { name: '1 new' }).waitFor();
@@ -237,7 +237,7 @@ test('logging out forgets the session', async () => {
   await ana.page.getByLabel('Your name').waitFor();
 });
 
-test('logging out asks where messages wait', async () => {
+test('logging out asks first if messages are not sent yet', async () => {
   const net = await network();
   const ana = await logIn('Ana', { url: net.url });
   net.cut();
