@@ -55,7 +55,9 @@ export function RoomConversation({
       <div className="conversation">
         <Head title={name} sub={sub} picture={<RoomAvatar />} onBack={shown.onBack}>
           <IconButton icon="people" label="Who is here" className="people-toggle" onClick={() => setListing(true)} />
-          <IconButton icon="exit" label="Leave the room" onClick={onLeave} />
+          <button type="button" className="leave" aria-label="Leave the room" onClick={onLeave}>
+            Leave
+          </button>
         </Head>
         <Thread
           {...shown}

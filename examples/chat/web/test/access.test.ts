@@ -74,6 +74,19 @@ for (const [name, options] of Object.entries<BrowserContextOptions>({
   });
 }
 
+test('buttons that do different things look different', async () => {
+  const ana = await logIn('Ana', { viewport: phone.viewport ?? null });
+  await ana.page.getByRole('button', { name: 'Who is here' }).click();
+  await ana.page.getByRole('dialog', { name: 'Who is here' }).waitFor();
+  const buttons = await ana.page
+    .locator('button:has(path)')
+    .evaluateAll((all) => all.map((b) => ({ icon: b.querySelector('path')?.getAttribute('d'), label: b.ariaLabel })));
+  expect(buttons.length).toBeGreaterThanOrEqual(6); // visible or not
+  const labels = new Map<unknown, Set<unknown>>();
+  for (const { icon, label } of buttons) labels.set(icon, (labels.get(icon) ?? new Set()).add(label));
+  for (const same of labels.values()) expect([...same]).toHaveLength(1);
+});
+
 async function noScrollingSideways({ page }: User): Promise<void> {
   expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0);
 }
