@@ -27,7 +27,9 @@ export function Sidebar({ me, places, active, onOpen, onJoin, onLogout, ...rest 
   };
   const rooms = places.filter((p) => p.kind === 'room');
   const people = places.filter((p) => p.kind === 'user');
-  const others = users.filter((u) => u.id !== me.id).sort((a, b) => a.name.localeCompare(b.name));
+  // Each person is listed once: with their messages, or as somebody to write to.
+  const listed = new Set([me.id, ...people.map((p) => p.id)]);
+  const others = users.filter((u) => !listed.has(u.id)).sort((a, b) => a.name.localeCompare(b.name));
   const otherCount = Math.max(0, count - 1);
 
   return (
@@ -51,25 +53,16 @@ export function Sidebar({ me, places, active, onOpen, onJoin, onLogout, ...rest 
           </ul>
           {rooms.length === 0 && <p className="quiet">You are not in any room.</p>}
         </section>
-        {people.length > 0 && (
-          <section aria-labelledby="private">
-            <div className="section-head">
-              <h2 id="private">Private messages</h2>
-            </div>
-            <ul>
-              {people.map((place) => (
-                <li key={keyOf(place)}>
-                  <PrivateItem user={place} {...item(place)} />
-                </li>
-              ))}
-            </ul>
-          </section>
-        )}
-        <section aria-labelledby="online">
+        <section aria-labelledby="others">
           <div className="section-head">
-            <h2 id="online">Online {otherCount > 0 && <span className="count">{otherCount}</span>}</h2>
+            <h2 id="others">People {otherCount > 0 && <span className="count">{otherCount} online</span>}</h2>
           </div>
           <ul>
+            {people.map((place) => (
+              <li key={keyOf(place)}>
+                <PrivateItem user={place} {...item(place)} />
+              </li>
+            ))}
             {others.map((user) => (
               <li key={user.id}>
                 <PersonItem user={user} onMessage={() => onOpen(privately(user))} />
@@ -77,7 +70,7 @@ export function Sidebar({ me, places, active, onOpen, onJoin, onLogout, ...rest 
             ))}
           </ul>
           {otherCount === 0 && <p className="quiet">Nobody else is online.</p>}
-          {otherCount > 0 && others.length === 0 && <p className="quiet">Too many to list.</p>}
+          {users.length < count && <p className="quiet">Too many to list.</p>}
         </section>
       </div>
       <Me me={me} onLogout={onLogout} />

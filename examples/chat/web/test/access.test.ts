@@ -146,7 +146,7 @@ test('everything can be done with the keyboard', async () => {
   expect(await ana.composer('club').inputValue()).toBe('A draft');
 
   // Tab leads to the people who are online.
-  const person = page.getByRole('region', { name: /^Online/ }).getByRole('button', { name: 'Ben' });
+  const person = page.getByRole('region', { name: /^People/ }).getByRole('button', { name: 'Ben' });
   await tabTo(person, 'Shift+Tab');
   await keyboard.press('Enter');
   await focused(ana.composer('Ben'));

@@ -180,7 +180,7 @@ export class User {
   /** Opens the private messages with a user who is online. */
   async openPrivately(name: string): Promise<void> {
     await this.page
-      .getByRole('region', { name: /^Online/ })
+      .getByRole('region', { name: /^People/ })
       .getByRole('button', { name })
       .click();
     await this.composer(name).waitFor();

@@ -77,13 +77,37 @@ test('rooms are created, joined and left, and count what is unread', async () =>
 
 test('the list of people follows who comes and goes', async () => {
   const ana = await logIn('Ana');
-  const online = ana.page.getByRole('region', { name: /^Online/ });
-  await online.getByText('Nobody else is online').waitFor();
+  const people = ana.page.getByRole('region', { name: /^People/ });
+  await people.getByText('Nobody else is online').waitFor();
   const ben = await logIn('Ben');
-  await online.getByRole('button', { name: 'Ben' }).waitFor();
-  await online.locator('.presence.on').waitFor();
+  await people.getByRole('button', { name: 'Ben' }).waitFor();
+  await people.locator('.presence.on').waitFor();
+  await people.getByRole('heading', { name: 'People 1 online' }).waitFor();
   await ben.page.close();
-  await online.getByText('Nobody else is online').waitFor();
+  await people.getByText('Nobody else is online').waitFor();
+});
+
+test('the list has each person once', async () => {
+  const ana = await logIn('Ana');
+  const ben = await logIn('Ben');
+  const chris = await logIn('Chris');
+  await ana.openPrivately('Ben');
+  await ana.write('Hello, Ben');
+  await ben.item('Ana').getByText('1 unread').waitFor();
+  await ben.page.keyboard.type('H'); // in the lobby
+  await ana
+    .item('lobby')
+    .getByText(/is typing…$/)
+    .waitFor();
+  for (const [user, others] of [
+    [ana, ['Ben', 'Chris']],
+    [ben, ['Ana', 'Chris']],
+    [chris, ['Ana', 'Ben']],
+  ] as const)
+    for (const name of others)
+      expect(await user.page.getByRole('navigation').getByText(name, { exact: true }).count()).toBe(1);
+  await ben.page.context().close(); // the conversation stays
+  await ana.item('Ben').getByText('(offline)').waitFor();
 });
 
 test('a private message reaches its recipient alone', async () => {
@@ -131,7 +155,7 @@ test('a conversation begun by another program shows a name', async () => {
   const ana = await logIn('Ana');
   const ben = await logIn('Ben');
   await ana.page
-    .getByRole('region', { name: /^Online/ })
+    .getByRole('region', { name: /^People/ })
     .getByRole('button', { name: 'Ben' })
     .waitFor();
   // Unlike this page, that program puts no name into the message.
