@@ -3,6 +3,7 @@ import { useChat, useConnection, useEvent, usePresence, usePrivateMessages } fro
 import { type ReactNode, useCallback, useEffect, useMemo, useRef, useState } from 'react';
 import { flushSync } from 'react-dom';
 import { Banner } from './Banner.js';
+import { useBreaks } from './breaks.js';
 import { PrivateConversation, RoomConversation } from './Conversation.js';
 import { JoinDialog, LogoutDialog } from './dialogs.js';
 import type { ReadMarks } from './read.js';
@@ -34,6 +35,7 @@ export function Chat({ session, marks, onEnd }: Props): ReactNode {
   // The list may know a newer name.
   const active = opened && (places.find((p) => keyOf(p) === keyOf(opened)) ?? opened);
   const { unread, report } = useUnread();
+  const breaks = useBreaks();
   const { toasts, say } = useToasts();
 
   useEffect(() => saveSession({ rooms, active }), [rooms, active]);
@@ -102,6 +104,7 @@ export function Chat({ session, marks, onEnd }: Props): ReactNode {
     me,
     marks,
     drafts: drafts.current,
+    breaks: active ? breaks.of(keyOf(active)) : [],
     onBack: back,
     onMessage: (user: User) => open(privately(user)),
   };
@@ -117,6 +120,7 @@ export function Chat({ session, marks, onEnd }: Props): ReactNode {
         active={active}
         unread={unread}
         onUnread={report}
+        onBreak={breaks.add}
         onOpen={open}
         onJoin={() => setJoining(true)}
         onLogout={logOut}

@@ -1,8 +1,9 @@
 import type { User } from 'chathub-client';
 import { type Message, usePresence, usePrivateMessages, useRoom } from 'chathub-client/react';
 import { type ReactNode, type RefObject, useState } from 'react';
+import type { Break } from './breaks.js';
 import { Composer } from './Composer.js';
-import { useInboxHead, useJoins, useNews, useReading } from './following.js';
+import { useInboxHead, useNews, useReading, useRoomHead } from './following.js';
 import { peopleText, typingText } from './format.js';
 import { Log } from './Log.js';
 import { PeopleDialog, PeopleList } from './People.js';
@@ -15,6 +16,7 @@ interface Shown {
   marks: ReadMarks;
   /** Texts that are not sent yet, by place. */
   drafts: Map<string, string>;
+  breaks: readonly Break[];
   /** Back to the list of conversations, on a narrow screen. */
   onBack: () => void;
   onMessage: (user: User) => void;
@@ -27,7 +29,7 @@ export function RoomConversation({
 }: Shown & { name: string; onLeave: () => void }): ReactNode {
   const { messages, status, error, users, count, typing, hasMore, loading, ...on } = useRoom(name);
   const [listing, setListing] = useState(false);
-  const { gap, head } = useJoins(name, messages);
+  const head = useRoomHead(name);
   // Without a connection, the last known people are shown.
   const sub = status === 'refused' ? 'You cannot join' : count > 0 ? peopleText(count) : 'Joining…';
   const intro = (
@@ -66,7 +68,6 @@ export function RoomConversation({
           label={`Messages in ${name}`}
           intro={status === 'joining' ? null : intro}
           messages={messages}
-          gap={gap}
           head={head}
           more={{ has: hasMore, loading, load: on.loadMore }}
           typing={typing}
@@ -165,8 +166,6 @@ interface ThreadProps extends Shown {
   /** Shown while there are no messages. */
   intro: ReactNode;
   messages: readonly Message[];
-  /** The key of the message after which some may be missing. */
-  gap?: string | undefined;
   /** Messages up to this `seq` are older than the page. */
   head: RefObject<number>;
   more?: { has: boolean; loading: boolean; load: () => Promise<void> };
@@ -179,7 +178,7 @@ interface ThreadProps extends Shown {
 }
 
 function Thread({ place, marks, drafts, messages, typing = [], onTyping, onSend, ...rest }: ThreadProps): ReactNode {
-  const { me, title, label, intro, gap, head, more, disabled = false, onRetry, onDiscard } = rest;
+  const { me, title, label, intro, breaks, head, more, disabled = false, onRetry, onDiscard } = rest;
   const { newAfter, hideNew, seen } = useReading(place, marks, messages);
   const news = useNews(messages, me, head);
   return (
@@ -190,7 +189,7 @@ function Thread({ place, marks, drafts, messages, typing = [], onTyping, onSend,
         intro={intro}
         messages={messages}
         newAfter={newAfter}
-        gap={gap}
+        breaks={breaks}
         more={more}
         withNames={onTyping !== undefined}
         onEnd={seen}

@@ -1,6 +1,7 @@
 import type { User } from 'chathub-client';
 import type { Message } from 'chathub-client/react';
 import { Fragment, type ReactNode } from 'react';
+import type { Break } from './breaks.js';
 import { dayKey, dayOf } from './format.js';
 import { Icon } from './parts.js';
 import { Row } from './Row.js';
@@ -16,8 +17,7 @@ interface Props {
   messages: readonly Message[];
   /** "New" is shown before the first message of others after this time. */
   newAfter: number;
-  /** The key of the message after which some may be missing. */
-  gap: string | undefined;
+  breaks: readonly Break[];
   more: { has: boolean; loading: boolean; load: () => Promise<void> } | undefined;
   /** Whether the senders' names are shown. */
   withNames: boolean;
@@ -29,9 +29,10 @@ interface Props {
 
 /** The messages of a conversation, by days and in groups of one sender. */
 export function Log(props: Props): ReactNode {
-  const { me, label, intro, messages, newAfter, gap, more, withNames, onEnd, onRetry, onDiscard } = props;
+  const { me, label, intro, messages, newAfter, breaks, more, withNames, onEnd, onRetry, onDiscard } = props;
   const { ref, atEnd, missed, toEnd } = useScroll(messages, me.id, more, onEnd);
   const firstNew = messages.find((m) => m.from?.id !== me.id && m.ts !== undefined && m.ts > newAfter);
+  const broken = brokenAfter(messages, breaks);
 
   return (
     <div className="log-frame">
@@ -47,8 +48,8 @@ export function Log(props: Props): ReactNode {
           const before = messages[i - 1];
           const after = messages[i + 1];
           const day = isNewDay(before, m);
-          const cut = day || before?.key === gap || m === firstNew;
-          const ends = !after || isNewDay(m, after) || m.key === gap || after === firstNew;
+          const cut = day || (before && broken.has(before)) || m === firstNew;
+          const ends = !after || isNewDay(m, after) || broken.has(m) || after === firstNew;
           return (
             <Fragment key={m.key}>
               {day && (
@@ -66,12 +67,7 @@ export function Log(props: Props): ReactNode {
                 onRetry={onRetry}
                 onDiscard={onDiscard}
               />
-              {m.key === gap && (
-                <p className="gap">
-                  The connection was lost, and the server could not bring all that was said meanwhile: messages may be
-                  missing here.
-                </p>
-              )}
+              {broken.has(m) && <BreakNote missing={broken.get(m) === true} />}
             </Fragment>
           );
         })}
@@ -83,6 +79,26 @@ export function Log(props: Props): ReactNode {
         </button>
       )}
     </div>
+  );
+}
+
+/** Returns the last message before each break, and whether some may be missing. */
+function brokenAfter(messages: readonly Message[], breaks: readonly Break[]): Map<Message, boolean> {
+  const last = new Map<Message, boolean>();
+  for (const { before, missing } of breaks) {
+    const m = messages.findLast((m) => before.has(m));
+    if (m) last.set(m, missing || last.get(m) === true);
+  }
+  return last;
+}
+
+function BreakNote({ missing }: { missing: boolean }): ReactNode {
+  return missing ? (
+    <p className="break missing">
+      The connection was lost, and the server no longer has all messages from that time. Some may be missing here.
+    </p>
+  ) : (
+    <p className="break">The server has restarted. It no longer has the messages above.</p>
   );
 }
 

@@ -1,10 +1,11 @@
 import type { User } from 'chathub-client';
 import { type Message, useConnection, usePresence, usePrivateMessages, useRoom } from 'chathub-client/react';
 import { type ReactNode, useEffect } from 'react';
+import { type Break, useInboxBreaks, useRoomBreaks } from './breaks.js';
 import { peopleText, typingText } from './format.js';
 import { Avatar, IconButton, Name, RoomAvatar, Spoken } from './parts.js';
 import { type ReadMarks, useReadMark } from './read.js';
-import { keyOf, type Place, privately, textOf } from './types.js';
+import { keyOf, type Place, privately, room, textOf } from './types.js';
 
 interface Props {
   me: User;
@@ -13,6 +14,7 @@ interface Props {
   active: Place | null;
   unread: ReadonlyMap<string, number>;
   onUnread: (place: string, count: number) => void;
+  onBreak: (place: string, found: Break) => void;
   onOpen: (place: Place) => void;
   onJoin: () => void;
   onLogout: () => void;
@@ -100,12 +102,15 @@ interface ItemProps {
   current: boolean;
   unread: ReadonlyMap<string, number>;
   onUnread: (place: string, count: number) => void;
+  onBreak: (place: string, found: Break) => void;
   onOpen: () => void;
 }
 
 /** A room in the list. It stays joined while it is there. */
 function RoomItem({ name, ...props }: ItemProps & { name: string }): ReactNode {
   const { messages, typing, status, count } = useRoom(name);
+  const place = keyOf(room(name));
+  useRoomBreaks(name, messages, (found) => props.onBreak(place, found));
   const last = messages.at(-1);
   const preview = () => {
     if (typing.length > 0) return `${typingText(typing)}…`;
@@ -114,7 +119,7 @@ function RoomItem({ name, ...props }: ItemProps & { name: string }): ReactNode {
     return count > 0 ? peopleText(count) : 'Joining…';
   };
   return (
-    <Item {...props} place={keyOf({ kind: 'room', name })} title={name} preview={preview()} messages={messages}>
+    <Item {...props} place={place} title={name} preview={preview()} messages={messages}>
       <RoomAvatar />
     </Item>
   );
@@ -122,12 +127,14 @@ function RoomItem({ name, ...props }: ItemProps & { name: string }): ReactNode {
 
 function PrivateItem({ user, ...props }: ItemProps & { user: User }): ReactNode {
   const { messages } = usePrivateMessages(user.id);
+  const place = keyOf(privately(user));
+  useInboxBreaks(messages, (found) => props.onBreak(place, found));
   const { isOnline } = usePresence();
   const online = isOnline(user.id);
   const last = messages.at(-1);
   const preview = last ? (last.from?.id === props.me.id ? `You: ${short(last)}` : short(last)) : 'No messages yet';
   return (
-    <Item {...props} place={`user:${user.id}`} title={user.name} preview={preview} messages={messages} online={online}>
+    <Item {...props} place={place} title={user.name} preview={preview} messages={messages} online={online}>
       <Avatar id={user.id} name={user.name} online={online} />
     </Item>
   );

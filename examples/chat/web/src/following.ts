@@ -64,30 +64,18 @@ export function useNews(messages: readonly Message[], me: User, head: RefObject<
   return news;
 }
 
-interface Joins {
-  /** The key of the last message before a reconnect that missed messages. */
-  gap: string | undefined;
-  /** The end of the log (`seq`) when the room was joined: the rest is news. */
-  head: RefObject<number>;
-}
-
-export function useJoins(name: string, messages: readonly Message[]): Joins {
+/** Returns the end of a room's log (`seq`) when it was joined: the rest is news. */
+export function useRoomHead(name: string): RefObject<number> {
   const client = useChat();
-  const [gap, setGap] = useState<string>();
   const head = useRef(0);
-  const latest = useRef(messages);
-  useEffect(() => {
-    latest.current = messages;
-  }, [messages]);
   useEffect(
     () =>
-      client.room(name).onJoined(({ resumed, recovered, seq }) => {
+      client.room(name).onJoined(({ resumed, seq }) => {
         head.current = resumed ? 0 : seq;
-        if (resumed && !recovered) setGap(latest.current.findLast((m) => m.status === 'sent')?.key);
       }),
     [client, name],
   );
-  return { gap, head };
+  return head;
 }
 
 /** Returns the end of the inbox when it was first read. */

@@ -2,9 +2,16 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { atEnd, current, logIn, network, POLL, stopClock, withBrowser } from './browser.js';
+import { atEnd, current, logIn, network, POLL, stopClock, type User, withBrowser } from './browser.js';
 
 withBrowser();
+
+const RESTARTED = 'The server has restarted. It no longer has the messages above.';
+const MISSING =
+  'The connection was lost, and the server no longer has all messages from that time. Some may be missing here.';
+
+/** What a conversation says about restarts. */
+const notes = (user: User) => user.log.locator('.break').allTextContents();
 
 for (const kept of [false, true]) {
   for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
@@ -46,14 +53,52 @@ for (const kept of [false, true]) {
         await user.status('Back again', 'sent');
         await user.status('Before', 'sent');
         // A log in memory ends with its process. Its messages stay on the
-        // screen, and a note says that some may be missing.
-        expect(await user.log.getByText(/messages may be\s+missing here/).count()).toBe(kept ? 0 : 1);
+        // screen, above a note. None is missing after a graceful shutdown.
+        expect(await notes(user)).toEqual(kept ? [] : [signal === 'SIGTERM' ? RESTARTED : MISSING]);
       }
       const chris = await logIn('Chris', { url: net.url });
       await chris.sees(...(kept ? all : all.slice(2)), 'Back again');
     });
   }
 }
+
+test('notes about restarts are in every conversation, and stay', async () => {
+  const net = await network();
+  const ana = await logIn('Ana', { url: net.url });
+  const ben = await logIn('Ben', { url: net.url });
+  const restart = async (signal: 'SIGTERM' | 'SIGKILL') => {
+    await current.server.stop(signal);
+    for (const user of [ana, ben]) await user.offline();
+    net.leadTo(await current.startAnother());
+    for (const user of [ana, ben]) await user.online();
+  };
+  const sayEverywhere = async (text: string) => {
+    for (const title of ['club', 'Ben']) {
+      await ana.item(title).click();
+      await ana.write(text);
+      await ana.status(text, 'sent');
+    }
+  };
+  await ana.openPrivately('Ben');
+  await ana.write('First');
+  await ana.join('club');
+  await ana.write('First');
+  await ana.status('First', 'sent');
+  await restart('SIGTERM');
+  await sayEverywhere('Second');
+  await restart('SIGKILL');
+  await sayEverywhere('Third');
+  await ana.item('lobby').click(); // without a message, nothing can have been lost
+  await ana.composer('lobby').waitFor();
+  expect(await notes(ana)).toEqual([]);
+  for (const title of ['club', 'Ben']) {
+    await ana.item(title).click();
+    await ana.composer(title).waitFor();
+    await expect
+      .poll(() => ana.log.locator('.text, .break').allTextContents(), POLL)
+      .toEqual(['First', RESTARTED, 'Second', MISSING, 'Third']);
+  }
+});
 
 test('a tab goes offline and comes back: nothing is missing, nothing comes twice', async () => {
   const net = await network();
@@ -81,7 +126,7 @@ test('a tab goes offline and comes back: nothing is missing, nothing comes twice
   await ana.page.context().setOffline(false);
   await ana.sees('One', 'Three', 'Four', 'Two, written offline');
   await ana.status('Two, written offline', 'sent');
-  expect(await ana.log.getByText(/messages may be\s+missing/).count()).toBe(0);
+  expect(await notes(ana)).toEqual([]);
   await ana.item('Ben').getByText('2 unread').waitFor();
   await ana.item('Ben').click();
   await ana.sees('For you alone', 'And one more');
