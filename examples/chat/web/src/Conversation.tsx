@@ -179,7 +179,7 @@ interface ThreadProps extends Shown {
 
 function Thread({ place, marks, drafts, messages, typing = [], onTyping, onSend, ...rest }: ThreadProps): ReactNode {
   const { me, title, label, intro, breaks, head, more, disabled = false, onRetry, onDiscard } = rest;
-  const { newAfter, hideNew, seen } = useReading(place, marks, messages);
+  const { newAfter, hideNew, seen } = useReading(place, marks, messages, me);
   const news = useNews(messages, me, head);
   return (
     <>

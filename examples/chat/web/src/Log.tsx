@@ -2,6 +2,7 @@ import type { User } from 'chathub-client';
 import type { Message } from 'chathub-client/react';
 import { Fragment, type ReactNode } from 'react';
 import type { Break } from './breaks.js';
+import { isNew } from './following.js';
 import { dayKey, dayOf } from './format.js';
 import { Icon } from './parts.js';
 import { Row } from './Row.js';
@@ -31,7 +32,7 @@ interface Props {
 export function Log(props: Props): ReactNode {
   const { me, label, intro, messages, newAfter, breaks, more, withNames, onEnd, onRetry, onDiscard } = props;
   const { ref, atEnd, missed, toEnd } = useScroll(messages, me.id, more, onEnd);
-  const firstNew = messages.find((m) => m.from?.id !== me.id && m.ts !== undefined && m.ts > newAfter);
+  const firstNew = messages.find((m) => isNew(m, me, newAfter));
   const broken = brokenAfter(messages, breaks);
 
   return (

@@ -1,6 +1,6 @@
 import type { User } from 'chathub-client';
 import { type Message, useChat } from 'chathub-client/react';
-import { type RefObject, useEffect, useRef, useState } from 'react';
+import { type RefObject, useCallback, useEffect, useRef, useState } from 'react';
 import { listOf } from './format.js';
 import { type ReadMarks, useReadMark } from './read.js';
 import { textOf } from './types.js';
@@ -8,35 +8,50 @@ import { textOf } from './types.js';
 /**
  * Follows how far the reader has read a conversation. `newAfter` is the time up
  * to which it was read when it was opened, or when the page was last hidden:
- * later messages are new. Call `seen` when the end of the conversation comes
- * into sight or leaves it.
+ * later messages are new. If there were none, it is Infinity, since messages
+ * that arrive while the reader is there are not new. Call `seen` when the end of
+ * the conversation comes into sight or leaves it.
  */
-export function useReading(place: string, marks: ReadMarks, messages: readonly Message[]) {
+export function useReading(place: string, marks: ReadMarks, messages: readonly Message[], me: User) {
   const readTo = useReadMark(marks, place);
-  const [newAfter, setNewAfter] = useState(readTo || Infinity);
+  const [newAfter, setNewAfter] = useState(() => {
+    // After a reload, the messages are still to come.
+    const mayBeNew = messages.length === 0 || messages.some((m) => isNew(m, me, readTo));
+    return (mayBeNew && readTo) || Infinity;
+  });
   const atEnd = useRef(false);
-  const latest = useRef(0);
-  useEffect(() => {
+  const shown = useRef(messages);
+  const read = useCallback(() => {
     // 1 marks an empty conversation as read.
-    latest.current = messages.findLast((m) => m.ts !== undefined)?.ts ?? 1;
-    if (atEnd.current && !document.hidden) marks.mark(place, latest.current);
-  }, [marks, place, messages]);
+    const latest = shown.current.findLast((m) => m.ts !== undefined)?.ts ?? 1;
+    if (atEnd.current && !document.hidden) marks.mark(place, latest);
+  }, [marks, place]);
+  useEffect(() => {
+    shown.current = messages;
+    read();
+  }, [messages, read]);
   useEffect(() => {
     const changed = () => {
+      read();
       if (document.hidden) setNewAfter(marks.of(place) || Infinity);
-      else if (atEnd.current) marks.mark(place, latest.current);
+      else setNewAfter((time) => (shown.current.some((m) => isNew(m, me, time)) ? time : Infinity));
     };
     document.addEventListener('visibilitychange', changed);
     return () => document.removeEventListener('visibilitychange', changed);
-  }, [marks, place]);
+  }, [marks, place, me, read]);
   return {
     newAfter,
     hideNew: () => setNewAfter(Infinity),
     seen: (is: boolean) => {
       atEnd.current = is;
-      if (is && !document.hidden) marks.mark(place, latest.current);
+      read();
     },
   };
+}
+
+/** Reports whether a message is of somebody else, and later than `newAfter`. */
+export function isNew({ from, ts }: Message, me: User, newAfter: number): boolean {
+  return from?.id !== me.id && ts !== undefined && ts > newAfter;
 }
 
 /**

@@ -65,14 +65,45 @@ test('rooms are created, joined and left, and count what is unread', async () =>
   await ben.log.getByText('New', { exact: true }).waitFor();
   await expect.poll(() => ben.item('Reading club').getByText('unread').count(), POLL).toBe(0);
   await expect.poll(() => ben.page.title(), POLL).toBe('Reading club · chathub');
+  // What arrives while it is open and read is not new.
+  await ben.item('lobby').click();
+  await ben.composer('lobby').waitFor();
+  await ben.item('Reading club').click();
+  await ana.write('Chapter three');
+  await ben.sees('Chapter one', 'Chapter two', 'Chapter three');
+  expect(await ben.log.getByText('New', { exact: true }).count()).toBe(0);
 
   await ben.page.getByRole('button', { name: 'Leave the room' }).click();
   await ben.composer('lobby').waitFor();
   expect(await ben.item('Reading club').count()).toBe(0);
   await ana.page.getByText('Only you are here').first().waitFor();
-  await ana.write('Chapter three');
+  await ana.write('Chapter four');
   await ben.join('Reading club'); // brings what was said meanwhile
-  await ben.sees('Chapter one', 'Chapter two', 'Chapter three');
+  await ben.sees('Chapter one', 'Chapter two', 'Chapter three', 'Chapter four');
+});
+
+test('what arrives while the page is hidden is new', async () => {
+  const ana = await logIn('Ana');
+  const ben = await logIn('Ben');
+  const setHidden = (value: boolean) =>
+    ben.page.evaluate((value) => {
+      Object.defineProperty(document, 'hidden', { value, configurable: true });
+      document.dispatchEvent(new Event('visibilitychange'));
+    }, value);
+  const lines = () => ben.log.locator('.text, .divider').allTextContents();
+  await ana.write('Seen');
+  await ben.sees('Seen');
+  await setHidden(true);
+  await setHidden(false);
+  await ana.write('Seen too');
+  await ben.sees('Seen', 'Seen too');
+  expect(await lines()).toEqual(['Seen', 'Seen too']);
+  await setHidden(true);
+  await ana.write('Not seen');
+  await ben.item('lobby').getByText('1 unread').waitFor();
+  await setHidden(false);
+  await expect.poll(lines, POLL).toEqual(['Seen', 'Seen too', 'New', 'Not seen']);
+  await expect.poll(() => ben.item('lobby').getByText('unread').count(), POLL).toBe(0);
 });
 
 test('the list of people follows who comes and goes', async () => {
