@@ -24,7 +24,7 @@ export function Banner({ state, onRetry }: { state: ConnectionState; onRetry: ()
       </div>
       <div className="banner" data-stopped={stopped} hidden={text === ''}>
         {!stopped && <span className="spinner" aria-hidden="true" />}
-        <span>{text}</span>
+        <span className="banner-text">{text}</span>
         {state.status === 'disconnected' && state.retryAt !== null && (
           <Countdown key={state.retryAt} to={state.retryAt} />
         )}
