@@ -1,11 +1,12 @@
 import type { User } from 'chathub-client';
-import { type Message, usePresence, usePrivateMessages, useRoom } from 'chathub-client/react';
+import { type Message, useConnection, usePrivateMessages, useRoom } from 'chathub-client/react';
 import { type ReactNode, type RefObject, useState } from 'react';
 import type { Break } from './breaks.js';
 import { Composer } from './Composer.js';
 import { useInboxHead, useNews, useReading, useRoomHead } from './following.js';
 import { peopleText, typingText } from './format.js';
 import { Log } from './Log.js';
+import { useOnline } from './online.js';
 import { PeopleDialog, PeopleList } from './People.js';
 import { Avatar, IconButton, Name, RoomAvatar } from './parts.js';
 import type { ReadMarks } from './read.js';
@@ -101,13 +102,14 @@ export function PrivateConversation({ user, ...shown }: Shown & { user: User }):
   const { id, name } = user;
   const { messages, send, retry, discard } = usePrivateMessages(id);
   const head = useInboxHead();
-  const online = usePresence().isOnline(id);
+  const { status } = useConnection();
+  const online = useOnline()(id);
   const picture = <Avatar id={id} name={name} online={online} />;
   return (
     <div className="conversation">
       <Head
         title={name}
-        sub={online ? 'Online' : 'Offline. Your messages will be waiting.'}
+        sub={status === 'connected' ? onlineText[`${online}`] : 'You are not connected.'}
         picture={picture}
         onBack={shown.onBack}
       />
@@ -134,6 +136,12 @@ export function PrivateConversation({ user, ...shown }: Shown & { user: User }):
     </div>
   );
 }
+
+const onlineText = {
+  true: 'Online',
+  false: 'Offline. Your messages will be waiting.',
+  undefined: 'Too many people are online to tell who.',
+};
 
 interface HeadProps {
   title: string;

@@ -3,6 +3,7 @@ import { type Message, useConnection, usePresence, usePrivateMessages, useRoom }
 import { type ReactNode, useEffect } from 'react';
 import { type Break, useInboxBreaks, useRoomBreaks } from './breaks.js';
 import { peopleText, typingText } from './format.js';
+import { useOnline } from './online.js';
 import { Avatar, IconButton, Name, RoomAvatar, Spoken } from './parts.js';
 import { type ReadMarks, useReadMark } from './read.js';
 import { keyOf, type Place, privately, room, textOf } from './types.js';
@@ -22,6 +23,7 @@ interface Props {
 
 export function Sidebar({ me, places, active, onOpen, onJoin, onLogout, ...rest }: Props): ReactNode {
   const { users, count } = usePresence();
+  const connected = useConnection().status === 'connected';
   const item = (place: Place) => {
     const key = keyOf(place);
     const current = active !== null && key === keyOf(active);
@@ -57,7 +59,9 @@ export function Sidebar({ me, places, active, onOpen, onJoin, onLogout, ...rest 
         </section>
         <section aria-labelledby="others">
           <div className="section-head">
-            <h2 id="others">People {otherCount > 0 && <span className="count">{otherCount} online</span>}</h2>
+            <h2 id="others">
+              People {connected && otherCount > 0 && <span className="count">{otherCount} online</span>}
+            </h2>
           </div>
           <ul>
             {people.map((place) => (
@@ -129,8 +133,7 @@ function PrivateItem({ user, ...props }: ItemProps & { user: User }): ReactNode 
   const { messages } = usePrivateMessages(user.id);
   const place = keyOf(privately(user));
   useInboxBreaks(messages, (found) => props.onBreak(place, found));
-  const { isOnline } = usePresence();
-  const online = isOnline(user.id);
+  const online = useOnline()(user.id);
   const last = messages.at(-1);
   const preview = last ? (last.from?.id === props.me.id ? `You: ${short(last)}` : short(last)) : 'No messages yet';
   return (
@@ -145,7 +148,7 @@ interface RowProps extends ItemProps {
   title: string;
   preview: string;
   messages: readonly Message[];
-  online?: boolean;
+  online?: boolean | undefined;
   children: ReactNode;
 }
 
@@ -183,10 +186,10 @@ const short = (m: Message) => textOf(m.data).replace(/\s+/g, ' ').slice(0, 80);
 
 /** A person to write to or, without `onMessage`, the user of this page. */
 export function PersonItem({ user, onMessage }: { user: User; onMessage?: () => void }): ReactNode {
-  const { isOnline } = usePresence();
+  const online = useOnline()(user.id);
   const content = (
     <>
-      <Avatar id={user.id} name={user.name} online={isOnline(user.id)} />
+      <Avatar id={user.id} name={user.name} online={online} />
       <Name of={user.name} className="item-title" />
     </>
   );

@@ -50,7 +50,7 @@ export const colored = (id: string): CSSProperties => ({ '--hue': hue(id) }) as 
  * Initials on a colour that follows from the id. Screen readers skip it, so say
  * in words whether the user is online.
  */
-export function Avatar({ id, name, online }: { id: string; name: string; online?: boolean }): ReactNode {
+export function Avatar({ id, name, online }: { id: string; name: string; online?: boolean | undefined }): ReactNode {
   return (
     <span className="avatar" style={colored(id)} aria-hidden="true">
       {initials(name)}

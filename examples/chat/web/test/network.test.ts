@@ -107,6 +107,7 @@ test('a tab goes offline and comes back: nothing is missing, nothing comes twice
   await ben.openPrivately('Ana');
   await ben.write('For you alone');
   await ana.item('Ben').getByText('1 unread').waitFor();
+  await ana.item('Ben').getByText('(online)').waitFor();
   await ben.item('lobby').click();
   await ben.write('One');
   await ana.sees('One');
@@ -114,6 +115,12 @@ test('a tab goes offline and comes back: nothing is missing, nothing comes twice
   await ana.page.context().setOffline(true); // prevents new connections only
   net.cut();
   await ana.banner.getByText(/You are offline/).waitFor();
+  expect(
+    await ana
+      .item('Ben')
+      .getByText(/online|offline/)
+      .count(),
+  ).toBe(0); // unknown
   await ana.write('Two, written offline');
   await ana.status('Two, written offline', 'sending');
   await ben.write('Three', 'Four');
