@@ -172,14 +172,14 @@ test('a screen reader reads new messages, not older ones', async () => {
   const ben = await logIn('Ben');
   await ben.write('Before Ana came', 'And this');
   const ana = await logIn('Ana');
-  const told = ana.page.locator('.conversation > [role=status]');
+  const news = ana.page.locator('.conversation > [role=status]');
   await ana.sees('Before Ana came', 'And this');
-  expect(await told.textContent()).toBe('');
+  expect(await news.textContent()).toBe('');
   await ben.write('Hello, Ana');
-  await told.getByText(/^.Ben.: Hello, Ana$/).waitFor();
+  await news.getByText(/^.Ben.: Hello, Ana$/).waitFor();
   await ana.write('Hello, Ben'); // her own message is not read out
   await ana.status('Hello, Ben', 'sent');
-  expect(await told.textContent()).toMatch(/Hello, Ana$/);
+  expect(await news.textContent()).toMatch(/Hello, Ana$/);
   await ana.log.and(ana.page.getByLabel('Messages in lobby')).waitFor();
 });
 
