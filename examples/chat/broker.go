@@ -7,8 +7,9 @@ import (
 	"github.com/chathub-go/chathub/adapters/natsbroker"
 )
 
-// openBroker returns what the flags ask for, and how to close it once the hub has
-// ended. In memory it is the hub's own, nil.
+// openBroker returns the broker that the flags ask for, and a function that
+// closes it after the hub. Without such a flag the broker is nil, and the hub
+// makes one in memory.
 func openBroker(cfg *config, log *slog.Logger) (chathub.Broker, func() error, error) {
 	var broker *natsbroker.Broker
 	var err error

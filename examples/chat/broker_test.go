@@ -14,7 +14,8 @@ import (
 	natsserver "github.com/nats-io/nats-server/v2/server"
 )
 
-// asProgram is set where the test's binary is to be the program.
+// asProgram is the environment variable that turns the test's binary into the
+// program.
 const asProgram = "CHAT_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
@@ -50,7 +51,7 @@ func spawn(t *testing.T, args ...string) (s *server, kill func()) {
 		}
 	}()
 	kill = func() {
-		_ = cmd.Process.Kill() // SIGKILL, if it is still there
+		_ = cmd.Process.Kill() // SIGKILL; an error means that it has ended
 		<-read
 		_ = cmd.Wait()
 	}
@@ -78,7 +79,7 @@ func natsServer(t *testing.T) (url string) {
 		s.WaitForShutdown()
 	})
 	if !s.ReadyForConnections(patience) {
-		t.Fatal("the NATS server does not start")
+		t.Fatal("the NATS server did not start")
 	}
 	return s.ClientURL()
 }
@@ -101,8 +102,8 @@ func (c *client) history(room string) (texts []string) {
 	return texts
 }
 
-// TestKilled: with -data, what was acked survives kill -9, once and in order; what was
-// not acked can be sent again.
+// TestKilled: with -data, acked messages survive kill -9, each once and in
+// order. A message without an ack can be sent again.
 func TestKilled(t *testing.T) {
 	dir := t.TempDir()
 	var acked []string
@@ -111,22 +112,22 @@ func TestKilled(t *testing.T) {
 		ana := s.connect(t, "Ana")
 		ana.send(envelope{Type: "join-room", ID: "j", Room: "lobby"})
 		ana.await("ack")
-		if len(acked) > 0 { // the last one of a life, again
+		if len(acked) > 0 { // repeat the last message of the previous process
 			ana.send(envelope{Type: "room-message", ID: acked[len(acked)-1], Room: "lobby", Data: quote(acked[len(acked)-1])})
 			if e := ana.await("ack"); !strings.Contains(string(e.Data), `"dup":true`) {
-				t.Errorf("sent again: %s", e.Data)
+				t.Errorf("the repetition was acked with %s", e.Data)
 			}
 		}
 		got := ana.history("lobby")
 		if n := len(acked); len(got) < n || !slices.Equal(withoutExtra(got, acked), acked) {
-			t.Fatalf("life %d: history %v, acked %v", life, got, acked)
+			t.Fatalf("process %d: history %v, acked %v", life, got, acked)
 		}
 		for i := 1; i < len(got); i++ {
 			if number(t, got[i]) <= number(t, got[i-1]) {
-				t.Fatalf("life %d: %s after %s", life, got[i], got[i-1])
+				t.Fatalf("process %d: %s after %s", life, got[i], got[i-1])
 			}
 		}
-		acked = got // what was stored without its ack counts from now on
+		acked = got // includes messages stored without an ack
 		first := 1000 * (life + 1)
 		for i := first; i < first+40; i++ {
 			ana.send(envelope{Type: "room-message", ID: strconv.Itoa(i), Room: "lobby", Data: quote(strconv.Itoa(i))})
@@ -153,8 +154,8 @@ func number(t *testing.T, s string) int {
 	return n
 }
 
-// TestRestart: with -data, a restart keeps messages, and a token and a position are good
-// for the next run.
+// TestRestart: with -data, messages survive a restart, and so do tokens and
+// positions.
 func TestRestart(t *testing.T) {
 	dir := t.TempDir()
 	first := start(t, nil, "-data", dir)
@@ -181,12 +182,12 @@ func TestRestart(t *testing.T) {
 		t.Errorf("resumed with %s", e.Data)
 	}
 	if e := ana.await("room-message"); string(e.Data) != `"kept"` {
-		t.Errorf("after it came %s", e.Data)
+		t.Errorf("then came %s", e.Data)
 	}
 }
 
-// TestInstances: users on different instances are in one room; those of one that is
-// killed go offline, and resume on another one.
+// TestInstances: users of different instances meet in one room. When an
+// instance is killed, its users go offline, and resume on another one.
 func TestInstances(t *testing.T) {
 	url := natsServer(t)
 	one, kill := spawn(t, "-nats", url)
@@ -202,7 +203,7 @@ func TestInstances(t *testing.T) {
 	if e := ben.await("room-message"); string(e.Data) != `"from one"` {
 		t.Errorf("Ben got %s", e.Data)
 	}
-	for online := ""; !strings.Contains(online, `"Ana"`); { // the instances tell each other, a little later
+	for online := ""; !strings.Contains(online, `"Ana"`); { // the instances tell each other a little later
 		ben.send(envelope{Type: "online-users"})
 		online = string(ben.await("online-users").Data)
 	}

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-const minSecret = 32 // bytes; what HS256 needs (RFC 7518 section 3.2)
+const minSecret = 32 // bytes, the minimum for HS256 (RFC 7518 section 3.2)
 
 type config struct {
 	addr           string
@@ -25,22 +25,23 @@ type config struct {
 
 const usage = `Usage: chat [flags]
 
-A chat service with a page, to try chathub with. Its log-in is for demonstrations:
-anyone may take any name.
+A chat service with a page, to try chathub. Its log-in has no passwords and is
+for demonstration only: anyone can take any name.
 
 Flags:
 `
 
 const environment = `
 Environment:
-  PORT        port to listen on where -addr is not given
-  JWT_SECRET  key that tokens are signed with (HS256), at least 32 bytes. Unset: a
-              random one, so that tokens do not survive a restart.
-  CLIENT_URL  origins of other sites whose pages may log in and connect, comma
-              separated: https://chat.example.com,http://localhost:5173
+  PORT        port to listen on if -addr is not given
+  JWT_SECRET  key that signs the tokens (HS256), at least 32 bytes. Without it,
+              the key is random, and tokens end with the process.
+  CLIENT_URL  origins of other sites whose pages may log in and connect, separated
+              by commas: https://chat.example.com,http://localhost:5173
 `
 
-// parseConfig returns flag.ErrHelp once it has written the help that was asked for.
+// parseConfig reads the flags and the environment. If args ask for help, it
+// writes that to help and returns flag.ErrHelp.
 func parseConfig(args []string, getenv func(string) string, help io.Writer) (config, error) {
 	var cfg config
 	port := getenv("PORT")
@@ -48,15 +49,15 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 		port = "5000"
 	}
 	fs := flag.NewFlagSet("chat", flag.ContinueOnError)
-	fs.SetOutput(io.Discard) // one line for an error; the caller writes it
+	fs.SetOutput(io.Discard) // the caller prints the error, in one line
 	fs.Usage = func() {}
 	fs.StringVar(&cfg.addr, "addr", ":"+port, "`address` to listen on")
-	fs.Float64Var(&cfg.rate, "rate", 0, "`events` per second that a client may send; 0: the hub's default, negative: no limit")
-	fs.TextVar(&cfg.logLevel, "log-level", slog.LevelInfo, "least `level` to log: debug, info, warn or error")
-	fs.StringVar(&cfg.dataDir, "data", "", "keep messages in this `directory`; without it and -nats, in memory")
-	fs.StringVar(&cfg.natsURL, "nats", "", "share messages with other instances over NATS servers with JetStream at this `URL`")
+	fs.Float64Var(&cfg.rate, "rate", 0, "`events` per second that a client may send: 0 for the hub's default, negative for no limit")
+	fs.TextVar(&cfg.logLevel, "log-level", slog.LevelInfo, "lowest `level` to log: debug, info, warn or error")
+	fs.StringVar(&cfg.dataDir, "data", "", "keep messages in this `directory`; without it and -nats they are in memory only")
+	fs.StringVar(&cfg.natsURL, "nats", "", "share messages with other instances through NATS servers with JetStream at this `URL`")
 	switch err := fs.Parse(args); {
-	case err == flag.ErrHelp: //nolint:errorlint // the flag package returns it as it is
+	case err == flag.ErrHelp: //nolint:errorlint // the flag package never wraps it
 		fs.SetOutput(help)
 		_, _ = io.WriteString(help, usage)
 		fs.PrintDefaults()
@@ -69,19 +70,19 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 	}
 
 	if cfg.dataDir != "" && cfg.natsURL != "" {
-		return cfg, errors.New("-data and -nats: it can be one of them (see chat -help)")
+		return cfg, errors.New("-data and -nats exclude each other (see chat -help)")
 	}
 
 	cfg.secret = []byte(getenv("JWT_SECRET"))
 	switch n := len(cfg.secret); {
 	case n == 0 && cfg.natsURL != "":
-		return cfg, errors.New("with -nats, JWT_SECRET must be set, to the same on all instances: clients move between them")
+		return cfg, errors.New("-nats needs JWT_SECRET, the same on all instances, because clients move between them")
 	case n == 0:
 		cfg.secret = make([]byte, minSecret)
 		rand.Read(cfg.secret) // never fails
 		cfg.secretIsRandom = true
 	case n < minSecret:
-		return cfg, fmt.Errorf("JWT_SECRET has %d bytes, it needs at least %d", n, minSecret)
+		return cfg, fmt.Errorf("JWT_SECRET has %d bytes and needs at least %d", n, minSecret)
 	}
 
 	for origin := range strings.SplitSeq(getenv("CLIENT_URL"), ",") {

@@ -20,24 +20,24 @@ func TestRunFails(t *testing.T) {
 	}{
 		"port in use":       {args: []string{"-addr", taken.Addr().String()}, want: "address already in use"},
 		"port from PORT":    {env: map[string]string{"PORT": "notaport"}, want: "notaport"},
-		"short secret":      {env: map[string]string{"JWT_SECRET": "hush"}, want: "JWT_SECRET has 4 bytes, it needs at least 32"},
+		"short secret":      {env: map[string]string{"JWT_SECRET": "hush"}, want: "JWT_SECRET has 4 bytes and needs at least 32"},
 		"origin":            {env: map[string]string{"CLIENT_URL": "chat.example.com"}, want: "chat.example.com"},
 		"unknown flag":      {args: []string{"-port", "1"}, want: "-port"},
 		"unknown level":     {args: []string{"-log-level", "loud"}, want: "loud"},
 		"rate not a number": {args: []string{"-rate", "fast"}, want: "fast"},
 		"both brokers":      {args: []string{"-data", "d", "-nats", "nats://127.0.0.1"}, want: "-data and -nats"},
-		"secret of one":     {args: []string{"-nats", "nats://127.0.0.1"}, want: "JWT_SECRET must be set"},
+		"no shared secret":  {args: []string{"-nats", "nats://127.0.0.1"}, want: "-nats needs JWT_SECRET"},
 		"no NATS there":     {args: []string{"-nats", "nats://127.0.0.1:1"}, env: map[string]string{"JWT_SECRET": secret}, want: "unavailable"},
 		"no directory":      {args: []string{"-data", "/dev/null/data"}, want: "/dev/null"},
 		"argument":          {args: []string{"serve"}, want: `unexpected argument "serve"`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), patience) // where it does not fail, it serves
+			ctx, cancel := context.WithTimeout(t.Context(), patience) // if run does not fail, it serves until then
 			defer cancel()
 			var out strings.Builder
 			err := run(ctx, tt.args, func(name string) string { return tt.env[name] }, &out)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("error %v, want one that says %q", err, tt.want)
+				t.Errorf("error %v, want one with %q", err, tt.want)
 			}
 			if err != nil && strings.Contains(err.Error(), "hush") {
 				t.Errorf("the secret is in the error: %v", err)

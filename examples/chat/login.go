@@ -24,14 +24,15 @@ const (
 	maxName      = 32 // characters
 )
 
-// login gives a token to everyone who asks for one.
+// login gives everyone a token for the name they ask for.
 //
-// It is for demonstrations: it verifies nothing, and the same name is the same
-// user, so that messages find somebody who comes back, and so that anyone can be
-// anyone. A real service issues the token where it has checked a password or a session.
+// It is for demonstration only, since it verifies nothing. The same name is
+// always the same user: messages find somebody who comes back, and anyone can
+// be anyone. A real service issues the token after it has checked a password or
+// a session.
 type login struct {
 	key     []byte
-	origins []string // of other sites whose pages may call it
+	origins []string // other sites whose pages may log in
 	log     *slog.Logger
 }
 
@@ -40,7 +41,7 @@ type loginReply struct {
 	User  chathub.User `json:"user"`
 }
 
-// claims are what the hub reads, next to the registered ones.
+// claims are the claims that the hub reads from a token.
 type claims struct {
 	UserID string `json:"userId"`
 	Name   string `json:"name"`
@@ -60,7 +61,7 @@ func (l *login) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	user := chathub.User{ID: userID(name), Name: name}
 	token, err := l.sign(user, time.Now())
 	if err != nil {
-		l.log.Error("cannot sign a token", "err", err)
+		l.log.Error("signing a token failed", "err", err)
 		writeJSON(w, http.StatusInternalServerError, &refusal{Code: chathub.CodeInternal, Message: "Internal error"})
 		return
 	}
@@ -68,7 +69,8 @@ func (l *login) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, loginReply{Token: token, User: user})
 }
 
-// allowOrigin lets pages of the listed origins read the answer, and send JSON (CORS).
+// allowOrigin lets pages of the listed origins send JSON and read the answer
+// (CORS).
 func (l *login) allowOrigin(w http.ResponseWriter, r *http.Request) {
 	w.Header().Add("Vary", "Origin")
 	if origin := r.Header.Get("Origin"); slices.Contains(l.origins, origin) {
@@ -89,14 +91,15 @@ func (l *login) sign(user chathub.User, now time.Time) (string, error) {
 	}).SignedString(l.key)
 }
 
-// refusal is an answer other than a token, in the form that the hub's have.
+// refusal is the answer when there is no token, in the form of the hub's
+// errors.
 type refusal struct {
 	status  int
 	Code    chathub.Code `json:"code"`
 	Message string       `json:"message"`
 }
 
-// readName returns the name that a log-in asks for, or what to answer instead.
+// readName returns the name in the request, or the refusal to answer with.
 func readName(w http.ResponseWriter, r *http.Request) (string, *refusal) {
 	bad := func(message string) (string, *refusal) {
 		return "", &refusal{http.StatusBadRequest, chathub.CodeBadRequest, message}
@@ -106,7 +109,7 @@ func readName(w http.ResponseWriter, r *http.Request) (string, *refusal) {
 	}
 	err := json.UnmarshalRead(http.MaxBytesReader(w, r.Body, maxLoginBody), &in)
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		message := fmt.Sprintf("The body is over %d bytes", tooLarge.Limit)
+		message := fmt.Sprintf("The body is larger than %d bytes", tooLarge.Limit)
 		return "", &refusal{http.StatusRequestEntityTooLarge, chathub.CodeTooLarge, message}
 	}
 	if err != nil {
@@ -115,16 +118,16 @@ func readName(w http.ResponseWriter, r *http.Request) (string, *refusal) {
 	name := strings.TrimSpace(in.Name)
 	switch n := utf8.RuneCountInString(name); {
 	case n < 1 || n > maxName:
-		return bad(fmt.Sprintf("A name has 1 to %d characters", maxName))
+		return bad(fmt.Sprintf("A name needs 1 to %d characters", maxName))
 	case strings.ContainsFunc(name, unicode.IsControl):
-		return bad("A name has no control characters")
+		return bad("A name cannot have control characters")
 	case !strings.ContainsFunc(name, unicode.IsPrint):
-		return bad("A name needs a character that can be seen")
+		return bad("A name needs at least one visible character")
 	}
 	return name, nil
 }
 
-// userID derives a user's id from the name, whose case does not matter.
+// userID derives a user's id from the name, ignoring its case.
 func userID(name string) string {
 	sum := sha256.Sum256([]byte(strings.ToLower(name)))
 	return "u_" + strings.ToLower(base32.StdEncoding.EncodeToString(sum[:10]))

@@ -35,7 +35,7 @@ func TestLogin(t *testing.T) {
 		t.Errorf("claims %+v", c)
 	}
 	if life := c.ExpiresAt.Sub(c.IssuedAt.Time); life != time.Hour {
-		t.Errorf("the token lives for %s", life)
+		t.Errorf("the token is valid for %s", life)
 	}
 	if strings.Contains(s.logs.String(), ana.Token) {
 		t.Error("a token is in the log")
@@ -79,8 +79,8 @@ func TestLoginRefuses(t *testing.T) {
 	}
 }
 
-// A page of a listed origin can log in and connect; one of another cannot read
-// the answer, and is not let in.
+// A page of a listed origin can log in and connect. A page of another origin
+// can neither read the answer nor connect.
 func TestOrigins(t *testing.T) {
 	const listed, other = "https://chat.example.com", "https://evil.example.com"
 	s := start(t, map[string]string{"CLIENT_URL": " http://localhost:5173 , " + listed + "/"})
@@ -90,7 +90,7 @@ func TestOrigins(t *testing.T) {
 		for _, method := range []string{http.MethodOptions, http.MethodPost} {
 			a := s.request(t, method, "login", `{"name":"Ana"}`, header)
 			if got := a.header.Get("Access-Control-Allow-Origin") == origin; got != allowed {
-				t.Errorf("%s from %s: allowed is %v", method, origin, got)
+				t.Errorf("%s from %s: allowed %v, want %v", method, origin, got, allowed)
 			}
 		}
 		want := http.StatusForbidden

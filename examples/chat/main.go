@@ -1,5 +1,5 @@
-// Command chat is a chat service in one program: a page, a hub, and a log-in that
-// believes everyone. See its README for the ways to try it.
+// Command chat is a chat service in one program: a page, a hub, and a log-in
+// without passwords. Its README lists what to try.
 package main
 
 import (
@@ -20,12 +20,12 @@ import (
 	"github.com/chathub-go/chathub"
 )
 
-// shutdownTimeout bounds how long connections may take to end.
+// shutdownTimeout is how long requests and connections may take to end.
 const shutdownTimeout = 10 * time.Second
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	context.AfterFunc(ctx, stop) // so that a second signal ends the program
 	if err := run(ctx, os.Args[1:], os.Getenv, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "chat:", err)
 		os.Exit(1)
@@ -43,9 +43,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: cfg.logLevel}))
 	if cfg.secretIsRandom {
-		log.Warn("JWT_SECRET is not set: tokens are signed with a random key and do not survive a restart")
+		log.Warn("JWT_SECRET is not set: tokens are signed with a random key and end with this process")
 	}
-	log.Warn("demonstration log-in: anyone may take any name")
+	log.Warn("the log-in has no passwords, for demonstration only: anyone can take any name")
 
 	broker, closeBroker, err := openBroker(&cfg, log)
 	if err != nil {
@@ -53,7 +53,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 	}
 	defer func() {
 		if err := closeBroker(); err != nil {
-			log.Error("closing the broker", "err", err)
+			log.Error("closing the broker failed", "err", err)
 		}
 	}()
 	hub, err := chathub.New(chathub.Config{
@@ -66,7 +66,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 	if err != nil {
 		return err
 	}
-	defer func() { _ = hub.Close() }() // of no effect after shutdown
+	defer func() { _ = hub.Close() }() // does nothing after shutdown
 
 	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.addr)
 	if err != nil {
@@ -74,15 +74,15 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 	}
 	srv := &http.Server{
 		Handler: routes(hub, &login{key: cfg.secret, origins: cfg.origins, log: log}),
-		// net/http lifts its deadlines when a connection becomes a WebSocket.
+		// net/http lifts these deadlines when a connection becomes a WebSocket.
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      10 * time.Second,
 		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    16 << 10, // a token may have 8 KiB
+		MaxHeaderBytes:    16 << 10, // a token can have 8 KiB
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
-	served := make(chan error, 1) // so that the goroutine ends, whoever has stopped waiting
+	served := make(chan error, 1) // the goroutine ends even if nobody receives
 	go func() { served <- srv.Serve(ln) }()
 	log.Info("chat is ready", "url", urlOf(ln.Addr()))
 
@@ -97,8 +97,10 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 	return nil
 }
 
-// shutdown ends the server and the hub together: srv neither waits for WebSocket
-// connections nor closes them.
+// shutdown ends the server and the hub at the same time. Both are needed, since
+// http.Server.Shutdown neither waits for WebSocket connections nor closes them.
+// One after the other, a request that hangs would use up the time of the hub,
+// and clients would not be told to come back.
 func shutdown(ctx context.Context, srv *http.Server, hub *chathub.Hub, log *slog.Logger) {
 	ctx, cancel := context.WithTimeout(ctx, shutdownTimeout)
 	defer cancel()
@@ -106,14 +108,14 @@ func shutdown(ctx context.Context, srv *http.Server, hub *chathub.Hub, log *slog
 	for name, end := range map[string]func(context.Context) error{"server": srv.Shutdown, "hub": hub.Shutdown} {
 		wg.Go(func() {
 			if err := end(ctx); err != nil {
-				log.Warn("shutdown was cut short", "of", name, "err", err)
+				log.Warn("shutdown did not finish in time", "of", name, "err", err)
 			}
 		})
 	}
 	wg.Wait()
 }
 
-// urlOf returns what to type into a browser for a listener's address.
+// urlOf returns the URL of the page for a listener's address.
 func urlOf(addr net.Addr) string {
 	host, port, err := net.SplitHostPort(addr.String())
 	if err != nil {

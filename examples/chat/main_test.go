@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 	"sync"
@@ -21,14 +23,14 @@ import (
 
 const (
 	secret   = "a secret of at least 32 bytes, for tests"
-	patience = 30 * time.Second // with what is certain to come; reached only where a test fails
+	patience = 30 * time.Second // how long a test waits before it fails
 )
 
-// logs collects what a server logs, and hands over its URL once that is there.
+// logs collects the log of a server, and sends its URL once that is logged.
 type logs struct {
 	mu   sync.Mutex
 	text strings.Builder
-	url  chan string // holds one
+	url  chan string // has room for one
 }
 
 var readyLine = regexp.MustCompile(`msg="chat is ready" url=(\S+)`)
@@ -52,11 +54,12 @@ func (l *logs) String() string {
 type server struct {
 	url  string
 	logs *logs
-	stop context.CancelFunc // as a signal does
-	done chan error         // what run returned
+	stop context.CancelFunc // like a signal
+	done chan error         // the result of run
 }
 
-// start runs the program on a free port, with a secret unless env has another.
+// start runs the program on a free port, with the tests' secret unless env has
+// another.
 func start(t *testing.T, env map[string]string, args ...string) *server {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -137,7 +140,8 @@ type envelope struct {
 	Data jsontext.Value `json:"data,omitzero"`
 }
 
-// dial opens a WebSocket as a page does, or returns the HTTP status of the refusal.
+// dial opens a WebSocket like the page does. It returns the HTTP status of the
+// answer also if that is a refusal.
 func (s *server) dial(t *testing.T, token, origin string) (conn *websocket.Conn, status int, err error) {
 	t.Helper()
 	conn, res, err := websocket.Dial(t.Context(), s.url+"ws", &websocket.DialOptions{
@@ -150,7 +154,7 @@ func (s *server) dial(t *testing.T, token, origin string) (conn *websocket.Conn,
 	return conn, status, err
 }
 
-// connect logs in and returns the connection with its welcome read.
+// connect logs in, connects, and reads the welcome.
 func (s *server) connect(t *testing.T, name string) *client {
 	t.Helper()
 	conn, _, err := s.dial(t, s.login(t, name).Token, strings.TrimSuffix(s.url, "/"))
@@ -174,7 +178,8 @@ func (c *client) send(e envelope) {
 	}
 }
 
-// await reads up to the next envelope of a type. An error is never passed over.
+// await reads up to the next envelope of a type. An error envelope fails the
+// test.
 func (c *client) await(typ string) envelope {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
@@ -197,7 +202,7 @@ func (c *client) await(typ string) envelope {
 	}
 }
 
-// TestChat: the same on each broker.
+// TestChat: chatting works the same on every broker.
 func TestChat(t *testing.T) {
 	for name, args := range map[string][]string{
 		"memory": nil,
@@ -235,7 +240,7 @@ func chat(t *testing.T, s *server) {
 	}
 }
 
-// Without a token, and with one that somebody has made up.
+// A client without a token is refused, and so is one with a forged token.
 func TestChatRefuses(t *testing.T) {
 	s := start(t, nil)
 	forged, err := (&login{key: []byte("another key, of 32 bytes and more")}).sign(s.login(t, "Ana").User, time.Now())
@@ -261,24 +266,92 @@ func TestShutdown(t *testing.T) {
 	s.stop()
 	ana.await("reconnect")
 	if _, _, err := ana.conn.Read(t.Context()); websocket.CloseStatus(err) != 4000 {
-		t.Errorf("connection ended with %v", err)
+		t.Errorf("the connection ended with %v", err)
 	}
 	if err := <-s.done; err != nil {
 		t.Errorf("run returned %v", err)
 	}
 	if conn, _, err := s.dial(t, "", ""); err == nil {
 		_ = conn.CloseNow()
-		t.Error("still listening")
+		t.Error("the server still listens")
 	}
 }
 
-// Tokens of a server with a secret are good for the next one; without, they are
-// not, and the log says so.
+// A request that hangs keeps the server waiting, but not the hub: every client is
+// told to come back before the request has ended.
+func TestShutdownWhileRequestHangs(t *testing.T) {
+	s := start(t, nil)
+	clients := []*client{s.connect(t, "Ana"), s.connect(t, "Ben"), s.connect(t, "Chris")}
+	finish := s.hang(t)
+	s.stop()
+	for _, c := range clients {
+		c.await("reconnect")
+		if _, _, err := c.conn.Read(t.Context()); websocket.CloseStatus(err) != 4000 {
+			t.Errorf("the connection ended with %v", err)
+		}
+	}
+	if status := finish(); status != http.StatusOK {
+		t.Errorf("the request that hung was answered with %d", status)
+	}
+	if err := <-s.done; err != nil {
+		t.Errorf("run returned %v", err)
+	}
+	if strings.Contains(s.logs.String(), "did not finish") {
+		t.Errorf("the shutdown was cut short: %s", s.logs)
+	}
+}
+
+// hang begins a request and returns once its handler waits for the rest. Finish
+// sends that, and returns the status of the answer.
+func (s *server) hang(t *testing.T) (finish func() int) {
+	t.Helper()
+	u, err := url.Parse(s.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", u.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	const body = `{"name":"Dana"}`
+	// The server says "100 Continue" when the handler reads the body.
+	_, err = fmt.Fprintf(conn, "POST /login HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", u.Host, len(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := bufio.NewReader(conn)
+	next := func() int {
+		t.Helper()
+		res, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		return res.StatusCode
+	}
+	if status := next(); status != http.StatusContinue {
+		t.Fatalf("the request was answered with %d before its body was sent", status)
+	}
+	return func() int {
+		t.Helper()
+		if _, err := io.WriteString(conn, body); err != nil {
+			t.Fatal(err)
+		}
+		return next()
+	}
+}
+
+// Tokens stay valid over a restart with the same secret. Without a secret they
+// do not, and the log says so.
 func TestSecret(t *testing.T) {
 	first := start(t, nil)
 	token := first.login(t, "Ana").Token
 	if strings.Contains(first.logs.String(), "JWT_SECRET") {
-		t.Errorf("a warning without need: %s", first.logs)
+		t.Errorf("a needless warning: %s", first.logs)
 	}
 	random := start(t, map[string]string{"JWT_SECRET": ""})
 	if !strings.Contains(random.logs.String(), "JWT_SECRET is not set") {

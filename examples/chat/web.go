@@ -12,11 +12,12 @@ import (
 //go:embed web/dist
 var embedded embed.FS
 
-// routes is everything that the server answers.
+// routes returns the handler of all paths: the page, the hub at /ws, the log-in
+// and the hub's figures.
 func routes(hub *chathub.Hub, login *login) http.Handler {
 	page, err := fs.Sub(embedded, "web/dist")
 	if err != nil {
-		panic(err) // only for a name that is not valid
+		panic(err) // cannot happen: the name is valid
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /", http.FileServerFS(page))
@@ -29,19 +30,19 @@ func routes(hub *chathub.Hub, login *login) http.Handler {
 	return secured(mux)
 }
 
-// contentPolicy lets the page load its own files and connect to its own server,
-// and nothing else. In connect-src, 'self' covers ws and wss (CSP level 3).
+// contentPolicy lets the page load its own files and connect to its own server
+// only. In connect-src, 'self' covers ws and wss (CSP level 3).
 const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; " +
 	"connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
-// secured sets the headers that keep a browser from doing more than the page needs.
+// secured sets headers that forbid a browser what the page does not need.
 func secured(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", contentPolicy)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Cache-Control", "no-cache") // embedded files carry no time to revalidate by
+		h.Set("Cache-Control", "no-cache") // embedded files have no time to revalidate by
 		next.ServeHTTP(w, r)
 	})
 }
@@ -50,5 +51,5 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_ = json.MarshalWrite(w, v) // a client that is gone needs no answer
+	_ = json.MarshalWrite(w, v) // an error means that the client is gone
 }

@@ -11,8 +11,9 @@ import (
 
 var reference = regexp.MustCompile(`(?:src|href)="([^"]+)"`)
 
-// Every file of the page is there, with its type, under a policy that lets nothing in from elsewhere;
-// and the page asks for nothing else (the tests in web/ see it in a browser).
+// Every file of the page is served with its type, refers to no missing file,
+// and has a policy that allows nothing from elsewhere. The tests in web/ check
+// the same in a browser.
 func TestPage(t *testing.T) {
 	s := start(t, nil)
 	types := map[string]string{

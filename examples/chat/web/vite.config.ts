@@ -5,8 +5,8 @@ const server = process.env.CHAT_URL ?? 'http://localhost:5000';
 
 export default defineConfig({
   plugins: [react()],
-  base: './', // under any path
-  // The client's directory has a React of its own, for its tests.
+  base: './', // works under any path
+  // The client's directory has its own React, for its tests.
   resolve: { dedupe: ['react', 'react-dom'] },
   server: {
     proxy: {
@@ -15,10 +15,11 @@ export default defineConfig({
     },
   },
   build: {
-    license: { fileName: 'licenses.txt' }, // React's asks to be with it
+    license: { fileName: 'licenses.txt' }, // React's license requires it
     modulePreload: { polyfill: false },
-    assetsInlineLimit: 0, // the policy of the server takes files alone
-    // No hashes: the server has every file revalidated, and a new build changes files instead of names.
+    assetsInlineLimit: 0, // the server's policy allows files only
+    // Names have no hashes, since browsers revalidate every file. So a new
+    // build changes the committed files instead of adding new ones.
     rolldownOptions: {
       output: {
         entryFileNames: 'app.js',

@@ -4,7 +4,7 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     globalSetup: 'test/setup.ts',
-    testTimeout: 180_000, // against hanging: what is waited for is certain to come
+    testTimeout: 180_000, // ends a test that hangs
     hookTimeout: 120_000,
     maxWorkers: 2,
   },

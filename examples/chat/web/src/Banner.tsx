@@ -1,9 +1,9 @@
 import type { ConnectionState } from 'chathub-client';
 import { type ReactNode, useEffect, useState } from 'react';
 
-const SOON = 600; // ms in which a first connection is made, as a rule
+const SOON = 600; // ms: a first connection is usually made within this time
 
-/** Tells, while there is no connection, why, and when the next attempt is. */
+/** Says why there is no connection, and when the next attempt begins. */
 export function Banner({ state, onRetry }: { state: ConnectionState; onRetry: () => void }): ReactNode {
   const first = state.status === 'connecting' && state.attempt === 1;
   const [late, setLate] = useState(false);
@@ -15,7 +15,7 @@ export function Banner({ state, onRetry }: { state: ConnectionState; onRetry: ()
   }, [first]);
   const text = first && !late ? '' : textOf(state);
   const stopped = state.status === 'disconnected' && state.retryAt === null;
-  // A server that has said when to come back is not asked before.
+  // A server that is restarting has said when to come back.
   const canRetry = state.status === 'disconnected' && state.reason !== 'restart';
   return (
     <>
@@ -24,7 +24,7 @@ export function Banner({ state, onRetry }: { state: ConnectionState; onRetry: ()
       </div>
       <div className="banner" data-stopped={stopped} hidden={text === ''}>
         {!stopped && <span className="spinner" aria-hidden="true" />}
-        <span>{text}</span>
+        <span className="banner-text">{text}</span>
         {state.status === 'disconnected' && state.retryAt !== null && (
           <Countdown key={state.retryAt} to={state.retryAt} />
         )}
@@ -46,13 +46,13 @@ function textOf(state: ConnectionState): string {
     case 'closed':
       return '';
     case 'restart':
-      return 'The server is restarting. What you write is sent as soon as it is back.';
+      return 'The server is restarting. Your messages will be sent when it is back.';
     case 'refused':
-      return `${state.error?.message ?? 'The server has closed the connection'}.`;
+      return `${state.error?.message ?? 'The server closed the connection'}.`;
     default:
       return navigator.onLine
-        ? 'The connection is lost. What you write is sent as soon as it is back.'
-        : 'You are offline. What you write is sent as soon as you are back.';
+        ? 'The connection is lost. Your messages will be sent when it is back.'
+        : 'You are offline. Your messages will be sent when you are back online.';
   }
 }
 

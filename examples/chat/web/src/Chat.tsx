@@ -3,6 +3,7 @@ import { useChat, useConnection, useEvent, usePresence, usePrivateMessages } fro
 import { type ReactNode, useCallback, useEffect, useMemo, useRef, useState } from 'react';
 import { flushSync } from 'react-dom';
 import { Banner } from './Banner.js';
+import { useBreaks } from './breaks.js';
 import { PrivateConversation, RoomConversation } from './Conversation.js';
 import { JoinDialog, LogoutDialog } from './dialogs.js';
 import type { ReadMarks } from './read.js';
@@ -11,16 +12,16 @@ import { isOver, type Session, saveSession } from './session.js';
 import { type Toast, Toasts } from './Toasts.js';
 import { keyOf, type Place, privately, room, textOf } from './types.js';
 
-const NOTIFICATIONS = 'notifications'; // in ReadMarks; a place has a colon
+const NOTIFICATIONS = 'notifications'; // in ReadMarks; places have a colon
 
 interface Props {
   session: Session;
   marks: ReadMarks;
-  /** The user has gone, or is taken no more: the message says why. */
+  /** The user has logged out, or the server refuses them. */
   onEnd: (message: string) => void;
 }
 
-/** Everything behind the log-in. */
+/** The page after the log-in. */
 export function Chat({ session, marks, onEnd }: Props): ReactNode {
   const client = useChat();
   const connection = useConnection();
@@ -31,9 +32,10 @@ export function Chat({ session, marks, onEnd }: Props): ReactNode {
   const [leaving, setLeaving] = useState(false);
   const drafts = useRef(new Map<string, string>());
   const places = usePlaces(rooms, opened);
-  // The list may know a better name by now.
+  // The list may know a newer name.
   const active = opened && (places.find((p) => keyOf(p) === keyOf(opened)) ?? opened);
   const { unread, report } = useUnread();
+  const breaks = useBreaks();
   const { toasts, say } = useToasts();
 
   useEffect(() => saveSession({ rooms, active }), [rooms, active]);
@@ -44,7 +46,7 @@ export function Chat({ session, marks, onEnd }: Props): ReactNode {
 
   useEvent('message', (data, e) => say(e.from?.name ?? 'Server', textOf(data)));
   useEvent('notification', (data, e) => {
-    // The inbox has it for a while, for every page that begins.
+    // The inbox keeps notifications, and sends them to every new page.
     const ts = e.ts ?? 0;
     if (ts <= marks.of(NOTIFICATIONS)) return;
     marks.mark(NOTIFICATIONS, ts);
@@ -67,7 +69,7 @@ export function Chat({ session, marks, onEnd }: Props): ReactNode {
     setActive(rest[0] === undefined ? null : room(rest[0]));
   }
 
-  // A client that was refused begins anew; one that waits does so no longer.
+  // The first starts a client that has given up, the second one that waits.
   function retry() {
     client.connect();
     client.wake();
@@ -102,6 +104,7 @@ export function Chat({ session, marks, onEnd }: Props): ReactNode {
     me,
     marks,
     drafts: drafts.current,
+    breaks: active ? breaks.of(keyOf(active)) : [],
     onBack: back,
     onMessage: (user: User) => open(privately(user)),
   };
@@ -117,6 +120,7 @@ export function Chat({ session, marks, onEnd }: Props): ReactNode {
         active={active}
         unread={unread}
         onUnread={report}
+        onBreak={breaks.add}
         onOpen={open}
         onJoin={() => setJoining(true)}
         onLogout={logOut}
@@ -144,23 +148,23 @@ export function Chat({ session, marks, onEnd }: Props): ReactNode {
   );
 }
 
-/** Rooms by name, then private conversations, the latest first. */
+/** Returns the rooms by name, then the private conversations, latest first. */
 function usePlaces(rooms: readonly string[], opened: Place | null): readonly Place[] {
   const conversations = usePrivateMessages();
   const names = useNames();
   return useMemo(() => {
     const users = conversations.map(({ userId, user, messages }): Place => {
       const known = opened?.kind === 'user' && opened.id === userId ? opened.name : undefined;
-      // Who wrote first from another tab has put the name of the other into it.
-      const told = messages.map((m) => m.data?.toName).find((name) => typeof name === 'string');
-      return { kind: 'user', id: userId, name: user?.name ?? names.get(userId) ?? told ?? known ?? 'Someone' };
+      // If another tab wrote first, its message has the name.
+      const sent = messages.map((m) => m.data?.toName).find((name) => typeof name === 'string');
+      return { kind: 'user', id: userId, name: user?.name ?? names.get(userId) ?? sent ?? known ?? 'Someone' };
     });
     if (opened?.kind === 'user' && !users.some((p) => keyOf(p) === keyOf(opened))) users.unshift(opened);
     return [...[...rooms].sort((a, b) => a.localeCompare(b)).map(room), ...users];
   }, [rooms, conversations, names, opened]);
 }
 
-/** The names of all who are online or have been, by id. */
+/** Returns the names of all users who are or were online, by id. */
 function useNames(): ReadonlyMap<string, string> {
   const { users } = usePresence();
   const [names, setNames] = useState<ReadonlyMap<string, string>>(new Map());
@@ -170,7 +174,7 @@ function useNames(): ReadonlyMap<string, string> {
   return names;
 }
 
-/** Each place reports how many of its messages are unread. */
+/** Collects how many messages are unread in each place. */
 function useUnread() {
   const [unread, setUnread] = useState<ReadonlyMap<string, number>>(new Map());
   const report = useCallback((place: string, count: number) => {

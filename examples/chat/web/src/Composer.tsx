@@ -7,11 +7,11 @@ interface Props {
   draft: string;
   onDraft: (text: string) => void;
   onSend: (text: string) => void;
-  /** Somebody types, or does not any more. */
+  /** The user types, or has stopped typing. */
   onTyping?: ((is: boolean) => void) | undefined;
 }
 
-/** Where a touch brings up a keyboard over half of the screen, focus is not taken unasked. */
+/** On a phone, taking focus would open a keyboard over half of the screen. */
 export const phone = matchMedia('(max-width: 760px)');
 
 export function Composer({ label, disabled, draft, onDraft, onSend, onTyping }: Props): ReactNode {
@@ -22,7 +22,7 @@ export function Composer({ label, disabled, draft, onDraft, onSend, onTyping }: 
     if (phone.matches) document.querySelector<HTMLElement>('.bar h2')?.focus();
     else area.current?.focus();
   }, []);
-  // As high as its text.
+  // The field is as high as its text.
   // biome-ignore lint/correctness/useExhaustiveDependencies: the text is in the element
   useLayoutEffect(() => {
     const element = area.current as HTMLTextAreaElement;

@@ -1,10 +1,12 @@
 import type { User } from 'chathub-client';
-import { type Message, usePresence, usePrivateMessages, useRoom } from 'chathub-client/react';
+import { type Message, useConnection, usePrivateMessages, useRoom } from 'chathub-client/react';
 import { type ReactNode, type RefObject, useState } from 'react';
+import type { Break } from './breaks.js';
 import { Composer } from './Composer.js';
-import { useInboxHead, useJoins, useNews, useReading } from './following.js';
+import { useInboxHead, useNews, useReading, useRoomHead } from './following.js';
 import { peopleText, typingText } from './format.js';
 import { Log } from './Log.js';
+import { useOnline } from './online.js';
 import { PeopleDialog, PeopleList } from './People.js';
 import { Avatar, IconButton, Name, RoomAvatar } from './parts.js';
 import type { ReadMarks } from './read.js';
@@ -13,9 +15,10 @@ import { keyOf, privately, room } from './types.js';
 interface Shown {
   me: User;
   marks: ReadMarks;
-  /** What was begun to write, by place. */
+  /** Texts that are not sent yet, by place. */
   drafts: Map<string, string>;
-  /** To the list of conversations, where only one of the two is in sight. */
+  breaks: readonly Break[];
+  /** Back to the list of conversations, on a narrow screen. */
   onBack: () => void;
   onMessage: (user: User) => void;
 }
@@ -27,8 +30,8 @@ export function RoomConversation({
 }: Shown & { name: string; onLeave: () => void }): ReactNode {
   const { messages, status, error, users, count, typing, hasMore, loading, ...on } = useRoom(name);
   const [listing, setListing] = useState(false);
-  const { gap, head } = useJoins(name, messages);
-  // While the connection is away, those who were there are still shown.
+  const head = useRoomHead(name);
+  // Without a connection, the last known people are shown.
   const sub = status === 'refused' ? 'You cannot join' : count > 0 ? peopleText(count) : 'Joining…';
   const intro = (
     <>
@@ -45,7 +48,7 @@ export function RoomConversation({
           <h3>
             Welcome to <Name of={name} />
           </h3>
-          <p>Nothing has been said here yet. Everybody in the room sees what you write.</p>
+          <p>There are no messages yet. Everyone in the room can read what you write.</p>
         </>
       )}
     </>
@@ -55,7 +58,9 @@ export function RoomConversation({
       <div className="conversation">
         <Head title={name} sub={sub} picture={<RoomAvatar />} onBack={shown.onBack}>
           <IconButton icon="people" label="Who is here" className="people-toggle" onClick={() => setListing(true)} />
-          <IconButton icon="exit" label="Leave the room" onClick={onLeave} />
+          <button type="button" className="leave" aria-label="Leave the room" onClick={onLeave}>
+            Leave
+          </button>
         </Head>
         <Thread
           {...shown}
@@ -64,7 +69,6 @@ export function RoomConversation({
           label={`Messages in ${name}`}
           intro={status === 'joining' ? null : intro}
           messages={messages}
-          gap={gap}
           head={head}
           more={{ has: hasMore, loading, load: on.loadMore }}
           typing={typing}
@@ -98,13 +102,14 @@ export function PrivateConversation({ user, ...shown }: Shown & { user: User }):
   const { id, name } = user;
   const { messages, send, retry, discard } = usePrivateMessages(id);
   const head = useInboxHead();
-  const online = usePresence().isOnline(id);
+  const { status } = useConnection();
+  const online = useOnline()(id);
   const picture = <Avatar id={id} name={name} online={online} />;
   return (
     <div className="conversation">
       <Head
         title={name}
-        sub={online ? 'Online' : 'Offline. Your messages will be waiting.'}
+        sub={status === 'connected' ? onlineText[`${online}`] : 'You are not connected.'}
         picture={picture}
         onBack={shown.onBack}
       />
@@ -119,7 +124,7 @@ export function PrivateConversation({ user, ...shown }: Shown & { user: User }):
             <h3>
               <Name of={name} />
             </h3>
-            <p>Only the two of you see what is written here. It arrives even if one of you is away.</p>
+            <p>Only the two of you can read this. Messages arrive even if one of you is away.</p>
           </>
         }
         messages={messages}
@@ -131,6 +136,12 @@ export function PrivateConversation({ user, ...shown }: Shown & { user: User }):
     </div>
   );
 }
+
+const onlineText = {
+  true: 'Online',
+  false: 'Offline. Your messages will be waiting.',
+  undefined: 'Too many people are online to tell who.',
+};
 
 interface HeadProps {
   title: string;
@@ -160,12 +171,10 @@ interface ThreadProps extends Shown {
   place: string;
   title: string;
   label: string;
-  /** What is shown where there is no message. */
+  /** Shown while there are no messages. */
   intro: ReactNode;
   messages: readonly Message[];
-  /** The key of the message behind which some may be missing. */
-  gap?: string | undefined;
-  /** What comes up to here (`seq`) was there before. */
+  /** Messages up to this `seq` are older than the page. */
   head: RefObject<number>;
   more?: { has: boolean; loading: boolean; load: () => Promise<void> };
   typing?: readonly User[];
@@ -177,8 +186,8 @@ interface ThreadProps extends Shown {
 }
 
 function Thread({ place, marks, drafts, messages, typing = [], onTyping, onSend, ...rest }: ThreadProps): ReactNode {
-  const { me, title, label, intro, gap, head, more, disabled = false, onRetry, onDiscard } = rest;
-  const { newAfter, hideNew, seen } = useReading(place, marks, messages);
+  const { me, title, label, intro, breaks, head, more, disabled = false, onRetry, onDiscard } = rest;
+  const { newAfter, hideNew, seen } = useReading(place, marks, messages, me);
   const news = useNews(messages, me, head);
   return (
     <>
@@ -188,7 +197,7 @@ function Thread({ place, marks, drafts, messages, typing = [], onTyping, onSend,
         intro={intro}
         messages={messages}
         newAfter={newAfter}
-        gap={gap}
+        breaks={breaks}
         more={more}
         withNames={onTyping !== undefined}
         onEnd={seen}

@@ -1,37 +1,39 @@
 import type { User } from 'chathub-client';
 import type { Message } from 'chathub-client/react';
 import { Fragment, type ReactNode } from 'react';
+import type { Break } from './breaks.js';
+import { isNew } from './following.js';
 import { dayKey, dayOf } from './format.js';
 import { Icon } from './parts.js';
 import { Row } from './Row.js';
 import { useScroll } from './useScroll.js';
 
-const GROUP = 5 * 60_000; // messages of one sender this close together are a group
+const GROUP = 5 * 60_000; // ms between messages of one sender in a group
 
 interface Props {
   me: User;
   label: string;
-  /** What is shown where there is no message. */
+  /** Shown while there are no messages. */
   intro: ReactNode;
   messages: readonly Message[];
-  /** The first message of others after this time has "New" before it. */
+  /** "New" is shown before the first message of others after this time. */
   newAfter: number;
-  /** The key of the message behind which some may be missing. */
-  gap: string | undefined;
+  breaks: readonly Break[];
   more: { has: boolean; loading: boolean; load: () => Promise<void> } | undefined;
-  /** Whether others are told apart by name. */
+  /** Whether the senders' names are shown. */
   withNames: boolean;
-  /** The end has come into sight, or gone out of it. */
+  /** The end of the log has come into sight, or left it. */
   onEnd: (inSight: boolean) => void;
   onRetry: (id: string) => void;
   onDiscard: (id: string) => void;
 }
 
-/** The messages of a conversation: days, groups of one sender, and where it is scrolled to. */
+/** The messages of a conversation, by days and in groups of one sender. */
 export function Log(props: Props): ReactNode {
-  const { me, label, intro, messages, newAfter, gap, more, withNames, onEnd, onRetry, onDiscard } = props;
+  const { me, label, intro, messages, newAfter, breaks, more, withNames, onEnd, onRetry, onDiscard } = props;
   const { ref, atEnd, missed, toEnd } = useScroll(messages, me.id, more, onEnd);
-  const firstNew = messages.find((m) => m.from?.id !== me.id && m.ts !== undefined && m.ts > newAfter);
+  const firstNew = messages.find((m) => isNew(m, me, newAfter));
+  const broken = brokenAfter(messages, breaks);
 
   return (
     <div className="log-frame">
@@ -47,8 +49,8 @@ export function Log(props: Props): ReactNode {
           const before = messages[i - 1];
           const after = messages[i + 1];
           const day = isNewDay(before, m);
-          const cut = day || before?.key === gap || m === firstNew;
-          const ends = !after || isNewDay(m, after) || m.key === gap || after === firstNew;
+          const cut = day || (before && broken.has(before)) || m === firstNew;
+          const ends = !after || isNewDay(m, after) || broken.has(m) || after === firstNew;
           return (
             <Fragment key={m.key}>
               {day && (
@@ -66,12 +68,7 @@ export function Log(props: Props): ReactNode {
                 onRetry={onRetry}
                 onDiscard={onDiscard}
               />
-              {m.key === gap && (
-                <p className="gap">
-                  The connection was lost, and the server could not bring all that was said meanwhile: messages may be
-                  missing here.
-                </p>
-              )}
+              {broken.has(m) && <BreakNote missing={broken.get(m) === true} />}
             </Fragment>
           );
         })}
@@ -86,7 +83,27 @@ export function Log(props: Props): ReactNode {
   );
 }
 
-// What is on its way has no time yet: it is of now.
+/** Returns the last message before each break, and whether some may be missing. */
+function brokenAfter(messages: readonly Message[], breaks: readonly Break[]): Map<Message, boolean> {
+  const last = new Map<Message, boolean>();
+  for (const { before, missing } of breaks) {
+    const m = messages.findLast((m) => before.has(m));
+    if (m) last.set(m, missing || last.get(m) === true);
+  }
+  return last;
+}
+
+function BreakNote({ missing }: { missing: boolean }): ReactNode {
+  return missing ? (
+    <p className="break missing">
+      The connection was lost, and the server no longer has all messages from that time. Some may be missing here.
+    </p>
+  ) : (
+    <p className="break">The server has restarted. It no longer has the messages above.</p>
+  );
+}
+
+// A message that is being sent has no time yet.
 const timeOf = (m: Message) => m.ts ?? Date.now();
 
 function isNewDay(a: Message | undefined, b: Message): boolean {

@@ -3,7 +3,7 @@ import { type Login as Answer, logIn } from './session.js';
 
 interface Props {
   name: string;
-  /** Why the last session has ended. */
+  /** Why the last session ended. */
   message: string;
   onLogin: (login: Answer) => void;
 }
@@ -35,7 +35,7 @@ export function Login({ name, message, onLogin }: Props): ReactNode {
       <div className="login-card">
         <img className="logo" src="./icon.svg" alt="" width="52" height="52" />
         <h1>Come in and chat</h1>
-        <p className="lead">Pick a name. Rooms and private messages are one step away.</p>
+        <p className="lead">Pick a name to join the rooms and to write to others.</p>
         <form onSubmit={submit}>
           <label htmlFor="name">Your name</label>
           <input
@@ -63,7 +63,7 @@ export function Login({ name, message, onLogin }: Props): ReactNode {
           </button>
         </form>
         <p id="login-hint" className="hint">
-          A demonstration log-in without passwords: whoever types a name is that user.
+          This is a demonstration without passwords. Anyone can take any name.
         </p>
       </div>
     </main>

@@ -10,7 +10,7 @@ interface Props {
   onMessage: (user: User) => void;
 }
 
-/** Who is in a room: the user of the page first. */
+/** The people in a room, with the user of the page first. */
 export function PeopleList({ me, users, count, onMessage }: Props): ReactNode {
   const sorted = [...users].sort(
     (a, b) => Number(b.id === me.id) - Number(a.id === me.id) || a.name.localeCompare(b.name),
@@ -33,7 +33,7 @@ export function PeopleList({ me, users, count, onMessage }: Props): ReactNode {
   );
 }
 
-/** The same, where there is no place for it beside the conversation. */
+/** The same as a dialog, for screens without room beside the conversation. */
 export function PeopleDialog({ onClosed, onMessage, ...props }: Props & { onClosed: () => void }): ReactNode {
   return (
     <Dialog title="Who is here" className="sheet" onClosed={onClosed}>

@@ -8,7 +8,7 @@ interface Props {
   message: Message;
   mine: boolean;
   withName: boolean;
-  /** Of the messages of one sender in a row. */
+  /** Whether it is the first and the last message of a group. */
   first: boolean;
   end: boolean;
   onRetry: (id: string) => void;
@@ -65,7 +65,7 @@ export const Row = memo(function Row({ message, mine, withName, first, end, onRe
   );
 });
 
-// The button goes with what it does: focus goes on to the field for the next message.
+// Acting removes the button, so focus moves to the field for the next message.
 function leave(act: () => void): void {
   document.querySelector('textarea')?.focus();
   act();
@@ -87,7 +87,7 @@ function State({ status }: { status: keyof typeof states }): ReactNode {
   );
 }
 
-const LONG = 2_000; // characters; more are shown on demand
+const LONG = 2_000; // characters; longer texts are cut until asked for
 
 function Whole({ text }: { text: string }): ReactNode {
   const [whole, setWhole] = useState(text.length <= LONG);
@@ -96,7 +96,7 @@ function Whole({ text }: { text: string }): ReactNode {
     <>
       <Linked text={text.slice(0, LONG / 4)} />…
       <button type="button" className="whole" onClick={() => setWhole(true)}>
-        Show all of it
+        Show all
       </button>
     </>
   );

@@ -1,10 +1,12 @@
 import type { User } from 'chathub-client';
 import { type Message, useConnection, usePresence, usePrivateMessages, useRoom } from 'chathub-client/react';
 import { type ReactNode, useEffect } from 'react';
+import { type Break, useInboxBreaks, useRoomBreaks } from './breaks.js';
 import { peopleText, typingText } from './format.js';
+import { useOnline } from './online.js';
 import { Avatar, IconButton, Name, RoomAvatar, Spoken } from './parts.js';
 import { type ReadMarks, useReadMark } from './read.js';
-import { keyOf, type Place, privately, textOf } from './types.js';
+import { keyOf, type Place, privately, room, textOf } from './types.js';
 
 interface Props {
   me: User;
@@ -13,6 +15,7 @@ interface Props {
   active: Place | null;
   unread: ReadonlyMap<string, number>;
   onUnread: (place: string, count: number) => void;
+  onBreak: (place: string, found: Break) => void;
   onOpen: (place: Place) => void;
   onJoin: () => void;
   onLogout: () => void;
@@ -20,6 +23,7 @@ interface Props {
 
 export function Sidebar({ me, places, active, onOpen, onJoin, onLogout, ...rest }: Props): ReactNode {
   const { users, count } = usePresence();
+  const connected = useConnection().status === 'connected';
   const item = (place: Place) => {
     const key = keyOf(place);
     const current = active !== null && key === keyOf(active);
@@ -27,7 +31,9 @@ export function Sidebar({ me, places, active, onOpen, onJoin, onLogout, ...rest 
   };
   const rooms = places.filter((p) => p.kind === 'room');
   const people = places.filter((p) => p.kind === 'user');
-  const others = users.filter((u) => u.id !== me.id).sort((a, b) => a.name.localeCompare(b.name));
+  // Each person is listed once: with their messages, or as somebody to write to.
+  const listed = new Set([me.id, ...people.map((p) => p.id)]);
+  const others = users.filter((u) => !listed.has(u.id)).sort((a, b) => a.name.localeCompare(b.name));
   const otherCount = Math.max(0, count - 1);
 
   return (
@@ -49,35 +55,28 @@ export function Sidebar({ me, places, active, onOpen, onJoin, onLogout, ...rest 
               </li>
             ))}
           </ul>
-          {rooms.length === 0 && <p className="quiet">You are in no room.</p>}
+          {rooms.length === 0 && <p className="quiet">You are not in any room.</p>}
         </section>
-        {people.length > 0 && (
-          <section aria-labelledby="private">
-            <div className="section-head">
-              <h2 id="private">Private messages</h2>
-            </div>
-            <ul>
-              {people.map((place) => (
-                <li key={keyOf(place)}>
-                  <PrivateItem user={place} {...item(place)} />
-                </li>
-              ))}
-            </ul>
-          </section>
-        )}
-        <section aria-labelledby="online">
+        <section aria-labelledby="others">
           <div className="section-head">
-            <h2 id="online">Online {otherCount > 0 && <span className="count">{otherCount}</span>}</h2>
+            <h2 id="others">
+              People {connected && otherCount > 0 && <span className="count">{otherCount} online</span>}
+            </h2>
           </div>
           <ul>
+            {people.map((place) => (
+              <li key={keyOf(place)}>
+                <PrivateItem user={place} {...item(place)} />
+              </li>
+            ))}
             {others.map((user) => (
               <li key={user.id}>
                 <PersonItem user={user} onMessage={() => onOpen(privately(user))} />
               </li>
             ))}
           </ul>
-          {otherCount === 0 && <p className="quiet">Nobody else is here right now.</p>}
-          {otherCount > 0 && others.length === 0 && <p className="quiet">Too many to list.</p>}
+          {otherCount === 0 && <p className="quiet">Nobody else is online.</p>}
+          {users.length < count && <p className="quiet">Too many to list.</p>}
         </section>
       </div>
       <Me me={me} onLogout={onLogout} />
@@ -107,12 +106,15 @@ interface ItemProps {
   current: boolean;
   unread: ReadonlyMap<string, number>;
   onUnread: (place: string, count: number) => void;
+  onBreak: (place: string, found: Break) => void;
   onOpen: () => void;
 }
 
-/** A room in the list, which keeps it joined. */
+/** A room in the list. It stays joined while it is there. */
 function RoomItem({ name, ...props }: ItemProps & { name: string }): ReactNode {
   const { messages, typing, status, count } = useRoom(name);
+  const place = keyOf(room(name));
+  useRoomBreaks(name, messages, (found) => props.onBreak(place, found));
   const last = messages.at(-1);
   const preview = () => {
     if (typing.length > 0) return `${typingText(typing)}…`;
@@ -121,7 +123,7 @@ function RoomItem({ name, ...props }: ItemProps & { name: string }): ReactNode {
     return count > 0 ? peopleText(count) : 'Joining…';
   };
   return (
-    <Item {...props} place={keyOf({ kind: 'room', name })} title={name} preview={preview()} messages={messages}>
+    <Item {...props} place={place} title={name} preview={preview()} messages={messages}>
       <RoomAvatar />
     </Item>
   );
@@ -129,12 +131,13 @@ function RoomItem({ name, ...props }: ItemProps & { name: string }): ReactNode {
 
 function PrivateItem({ user, ...props }: ItemProps & { user: User }): ReactNode {
   const { messages } = usePrivateMessages(user.id);
-  const { isOnline } = usePresence();
-  const online = isOnline(user.id);
+  const place = keyOf(privately(user));
+  useInboxBreaks(messages, (found) => props.onBreak(place, found));
+  const online = useOnline()(user.id);
   const last = messages.at(-1);
   const preview = last ? (last.from?.id === props.me.id ? `You: ${short(last)}` : short(last)) : 'No messages yet';
   return (
-    <Item {...props} place={`user:${user.id}`} title={user.name} preview={preview} messages={messages} online={online}>
+    <Item {...props} place={place} title={user.name} preview={preview} messages={messages} online={online}>
       <Avatar id={user.id} name={user.name} online={online} />
     </Item>
   );
@@ -145,7 +148,7 @@ interface RowProps extends ItemProps {
   title: string;
   preview: string;
   messages: readonly Message[];
-  online?: boolean;
+  online?: boolean | undefined;
   children: ReactNode;
 }
 
@@ -181,12 +184,12 @@ function Item({ me, marks, current, place, title, preview, messages, online, chi
 
 const short = (m: Message) => textOf(m.data).replace(/\s+/g, ' ').slice(0, 80);
 
-/** Somebody to write to; or, without `onMessage`, the user of this page. */
+/** A person to write to or, without `onMessage`, the user of this page. */
 export function PersonItem({ user, onMessage }: { user: User; onMessage?: () => void }): ReactNode {
-  const { isOnline } = usePresence();
+  const online = useOnline()(user.id);
   const content = (
     <>
-      <Avatar id={user.id} name={user.name} online={isOnline(user.id)} />
+      <Avatar id={user.id} name={user.name} online={online} />
       <Name of={user.name} className="item-title" />
     </>
   );

@@ -7,7 +7,7 @@ export interface Toast {
   readonly text: string;
 }
 
-/** What the service, or somebody through it, tells everybody: it passes. */
+/** Messages to everyone and notifications. Each is shown for a few seconds. */
 export function Toasts({ toasts }: { toasts: readonly Toast[] }): ReactNode {
   return (
     <div className="toasts" role="status">

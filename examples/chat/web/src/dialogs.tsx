@@ -11,7 +11,7 @@ export function JoinDialog({ onJoin, onClosed }: { onJoin: (name: string) => voi
             event.preventDefault();
             const name = input.current?.value.trim();
             if (!name) return;
-            close(); // first: it gives focus back, and the conversation takes it
+            close(); // first, since it returns focus, which the conversation takes
             onJoin(name);
           }}
         >
@@ -30,7 +30,7 @@ export function JoinDialog({ onJoin, onClosed }: { onJoin: (name: string) => voi
             aria-describedby="room-hint"
           />
           <p id="room-hint" className="hint">
-            Whoever knows the name can come in. A room that is new begins with you.
+            Anyone who knows the name can join. A room that does not exist yet is created.
           </p>
           <div className="dialog-actions">
             <button type="button" className="secondary" onClick={close}>
@@ -46,7 +46,7 @@ export function JoinDialog({ onJoin, onClosed }: { onJoin: (name: string) => voi
   );
 }
 
-/** Asks whoever logs out while messages wait. */
+/** Asks for confirmation if messages would be lost by logging out. */
 export function LogoutDialog({ onLogout, onClosed }: { onLogout: () => void; onClosed: () => void }): ReactNode {
   return (
     <Dialog title="Log out now?" onClosed={onClosed}>

@@ -1,42 +1,63 @@
 import type { User } from 'chathub-client';
 import { type Message, useChat } from 'chathub-client/react';
-import { type RefObject, useEffect, useRef, useState } from 'react';
+import { type RefObject, useCallback, useEffect, useRef, useState } from 'react';
 import { listOf } from './format.js';
 import { type ReadMarks, useReadMark } from './read.js';
 import { textOf } from './types.js';
 
 /**
- * What was read when the conversation was opened, or went out of sight: "New" is shown after
- * that. `seen` tells that the end of the conversation is in sight.
+ * Follows how far the reader has read a conversation. `newAfter` is the time up
+ * to which it was read when it was opened, or when the page was last hidden:
+ * later messages are new. If there were none, it is Infinity, since messages
+ * that arrive while the reader is there are not new. Call `seen` when the end of
+ * the conversation comes into sight or leaves it.
  */
-export function useReading(place: string, marks: ReadMarks, messages: readonly Message[]) {
+export function useReading(place: string, marks: ReadMarks, messages: readonly Message[], me: User) {
   const readTo = useReadMark(marks, place);
-  const [newAfter, setNewAfter] = useState(readTo || Infinity);
+  const [newAfter, setNewAfter] = useState(() => {
+    // After a reload, the messages are still to come.
+    const mayBeNew = messages.length === 0 || messages.some((m) => isNew(m, me, readTo));
+    return (mayBeNew && readTo) || Infinity;
+  });
   const atEnd = useRef(false);
-  const latest = useRef(0);
+  const shown = useRef(messages);
+  const read = useCallback(() => {
+    // 1 marks an empty conversation as read.
+    const latest = shown.current.findLast((m) => m.ts !== undefined)?.ts ?? 1;
+    if (atEnd.current && !document.hidden) marks.mark(place, latest);
+  }, [marks, place]);
   useEffect(() => {
-    latest.current = messages.findLast((m) => m.ts !== undefined)?.ts ?? 1; // even where there is none, it was seen
-    if (atEnd.current && !document.hidden) marks.mark(place, latest.current);
-  }, [marks, place, messages]);
+    shown.current = messages;
+    read();
+  }, [messages, read]);
   useEffect(() => {
     const changed = () => {
+      read();
       if (document.hidden) setNewAfter(marks.of(place) || Infinity);
-      else if (atEnd.current) marks.mark(place, latest.current);
+      else setNewAfter((time) => (shown.current.some((m) => isNew(m, me, time)) ? time : Infinity));
     };
     document.addEventListener('visibilitychange', changed);
     return () => document.removeEventListener('visibilitychange', changed);
-  }, [marks, place]);
+  }, [marks, place, me, read]);
   return {
     newAfter,
     hideNew: () => setNewAfter(Infinity),
     seen: (is: boolean) => {
       atEnd.current = is;
-      if (is && !document.hidden) marks.mark(place, latest.current);
+      read();
     },
   };
 }
 
-/** What has just been said, for screen readers: the log itself would also read out what is older. */
+/** Reports whether a message is of somebody else, and later than `newAfter`. */
+export function isNew({ from, ts }: Message, me: User, newAfter: number): boolean {
+  return from?.id !== me.id && ts !== undefined && ts > newAfter;
+}
+
+/**
+ * Returns the newest messages as text for screen readers. The log itself is not
+ * a live region, since that would also read out older messages.
+ */
 export function useNews(messages: readonly Message[], me: User, head: RefObject<number>): string {
   const [news, setNews] = useState('');
   const before = useRef(messages);
@@ -58,33 +79,21 @@ export function useNews(messages: readonly Message[], me: User, head: RefObject<
   return news;
 }
 
-interface Joins {
-  /** The key of the last message before a reconnect that could not bring all that was missed. */
-  gap: string | undefined;
-  /** Up to where the log was read when the room was joined first: that is no news. */
-  head: RefObject<number>;
-}
-
-export function useJoins(name: string, messages: readonly Message[]): Joins {
+/** Returns the end of a room's log (`seq`) when it was joined: the rest is news. */
+export function useRoomHead(name: string): RefObject<number> {
   const client = useChat();
-  const [gap, setGap] = useState<string>();
   const head = useRef(0);
-  const latest = useRef(messages);
-  useEffect(() => {
-    latest.current = messages;
-  }, [messages]);
   useEffect(
     () =>
-      client.room(name).onJoined(({ resumed, recovered, seq }) => {
+      client.room(name).onJoined(({ resumed, seq }) => {
         head.current = resumed ? 0 : seq;
-        if (resumed && !recovered) setGap(latest.current.findLast((m) => m.status === 'sent')?.key);
       }),
     [client, name],
   );
-  return { gap, head };
+  return head;
 }
 
-/** The same for the inbox. */
+/** Returns the end of the inbox when it was first read. */
 export function useInboxHead(): RefObject<number> {
   const client = useChat();
   const head = useRef(0);

@@ -22,7 +22,7 @@ export function dayOf(ts: number): string {
 
 /** "Ana", "Ana and Ben", "Ana, Ben and 3 others". */
 export function listOf(users: readonly User[]): string {
-  // Isolated, so that a name cannot change the direction of what is around it.
+  // Isolated, so that a name cannot change the direction of the text around it.
   const names = users.map((u) => `\u2068${u.name}\u2069`);
   const last = names.at(-1) ?? '';
   if (names.length === 1) return last;
@@ -46,7 +46,10 @@ export function initials(name: string): string {
     .toUpperCase();
 }
 
-/** A colour for an id: FNV-1a, then spread by the golden angle, so that near ids are far apart. */
+/**
+ * Returns a hue for an id: its FNV-1a hash times the golden angle, so that
+ * similar ids get different colours.
+ */
 export function hue(id: string): number {
   let h = 0x811c9dc5;
   for (const ch of id) h = Math.imul(h ^ (ch.codePointAt(0) ?? 0), 0x01000193);
@@ -55,7 +58,10 @@ export function hue(id: string): number {
 
 const link = /https?:\/\/[^\s<>"']+[^\s<>"'.,;:!?)\]}]/g;
 
-/** A text in pieces: those at odd places are web addresses, of http and https alone. */
+/**
+ * Splits a text into pieces. Those at odd indexes are web addresses, with http
+ * or https only.
+ */
 export function linked(text: string): string[] {
   const pieces: string[] = [];
   let end = 0;

@@ -38,16 +38,19 @@ export function IconButton({ icon, label, onClick, className = '' }: ButtonProps
   );
 }
 
-/** A name that cannot change the direction of what is around it. */
+/** A name that cannot change the direction of the text around it. */
 export function Name({ of, className }: { of: string; className?: string }): ReactNode {
   return <bdi className={className}>{of}</bdi>;
 }
 
-/** The colour of a user, for what is styled with `--hue`. */
+/** The colour of a user, for elements styled with `--hue`. */
 export const colored = (id: string): CSSProperties => ({ '--hue': hue(id) }) as CSSProperties;
 
-/** Initials on a colour that follows from the id. Whether somebody is online is told in words elsewhere. */
-export function Avatar({ id, name, online }: { id: string; name: string; online?: boolean }): ReactNode {
+/**
+ * Initials on a colour that follows from the id. Screen readers skip it, so say
+ * in words whether the user is online.
+ */
+export function Avatar({ id, name, online }: { id: string; name: string; online?: boolean | undefined }): ReactNode {
   return (
     <span className="avatar" style={colored(id)} aria-hidden="true">
       {initials(name)}
@@ -64,7 +67,7 @@ export function RoomAvatar(): ReactNode {
   );
 }
 
-/** What only a screen reader tells. */
+/** Text for screen readers only. */
 export function Spoken({ children }: { children: ReactNode }): ReactNode {
   return <span className="sr">{children}</span>;
 }
@@ -72,20 +75,20 @@ export function Spoken({ children }: { children: ReactNode }): ReactNode {
 interface DialogProps {
   title: string;
   className?: string;
-  /** It is closed, and focus is where it was before. */
+  /** The dialog is closed, and focus is back where it was. */
   onClosed: () => void;
-  /** Gets what closes the dialog. */
+  /** Is given a function that closes the dialog. */
   children: (close: () => void) => ReactNode;
 }
 
-/** A modal dialog: the browser keeps focus inside, and Escape closes it. */
+/** A modal dialog. The browser keeps focus inside, and Escape closes it. */
 export function Dialog({ title, className = '', onClosed, children }: DialogProps): ReactNode {
   const ref = useRef<HTMLDialogElement>(null);
   const id = useId();
   useEffect(() => {
     const dialog = ref.current as HTMLDialogElement;
     if (!dialog.open) dialog.showModal();
-    dialog.querySelector('input')?.focus(); // rather than the button that closes it
+    dialog.querySelector('input')?.focus(); // instead of the close button
   }, []);
   const close = () => ref.current?.close();
   return (

@@ -1,7 +1,10 @@
 import { useSyncExternalStore } from 'react';
 import { load, ofBrowser, save } from './storage.js';
 
-/** Up to which time (of the server) each place was read. All tabs of a user share it. */
+/**
+ * Remembers up to which time (the server's) each place was read. All tabs of a
+ * user share it.
+ */
 export class ReadMarks {
   readonly #key: string;
   readonly #listeners = new Set<() => void>();
@@ -12,7 +15,7 @@ export class ReadMarks {
     this.#marks = this.#load();
   }
 
-  /** 0 where nothing was read. */
+  /** Returns 0 if nothing was read. */
   of(place: string): number {
     return this.#marks.get(place) ?? 0;
   }
@@ -33,7 +36,7 @@ export class ReadMarks {
     };
   };
 
-  // What another tab has saved and what is here: the later one counts.
+  // Merges the marks of other tabs with those here. The later one counts.
   #load(): Map<string, number> {
     const marks = new Map(load<[string, number][]>(ofBrowser, this.#key) ?? []);
     for (const [place, time] of this.#marks ?? []) marks.set(place, Math.max(time, marks.get(place) ?? 0));

@@ -2,7 +2,7 @@ import { ChatClient, ChatError, type ConnectionState, type StorageLike, type Use
 import { load, ofTab, save } from './storage.js';
 import { type Place, room } from './types.js';
 
-/** Who is logged in, and what is open. It outlives a reload of the page. */
+/** The user who is logged in, and what is open. It survives a reload. */
 export interface Session {
   readonly user: User;
   readonly token: string;
@@ -36,10 +36,10 @@ export interface Login {
   readonly token: string;
 }
 
-/** The server does not want this name; another attempt would end the same. */
+/** The server refuses this name, and would refuse it again. */
 class Refused extends Error {}
 
-/** Asks for a token. The demonstration log-in gives one to everybody. */
+/** Asks for a token, which the demonstration log-in gives to everyone. */
 export async function logIn(name: string): Promise<Login> {
   let response: Response;
   try {
@@ -57,13 +57,13 @@ export async function logIn(name: string): Promise<Login> {
   throw response.status < 500 ? new Refused(message) : new Error(message);
 }
 
-/** A client for a session. It connects as soon as a provider is mounted. */
+/** Makes the client of a session. A provider connects it. */
 export function newClient({ user, token }: Session): ChatClient {
   let good: string | null = token;
   const outbox: StorageLike = {
     getItem: (key) => ofTab().getItem(key),
     setItem: (key, value) => {
-      if (loadSession()) ofTab().setItem(key, value); // not once the session has ended
+      if (loadSession()) ofTab().setItem(key, value); // not after the session
     },
     removeItem: (key) => ofTab().removeItem(key),
   };
@@ -83,8 +83,8 @@ export function newClient({ user, token }: Session): ChatClient {
       }
     },
   });
-  // A server that was started anew with another secret does not know the token: one more
-  // log-in helps. Where the token of that is refused too, it is over.
+  // After a restart with another secret, the server refuses the token. A new
+  // log-in helps then. If that token is refused too, the session is over.
   let renewed = false;
   client.onState((state) => {
     if (state.status === 'connected') renewed = false;
@@ -96,7 +96,7 @@ export function newClient({ user, token }: Session): ChatClient {
   return client;
 }
 
-/** Whether the server does not take this user any more. */
+/** Reports whether the server has refused this user for good. */
 export function isOver(state: ConnectionState): boolean {
   return state.status === 'disconnected' && state.reason === 'refused' && state.error?.code === 'unauthenticated';
 }

@@ -1,4 +1,4 @@
-// A browser may refuse storage, or have it full: then the page works without.
+// A browser can refuse storage, or it can be full. The page works without it.
 
 export function load<T>(storage: () => Storage, key: string): T | null {
   try {
@@ -9,7 +9,7 @@ export function load<T>(storage: () => Storage, key: string): T | null {
   }
 }
 
-/** Null takes it away. */
+/** Null removes the entry. */
 export function save(storage: () => Storage, key: string, value: unknown): void {
   try {
     if (value === null) storage().removeItem(key);
@@ -17,7 +17,7 @@ export function save(storage: () => Storage, key: string, value: unknown): void 
   } catch {}
 }
 
-/** Ends with the tab, so that each tab may be somebody else. */
+/** Ends with the tab, so that each tab can be another user. */
 export const ofTab = () => sessionStorage;
 
 /** Shared by all tabs. */

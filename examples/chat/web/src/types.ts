@@ -1,9 +1,12 @@
 import type { User } from 'chathub-client';
 
-/** What this page puts into a message. Other clients may send anything. */
+/** The data of this page's messages. Other clients may send anything. */
 export interface Text {
   text: string;
-  /** Of a private message: the recipient's name, which the envelope has not. It is for the sender's other tabs. */
+  /**
+   * The recipient's name, in private messages. The envelope has only the id,
+   * and the sender's other tabs need a name to show.
+   */
   toName?: string;
 }
 
@@ -14,7 +17,7 @@ declare module 'chathub-client' {
   }
 }
 
-/** A room by its name, or the private messages with a user. */
+/** A room, or the private messages with a user. */
 export type Place =
   | { readonly kind: 'room'; readonly name: string }
   | { readonly kind: 'user'; readonly id: string; readonly name: string };
@@ -22,10 +25,10 @@ export type Place =
 export const room = (name: string): Place => ({ kind: 'room', name });
 export const privately = ({ id, name }: User): Place => ({ kind: 'user', id, name });
 
-/** One string for each place. */
+/** Returns a string that is unique to the place. */
 export const keyOf = (place: Place): string => (place.kind === 'room' ? `room:${place.name}` : `user:${place.id}`);
 
-/** The text of a message's data: `{text}`, or whatever another client has sent. */
+/** Returns the text of a message, or its data as JSON if there is none. */
 export function textOf(data: unknown): string {
   if (typeof data === 'string') return data;
   const text = (data as Partial<Text> | null | undefined)?.text;

@@ -1,8 +1,8 @@
 import type { Message } from 'chathub-client/react';
 import { type RefObject, useCallback, useEffect, useLayoutEffect, useRef, useState } from 'react';
 
-const NEAR = 60; // pixels from the end that count as being there
-const AHEAD = 200; // pixels from the top at which older messages are asked for
+const NEAR = 60; // pixels: this close to the end counts as the end
+const AHEAD = 200; // pixels: this close to the top, older messages are loaded
 
 interface More {
   has: boolean;
@@ -14,14 +14,15 @@ interface Scroll {
   ref: RefObject<HTMLDivElement | null>;
   /** Whether the end is in sight. */
   atEnd: boolean;
-  /** Messages of others that came while it was not. */
+  /** How many messages of others arrived while it was not. */
   missed: number;
   toEnd: () => void;
 }
 
 /**
- * Keeps a list of messages where its reader is: at the end while they are there, else with the same
- * message at the same place, whatever comes above or below it.
+ * Keeps a list of messages scrolled to where its reader is. At the end it stays
+ * at the end. Elsewhere the same message stays at the same place, whatever is
+ * added above or below.
  */
 export function useScroll(
   messages: readonly Message[],
@@ -40,7 +41,7 @@ export function useScroll(
   });
   const latest = useRef({ more, onEnd });
 
-  /** Takes note of where it is. */
+  /** Notes the position. */
   const look = useCallback(() => {
     const log = ref.current as HTMLDivElement;
     const { scrollTop, scrollHeight, clientHeight } = log;
@@ -62,7 +63,7 @@ export function useScroll(
     const last = messages.at(-1);
     const isNew = last !== undefined && last.key !== h.last;
     if (!h.opened && messages.length > 0) {
-      // Where the reading begins.
+      // Begin at the first new message.
       const divider = log.querySelector<HTMLElement>('.divider');
       log.scrollTop = divider ? divider.offsetTop - log.clientHeight / 4 : log.scrollHeight;
       h.opened = true;
@@ -76,17 +77,18 @@ export function useScroll(
     }
     h.last = last?.key;
     look();
-  }); // after every change: what stands above the messages has a height too
+  }); // after every render: the parts above the messages have heights too
 
   useEffect(() => {
     const log = ref.current as HTMLDivElement;
     const scrolled = () => {
       look();
       const { more } = latest.current;
-      if (log.scrollTop < AHEAD && more?.has && !more.loading) more.load().catch(() => {}); // the button is still there
+      // After a failure there is still the button.
+      if (log.scrollTop < AHEAD && more?.has && !more.loading) more.load().catch(() => {});
     };
     log.addEventListener('scroll', scrolled, { passive: true });
-    // The keyboard of a phone, or a composer with more lines: who was at the end stays there.
+    // A phone's keyboard or a taller composer leaves the reader at the end.
     const resized = new ResizeObserver(() => {
       if (here.current.atEnd) log.scrollTop = log.scrollHeight;
     });
@@ -105,7 +107,7 @@ export function useScroll(
   return { ref, atEnd, missed, toEnd };
 }
 
-/** The first message that is wholly in sight, and how far below the edge it is. */
+/** The first message that is fully visible, and its distance from the top. */
 interface Anchor {
   readonly row: HTMLElement;
   readonly offset: number;

@@ -10,9 +10,9 @@ withBrowser();
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const phone: BrowserContextOptions = { viewport: { width: 390, height: 780 }, hasTouch: true, isMobile: true };
 
-/** Fails with what axe-core finds, whatever its impact. */
+/** Fails if axe-core finds anything, whatever its impact. */
 async function accessible(page: Page): Promise<void> {
-  // Beside the page's policy: evaluate does not go through it.
+  // The page's policy does not apply to evaluate.
   if (!(await page.evaluate(() => 'axe' in window))) await page.evaluate(axe);
   const { violations } = await page.evaluate(() =>
     (window as unknown as { axe: { run(options: object): Promise<AxeResults> } }).axe.run({
@@ -47,7 +47,7 @@ for (const [name, options] of Object.entries<BrowserContextOptions>({
     await ana.page.getByText('Not sent: The message is too large').waitFor();
     await ben.page.keyboard.type('H');
     await ana.page.getByText(/is typing$/).waitFor();
-    await accessible(ana.page); // a conversation, with a message that failed
+    await accessible(ana.page); // a conversation with a failed message
 
     await list();
     await ana.page.getByRole('button', { name: 'Join a room' }).first().click();
@@ -59,7 +59,7 @@ for (const [name, options] of Object.entries<BrowserContextOptions>({
     await ben.write('Something unread');
     await list();
     await ana.item('lobby').getByText('1 unread').waitFor();
-    await accessible(ana.page); // the list, with something unread
+    await accessible(ana.page); // the list with an unread message
     if (options.isMobile) {
       await ana.item('club').click();
       await ana.page.getByRole('button', { name: 'Who is here' }).click();
@@ -74,6 +74,19 @@ for (const [name, options] of Object.entries<BrowserContextOptions>({
   });
 }
 
+test('buttons that do different things look different', async () => {
+  const ana = await logIn('Ana', { viewport: phone.viewport ?? null });
+  await ana.page.getByRole('button', { name: 'Who is here' }).click();
+  await ana.page.getByRole('dialog', { name: 'Who is here' }).waitFor();
+  const buttons = await ana.page
+    .locator('button:has(path)')
+    .evaluateAll((all) => all.map((b) => ({ icon: b.querySelector('path')?.getAttribute('d'), label: b.ariaLabel })));
+  expect(buttons.length).toBeGreaterThanOrEqual(6); // visible or not
+  const labels = new Map<unknown, Set<unknown>>();
+  for (const { icon, label } of buttons) labels.set(icon, (labels.get(icon) ?? new Set()).add(label));
+  for (const same of labels.values()) expect([...same]).toHaveLength(1);
+});
+
 async function noScrollingSideways({ page }: User): Promise<void> {
   expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0);
 }
@@ -85,7 +98,7 @@ test('everything can be done with the keyboard', async () => {
   const { keyboard } = page;
   const focused = (locator: Locator) =>
     expect.poll(() => locator.evaluate((e) => e === document.activeElement), POLL).toBe(true);
-  /** Tab, or Shift+Tab, until there. */
+  /** Presses Tab or Shift+Tab until the element has focus. */
   const tabTo = async (locator: Locator, key = 'Tab') => {
     for (let i = 0; i < 30; i++) {
       await keyboard.press(key);
@@ -94,7 +107,7 @@ test('everything can be done with the keyboard', async () => {
     throw new Error(`${key} does not lead to ${locator}`);
   };
 
-  // The field for a message has focus from the beginning.
+  // The field for a message has focus at first.
   await focused(ana.composer('lobby'));
   await keyboard.type('Two lines:');
   await keyboard.press('Shift+Enter');
@@ -102,7 +115,7 @@ test('everything can be done with the keyboard', async () => {
   await keyboard.press('Enter');
   await ben.sees('Two lines:\nthis is the second.');
 
-  // A dialog holds focus, Escape closes it, and focus is where it was.
+  // A dialog keeps focus, Escape closes it, and focus returns.
   const plus = page.getByRole('button', { name: 'Join a room' });
   await tabTo(plus, 'Shift+Tab');
   expect(await plus.evaluate((e) => getComputedStyle(e).outlineStyle)).toBe('solid');
@@ -124,7 +137,7 @@ test('everything can be done with the keyboard', async () => {
   await keyboard.press('Enter');
   await focused(ana.composer('club'));
 
-  // From one conversation to the next; a draft stays where it was begun.
+  // Alt and arrows change the conversation, and each keeps its draft.
   await keyboard.type('A draft');
   await keyboard.press('Alt+ArrowDown');
   await focused(ana.composer('lobby'));
@@ -132,8 +145,8 @@ test('everything can be done with the keyboard', async () => {
   await focused(ana.composer('club'));
   expect(await ana.composer('club').inputValue()).toBe('A draft');
 
-  // Somebody who is online, by Tab.
-  const person = page.getByRole('region', { name: /^Online/ }).getByRole('button', { name: 'Ben' });
+  // Tab leads to the people who are online.
+  const person = page.getByRole('region', { name: /^People/ }).getByRole('button', { name: 'Ben' });
   await tabTo(person, 'Shift+Tab');
   await keyboard.press('Enter');
   await focused(ana.composer('Ben'));
@@ -141,7 +154,7 @@ test('everything can be done with the keyboard', async () => {
   await keyboard.press('Enter');
   await ben.item('Ana').getByText('1 unread').waitFor();
 
-  // The log scrolls with the keyboard too.
+  // The log can have focus, so the keyboard can scroll it.
   await tabTo(ana.log, 'Shift+Tab');
   await focused(ana.log);
   const leave = page.getByRole('button', { name: 'Leave the room' });
@@ -155,22 +168,22 @@ test('everything can be done with the keyboard', async () => {
   await focused(page.getByLabel('Your name'));
 });
 
-test('a screen reader is told what comes, and not what was there before', async () => {
+test('a screen reader reads new messages, not older ones', async () => {
   const ben = await logIn('Ben');
   await ben.write('Before Ana came', 'And this');
   const ana = await logIn('Ana');
-  const told = ana.page.locator('.conversation > [role=status]');
+  const news = ana.page.locator('.conversation > [role=status]');
   await ana.sees('Before Ana came', 'And this');
-  expect(await told.textContent()).toBe('');
+  expect(await news.textContent()).toBe('');
   await ben.write('Hello, Ana');
-  await told.getByText(/^.Ben.: Hello, Ana$/).waitFor();
-  await ana.write('Hello, Ben'); // who writes knows
+  await news.getByText(/^.Ben.: Hello, Ana$/).waitFor();
+  await ana.write('Hello, Ben'); // her own message is not read out
   await ana.status('Hello, Ben', 'sent');
-  expect(await told.textContent()).toMatch(/Hello, Ana$/);
+  expect(await news.textContent()).toMatch(/Hello, Ana$/);
   await ana.log.and(ana.page.getByLabel('Messages in lobby')).waitFor();
 });
 
-test('on a phone, the list and a conversation take turns', async () => {
+test('a phone shows either the list or a conversation', async () => {
   const ben = await logIn('Ben');
   const ana = await logIn('Ana', phone);
   await ana.write('From my phone');
@@ -180,7 +193,7 @@ test('on a phone, the list and a conversation take turns', async () => {
   await ana.page.getByRole('button', { name: 'Back to the conversations' }).click();
   await expect.poll(() => ana.item('lobby').evaluate((e) => e === document.activeElement), POLL).toBe(true);
   expect(await heading.count()).toBe(0);
-  await ben.write('Are you there?'); // not in sight, so not read
+  await ben.write('Are you there?'); // not visible, so unread
   await ana.item('lobby').getByText('1 unread').waitFor();
   await ana.item('lobby').click();
   await ana.sees('From my phone', 'Are you there?');

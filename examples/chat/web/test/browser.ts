@@ -14,12 +14,12 @@ let browser: Browser;
 let server: Server;
 const ends: (() => Promise<unknown>)[] = [];
 
-/** Every test has a server of its own; this one, or what it was replaced with. */
+/** The server of the test, or the last one that replaced it. */
 export const current = {
   get server(): Server {
     return server;
   },
-  /** Starts another one, which knows of the first what is in its directory. */
+  /** Starts another server. The two share only the data directory, if any. */
   async startAnother(options?: ServerOptions): Promise<Server> {
     const another = await Server.start(options);
     server = another;
@@ -28,17 +28,20 @@ export const current = {
   },
 };
 
-/** What a page may not do in any test: errors, what the policy forbids, requests to other places. */
+/**
+ * What no page may do in any test: fail, violate its policy, or send requests
+ * to other sites.
+ */
 const complaints: string[] = [];
 
-/** What was complained about so far, where a test provokes it. */
+/** Returns and forgets the complaints, in a test that provokes them. */
 export const takeComplaints = (): string[] => complaints.splice(0);
 
-/** To be called by each file of tests. */
+/** Starts a browser for a file of tests, and a server for each test. */
 export function withBrowser(): void {
   beforeAll(async () => {
     const executablePath = process.env.CHROMIUM ?? execFileSync('which', ['chromium'], { encoding: 'utf8' }).trim();
-    browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] }); // root has none
+    browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] }); // for root
   });
   afterAll(() => browser.close());
   beforeEach(async () => {
@@ -51,7 +54,7 @@ export function withBrowser(): void {
   });
 }
 
-/** Is called at the end of the test. */
+/** Has `fn` called at the end of the test. */
 export function atEnd(fn: () => Promise<unknown>): void {
   ends.push(fn);
 }
@@ -64,12 +67,12 @@ export async function network(): Promise<Network> {
 
 export async function context(options: BrowserContextOptions = {}): Promise<BrowserContext> {
   const ctx = await browser.newContext({ viewport: { width: 1200, height: 760 }, reducedMotion: 'reduce', ...options });
-  ctx.setDefaultTimeout(60_000); // against hanging
+  ctx.setDefaultTimeout(60_000); // ends a test that hangs
   ends.push(() => ctx.close());
   return ctx;
 }
 
-/** A page that is watched. */
+/** Opens a page, and notes what it may not do. */
 export async function openPage(ctx: BrowserContext, url: string): Promise<Page> {
   const page = await ctx.newPage();
   page.on('pageerror', (err) => complaints.push(`error: ${err.stack}`));
@@ -81,15 +84,15 @@ export async function openPage(ctx: BrowserContext, url: string): Promise<Page> 
 }
 
 interface UserOptions extends BrowserContextOptions {
-  /** Default: the server without anything between. */
+  /** Default: the server's own. */
   url?: string;
-  /** A second tab, with what the first has stored for all. */
+  /** Opens a second tab in this user's browser. */
   beside?: User;
-  /** Is called before the page loads anything. */
+  /** Is called before the log-in. */
   prepare?: (page: Page) => Promise<void>;
 }
 
-/** Logs in, and waits until the lobby is joined. */
+/** Logs in and waits until the lobby is joined. */
 export async function logIn(name: string, options: UserOptions = {}): Promise<User> {
   const { url = `http://127.0.0.1:${server.port}/`, beside, prepare, ...rest } = options;
   const page = await openPage(beside?.page.context() ?? (await context(rest)), url);
@@ -101,7 +104,7 @@ export async function logIn(name: string, options: UserOptions = {}): Promise<Us
   return user;
 }
 
-/** What a person does and sees. */
+/** A person at a page: what they do and see. */
 export class User {
   readonly name: string;
   readonly page: Page;
@@ -115,7 +118,7 @@ export class User {
     return this.page.getByRole('log');
   }
 
-  /** The messages in sight or scrolled out of it. */
+  /** The texts of all messages, visible or not. */
   get messages(): Locator {
     return this.log.locator('.text');
   }
@@ -128,7 +131,7 @@ export class User {
     return this.page.getByRole('textbox', { name: `Message ${title}`, exact: true });
   }
 
-  /** In the list of conversations. */
+  /** The entry in the list of conversations. */
   item(title: string): Locator {
     return this.page
       .getByRole('navigation')
@@ -136,7 +139,7 @@ export class User {
       .filter({ has: this.page.getByText(title, { exact: true }) });
   }
 
-  /** One message, of which there is one alone. */
+  /** The only message with this text. */
   row(text: string): Locator {
     return this.log.locator('.row').filter({ has: this.page.getByText(text, { exact: true }) });
   }
@@ -164,7 +167,7 @@ export class User {
     await this.isIn(room);
   }
 
-  /** Waits until a room is open and joined: before that, nobody is told who types. */
+  /** Waits until a room is open and joined. Typing is not sent before. */
   async isIn(room: string): Promise<void> {
     await this.composer(room).waitFor();
     await this.page
@@ -174,21 +177,21 @@ export class User {
     await this.online();
   }
 
-  /** Opens the private messages with somebody who is online. */
+  /** Opens the private messages with a user who is online. */
   async openPrivately(name: string): Promise<void> {
     await this.page
-      .getByRole('region', { name: /^Online/ })
+      .getByRole('region', { name: /^People/ })
       .getByRole('button', { name })
       .click();
     await this.composer(name).waitFor();
   }
 
-  /** Waits until exactly these messages are shown, in this order. */
+  /** Waits until these messages are shown, in this order and no others. */
   async sees(...texts: string[]): Promise<void> {
     await expect.poll(() => this.messages.allTextContents(), POLL).toEqual(texts);
   }
 
-  /** Waits until a message has come so far. */
+  /** Waits until a message has this status. */
   async status(text: string, status: 'sending' | 'sent' | 'failed'): Promise<void> {
     await this.row(text)
       .and(this.page.locator(`.${status}`))
@@ -196,10 +199,13 @@ export class User {
   }
 }
 
-/** From now on, nothing happens in a page by the passing of time. Its clock is to be installed before. */
+/**
+ * Stops the clock of a page, so that nothing happens there because time passes.
+ * The clock must be installed before.
+ */
 export async function stopClock(page: Page): Promise<void> {
   await page.clock.pauseAt((await page.evaluate(() => Date.now())) + 1_000);
 }
 
-/** Against hanging: what is asked for is certain to come. */
+/** How long a condition may take before the test fails. */
 export const POLL = { timeout: 60_000, interval: 20 };

@@ -65,25 +65,80 @@ test('rooms are created, joined and left, and count what is unread', async () =>
   await ben.log.getByText('New', { exact: true }).waitFor();
   await expect.poll(() => ben.item('Reading club').getByText('unread').count(), POLL).toBe(0);
   await expect.poll(() => ben.page.title(), POLL).toBe('Reading club · chathub');
+  // What arrives while it is open and read is not new.
+  await ben.item('lobby').click();
+  await ben.composer('lobby').waitFor();
+  await ben.item('Reading club').click();
+  await ana.write('Chapter three');
+  await ben.sees('Chapter one', 'Chapter two', 'Chapter three');
+  expect(await ben.log.getByText('New', { exact: true }).count()).toBe(0);
 
   await ben.page.getByRole('button', { name: 'Leave the room' }).click();
   await ben.composer('lobby').waitFor();
   expect(await ben.item('Reading club').count()).toBe(0);
   await ana.page.getByText('Only you are here').first().waitFor();
-  await ana.write('Chapter three');
-  await ben.join('Reading club'); // what was said meanwhile is history
-  await ben.sees('Chapter one', 'Chapter two', 'Chapter three');
+  await ana.write('Chapter four');
+  await ben.join('Reading club'); // brings what was said meanwhile
+  await ben.sees('Chapter one', 'Chapter two', 'Chapter three', 'Chapter four');
 });
 
-test('presence: who comes and goes', async () => {
+test('what arrives while the page is hidden is new', async () => {
   const ana = await logIn('Ana');
-  const online = ana.page.getByRole('region', { name: /^Online/ });
-  await online.getByText('Nobody else is here').waitFor();
   const ben = await logIn('Ben');
-  await online.getByRole('button', { name: 'Ben' }).waitFor();
-  await online.locator('.presence.on').waitFor();
+  const setHidden = (value: boolean) =>
+    ben.page.evaluate((value) => {
+      Object.defineProperty(document, 'hidden', { value, configurable: true });
+      document.dispatchEvent(new Event('visibilitychange'));
+    }, value);
+  const lines = () => ben.log.locator('.text, .divider').allTextContents();
+  await ana.write('Seen');
+  await ben.sees('Seen');
+  await setHidden(true);
+  await setHidden(false);
+  await ana.write('Seen too');
+  await ben.sees('Seen', 'Seen too');
+  expect(await lines()).toEqual(['Seen', 'Seen too']);
+  await setHidden(true);
+  await ana.write('Not seen');
+  await ben.item('lobby').getByText('1 unread').waitFor();
+  await setHidden(false);
+  await expect.poll(lines, POLL).toEqual(['Seen', 'Seen too', 'New', 'Not seen']);
+  await expect.poll(() => ben.item('lobby').getByText('unread').count(), POLL).toBe(0);
+});
+
+test('the list of people follows who comes and goes', async () => {
+  const ana = await logIn('Ana');
+  const people = ana.page.getByRole('region', { name: /^People/ });
+  await people.getByText('Nobody else is online').waitFor();
+  const ben = await logIn('Ben');
+  await people.getByRole('button', { name: 'Ben' }).waitFor();
+  await people.locator('.presence.on').waitFor();
+  await people.getByRole('heading', { name: 'People 1 online' }).waitFor();
   await ben.page.close();
-  await online.getByText('Nobody else is here').waitFor();
+  await people.getByText('Nobody else is online').waitFor();
+});
+
+test('the list has each person once', async () => {
+  const ana = await logIn('Ana');
+  const ben = await logIn('Ben');
+  const chris = await logIn('Chris');
+  await ana.openPrivately('Ben');
+  await ana.write('Hello, Ben');
+  await ben.item('Ana').getByText('1 unread').waitFor();
+  await ben.page.keyboard.type('H'); // in the lobby
+  await ana
+    .item('lobby')
+    .getByText(/is typing…$/)
+    .waitFor();
+  for (const [user, others] of [
+    [ana, ['Ben', 'Chris']],
+    [ben, ['Ana', 'Chris']],
+    [chris, ['Ana', 'Ben']],
+  ] as const)
+    for (const name of others)
+      expect(await user.page.getByRole('navigation').getByText(name, { exact: true }).count()).toBe(1);
+  await ben.page.context().close(); // the conversation stays
+  await ana.item('Ben').getByText('(offline)').waitFor();
 });
 
 test('a private message reaches its recipient alone', async () => {
@@ -98,7 +153,7 @@ test('a private message reaches its recipient alone', async () => {
   await ben.sees('For you alone');
   await ben.write('I tell nobody');
   await ana.sees('For you alone', 'I tell nobody');
-  // Whatever was on its way to Chris came before this.
+  // Anything sent to Chris before would arrive before this.
   await ana.item('lobby').click();
   await ana.write('For all');
   await chris.sees('For all');
@@ -114,7 +169,7 @@ test('a private message waits for somebody who comes later', async () => {
   await ana.write('Call me when you are back', 'It is not urgent');
   await ana.status('It is not urgent', 'sent');
 
-  // Another tab knows to whom that was, although he has not been seen there.
+  // Another tab knows Ben's name, although it never saw him online.
   const tab = await logIn('Ana', { beside: ana });
   await tab.item('Ben').click();
   await tab.sees('Call me when you are back', 'It is not urgent');
@@ -127,14 +182,14 @@ test('a private message waits for somebody who comes later', async () => {
   await ana.sees('Call me when you are back', 'It is not urgent', 'Here I am');
 });
 
-test('whom another program has written to has a name', async () => {
+test('a conversation begun by another program shows a name', async () => {
   const ana = await logIn('Ana');
   const ben = await logIn('Ben');
   await ana.page
-    .getByRole('region', { name: /^Online/ })
+    .getByRole('region', { name: /^People/ })
     .getByRole('button', { name: 'Ben' })
     .waitFor();
-  // It puts no name into the message, as this page does.
+  // Unlike this page, that program puts no name into the message.
   await ana.page.evaluate(async () => {
     const logIn = async (name: string) => {
       const response = await fetch('login', { method: 'POST', body: JSON.stringify({ name }) });
@@ -167,7 +222,7 @@ test('two tabs of one user show what either sends', async () => {
   await ana.row('From the second').and(ana.page.locator('.mine')).waitFor();
   await ben.page.getByText('2 people here').first().waitFor(); // users, not tabs
 
-  // Private ones too; and what was read in one tab is read in the other.
+  // So do private messages. What one tab has read is read in the other.
   await ben.openPrivately('Ana');
   await ben.write('Hello, Ana');
   await tab.item('Ben').getByText('1 unread').waitFor();
@@ -190,18 +245,18 @@ test('older messages come at the top, and what is read stays where it is', async
   await ben.row('Message 120').waitFor();
   expect(await inSight(ben.row('Message 120'))).toBe(true);
   await ben.log.evaluate((log) => {
-    log.scrollTop = 210; // not yet near enough
+    log.scrollTop = 210; // not near enough to load older messages
   });
   await expect.poll(() => ben.page.getByRole('button', { name: 'Latest' }).count(), POLL).toBe(1);
   const top = async () => (await ben.row('Message 75').boundingBox())?.y ?? Number.NaN;
   const before = await ben.row('Message 75').evaluate((row) => {
     (row.closest('.log') as HTMLElement).scrollTop = 150;
-    return row.getBoundingClientRect().y; // before the page has noticed
+    return row.getBoundingClientRect().y; // before the page can react
   });
   await ben.sees(...texts.slice(20));
   expect(Math.abs((await top()) - before)).toBeLessThan(2);
 
-  // A message that comes now moves nothing, and is counted.
+  // A message that arrives now moves nothing, and is counted.
   const place = await top();
   await ana.write('One more');
   await ben.page.getByRole('button', { name: '1 new' }).waitFor();
@@ -237,7 +292,7 @@ test('logging out forgets the session', async () => {
   await ana.page.getByLabel('Your name').waitFor();
 });
 
-test('logging out asks where messages wait', async () => {
+test('logging out asks first if messages are not sent yet', async () => {
   const net = await network();
   const ana = await logIn('Ana', { url: net.url });
   net.cut();

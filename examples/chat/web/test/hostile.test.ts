@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { expect, test } from 'vitest';
 import { atEnd, context, current, logIn, openPage, POLL, takeComplaints, type User, withBrowser } from './browser.js';
 
-withBrowser(); // which fails a test where an alert opens, or anything is asked of another server
+withBrowser(); // fails a test if a dialog opens or another server is asked
 
 const HOSTILE = [
   '<img src="https://evil.example.com/x" onerror="alert(1)">',
@@ -25,7 +25,7 @@ test('hostile text is shown as text', async () => {
   await ben.write(...HOSTILE);
   await ana.sees(...HOSTILE);
   await ana.row('javascript:alert(1)').getByText('<b onclick=alert(1)>Ben').waitFor();
-  await ana.page.locator('.item-sub').getByText('esrever').waitFor(); // in the list of conversations too
+  await ana.page.locator('.item-sub').getByText('esrever').waitFor(); // the list too
 
   await ben.openPrivately('Ana');
   await ben.write(...HOSTILE);
@@ -61,7 +61,7 @@ test('a room may have any name', async () => {
     await ana.write(`Welcome to ${room}`);
     await ben.sees(`Welcome to ${room}`);
   }
-  // After a reload they are all there again, and each has its own.
+  // After a reload all rooms are there, each with its own messages.
   await ben.page.reload();
   await ben.item('__proto__').click();
   await ben.sees('Welcome to __proto__');
@@ -84,7 +84,7 @@ test('a page of another origin gets no connection, no token, and no frame', asyn
   atEnd(async () => other.close().closeAllConnections());
   const origin = `http://localhost:${(other.address() as AddressInfo).port}/`;
 
-  // A token that the user has: it is the origin alone that is refused.
+  // The token is valid, so only the origin can be refused.
   const response = await fetch(`${url}login`, { method: 'POST', body: '{"name":"Ana"}' });
   const { token } = (await response.json()) as { token: string };
   const connect = ([url, token]: string[]) =>
@@ -117,17 +117,17 @@ test('a page of another origin gets no connection, no token, and no frame', asyn
     return new Promise((resolve) => frame.addEventListener('load', resolve));
   }, url);
   await refused;
-  expect(asked).toEqual([url]); // and nothing of what is in it
+  expect(asked).toEqual([url]); // and none of its files
 });
 
-test('the page asks for its own files alone, under its policy', async () => {
+test('the page loads only its own files, under its policy', async () => {
   const ctx = await context();
   const asked: string[] = [];
   ctx.on('request', (r) => asked.push(new URL(r.url()).pathname));
   const page = await openPage(ctx, `http://127.0.0.1:${current.server.port}/`);
   await page.getByLabel('Your name').waitFor();
   await expect.poll(() => [...new Set(asked)].sort(), POLL).toEqual(['/', '/app.css', '/app.js', '/icon.svg']);
-  // What the policy forbids is forbidden: otherwise this test would say nothing.
+  // The policy is in force. Otherwise this test would prove nothing.
   const ran = await page.evaluate(() => {
     const script = document.createElement('script');
     script.textContent = 'window.ran = true';
@@ -138,7 +138,7 @@ test('the page asks for its own files alone, under its policy', async () => {
   await expect.poll(takeComplaints, POLL).toEqual([expect.stringContaining('inline script')]);
 });
 
-/** Nothing but text has come of what was written. */
+/** Fails if a message has become anything but text and links. */
 async function harmless({ page }: User): Promise<void> {
   expect(await page.locator('img:not([src="./icon.svg"]), script:not([src]), iframe, style, b').count()).toBe(0);
   const links = await page.locator('a').evaluateAll((all) => all.map((a) => (a as HTMLAnchorElement).protocol));

@@ -6,11 +6,11 @@ import { inject } from 'vitest';
 
 export interface ServerOptions {
   secret?: string;
-  /** The directory that messages are kept in; default: in memory. */
+  /** The directory that keeps the messages. Default: they are in memory. */
   data?: string | undefined;
 }
 
-/** The chat program in a process of its own, at a free port. */
+/** The chat program in its own process, on a free port. */
 export class Server {
   readonly port: number;
   readonly #process: ChildProcess;
@@ -29,13 +29,13 @@ export class Server {
     for await (const line of createInterface({ input: process.stderr })) {
       const port = /chat is ready.*:(\d+)\//.exec(line)?.[1];
       if (!port) continue;
-      process.stderr.resume(); // a full pipe would stop it
+      process.stderr.resume(); // a full pipe would block it
       return new Server(process, Number(port));
     }
-    throw new Error('The server does not start');
+    throw new Error('The server did not start');
   }
 
-  /** Ends it as an administrator does, or at once; resolves when it has gone. */
+  /** Ends the process, gracefully or at once. Resolves when it has ended. */
   async stop(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<void> {
     if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
     this.#process.kill(signal);
@@ -44,8 +44,8 @@ export class Server {
 }
 
 /**
- * What is between a browser and the server: an address that stays the same, whichever
- * server is behind it, and a line that can be cut.
+ * A network between browsers and a server, which can fail. Its address stays
+ * the same when the server is replaced.
  */
 export class Network {
   #listener: Listener;
@@ -71,18 +71,18 @@ export class Network {
     return `http://127.0.0.1:${(this.#listener.address() as AddressInfo).port}/`;
   }
 
-  /** From now on it leads to another server. */
+  /** Leads to another server from now on. */
   leadTo(server: Server): void {
     this.#port = server.port;
   }
 
-  /** Ends all connections, and each new one. */
+  /** Ends all connections, and every new one. */
   cut(): void {
     this.#down = true;
     for (const line of this.#lines) line.end();
   }
 
-  /** From now on nothing comes from the server any more, while what goes to it arrives. */
+  /** Drops everything from the server, but nothing to it. */
   deafen(): void {
     this.#deaf = true;
     for (const { far } of this.#lines) far.unpipe();

@@ -7,12 +7,12 @@ import type { TestProject } from 'vitest/node';
 
 declare module 'vitest' {
   interface ProvidedContext {
-    /** The program, with the page that is committed. */
+    /** The path of the program, with the committed page. */
     binary: string;
   }
 }
 
-/** Builds the program once for all tests. */
+/** Builds the program, once for all tests. */
 export default async function setup({ provide }: TestProject): Promise<() => Promise<void>> {
   const dir = await mkdtemp(join(tmpdir(), 'chathub-page-'));
   const binary = join(dir, 'chat');
