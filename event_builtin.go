@@ -23,7 +23,7 @@ type builtinEvent struct {
 }
 
 var builtin = map[string]builtinEvent{
-	eventMessage:          {check: noCheck, run: onMessage},
+	eventMessage:          {check: mayBroadcast, run: onMessage},
 	eventJoinRoom:         {check: hasRoom, run: onJoinRoom},
 	eventLeaveRoom:        {check: hasRoom, free: true, run: onLeaveRoom},
 	eventRoomMessage:      {check: isMember, durable: true, run: onRoomMessage},
