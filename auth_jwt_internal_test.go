@@ -39,7 +39,7 @@ var jwtKeys = sync.OnceValue(func() (k struct {
 		}
 	}
 	var err error
-	k.secret = []byte(rand.Text() + rand.Text() + rand.Text()) // long enough for HS512
+	k.secret = []byte(rand.Text() + rand.Text() + rand.Text()) // for HS512
 	k.rsa, err = rsa.GenerateKey(rand.Reader, 2048)
 	must(err)
 	k.rsaWeak, err = rsa.GenerateKey(rand.Reader, 1024)
@@ -120,6 +120,11 @@ func TestJWT(t *testing.T) {
 		{"escaped name of a claim", "", claims(`"\u0073ub":"u1"`), User{"u1", "u1"}},
 		{"longest", "", claims(`"sub":%q,"name":%q`, strings.Repeat("i", text.MaxUser), strings.Repeat("n", text.MaxName)),
 			User{strings.Repeat("i", text.MaxUser), strings.Repeat("n", text.MaxName)}},
+		{"name too long", "", claims(`"sub":"u1","name":%q`, strings.Repeat("n", text.MaxName+1)), User{"u1", strings.Repeat("n", text.MaxName)}},
+		{"name with line break", "", claims(`"sub":"u1","name":"A\nB\u0000"`), User{"u1", "A B"}},
+		{"name with an override", "", claims(`"sub":"u1","name":"A\u202eB"`), User{"u1", "AB"}},
+		{"name that nobody sees", "", claims(`"sub":"u1","name":" \u200b\t"`), User{"u1", "u1"}},
+		{"id as the name", "", claims(`"sub":"u\u202e1"`), User{"u\u202e1", "u1"}},
 		{"typ JWT", `{"alg":"HS256","typ":"JWT"}`, claims(`"sub":"u1"`), User{"u1", "u1"}},
 		{"typ jwt", `{"typ":"jwt","alg":"HS256"}`, claims(`"sub":"u1"`), User{"u1", "u1"}},
 		{"typ at+jwt", `{"alg":"HS256","typ":"AT+JWT"}`, claims(`"sub":"u1"`), User{"u1", "u1"}},
@@ -149,6 +154,34 @@ func TestJWT(t *testing.T) {
 				t.Errorf("expires %v, want %v", id.Expires.Unix(), later)
 			}
 			if got, want := string(id.Claims), strings.TrimSpace(tt.claims); got != want {
+				t.Errorf("claims %s, want %s", got, want)
+			}
+		})
+	}
+}
+
+// TestJWTMendsName checks that a name that makes the claims malformed JSON does
+// not lock its owner out.
+func TestJWTMendsName(t *testing.T) {
+	k := jwtKeys()
+	for _, tt := range []struct{ name, in, want, claim string }{
+		{"half an emoji", `"ab\ud83d"`, "ab\uFFFD", "\"ab\uFFFD\""},
+		{"the other half", `"\ude00 Ana"`, "\uFFFD Ana", "\"\uFFFD Ana\""},
+		{"Latin-1", "\"Jos\xe9\"", "Jos\uFFFD", "\"Jos\uFFFD\""},
+		{"with escapes", `"\ud83d\n\"\u0041"`, "\uFFFD \"A", "\"\uFFFD\\n\\\"A\""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			const format = `{"x":{"name":"y"}, "n\u0061me" : %s ,"sub":"u1","exp":%d}`
+			exp := time.Now().Add(time.Hour).Unix()
+			token := signToken(t, jwt.SigningMethodHS256, k.secret, `{"alg":"HS256"}`, fmt.Sprintf(format, tt.in, exp))
+			id, err := (&JWT{Key: k.secret}).Authenticate(t.Context(), token, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if id.User != (User{"u1", tt.want}) {
+				t.Errorf("got %+v, want the name %q", id.User, tt.want)
+			}
+			if got, want := string(id.Claims), fmt.Sprintf(format, tt.claim, exp); got != want {
 				t.Errorf("claims %s, want %s", got, want)
 			}
 		})
@@ -251,8 +284,8 @@ func TestJWTRefusesClaims(t *testing.T) {
 		{"sub true", with(`"sub":true`), "neither a string nor an integer"},
 		{"userId a list, sub good", with(`"userId":["u2"],"sub":"u1"`), "neither a string nor an integer"},
 		{"sub an object", with(`"sub":{"id":"u1"}`), "neither a string nor an integer"},
-		{"name too long", with(`"sub":"u1","name":%q`, strings.Repeat("n", text.MaxName+1)), "user name"},
-		{"name with a control character", with(`"sub":"u1","name":"A\nB"`), "user name"},
+		{"sub and name with unpaired surrogates", with(`"sub":"u\ud800","name":"\ud800"`), "surrogate"},
+		{"duplicate name", with(`"sub":"u1","name":"\ud800","name":"A"`), "duplicate"},
 		{"name a number", with(`"sub":"u1","name":7`), "name"},
 
 		{"iss wrong", fmt.Sprintf(`{"sub":"u1","iss":"https://evil.example","aud":"chat","exp":%d}`, later), "invalid issuer"},

@@ -11,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/chathub-go/chathub/internal/handshake"
+	"github.com/chathub-go/chathub/internal/text"
 	"github.com/chathub-go/chathub/internal/wire"
 )
 
@@ -85,7 +86,8 @@ func (h *Hub) authenticate(ctx context.Context, token string, r *http.Request) (
 		return err
 	})
 	if err == nil {
-		err = validUser(id.User)
+		id.User.Name = text.Name(id.User.Name)
+		err = checkUserID(id.User.ID)
 	}
 	if err == nil && !id.Expires.IsZero() && !time.Now().Before(id.Expires) {
 		err = errorf(CodeTokenExpired, "Token expired")

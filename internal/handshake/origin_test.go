@@ -22,7 +22,8 @@ var originTests = []struct {
 	{"HTTPS://App.Example.COM", "https://app.example.com:443", ""},
 	{"https://example.com:08443", "https://example.com:8443", ""},
 	{"https://my_host-1.example", "https://my_host-1.example:443", ""},
-	{"https://example.com.", "https://example.com.:443", ""}, // another origin than without the dot
+	// Another origin than without the dot:
+	{"https://example.com.", "https://example.com.:443", ""},
 	{"https://xn--bcher-kva.example", "https://xn--bcher-kva.example:443", ""},
 	{"http://127.0.0.1:8080", "http://127.0.0.1:8080", ""},
 	{"http://[::1]", "http://[::1]:80", ""},
@@ -68,7 +69,7 @@ var originTests = []struct {
 	{"https://example.com\n", "", "white space"},
 	{"https://example\x00.com", "", "white space"},
 	{"https://bücher.example", "", "xn--"},
-	{"https://example.\u212aom", "", "xn--"}, // the Kelvin sign, which is k in lower case
+	{"https://example.\u212aom", "", "xn--"}, // the Kelvin sign, which folds to k
 	{"http\u017f://example.com", "", "xn--"}, // the long s
 	{"http://[::1", "", "host has characters"},
 	{"http://[::1]x", "", "host has characters"},
