@@ -2,7 +2,6 @@ package chathub
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"maps"
@@ -13,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/chathub-go/chathub/internal/handshake"
@@ -69,6 +67,7 @@ type JWT struct {
 	// These are set by prepare and only read from then on.
 	once      sync.Once
 	err       error
+	methods   []string
 	parser    *jwt.Parser
 	validator *jwt.Validator
 	byKid     map[string]pinnedKey
@@ -94,17 +93,25 @@ func (j *JWT) Authenticate(_ context.Context, token string, _ *http.Request) (Id
 	if err := handshake.CheckToken(token); err != nil {
 		return Identity{}, invalidToken(err)
 	}
-	if err := checkHeader(token); err != nil {
+	header, err := readHeader(token)
+	if err != nil {
 		return Identity{}, invalidToken(err)
 	}
 	var claims jwtClaims
 	if _, err := j.parser.ParseWithClaims(token, &claims, j.keyOf); err != nil {
+		if !errors.Is(err, jwt.ErrTokenMalformed) {
+			err = fmt.Errorf("%w (%s)", err, j.explainHeader(header))
+		}
 		return Identity{}, parseRefusal(err)
 	}
 	// The claims are checked only now that the signature is known to be good,
 	// so that a forged token reveals nothing about its claims.
 	if err := j.validator.Validate(&claims); err != nil {
-		if onlyExpired(err) {
+		expired := onlyExpired(err)
+		if why := j.explainClaims(err, &claims); why != "" {
+			err = fmt.Errorf("%w (%s)", err, why)
+		}
+		if expired {
 			return Identity{}, &Error{Code: CodeTokenExpired, Message: "Token expired", Err: err}
 		}
 		return Identity{}, invalidToken(err)
@@ -182,12 +189,12 @@ func (j *JWT) prepare() error {
 			j.byKid[kid] = k
 		}
 	}
-	methods := slices.Collect(maps.Keys(j.byMethod))
+	j.methods = slices.Sorted(maps.Keys(j.byMethod))
 	if j.Keyfunc != nil {
 		sources++
-		methods = j.Methods
-		if methods == nil {
-			methods = []string{"RS256", "ES256", "EdDSA"}
+		j.methods = j.Methods
+		if j.methods == nil {
+			j.methods = []string{"RS256", "ES256", "EdDSA"}
 		}
 	}
 	if sources != 1 {
@@ -210,7 +217,7 @@ func (j *JWT) prepare() error {
 	}
 
 	options := []jwt.ParserOption{
-		jwt.WithValidMethods(methods),
+		jwt.WithValidMethods(j.methods),
 		jwt.WithStrictDecoding(),
 		jwt.WithoutClaimsValidation(), // that comes after the signature
 		jwt.WithExpirationRequired(),
@@ -250,42 +257,4 @@ func (j *JWT) keyOf(t *jwt.Token) (any, error) {
 		return nil, errors.New("the key of this kid is for another alg")
 	}
 	return k.key, nil
-}
-
-// checkHeader reads a token's header before the parser does. The parser takes
-// the last of duplicate names, and its errors quote what it cannot read.
-// checkHeader refuses
-//   - duplicate names (RFC 7515 section 4);
-//   - any crit, since no extension is supported (RFC 7515 section 4.1.11);
-//   - any typ but JWT (RFC 8725 section 3.11) and at+jwt (RFC 9068 section
-//     2.1), which "application/" may precede (RFC 7515 section 4.1.9).
-func checkHeader(token string) error {
-	segment, _, _ := strings.Cut(token, ".")
-	b, err := base64.RawURLEncoding.DecodeString(segment)
-	if err != nil {
-		return fmt.Errorf("header: %w", err)
-	}
-	var header map[string]any
-	if err := json.Unmarshal(b, &header); err != nil {
-		return fmt.Errorf("header: %w", err)
-	}
-	if _, ok := header["crit"]; ok {
-		return errors.New("header: crit names extensions that are not understood")
-	}
-	switch typ := header["typ"].(type) {
-	case nil:
-	case string:
-		switch strings.TrimPrefix(strings.ToLower(typ), "application/") {
-		case "jwt", "at+jwt":
-		default:
-			return errors.New("header: typ is neither JWT nor at+jwt")
-		}
-	default:
-		return errors.New("header: typ is not a string")
-	}
-	switch header["kid"].(type) {
-	case nil, string:
-		return nil
-	}
-	return errors.New("header: kid is not a string")
 }

@@ -140,14 +140,14 @@ func onRefreshToken(ctx context.Context, c *Client, e *Event) (any, error) {
 		return nil, errorf(CodeBadRequest, "token is missing")
 	}
 	if err := handshake.CheckToken(data.Token); err != nil {
-		return nil, invalidToken(err)
+		return nil, c.tokenRefused(invalidToken(err))
 	}
 	id, e2 := c.hub.authenticate(ctx, data.Token, nil)
 	if e2 != nil {
-		return nil, e2
+		return nil, c.tokenRefused(e2)
 	}
 	if id.User.ID != c.user.ID {
-		return nil, errorf(CodeForbidden, "The token is of another user")
+		return nil, c.tokenRefused(errorf(CodeForbidden, "The token is of another user"))
 	}
 	var expires int64
 	result := map[string]int64{}
@@ -157,6 +157,12 @@ func onRefreshToken(ctx context.Context, c *Client, e *Event) (any, error) {
 	}
 	c.expires.Store(expires)
 	return result, nil
+}
+
+// tokenRefused logs why a refresh-token is refused, and returns that.
+func (c *Client) tokenRefused(e *Error) error {
+	c.hub.logRefused(nil, e, "user", c.user.ID, "client", c.id)
+	return e
 }
 
 var pong = (&envelope{typ: "pong"}).frame()

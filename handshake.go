@@ -20,18 +20,21 @@ import (
 // freed.
 func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !isUpgrade(r) {
+		h.logNoUpgrade(r)
 		w.Header().Set("Connection", "Upgrade")
 		w.Header().Set("Upgrade", "websocket")
 		writeError(w, http.StatusUpgradeRequired, errorf(CodeBadRequest, "This is a WebSocket endpoint"))
 		return
 	}
 	if err := h.cfg.origins().Check(r); err != nil {
-		h.figures.refused.Add(1)
-		writeError(w, http.StatusForbidden, errorf(CodeForbidden, "Origin not allowed"))
+		e := &Error{Code: CodeForbidden, Message: "Origin not allowed", Err: err}
+		h.logRefused(r, e)
+		h.refuseHTTP(w, e)
 		return
 	}
 	addr := handshake.ClientAddr(r, h.cfg.TrustedProxies)
 	if err := h.entrance.enter(addr); err != nil {
+		h.logRefused(r, err)
 		if h.entrance.enterRefused() {
 			h.refuse(w, r, err, h.entrance.leaveRefused)
 		} else {
@@ -42,11 +45,13 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	leave := func() { h.entrance.leave(addr) }
 	id, err := h.identify(r)
 	if err != nil {
+		h.logRefused(r, err)
 		h.refuse(w, r, err, leave)
 		return
 	}
 	visitor, err := h.entrance.enterUser(id.User.ID)
 	if err != nil {
+		h.logRefused(r, err, "user", id.User.ID)
 		h.refuse(w, r, err, leave)
 		return
 	}
@@ -61,7 +66,13 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.visitor = visitor
 	c.deflates = extension != ""
 	// Here, while r is good: routers and middleware reuse what is in its context.
-	c.serve(c.greet(r))
+	connectErr := c.greet(r)
+	if connectErr != nil {
+		if e, known := publicError(connectErr); known {
+			h.logRefused(r, e, "user", id.User.ID)
+		}
+	}
+	c.serve(connectErr)
 }
 
 // isUpgrade reports whether a request asks for a WebSocket; what else is wrong
@@ -90,15 +101,13 @@ func (h *Hub) authenticate(ctx context.Context, token string, r *http.Request) (
 		err = checkUserID(id.User.ID)
 	}
 	if err == nil && !id.Expires.IsZero() && !time.Now().Before(id.Expires) {
-		err = errorf(CodeTokenExpired, "Token expired")
+		ago := time.Since(id.Expires).Round(time.Second)
+		err = &Error{Code: CodeTokenExpired, Message: "Token expired", Err: fmt.Errorf("Identity.Expires was %v ago", ago)}
 	}
 	if err == nil {
 		return id, nil
 	}
-	e, known := publicError(err)
-	if !known {
-		h.log.Error("chathub: authentication", "err", err)
-	}
+	e, _ = publicError(err)
 	return id, e
 }
 
@@ -118,7 +127,7 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, extension string) 
 	}}
 	ws, err := accept(u, r)
 	if err != nil {
-		h.log.Debug("chathub: handshake", "err", err)
+		h.logRefused(r, &Error{Message: "Bad handshake", Err: fmt.Errorf("%w: %w", errBadHandshake, err)}, "hint", upgradeHint)
 		return nil, nil, false
 	}
 	h.entrance.hold(u.Conn)

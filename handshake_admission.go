@@ -41,6 +41,8 @@ func (e *entrance) init(cfg *Config) {
 	e.conns = make(map[*wire.Conn]struct{})
 }
 
+var errShuttingDown = errorf(CodeUnavailable, "Server is shutting down")
+
 // errFull is the refusal for the limit that is nobody's own fault.
 var errFull = errorf(CodeLimitExceeded, "Too many connections")
 
@@ -52,7 +54,7 @@ func (e *entrance) enter(addr netip.Addr) *Error {
 	addr = network(addr)
 	switch {
 	case e.closed:
-		return errorf(CodeUnavailable, "Server is shutting down")
+		return errShuttingDown
 	case e.cfg.MaxConns >= 0 && e.inside >= e.cfg.MaxConns:
 		return errFull
 	case limited && e.addrs[addr] >= e.cfg.MaxConnsPerAddress:

@@ -43,6 +43,7 @@ type Hub struct {
 
 	subs     subscriptions
 	entrance entrance
+	refusals refusalLog
 	courier  courier
 	lane     courier // what is said to peers
 	laneRuns bool    // there was one; owned by the loop
