@@ -3,9 +3,11 @@ package chathub
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
+	"unicode/utf8"
 
 	"github.com/chathub-go/chathub/internal/text"
 	"github.com/go-json-experiment/json/jsontext"
@@ -20,8 +22,12 @@ type User struct {
 
 // Identity is the answer of an [Authenticator]: the user, and for how long.
 type Identity struct {
-	// User.ID must be 1 to 128 bytes, User.Name at most 256 bytes, both UTF-8
-	// without control characters.
+	// User.ID must be 1 to 128 bytes of UTF-8 without control characters.
+	// Anything else is a fault of the Authenticator.
+	//
+	// User.Name is for display and may be empty. The hub cleans it: control
+	// characters and bidirectional overrides are dropped, line breaks become
+	// spaces, and the name is cut to 256 bytes of UTF-8.
 	User User
 	// Expires is when the connection ends with close code 4003, unless the
 	// client presents a new token in time. Zero: never.
@@ -63,14 +69,18 @@ func (Anonymous) Authenticate(_ context.Context, _ string, r *http.Request) (Ide
 	return Identity{User: User{ID: "anon_" + rand.Text(), Name: "Guest"}}, nil
 }
 
-// validUser returns what is wrong with a user that an Authenticator returned.
-// The error does not quote the user.
-func validUser(u User) error {
-	if !text.Valid(u.ID, text.MaxUser) {
-		return fmt.Errorf("user id is not 1 to %d bytes of UTF-8 without control characters", text.MaxUser)
-	}
-	if u.Name != "" && !text.Valid(u.Name, text.MaxName) {
-		return fmt.Errorf("user name is not at most %d bytes of UTF-8 without control characters", text.MaxName)
+// checkUserID returns what is wrong with the id of a user. The error does not
+// quote the id.
+func checkUserID(id string) error {
+	switch {
+	case id == "":
+		return errors.New("user id is empty")
+	case len(id) > text.MaxUser:
+		return fmt.Errorf("user id has %d bytes, more than %d", len(id), text.MaxUser)
+	case !utf8.ValidString(id):
+		return errors.New("user id is not UTF-8")
+	case !text.Valid(id, text.MaxUser):
+		return errors.New("user id has control characters")
 	}
 	return nil
 }

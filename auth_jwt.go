@@ -1,14 +1,10 @@
 package chathub
 
 import (
-	"bytes"
-	"cmp"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"net"
 	"net/http"
 	"slices"
@@ -17,8 +13,6 @@ import (
 	"time"
 
 	"github.com/chathub-go/chathub/internal/handshake"
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/golang-jwt/jwt/v5"
 )
 
@@ -28,7 +22,8 @@ import (
 //
 // A token must have an exp claim and the user's id, a string or an integer. The
 // id is the claim userId or, without one, sub. The user's name is the claim
-// name or, without one, the id. A claim that is null counts as absent.
+// name or, without one, the id. A claim that is null counts as absent. A bad id
+// makes the token invalid, whereas a bad name is cleaned (see [Identity]).
 //
 // The type of a key decides which algorithm its tokens are signed with, and the
 // token's alg must agree.
@@ -71,6 +66,7 @@ type JWT struct {
 	// These are set by prepare and only read from then on.
 	once      sync.Once
 	err       error
+	methods   []string
 	parser    *jwt.Parser
 	validator *jwt.Validator
 	byKid     map[string]pinnedKey
@@ -96,17 +92,25 @@ func (j *JWT) Authenticate(_ context.Context, token string, _ *http.Request) (Id
 	if err := handshake.CheckToken(token); err != nil {
 		return Identity{}, invalidToken(err)
 	}
-	if err := checkHeader(token); err != nil {
+	header, err := readHeader(token)
+	if err != nil {
 		return Identity{}, invalidToken(err)
 	}
 	var claims jwtClaims
 	if _, err := j.parser.ParseWithClaims(token, &claims, j.keyOf); err != nil {
+		if !errors.Is(err, jwt.ErrTokenMalformed) {
+			err = fmt.Errorf("%w (%s)", err, j.explainHeader(header))
+		}
 		return Identity{}, parseRefusal(err)
 	}
 	// The claims are checked only now that the signature is known to be good,
 	// so that a forged token reveals nothing about its claims.
 	if err := j.validator.Validate(&claims); err != nil {
-		if onlyExpired(err) {
+		expired := onlyExpired(err)
+		if why := j.explainClaims(err, &claims); why != "" {
+			err = fmt.Errorf("%w (%s)", err, why)
+		}
+		if expired {
 			return Identity{}, &Error{Code: CodeTokenExpired, Message: "Token expired", Err: err}
 		}
 		return Identity{}, invalidToken(err)
@@ -184,12 +188,12 @@ func (j *JWT) prepare() error {
 			j.byKid[kid] = k
 		}
 	}
-	methods := slices.Collect(maps.Keys(j.byMethod))
+	j.methods = slices.Sorted(maps.Keys(j.byMethod))
 	if j.Keyfunc != nil {
 		sources++
-		methods = j.Methods
-		if methods == nil {
-			methods = []string{"RS256", "ES256", "EdDSA"}
+		j.methods = j.Methods
+		if j.methods == nil {
+			j.methods = []string{"RS256", "ES256", "EdDSA"}
 		}
 	}
 	if sources != 1 {
@@ -212,7 +216,7 @@ func (j *JWT) prepare() error {
 	}
 
 	options := []jwt.ParserOption{
-		jwt.WithValidMethods(methods),
+		jwt.WithValidMethods(j.methods),
 		jwt.WithStrictDecoding(),
 		jwt.WithoutClaimsValidation(), // that comes after the signature
 		jwt.WithExpirationRequired(),
@@ -252,141 +256,4 @@ func (j *JWT) keyOf(t *jwt.Token) (any, error) {
 		return nil, errors.New("the key of this kid is for another alg")
 	}
 	return k.key, nil
-}
-
-// checkHeader reads a token's header before the parser does. The parser takes
-// the last of duplicate names, and its errors quote what it cannot read.
-// checkHeader refuses
-//   - duplicate names (RFC 7515 section 4);
-//   - any crit, since no extension is supported (RFC 7515 section 4.1.11);
-//   - any typ but JWT (RFC 8725 section 3.11) and at+jwt (RFC 9068 section
-//     2.1), which "application/" may precede (RFC 7515 section 4.1.9).
-func checkHeader(token string) error {
-	segment, _, _ := strings.Cut(token, ".")
-	b, err := base64.RawURLEncoding.DecodeString(segment)
-	if err != nil {
-		return fmt.Errorf("header: %w", err)
-	}
-	var header map[string]any
-	if err := json.Unmarshal(b, &header); err != nil {
-		return fmt.Errorf("header: %w", err)
-	}
-	if _, ok := header["crit"]; ok {
-		return errors.New("header: crit names extensions that are not understood")
-	}
-	switch typ := header["typ"].(type) {
-	case nil:
-	case string:
-		switch strings.TrimPrefix(strings.ToLower(typ), "application/") {
-		case "jwt", "at+jwt":
-		default:
-			return errors.New("header: typ is neither JWT nor at+jwt")
-		}
-	default:
-		return errors.New("header: typ is not a string")
-	}
-	switch header["kid"].(type) {
-	case nil, string:
-		return nil
-	}
-	return errors.New("header: kid is not a string")
-}
-
-// jwtClaims are the claims of a token. Anyone may have written them until the
-// signature is verified.
-type jwtClaims struct {
-	jwt.RegisteredClaims // for the validator; Subject stays empty
-	user                 User
-	raw                  []byte
-}
-
-// maxDate is the end of the year 9999 in Unix seconds. Much later dates would
-// overflow when they are converted.
-const maxDate = 253_402_300_799
-
-// UnmarshalJSON is called by the parser. The parser's own decoding would take
-// the last of duplicate names, names in any case, and dates that are strings.
-func (claims *jwtClaims) UnmarshalJSON(b []byte) error {
-	if deeper(b, maxDepth) {
-		return fmt.Errorf("claims nest deeper than %d", maxDepth)
-	}
-	var w struct {
-		UserID    jsontext.Value `json:"userId"`
-		Subject   jsontext.Value `json:"sub"`
-		Name      string         `json:"name"`
-		Issuer    string         `json:"iss"`
-		Audience  jsontext.Value `json:"aud"`
-		ExpiresAt *float64       `json:"exp"`
-		NotBefore *float64       `json:"nbf"`
-	}
-	if err := json.Unmarshal(b, &w); err != nil {
-		return err
-	}
-	id := w.UserID
-	if k := id.Kind(); k == jsontext.KindInvalid || k == jsontext.KindNull {
-		id = w.Subject
-	}
-	var err error
-	if claims.user.ID, err = claimID(id); err != nil {
-		return err
-	}
-	claims.user.Name = cmp.Or(w.Name, claims.user.ID)
-	claims.Issuer = w.Issuer
-	if claims.Audience, err = claimStrings(w.Audience); err != nil {
-		return err
-	}
-	if claims.ExpiresAt, err = claimDate(w.ExpiresAt); err != nil {
-		return err
-	}
-	if claims.NotBefore, err = claimDate(w.NotBefore); err != nil {
-		return err
-	}
-	claims.raw = bytes.Clone(b)
-	return nil
-}
-
-// Validate is called by the validator after its own checks.
-func (claims *jwtClaims) Validate() error { return validUser(claims.user) }
-
-// claimID returns a user's id, which is a string, or an integer as it is
-// written.
-func claimID(v jsontext.Value) (string, error) {
-	switch v.Kind() {
-	case jsontext.KindString:
-		s, _ := stringOf(v)
-		return s, nil
-	case jsontext.KindNumber:
-		if !bytes.ContainsAny(v, ".eE") {
-			return string(v), nil
-		}
-	case jsontext.KindInvalid, jsontext.KindNull:
-		return "", nil // which Validate refuses
-	}
-	return "", errors.New("the user's id is neither a string nor an integer")
-}
-
-// claimStrings returns an aud claim, which is a string or a list (RFC 7519
-// section 4.1.3).
-func claimStrings(v jsontext.Value) (jwt.ClaimStrings, error) {
-	switch v.Kind() {
-	case jsontext.KindInvalid, jsontext.KindNull:
-		return nil, nil
-	case jsontext.KindString:
-		s, _ := stringOf(v)
-		return jwt.ClaimStrings{s}, nil
-	}
-	var list []string
-	err := json.Unmarshal(v, &list)
-	return list, err
-}
-
-// claimDate returns a NumericDate (RFC 7519 section 2), to the millisecond.
-func claimDate(seconds *float64) (*jwt.NumericDate, error) {
-	if seconds == nil {
-		return nil, nil
-	}
-	if math.Abs(*seconds) > maxDate {
-		return nil, errors.New("a date is out of range; dates are in seconds")
-	}
-	return &jwt.NumericDate{Time: time.UnixMilli(int64(*seconds * 1000))}, nil
 }

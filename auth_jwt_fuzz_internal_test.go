@@ -11,7 +11,8 @@ import (
 // FuzzJWT checks that a token is let in only if this key has signed exactly
 // these bytes. There must be no second form of a good token.
 func FuzzJWT(f *testing.F) {
-	secret := []byte("0123456789abcdef0123456789abcdef") // the same in all of the fuzzer's processes
+	// The fuzzer's processes need the same secret.
+	secret := []byte("0123456789abcdef0123456789abcdef")
 	const header, claims = `{"alg":"HS256","typ":"JWT"}`, `{"sub":"u1","name":"Ana","exp":4102444800}`
 	good := signToken(f, jwt.SigningMethodHS256, secret, header, claims)
 	f.Add(good)

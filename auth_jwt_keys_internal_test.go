@@ -32,7 +32,7 @@ func TestJWTKeyPinsMethod(t *testing.T) {
 		{jwt.SigningMethodRS384, k.rsa},
 		{jwt.SigningMethodPS256, k.rsa},
 		{jwt.SigningMethodES384, k.ec384},
-		{jwt.SigningMethodHS256, k.rsaPEM}, // the public key as a secret that everybody knows
+		{jwt.SigningMethodHS256, k.rsaPEM}, // a secret that everyone knows
 		{jwt.SigningMethodHS256, []byte(k.ed.Public().(ed25519.PublicKey))},
 		{jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType},
 	}

@@ -178,14 +178,14 @@ func onRefreshToken(ctx context.Context, c *Client, e *Event) (any, error) {
 		return nil, errorf(CodeBadRequest, "token is missing")
 	}
 	if err := handshake.CheckToken(data.Token); err != nil {
-		return nil, invalidToken(err)
+		return nil, c.tokenRefused(invalidToken(err))
 	}
 	id, e2 := c.hub.authenticate(ctx, data.Token, nil)
 	if e2 != nil {
-		return nil, e2
+		return nil, c.tokenRefused(e2)
 	}
 	if id.User.ID != c.User().ID {
-		return nil, errorf(CodeForbidden, "The token is of another user")
+		return nil, c.tokenRefused(errorf(CodeForbidden, "The token is of another user"))
 	}
 	if err := c.hub.onLoop(func(l *loop) { l.identify(c, &id) }); err != nil {
 		return nil, err
@@ -195,6 +195,12 @@ func onRefreshToken(ctx context.Context, c *Client, e *Event) (any, error) {
 		result["expires"] = id.Expires.UnixMilli()
 	}
 	return result, nil
+}
+
+// tokenRefused logs why a refresh-token is refused, and returns that.
+func (c *Client) tokenRefused(e *Error) error {
+	c.hub.logRefused(nil, e, "user", c.User().ID, "client", c.id)
+	return e
 }
 
 var pong = (&envelope{typ: eventPong}).frame()

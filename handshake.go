@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/chathub-go/chathub/internal/handshake"
+	"github.com/chathub-go/chathub/internal/text"
 	"github.com/chathub-go/chathub/internal/wire"
 	"github.com/coder/websocket"
 	"github.com/go-json-experiment/json"
@@ -25,18 +26,20 @@ import (
 // ResponseWriter.
 func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !isUpgrade(r) {
+		h.logNoUpgrade(r)
 		w.Header().Set("Connection", "Upgrade")
 		w.Header().Set("Upgrade", "websocket")
 		writeError(w, http.StatusUpgradeRequired, errorf(CodeBadRequest, "This is a WebSocket endpoint"))
 		return
 	}
 	if err := h.cfg.origins().Check(r); err != nil {
-		h.counters.refused.Add(1)
-		writeError(w, http.StatusForbidden, errorf(CodeForbidden, "Origin not allowed"))
+		e := &Error{Code: CodeForbidden, Message: "Origin not allowed", Err: err}
+		h.logRefused(r, e)
+		h.refuseHTTP(w, e)
 		return
 	}
-	place, err := h.admission.enter(handshake.ClientAddr(r, h.cfg.TrustedProxies))
 	var id Identity
+	place, err := h.admission.enter(handshake.ClientAddr(r, h.cfg.TrustedProxies))
 	if err == nil {
 		id, err = h.identify(r)
 	}
@@ -44,6 +47,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err = place.admit(id.User.ID)
 	}
 	if err != nil {
+		h.logRefused(r, err, userAttrs(id)...)
 		h.refuse(w, r, err, place)
 		return
 	}
@@ -58,7 +62,11 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.takesCompressed = extension != ""
 	// connect needs r before ServeHTTP returns: routers and middleware reuse
 	// what is in its context.
-	c.serve(c.connect(r))
+	refused := c.connect(r)
+	if e, known := publicError(refused); refused != nil && known {
+		h.logRefused(r, e, userAttrs(id)...)
+	}
+	c.serve(refused)
 }
 
 // isUpgrade reports whether a request asks for a WebSocket. The handshake
@@ -84,18 +92,17 @@ func (h *Hub) authenticate(ctx context.Context, token string, r *http.Request) (
 		return err
 	})
 	if err == nil {
-		err = validUser(id.User)
+		id.User.Name = text.Name(id.User.Name)
+		err = checkUserID(id.User.ID)
 	}
 	if err == nil && !id.Expires.IsZero() && !time.Now().Before(id.Expires) {
-		err = errorf(CodeTokenExpired, "Token expired")
+		ago := time.Since(id.Expires).Round(time.Second)
+		err = &Error{Code: CodeTokenExpired, Message: "Token expired", Err: fmt.Errorf("Identity.Expires was %v ago", ago)}
 	}
 	if err == nil {
 		return id, nil
 	}
-	e, known := publicError(err)
-	if !known {
-		h.log.Error("chathub: authentication failed", "err", err)
-	}
+	e, _ = publicError(err)
 	return id, e
 }
 
@@ -115,7 +122,7 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, extension string) 
 	}}
 	ws, err := accept(u, r)
 	if err != nil {
-		h.log.Debug("chathub: handshake failed", "err", err)
+		h.logRefused(r, &Error{Message: "Bad handshake", Err: fmt.Errorf("%w: %w", errBadHandshake, err)}, "hint", upgradeHint)
 		return nil, nil, false
 	}
 	h.admission.track(u.Conn)

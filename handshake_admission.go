@@ -48,6 +48,8 @@ func (adm *admission) init(cfg *Config) {
 	adm.conns = make(map[*wire.Conn]struct{})
 }
 
+var errShuttingDown = errorf(CodeUnavailable, "Server is shutting down")
+
 // errServerFull refuses a client because of Config.MaxConns. Unlike the other
 // limits, that one is not the client's own.
 var errServerFull = errorf(CodeLimitExceeded, "Too many connections")
@@ -73,7 +75,7 @@ func (adm *admission) enter(addr netip.Addr) (place, *Error) {
 	}
 	switch {
 	case adm.closed:
-		return place{}, errorf(CodeUnavailable, "Server is shutting down")
+		return place{}, errShuttingDown
 	case adm.cfg.MaxHandshakes >= 0 && adm.places[handshaking] >= adm.cfg.MaxHandshakes:
 		return place{}, &Error{Code: CodeUnavailable, Message: "Too many handshakes", RetryAfter: time.Second}
 	case p.addr.IsValid() && adm.addrs[p.addr] >= adm.cfg.MaxConnsPerAddress:

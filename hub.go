@@ -34,6 +34,7 @@ type Hub struct {
 	courier   courier
 	counters  counters
 
+	refusals          refusalLog
 	nodeCount         atomic.Int64 // other nodes that are alive
 	notesFailing      atomic.Bool  // other nodes could not be reached lately
 	noteCourier       courier      // for what is sent to other nodes

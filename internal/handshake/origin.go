@@ -18,24 +18,29 @@ type Origins struct {
 	Required bool     // a request without an Origin header is refused
 }
 
-// Check returns nil if a request may open a connection, and why it may not
-// otherwise.
+// Check returns nil if a request may open a connection. Otherwise the error is
+// an [*OriginError].
 //
 // Host and X-Forwarded-Proto are taken as they come. A page cannot set them,
 // and a program that forges them could as well leave out Origin, or forge that.
 func (o *Origins) Check(r *http.Request) error {
 	sent := r.Header.Values("Origin")
+	refuse := func(reason string) error {
+		return &OriginError{Origin: strings.Join(sent, ", "), Own: ownOrigin(r), Reason: reason}
+	}
 	switch {
 	case len(sent) == 0 && o.Required:
-		return errors.New("no Origin header")
+		return refuse("there is no Origin header")
 	case len(sent) == 0 || o.Any:
 		return nil
 	case len(sent) > 1:
-		return errors.New("several Origin headers")
+		return refuse("there are several Origin headers")
+	case sent[0] == "null":
+		return refuse("the page is a file, or in a sandboxed frame")
 	}
-	origin, err := ParseOrigin(sent[0])
+	origin, err := canonicalOrigin(sent[0])
 	if err != nil {
-		return err
+		return refuse("it is not a web origin: " + err.Error())
 	}
 	same := func(s string) bool {
 		other, err := canonicalOrigin(s)
@@ -44,7 +49,65 @@ func (o *Origins) Check(r *http.Request) error {
 	if same(ownOrigin(r)) || slices.ContainsFunc(o.Allowed, same) {
 		return nil
 	}
-	return errors.New("neither the hub's own origin nor an allowed one")
+	return &OriginError{
+		Origin:     sent[0],
+		Own:        ownOrigin(r),
+		Reason:     "it is neither the hub's own origin nor an allowed one",
+		CanBeAdded: true,
+		Hint:       hint(r, origin),
+	}
+}
+
+// OriginError says why a page may not open a connection. What it has from the
+// request is neither bounded nor escaped.
+type OriginError struct {
+	Origin     string // the Origin header, empty if there is none
+	Own        string // the origin that the hub is served from, by the request
+	Reason     string
+	CanBeAdded bool   // whether Origin could be one of Origins.Allowed
+	Hint       string // what may be wrong with a proxy; may be empty
+}
+
+// Error implements error.
+func (e *OriginError) Error() string { return e.Reason }
+
+// hint returns how a proxy has to be set up if the page of a canonical origin,
+// which differs from the hub's own, is a page of the hub's.
+func hint(r *http.Request, origin string) string {
+	scheme, authority, _ := strings.Cut(origin, "://")
+	own := withPort(r.Host, scheme)
+	tlsEnds := scheme == "https" && requestScheme(r) == "http"
+	forwarded, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Host"), ",")
+	switch {
+	case own == authority && tlsEnds:
+		return "TLS seems to end at a proxy, which must say so: " + forwardScheme
+	case own == authority:
+		return "the page came over http, but the hub is served over https"
+	}
+	h := "if the page connects to the host that it is from, a proxy has changed Host: "
+	if withPort(strings.TrimSpace(forwarded), scheme) == authority {
+		h = "a proxy has changed Host: "
+	}
+	h += forwardHost
+	if tlsEnds {
+		h += "; and it must say that TLS ends there: " + forwardScheme
+	}
+	return h
+}
+
+// These are the lines of a proxy's configuration that pass on what page was
+// asked for.
+const (
+	forwardHost   = "ProxyPreserveHost On (Apache), proxy_set_header Host $http_host (nginx)"
+	forwardScheme = "RequestHeader set X-Forwarded-Proto expr=%{REQUEST_SCHEME} (Apache), " +
+		"proxy_set_header X-Forwarded-Proto $scheme (nginx)"
+)
+
+// withPort returns host:port in canonical form for the Host of a request of a
+// scheme, or "" if it is not valid.
+func withPort(host, scheme string) string {
+	origin, _ := canonicalOrigin(scheme + "://" + host)
+	return strings.TrimPrefix(origin, scheme+"://")
 }
 
 // ownOrigin returns the origin that the hub is served from, as far as the

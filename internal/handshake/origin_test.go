@@ -2,6 +2,7 @@ package handshake
 
 import (
 	"crypto/tls"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -22,7 +23,8 @@ var originTests = []struct {
 	{"HTTPS://App.Example.COM", "https://app.example.com:443", ""},
 	{"https://example.com:08443", "https://example.com:8443", ""},
 	{"https://my_host-1.example", "https://my_host-1.example:443", ""},
-	{"https://example.com.", "https://example.com.:443", ""}, // another origin than without the dot
+	// Another origin than without the dot:
+	{"https://example.com.", "https://example.com.:443", ""},
 	{"https://xn--bcher-kva.example", "https://xn--bcher-kva.example:443", ""},
 	{"http://127.0.0.1:8080", "http://127.0.0.1:8080", ""},
 	{"http://[::1]", "http://[::1]:80", ""},
@@ -68,7 +70,7 @@ var originTests = []struct {
 	{"https://example.com\n", "", "white space"},
 	{"https://example\x00.com", "", "white space"},
 	{"https://bücher.example", "", "xn--"},
-	{"https://example.\u212aom", "", "xn--"}, // the Kelvin sign, which is k in lower case
+	{"https://example.\u212aom", "", "xn--"}, // the Kelvin sign folds to k
 	{"http\u017f://example.com", "", "xn--"}, // the long s
 	{"http://[::1", "", "host has characters"},
 	{"http://[::1]x", "", "host has characters"},
@@ -180,6 +182,64 @@ func TestOriginsCheck(t *testing.T) {
 			}
 			if err := tt.origins.Check(r); (err == nil) != tt.want {
 				t.Errorf("got %v; want it allowed: %t", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestOriginError(t *testing.T) {
+	const page = "https://chat.example.com"
+	type headers = map[string][]string
+	tests := []struct {
+		name    string
+		origins Origins
+		host    string
+		headers headers
+		want    OriginError // with Hint a part of it
+	}{
+		{"another page", Origins{}, "hub.example.com", headers{"Origin": {"http://evil.example"}},
+			OriginError{"http://evil.example", "http://hub.example.com", "neither", true, "if the page connects to the host that it is from, a proxy has changed Host: ProxyPreserveHost On"}},
+		{"a proxy changed Host", Origins{}, "127.0.0.1:5000", headers{"Origin": {"http://chat.example.com"}, "X-Forwarded-Host": {"chat.example.com, proxy"}},
+			OriginError{"http://chat.example.com", "http://127.0.0.1:5000", "neither", true, "a proxy has changed Host: ProxyPreserveHost On"}},
+		{"a proxy dropped the port", Origins{}, "chat.example.com", headers{"Origin": {"http://chat.example.com:8080"}},
+			OriginError{"http://chat.example.com:8080", "http://chat.example.com", "neither", true, "proxy_set_header Host $http_host"}},
+		{"a proxy changed Host and ends TLS", Origins{}, "127.0.0.1:5000", headers{"Origin": {page}},
+			OriginError{page, "http://127.0.0.1:5000", "neither", true, "$http_host (nginx); and it must say that TLS ends there: RequestHeader set X-Forwarded-Proto"}},
+		{"a proxy changed Host, but not the scheme", Origins{}, "127.0.0.1:5000", headers{"Origin": {page}, "X-Forwarded-Proto": {"https"}},
+			OriginError{page, "https://127.0.0.1:5000", "neither", true, "a proxy has changed Host: " + forwardHost}},
+		{"a proxy ends TLS", Origins{}, "chat.example.com", headers{"Origin": {page}},
+			OriginError{page, "http://chat.example.com", "neither", true, "TLS seems to end at a proxy, which must say so: RequestHeader set X-Forwarded-Proto"}},
+		{"a proxy ends TLS at a port", Origins{}, "chat.example.com:8443", headers{"Origin": {page + ":8443"}},
+			OriginError{page + ":8443", "http://chat.example.com:8443", "neither", true, "TLS seems to end at a proxy"}},
+		{"a plain page", Origins{}, "chat.example.com", headers{"Origin": {"http://chat.example.com"}, "X-Forwarded-Proto": {"https"}},
+			OriginError{"http://chat.example.com", "https://chat.example.com", "neither", true, "the page came over http"}},
+		{"a file", Origins{}, "chat.example.com", headers{"Origin": {"null"}},
+			OriginError{"null", "http://chat.example.com", "sandboxed", false, ""}},
+		{"an extension", Origins{}, "chat.example.com", headers{"Origin": {"chrome-extension://abc"}},
+			OriginError{"chrome-extension://abc", "http://chat.example.com", "scheme must be http or https", false, ""}},
+		{"several", Origins{}, "chat.example.com", headers{"Origin": {page, "null"}},
+			OriginError{page + ", null", "http://chat.example.com", "several", false, ""}},
+		{"none", Origins{Required: true}, "chat.example.com", nil,
+			OriginError{"", "http://chat.example.com", "no Origin", false, ""}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := httptest.NewRequestWithContext(t.Context(), "GET", "/ws", nil)
+			r.Host = tt.host
+			for name, values := range tt.headers {
+				r.Header[name] = values
+			}
+			err, ok := errors.AsType[*OriginError](tt.origins.Check(r))
+			if !ok {
+				t.Fatalf("got %v, want an OriginError", err)
+			}
+			got, want := *err, tt.want
+			if !strings.Contains(got.Reason, want.Reason) || !strings.Contains(got.Hint, want.Hint) || want.Hint == "" && got.Hint != "" {
+				t.Errorf("got the reason %q and the hint %q, want %q and %q", got.Reason, got.Hint, want.Reason, want.Hint)
+			}
+			got.Reason, got.Hint, want.Reason, want.Hint = "", "", "", ""
+			if got != want {
+				t.Errorf("got %+v, want %+v", got, want)
 			}
 		})
 	}

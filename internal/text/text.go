@@ -2,7 +2,10 @@
 // they may have, and how long they may be.
 package text
 
-import "unicode/utf8"
+import (
+	"strconv"
+	"unicode/utf8"
+)
 
 // Limits of strings, in bytes of UTF-8.
 const (
@@ -29,6 +32,17 @@ func Valid(s string, limit int) bool {
 
 // isControl reports whether r is in the Unicode category Cc.
 func isControl(r rune) bool { return r < 0x20 || 0x7f <= r && r <= 0x9f }
+
+// Excerpt returns s for a line of a log: escaped, without quotes, and at most
+// its first limit bytes.
+func Excerpt(s string, limit int) string {
+	more := ""
+	if len(s) > limit {
+		s, more = s[:limit], "..."
+	}
+	quoted := strconv.Quote(s)
+	return quoted[1:len(quoted)-1] + more
+}
 
 // ValidType reports whether s is an event name: [a-z0-9][a-z0-9:._-]{0,63}.
 func ValidType(s string) bool {

@@ -77,3 +77,25 @@ func TestValidType(t *testing.T) {
 		}
 	}
 }
+
+func TestExcerpt(t *testing.T) {
+	for _, tt := range []struct {
+		in    string
+		limit int
+		want  string
+	}{
+		{"https://chat.example.com", 100, "https://chat.example.com"},
+		{"", 3, ""},
+		{"abc", 3, "abc"},
+		{"abcd", 3, "abc..."},
+		{"a\nb\x1b\"\\", 10, `a\nb\x1b\"\\`},
+		{"a\xff", 10, `a\xff`},
+		{"aé", 2, `a\xc3...`},
+		{"\u202e", 10, `\u202e`},
+		{"名", 10, "名"},
+	} {
+		if got := Excerpt(tt.in, tt.limit); got != tt.want {
+			t.Errorf("Excerpt(%q, %d) is %s, want %s", tt.in, tt.limit, got, tt.want)
+		}
+	}
+}
