@@ -91,8 +91,8 @@ func TestNoteBytes(t *testing.T) {
 	}
 }
 
-// TestNoteDamaged: no part of a note passes for a whole one, nor does one with a
-// byte more or of an unknown operation.
+// TestNoteDamaged: no part of a note passes for a whole one, nor does one with
+// a byte more or of an unknown operation.
 func TestNoteDamaged(t *testing.T) {
 	refuse := func(body []byte) {
 		t.Helper()
