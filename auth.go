@@ -8,43 +8,52 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/chathub-go/chathub/internal/text"
 )
 
-// User is who is behind a connection. It is sent to other clients.
+// User is the person or program behind a connection. It is sent to other
+// clients.
 type User struct {
 	ID   string `json:"id"`
 	Name string `json:"name"`
 }
 
-// Identity is what an [Authenticator] found out.
+// Identity is the answer of an [Authenticator]: the user, and for how long.
 type Identity struct {
 	// User.ID must be 1 to 128 bytes, User.Name at most 256 bytes, both UTF-8
 	// without control characters.
 	User User
-	// Expires, where not zero, ends the connection (close 4003).
+	// Expires is when the connection ends with close code 4003, unless the
+	// client presents a new token in time. Zero: never.
 	Expires time.Time
 	// Claims is a JSON object that handlers read with [Client.Claims]. It is
 	// never sent to anyone. May be nil.
 	Claims jsontext.Value
 }
 
-// Authenticator says who a connection is. It is called concurrently.
+// Authenticator finds out which user a connection belongs to. It is called
+// concurrently.
 type Authenticator interface {
-	// Authenticate verifies a token: at most 8 KiB of visible ASCII, empty where
-	// the client sent none. r is the handshake request, for client certificates and the
-	// like; it is nil when a connected client presents a new token (refresh-token).
+	// Authenticate verifies a token of at most 8 KiB of visible ASCII. The
+	// token is empty if the client sent none. r is the request of the
+	// handshake, for client certificates and the like. It is nil when a
+	// connected client presents a new token (refresh-token).
 	//
-	// To refuse, return an [Error] with [CodeUnauthenticated] or
-	// [CodeTokenExpired]; where nobody can tell at the moment, one with [CodeUnavailable],
-	// so that the client comes back. Any other error is logged and refuses as
-	// [CodeInternal]. The request's own fields are the client's claims, not facts:
-	// derive the user only from what is verified. An error must not contain the token.
+	// To refuse the client, return an [Error] with [CodeUnauthenticated] or
+	// [CodeTokenExpired]. If the token cannot be verified at the moment, return
+	// one with [CodeUnavailable], so that the client comes back. Any other
+	// error is logged, and the client is refused with [CodeInternal]. An error
+	// must not contain the token.
+	//
+	// The client chooses what is in the request. Derive the user only from what
+	// has been verified.
 	Authenticate(ctx context.Context, token string, r *http.Request) (Identity, error)
 }
 
-// Anonymous is an [Authenticator] that lets everyone in: each connection is a
+// Anonymous is an [Authenticator] that lets everyone in. Each connection is a
 // user of its own, with a random id and the name "Guest". Tokens are ignored,
-// and there is nothing that a refresh-token could renew.
+// and a refresh-token is refused.
 type Anonymous struct{}
 
 // Authenticate implements [Authenticator].
@@ -56,13 +65,19 @@ func (Anonymous) Authenticate(_ context.Context, _ string, r *http.Request) (Ide
 }
 
 // validUser returns what is wrong with a user that an Authenticator returned.
-// The error does not quote it.
+// The error does not quote the user.
 func validUser(u User) error {
-	if !validText(u.ID, maxUserBytes) {
-		return fmt.Errorf("user id is not 1 to %d bytes of UTF-8 without control characters", maxUserBytes)
+	if !text.Valid(u.ID, text.MaxUser) {
+		return fmt.Errorf("user id is not 1 to %d bytes of UTF-8 without control characters", text.MaxUser)
 	}
-	if u.Name != "" && !validText(u.Name, maxNameBytes) {
-		return fmt.Errorf("user name is not at most %d bytes of UTF-8 without control characters", maxNameBytes)
+	if u.Name != "" && !text.Valid(u.Name, text.MaxName) {
+		return fmt.Errorf("user name is not at most %d bytes of UTF-8 without control characters", text.MaxName)
 	}
 	return nil
+}
+
+// invalidToken is what a client is told about any bad token. The cause, which
+// is for the log, must not contain the token.
+func invalidToken(cause error) *Error {
+	return &Error{Code: CodeUnauthenticated, Message: "Invalid token", Err: cause}
 }

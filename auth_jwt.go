@@ -19,18 +19,20 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/chathub-go/chathub/internal/handshake"
 )
 
 // JWT is an [Authenticator] for signed JSON Web Tokens (RFC 7519). Set exactly
-// one of Key, Keys and Keyfunc, and change nothing once it is in use. Its methods
-// may be called concurrently.
+// one of Key, Keys and Keyfunc, and change nothing once the JWT is in use. Its
+// methods may be called concurrently.
 //
-// A token must have an exp claim and the user's id: the claim userId, else sub,
-// a string or an integer. The user's name is the claim name, else the id. A claim
-// that is null counts as absent.
+// A token must have an exp claim and the user's id, a string or an integer. The
+// id is the claim userId or, without one, sub. The user's name is the claim
+// name or, without one, the id. A claim that is null counts as absent.
 //
-// A Key decides which algorithm its tokens are signed with; the token's own alg
-// must agree.
+// The type of a key decides which algorithm its tokens are signed with, and the
+// token's alg must agree.
 type JWT struct {
 	// Key verifies every token:
 	//   - []byte of at least 32 bytes: HS256
@@ -41,32 +43,33 @@ type JWT struct {
 	// Keys holds several such keys by their kid. A token without a kid may be
 	// signed with any of them; one with a kid that is not here is refused.
 	Keys map[string]any
-	// Keyfunc finds the key of a token, or a jwt.VerificationKeySet, as the
-	// libraries for JWKS endpoints do. RSA keys and secrets must be as long as for
-	// Key. It is called concurrently, with a token that is not verified yet, and may
-	// block: only the client concerned waits. Its errors must not contain the token.
+	// Keyfunc returns the key of a token or a jwt.VerificationKeySet, as the
+	// libraries for JWKS endpoints do. RSA keys and secrets must be as long as
+	// for Key. It is called concurrently, with a token that is not verified
+	// yet. It may block, and only the client concerned waits. Its errors must
+	// not contain the token.
 	//
-	// Where it returns an error, the token is invalid and the client stays away.
-	// An error of a network or a context, though, becomes [CodeUnavailable], so that the
-	// client comes back, and an [Error] is passed on as it is. A Keyfunc should let
-	// the errors of fetching keys come through: an endpoint that is down must not look
-	// like a key that is unknown.
+	// If Keyfunc returns an error, the token is invalid and the client stays
+	// away. There are two exceptions: an error of a network or a context
+	// becomes [CodeUnavailable], so that the client comes back, and an [Error]
+	// is passed on as it is. So return the errors of fetching keys as they are.
+	// An endpoint that is down must not look like an unknown key.
 	Keyfunc jwt.Keyfunc
 	// Methods names the algorithms (RFC 7518 section 3.1) that the tokens of
-	// Keyfunc may be signed with. Default RS256, ES256 and EdDSA. Name HMAC ones
-	// (HS256, ...) only for a Keyfunc that returns secrets.
+	// Keyfunc may be signed with. Default RS256, ES256 and EdDSA. Name the HMAC
+	// ones (HS256, ...) only if Keyfunc returns secrets.
 	Methods []string
 
 	// Issuer must be the token's iss claim. Empty: not checked.
 	Issuer string
-	// Audience must be among the token's aud claim. Empty: not checked, which
+	// Audience must be one of the token's aud claim. Empty: not checked, which
 	// suits an issuer whose tokens are all for this service.
 	Audience string
-	// Leeway is how much clocks may differ where exp and nbf are checked.
-	// Default none, at most 30 s.
+	// Leeway is how much the clocks may differ when exp and nbf are checked.
+	// Default none, at most 30s.
 	Leeway time.Duration
 
-	// Set by prepare, then only read:
+	// These are set by prepare and only read from then on.
 	once      sync.Once
 	err       error
 	parser    *jwt.Parser
@@ -75,7 +78,7 @@ type JWT struct {
 	byMethod  map[string]jwt.VerificationKeySet
 }
 
-// pinnedKey is a key with the one method that it may be used with.
+// pinnedKey is a key and the one method that it may be used with.
 type pinnedKey struct {
 	method string
 	key    any
@@ -83,7 +86,7 @@ type pinnedKey struct {
 
 const maxLeeway = 30 * time.Second
 
-// Authenticate implements [Authenticator]. It does not read the request.
+// Authenticate implements [Authenticator]. It ignores the request.
 func (j *JWT) Authenticate(_ context.Context, token string, _ *http.Request) (Identity, error) {
 	if err := j.validate(); err != nil {
 		return Identity{}, fmt.Errorf("chathub: %w", err)
@@ -91,8 +94,8 @@ func (j *JWT) Authenticate(_ context.Context, token string, _ *http.Request) (Id
 	if token == "" {
 		return Identity{}, errorf(CodeUnauthenticated, "Authentication required")
 	}
-	if err := checkToken(token); err != nil {
-		return Identity{}, err
+	if err := handshake.CheckToken(token); err != nil {
+		return Identity{}, invalidToken(err)
 	}
 	if err := checkHeader(token); err != nil {
 		return Identity{}, invalidToken(err)
@@ -101,8 +104,8 @@ func (j *JWT) Authenticate(_ context.Context, token string, _ *http.Request) (Id
 	if _, err := j.parser.ParseWithClaims(token, &claims, j.keyOf); err != nil {
 		return Identity{}, parseRefusal(err)
 	}
-	// Only now that the signature is known to be good: of a forged token nobody
-	// learns that it would have expired.
+	// The claims are checked only now that the signature is known to be good,
+	// so that a forged token reveals nothing about its claims.
 	if err := j.validator.Validate(&claims); err != nil {
 		if onlyExpired(err) {
 			return Identity{}, &Error{Code: CodeTokenExpired, Message: "Token expired", Err: err}
@@ -116,7 +119,7 @@ func (j *JWT) Authenticate(_ context.Context, token string, _ *http.Request) (Id
 	}, nil
 }
 
-// parseRefusal maps an error of the parser, which may be one of a Keyfunc, to
+// parseRefusal maps an error of the parser, which may come from a Keyfunc, to
 // what the client is told.
 func parseRefusal(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
@@ -128,8 +131,8 @@ func parseRefusal(err error) *Error {
 	return invalidToken(err)
 }
 
-// onlyExpired reports whether the validator, which joins all that it has to say
-// against a token, says nothing but that it expired.
+// onlyExpired reports whether the validator, which joins all the faults of a
+// token, found no other fault than its age.
 func onlyExpired(err error) bool {
 	all, ok := errors.AsType[interface {
 		error
@@ -212,7 +215,7 @@ func (j *JWT) prepare() error {
 	options := []jwt.ParserOption{
 		jwt.WithValidMethods(methods),
 		jwt.WithStrictDecoding(),
-		jwt.WithoutClaimsValidation(), // Authenticate does it after the signature
+		jwt.WithoutClaimsValidation(), // that comes after the signature
 		jwt.WithExpirationRequired(),
 		jwt.WithLeeway(j.Leeway),
 	}
@@ -227,8 +230,8 @@ func (j *JWT) prepare() error {
 	return errors.Join(errs...)
 }
 
-// keyOf is what the parser asks for the key of a token, whose method is one of
-// its valid ones already.
+// keyOf returns the key of a token to the parser, which has checked that the
+// token's method is one of the valid ones.
 func (j *JWT) keyOf(t *jwt.Token) (any, error) {
 	method := t.Method.Alg()
 	if j.Keyfunc != nil {
@@ -252,12 +255,13 @@ func (j *JWT) keyOf(t *jwt.Token) (any, error) {
 	return k.key, nil
 }
 
-// checkHeader reads a token's header before the parser does, which takes the
-// last of duplicate names and quotes what it cannot read. It refuses
+// checkHeader reads a token's header before the parser does. The parser takes
+// the last of duplicate names, and its errors quote what it cannot read.
+// checkHeader refuses
 //   - duplicate names (RFC 7515 section 4);
-//   - any crit: no extension is understood here (RFC 7515 section 4.1.11);
-//   - a typ of another kind of token than JWT (RFC 8725 section 3.11) and at+jwt
-//     (RFC 9068 section 2.1). "application/" may precede it (RFC 7515 section 4.1.9).
+//   - any crit, since no extension is supported (RFC 7515 section 4.1.11);
+//   - any typ but JWT (RFC 8725 section 3.11) and at+jwt (RFC 9068 section
+//     2.1), which "application/" may precede (RFC 7515 section 4.1.9).
 func checkHeader(token string) error {
 	segment, _, _ := strings.Cut(token, ".")
 	b, err := base64.RawURLEncoding.DecodeString(segment)
@@ -289,21 +293,21 @@ func checkHeader(token string) error {
 	return errors.New("header: kid is not a string")
 }
 
-// jwtClaims are the claims of a token. Until its signature is verified they are
-// anybody's.
+// jwtClaims are the claims of a token. Anyone may have written them until the
+// signature is verified.
 type jwtClaims struct {
-	jwt.RegisteredClaims // what the validator checks; Subject stays empty
+	jwt.RegisteredClaims // for the validator; Subject stays empty
 	user                 User
 	raw                  []byte
 }
 
-// maxDate is the end of the year 9999, in Unix seconds. Beyond it, converting
-// would overflow sooner or later.
+// maxDate is the end of the year 9999 in Unix seconds. Much later dates would
+// overflow when they are converted.
 const maxDate = 253_402_300_799
 
-// UnmarshalJSON is called by the parser, whose own decoding takes the last of
-// duplicate names, names in any case, and dates that are strings.
-func (c *jwtClaims) UnmarshalJSON(b []byte) error {
+// UnmarshalJSON is called by the parser. The parser's own decoding would take
+// the last of duplicate names, names in any case, and dates that are strings.
+func (claims *jwtClaims) UnmarshalJSON(b []byte) error {
 	if deeper(b, maxDepth) {
 		return fmt.Errorf("claims nest deeper than %d", maxDepth)
 	}
@@ -324,50 +328,52 @@ func (c *jwtClaims) UnmarshalJSON(b []byte) error {
 		id = w.Subject
 	}
 	var err error
-	if c.user.ID, err = claimID(id); err != nil {
+	if claims.user.ID, err = claimID(id); err != nil {
 		return err
 	}
-	c.user.Name = cmp.Or(w.Name, c.user.ID)
-	c.Issuer = w.Issuer
-	if c.Audience, err = claimStrings(w.Audience); err != nil {
+	claims.user.Name = cmp.Or(w.Name, claims.user.ID)
+	claims.Issuer = w.Issuer
+	if claims.Audience, err = claimStrings(w.Audience); err != nil {
 		return err
 	}
-	if c.ExpiresAt, err = claimDate(w.ExpiresAt); err != nil {
+	if claims.ExpiresAt, err = claimDate(w.ExpiresAt); err != nil {
 		return err
 	}
-	if c.NotBefore, err = claimDate(w.NotBefore); err != nil {
+	if claims.NotBefore, err = claimDate(w.NotBefore); err != nil {
 		return err
 	}
-	c.raw = bytes.Clone(b)
+	claims.raw = bytes.Clone(b)
 	return nil
 }
 
-// Validate is called by the validator, after its own checks.
-func (c *jwtClaims) Validate() error { return validUser(c.user) }
+// Validate is called by the validator after its own checks.
+func (claims *jwtClaims) Validate() error { return validUser(claims.user) }
 
-// claimID returns a user's id: a string, or an integer as it is written.
+// claimID returns a user's id, which is a string, or an integer as it is
+// written.
 func claimID(v jsontext.Value) (string, error) {
 	switch v.Kind() {
 	case jsontext.KindString:
-		s, _ := text(v)
+		s, _ := stringOf(v)
 		return s, nil
 	case jsontext.KindNumber:
 		if !bytes.ContainsAny(v, ".eE") {
 			return string(v), nil
 		}
 	case jsontext.KindInvalid, jsontext.KindNull:
-		return "", nil // for Validate to refuse
+		return "", nil // which Validate refuses
 	}
 	return "", errors.New("the user's id is neither a string nor an integer")
 }
 
-// claimStrings returns an aud claim, one string or a list (RFC 7519 section 4.1.3).
+// claimStrings returns an aud claim, which is a string or a list (RFC 7519
+// section 4.1.3).
 func claimStrings(v jsontext.Value) (jwt.ClaimStrings, error) {
 	switch v.Kind() {
 	case jsontext.KindInvalid, jsontext.KindNull:
 		return nil, nil
 	case jsontext.KindString:
-		s, _ := text(v)
+		s, _ := stringOf(v)
 		return jwt.ClaimStrings{s}, nil
 	}
 	var list []string
@@ -381,7 +387,7 @@ func claimDate(seconds *float64) (*jwt.NumericDate, error) {
 		return nil, nil
 	}
 	if math.Abs(*seconds) > maxDate {
-		return nil, errors.New("a date is out of range: it is in seconds")
+		return nil, errors.New("a date is out of range; dates are in seconds")
 	}
 	return &jwt.NumericDate{Time: time.UnixMilli(int64(*seconds * 1000))}, nil
 }

@@ -15,13 +15,14 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// knownMethods are those that Methods may name. The parser knows "none" too.
+// knownMethods are the algorithms that JWT.Methods may name. The parser knows
+// "none" too.
 var knownMethods = []string{
 	"RS256", "RS384", "RS512", "PS256", "PS384", "PS512",
 	"ES256", "ES384", "ES512", "EdDSA", "HS256", "HS384", "HS512",
 }
 
-// pinnedMethod returns the one method that a Key of this type is used with.
+// pinnedMethod returns the one method that a JWT.Key of this type is used with.
 func pinnedMethod(key any) (string, error) {
 	methods, err := keyMethods(key)
 	if err != nil {
@@ -34,7 +35,7 @@ func pinnedMethod(key any) (string, error) {
 	return "", fmt.Errorf("is for %s, which only a Keyfunc with Methods can use", methods[0])
 }
 
-// fittingKeys returns those of a Keyfunc's keys that may be used with the method.
+// fittingKeys returns the keys of a Keyfunc that may be used with the method.
 func fittingKeys(key any, method string) (jwt.VerificationKeySet, error) {
 	keys, ok := key.(jwt.VerificationKeySet)
 	if !ok {
@@ -59,16 +60,17 @@ func fittingKeys(key any, method string) (jwt.VerificationKeySet, error) {
 }
 
 // keyMethods returns the methods that a key can verify, or what is wrong with
-// it. A secret must be as long as the hash (RFC 7518 section 3.2), an RSA key have
-// 2048 bits (section 3.3); the curve of an ECDSA key decides its method (section 3.4).
+// the key. A secret must be as long as the hash (RFC 7518 section 3.2). An RSA
+// key must have 2048 bits (section 3.3). The curve of an ECDSA key decides its
+// method (section 3.4).
 func keyMethods(key any) ([]string, error) {
 	switch k := key.(type) {
 	case []byte:
 		switch {
 		case isEncodedKey(k):
-			return nil, errors.New("is an encoded key: parse it, as jwt.ParseRSAPublicKeyFromPEM does (with a public key as its secret, anybody could sign)")
+			return nil, errors.New("is an encoded key: parse it, for example with jwt.ParseRSAPublicKeyFromPEM (if a public key were the secret, anyone could sign)")
 		case len(k) < 32:
-			return nil, fmt.Errorf("is a secret of %d bytes: it must have at least 32, random ones", len(k))
+			return nil, fmt.Errorf("is a secret of %d bytes: it must have at least 32 random ones", len(k))
 		case len(k) < 48:
 			return []string{"HS256"}, nil
 		case len(k) < 64:
@@ -101,15 +103,15 @@ func keyMethods(key any) ([]string, error) {
 		}
 		return []string{"EdDSA"}, nil
 	case crypto.Signer:
-		return nil, fmt.Errorf("is a private key (%T): give its public half, verifying needs no more", key)
+		return nil, fmt.Errorf("is a private key (%T): give its public half, which is enough for verifying", key)
 	case string:
 		return nil, errors.New("is a string: a secret must be []byte, a public key parsed")
 	}
 	return nil, fmt.Errorf("is of type %T: it must be []byte, *rsa.PublicKey, *ecdsa.PublicKey or ed25519.PublicKey", key)
 }
 
-// isEncodedKey reports whether a secret is the encoding of another key: PEM,
-// JWK, or a public one in DER.
+// isEncodedKey reports whether a secret is another key in encoded form: PEM,
+// JWK, or a public key in DER.
 func isEncodedKey(secret []byte) bool {
 	if bytes.Contains(secret, []byte("-----BEGIN ")) || bytes.Contains(secret, []byte(`"kty"`)) {
 		return true

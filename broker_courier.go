@@ -4,7 +4,8 @@ import (
 	"sync"
 )
 
-// courier does for the loop, in order, what may take time.
+// courier does slow work for the loop, in order. Its queue has no bound of its
+// own: each piece of work follows from a command that was bounded.
 type courier struct {
 	mu     sync.Mutex
 	work   []func(*Hub)
@@ -13,19 +14,19 @@ type courier struct {
 	ended  chan struct{}
 }
 
-func (c *courier) init() {
-	c.signal = make(chan struct{}, 1)
-	c.quit = make(chan struct{})
-	c.ended = make(chan struct{})
+func (q *courier) init() {
+	q.signal = make(chan struct{}, 1)
+	q.quit = make(chan struct{})
+	q.ended = make(chan struct{})
 }
 
-func (c *courier) run(h *Hub) {
-	defer close(c.ended)
+func (q *courier) run(h *Hub) {
+	defer close(q.ended)
 	for {
-		c.mu.Lock()
-		work := c.work
-		c.work = nil
-		c.mu.Unlock()
+		q.mu.Lock()
+		work := q.work
+		q.work = nil
+		q.mu.Unlock()
 		for _, f := range work {
 			f(h)
 		}
@@ -33,33 +34,33 @@ func (c *courier) run(h *Hub) {
 			continue
 		}
 		select {
-		case <-c.signal:
-		case <-c.quit:
+		case <-q.signal:
+		case <-q.quit:
 			return
 		}
 	}
 }
 
-func (c *courier) stop() {
-	close(c.quit)
-	<-c.ended
+func (q *courier) stop() {
+	close(q.quit)
+	<-q.ended
 }
 
-func (c *courier) add(f func(*Hub)) {
-	c.mu.Lock()
-	c.work = append(c.work, f)
-	c.mu.Unlock()
+func (q *courier) add(f func(*Hub)) {
+	q.mu.Lock()
+	q.work = append(q.work, f)
+	q.mu.Unlock()
 	select {
-	case c.signal <- struct{}{}:
+	case q.signal <- struct{}{}:
 	default:
 	}
 }
 
-// length is how much waits to be begun.
-func (c *courier) length() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.work)
+// length is how much work is not begun yet.
+func (q *courier) length() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.work)
 }
 
 // later has f run soon, on another goroutine, after everything that was handed

@@ -5,32 +5,32 @@ import (
 	"errors"
 )
 
-// sendVolatile sends an event that is not kept. While the broker is away, those on
-// this hub get it at least: more was never promised.
+// sendVolatile sends an event that is not kept. If the broker is unavailable,
+// at least the clients of this hub get it.
 func (h *Hub) sendVolatile(ctx context.Context, m Message) error {
 	err := h.session.Send(ctx, m)
 	e, ok := errors.AsType[*Error](err)
-	if !ok || e.Code != CodeUnavailable || ctx.Err() != nil || h.open() != nil {
+	if !ok || e.Code != CodeUnavailable || ctx.Err() != nil || h.checkOpen() != nil {
 		return err
 	}
 	h.deliver(m)
 	return nil
 }
 
-// deliver is what the broker calls with every message for this hub.
+// deliver is called by the broker with every message for this hub.
 func (h *Hub) deliver(m Message) {
 	if isNote(m.Body) {
 		h.hearNote(m)
 		return
 	}
-	d := &delivered{topic: m.Topic, seq: m.Seq}
+	d := &incoming{topic: m.Topic, seq: m.Seq}
 	if err := d.decode(m.Body); err != nil {
 		h.log.Error("chathub: message from another node cannot be read", "topic", m.Topic, "seq", m.Seq, "err", err)
 		return
 	}
 	if d.op == opEmit {
 		d.frame = frameOf(d.body, m.Seq, m.Time)
-		d.small = h.shrinkShared(d.frame)
+		d.compressed = h.compressShared(d.frame)
 		if m.Seq == 0 && m.Topic.Room != "" {
 			d.typing = typingOf(d.body)
 		}

@@ -152,7 +152,7 @@ func (b *MemoryBroker) Attach(ctx context.Context, deliver func(Message)) (Broke
 		return nil, b.invalid
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, unavailable(err)
+		return nil, Unavailable(err)
 	}
 	s := &memorySession{
 		broker:  b,
@@ -184,7 +184,7 @@ func (b *MemoryBroker) acquire(t Topic, create bool) *memoryLog {
 	defer b.mu.Unlock()
 	if l = b.topics[t]; l == nil {
 		epoch := ""
-		if t.kept() {
+		if t.Kept() {
 			epoch = strings.ToLower(rand.Text()[:10])
 		}
 		l = newMemoryLog(t, epoch)
@@ -211,7 +211,7 @@ func (b *MemoryBroker) release(l *memoryLog) {
 	if l.dropped || l.users.Load() > 0 {
 		return
 	}
-	if !l.topic.kept() {
+	if !l.topic.Kept() {
 		delete(b.topics, l.topic)
 		l.dropped = true
 		return
@@ -293,28 +293,24 @@ type memorySession struct {
 }
 
 var (
-	errSessionClosed = &Error{Code: CodeUnavailable, Message: "Try again", Err: ErrClosed}
+	errSessionClosed = Unavailable(ErrClosed)
 	errEveryTopic    = errors.New("chathub: Topic{} has no subscriptions")
 	errNoLog         = errors.New("chathub: nothing can be published where there is no log")
 )
 
-func unavailable(cause error) *Error {
-	return &Error{Code: CodeUnavailable, Message: "Try again", Err: cause}
-}
-
-func (s *memorySession) Publish(ctx context.Context, m Message) (Receipt, error) {
-	if !m.Topic.kept() {
+func (ms *memorySession) Publish(ctx context.Context, m Message) (Receipt, error) {
+	if !m.Topic.Kept() {
 		return Receipt{}, errNoLog
 	}
-	l, err := s.enter(ctx, m.Topic, true)
+	l, err := ms.enter(ctx, m.Topic, true)
 	if err != nil {
 		return Receipt{}, err
 	}
-	defer s.leave(l)
+	defer ms.leave(l)
 
-	r, sessions, grown := l.append(m, time.Now().UnixMilli(), &s.broker.limits)
-	if s.broker.total.Add(int64(grown)); s.broker.overfull() {
-		s.broker.relieve()
+	r, sessions, grown := l.append(m, time.Now().UnixMilli(), &ms.broker.limits)
+	if ms.broker.total.Add(int64(grown)); ms.broker.overfull() {
+		ms.broker.relieve()
 	}
 	if r.Duplicate {
 		return r, nil
@@ -326,12 +322,12 @@ func (s *memorySession) Publish(ctx context.Context, m Message) (Receipt, error)
 	return r, nil
 }
 
-func (s *memorySession) Send(ctx context.Context, m Message) error {
-	l, err := s.enter(ctx, m.Topic, false)
+func (ms *memorySession) Send(ctx context.Context, m Message) error {
+	l, err := ms.enter(ctx, m.Topic, false)
 	if err != nil || l == nil {
 		return err
 	}
-	defer s.leave(l)
+	defer ms.leave(l)
 	m.Seq, m.Time = 0, time.Now().UnixMilli()
 	for _, to := range l.audience() {
 		to.receive(m)
@@ -341,97 +337,97 @@ func (s *memorySession) Send(ctx context.Context, m Message) error {
 
 // Subscribe does not wait for a delivery of the topic that is going on: that
 // delivery's message is at the position already, and not for s.
-func (s *memorySession) Subscribe(ctx context.Context, t Topic) (Position, error) {
+func (ms *memorySession) Subscribe(ctx context.Context, t Topic) (Position, error) {
 	if t == (Topic{}) {
 		return Position{}, errEveryTopic
 	}
-	if err := s.usable(ctx); err != nil {
+	if err := ms.usable(ctx); err != nil {
 		return Position{}, err
 	}
-	l := s.broker.acquire(t, true)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		s.broker.release(l)
+	l := ms.broker.acquire(t, true)
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	if ms.closed {
+		ms.broker.release(l)
 		return Position{}, errSessionClosed
 	}
-	head, added := l.add(s)
+	head, added := l.add(ms)
 	if !added {
-		s.broker.release(l)
+		ms.broker.release(l)
 		return head, nil
 	}
-	s.broker.mu.Lock()
-	s.broker.busy(l)
-	s.broker.mu.Unlock()
+	ms.broker.mu.Lock()
+	ms.broker.busy(l)
+	ms.broker.mu.Unlock()
 	return head, nil
 }
 
 // Unsubscribe waits for a delivery of the topic that is going on: it would
 // otherwise come in after a new Subscribe, whose position it precedes.
-func (s *memorySession) Unsubscribe(ctx context.Context, t Topic) error {
-	l, err := s.enter(ctx, t, false)
+func (ms *memorySession) Unsubscribe(ctx context.Context, t Topic) error {
+	l, err := ms.enter(ctx, t, false)
 	if err != nil || l == nil {
 		return err
 	}
-	defer s.leave(l)
-	if l.remove(s) {
-		s.broker.release(l)
+	defer ms.leave(l)
+	if l.remove(ms) {
+		ms.broker.release(l)
 	}
 	return nil
 }
 
-func (s *memorySession) Read(ctx context.Context, t Topic, r Range) (Page, error) {
-	if err := s.usable(ctx); err != nil || !t.kept() {
+func (ms *memorySession) Read(ctx context.Context, t Topic, r Range) (Page, error) {
+	if err := ms.usable(ctx); err != nil || !t.Kept() {
 		return Page{}, err
 	}
-	l := s.broker.acquire(t, false)
+	l := ms.broker.acquire(t, false)
 	if l == nil {
 		return Page{}, nil
 	}
-	defer s.broker.release(l)
-	page, shrunk := l.read(r, time.Now().UnixMilli(), &s.broker.limits)
-	s.broker.total.Add(-int64(shrunk))
+	defer ms.broker.release(l)
+	page, shrunk := l.read(r, time.Now().UnixMilli(), &ms.broker.limits)
+	ms.broker.total.Add(-int64(shrunk))
 	return page, nil
 }
 
 // Close detaches the session at once. What may take longer is a deliver that
 // has begun: where ctx ends first, Close may be called again to wait for it.
-func (s *memorySession) Close(ctx context.Context) error {
-	s.mu.Lock()
-	if !s.closed {
-		s.closed = true
-		if s.delivering == 0 {
-			close(s.drained)
+func (ms *memorySession) Close(ctx context.Context) error {
+	ms.mu.Lock()
+	if !ms.closed {
+		ms.closed = true
+		if ms.delivering == 0 {
+			close(ms.drained)
 		}
 	}
-	s.mu.Unlock()
-	s.broker.everyone.remove(s)
-	for _, l := range s.broker.logs() {
-		if l.remove(s) {
-			s.broker.release(l)
+	ms.mu.Unlock()
+	ms.broker.everyone.remove(ms)
+	for _, l := range ms.broker.logs() {
+		if l.remove(ms) {
+			ms.broker.release(l)
 		}
 	}
 
 	select {
-	case <-s.drained:
+	case <-ms.drained:
 		return nil
 	default:
 	}
 	select {
-	case <-s.drained:
+	case <-ms.drained:
 		return nil
 	case <-ctx.Done():
-		return unavailable(ctx.Err())
+		return Unavailable(ctx.Err())
 	}
 }
 
-func (s *memorySession) usable(ctx context.Context) error {
+func (ms *memorySession) usable(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
-		return unavailable(err)
+		return Unavailable(err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	if ms.closed {
 		return errSessionClosed
 	}
 	return nil
@@ -439,11 +435,11 @@ func (s *memorySession) usable(ctx context.Context) error {
 
 // enter acquires the log of a topic and waits for its turn in it. The log is nil
 // where there is none and create is false.
-func (s *memorySession) enter(ctx context.Context, t Topic, create bool) (*memoryLog, error) {
-	if err := s.usable(ctx); err != nil {
+func (ms *memorySession) enter(ctx context.Context, t Topic, create bool) (*memoryLog, error) {
+	if err := ms.usable(ctx); err != nil {
 		return nil, err
 	}
-	l := s.broker.acquire(t, create)
+	l := ms.broker.acquire(t, create)
 	if l == nil {
 		return nil, nil
 	}
@@ -451,31 +447,31 @@ func (s *memorySession) enter(ctx context.Context, t Topic, create bool) (*memor
 	case l.line() <- struct{}{}:
 		return l, nil
 	case <-ctx.Done():
-		s.broker.release(l)
-		return nil, unavailable(ctx.Err())
+		ms.broker.release(l)
+		return nil, Unavailable(ctx.Err())
 	}
 }
 
-func (s *memorySession) leave(l *memoryLog) {
+func (ms *memorySession) leave(l *memoryLog) {
 	<-l.line()
-	s.broker.release(l)
+	ms.broker.release(l)
 }
 
 // receive hands m to the hub, unless the session is closed.
-func (s *memorySession) receive(m Message) {
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
+func (ms *memorySession) receive(m Message) {
+	ms.mu.Lock()
+	if ms.closed {
+		ms.mu.Unlock()
 		return
 	}
-	s.delivering++
-	s.mu.Unlock()
+	ms.delivering++
+	ms.mu.Unlock()
 	defer func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.delivering--; s.closed && s.delivering == 0 {
-			close(s.drained)
+		ms.mu.Lock()
+		defer ms.mu.Unlock()
+		if ms.delivering--; ms.closed && ms.delivering == 0 {
+			close(ms.drained)
 		}
 	}()
-	s.deliver(m)
+	ms.deliver(m)
 }

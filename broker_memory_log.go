@@ -67,157 +67,157 @@ type memoryKey struct {
 }
 
 // line returns turn, made when somebody wants it.
-func (l *memoryLog) line() chan struct{} {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.turn == nil {
-		l.turn = make(chan struct{}, 1)
+func (log *memoryLog) line() chan struct{} {
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	if log.turn == nil {
+		log.turn = make(chan struct{}, 1)
 	}
-	return l.turn
+	return log.turn
 }
 
 // add reports whether s was added, rather than there already, and where the log
 // stands.
-func (l *memoryLog) add(s *memorySession) (Position, bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	head := Position{l.epoch, l.head}
-	if slices.Contains(l.sessions, s) {
+func (log *memoryLog) add(s *memorySession) (Position, bool) {
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	head := Position{log.epoch, log.head}
+	if slices.Contains(log.sessions, s) {
 		return head, false
 	}
-	l.sessions = append(slices.Clip(l.sessions), s)
+	log.sessions = append(slices.Clip(log.sessions), s)
 	return head, true
 }
 
 // remove reports whether s was there.
-func (l *memoryLog) remove(s *memorySession) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	i := slices.Index(l.sessions, s)
+func (log *memoryLog) remove(s *memorySession) bool {
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	i := slices.Index(log.sessions, s)
 	if i < 0 {
 		return false
 	}
-	l.sessions = slices.Delete(slices.Clone(l.sessions), i, i+1)
+	log.sessions = slices.Delete(slices.Clone(log.sessions), i, i+1)
 	return true
 }
 
-func (l *memoryLog) audience() []*memorySession {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.sessions
+func (log *memoryLog) audience() []*memorySession {
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	return log.sessions
 }
 
-func (l *memoryLog) cost() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.bytes + l.keyBytes
+func (log *memoryLog) cost() int {
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	return log.bytes + log.keyBytes
 }
 
 // append stores m, unless its key is remembered. It returns the sessions that
 // are to have it, and by how much the log's cost has changed.
-func (l *memoryLog) append(m Message, now int64, limits *memoryLimits) (Receipt, []*memorySession, int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	before := l.bytes + l.keyBytes
-	now = max(now, l.time) // the clock may have been set back
-	l.expire(now, limits)
-	if at, ok := l.index[m.Key]; ok && m.Key != "" {
-		first := l.keys.at(int(at - l.forgotten))
-		return Receipt{Epoch: l.epoch, Seq: first.seq, Time: first.time, Duplicate: true}, nil, l.bytes + l.keyBytes - before
+func (log *memoryLog) append(m Message, now int64, limits *memoryLimits) (Receipt, []*memorySession, int) {
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	before := log.bytes + log.keyBytes
+	now = max(now, log.time) // the clock may have been set back
+	log.expire(now, limits)
+	if at, ok := log.index[m.Key]; ok && m.Key != "" {
+		first := log.keys.at(int(at - log.forgotten))
+		return Receipt{Epoch: log.epoch, Seq: first.seq, Time: first.time, Duplicate: true}, nil, log.bytes + log.keyBytes - before
 	}
-	if l.records == nothing {
-		l.records = &records{}
+	if log.records == nothing {
+		log.records = &records{}
 	}
-	l.head++
-	l.time = now
+	log.head++
+	log.time = now
 	e := memoryMessage{body: m.Body, key: m.Key, time: now}
-	l.makeRoom(e.cost(), limits)
+	log.makeRoom(e.cost(), limits)
 	if e.cost() <= limits.bytes {
-		l.messages.push(e)
-		l.bytes += e.cost()
+		log.messages.push(e)
+		log.bytes += e.cost()
 	}
 	if m.Key != "" && limits.window >= 0 {
-		l.remember(memoryKey{key: m.Key, seq: l.head, time: now}, limits)
+		log.remember(memoryKey{key: m.Key, seq: log.head, time: now}, limits)
 	}
-	return Receipt{Epoch: l.epoch, Seq: l.head, Time: now}, l.sessions, l.bytes + l.keyBytes - before
+	return Receipt{Epoch: log.epoch, Seq: log.head, Time: now}, log.sessions, log.bytes + log.keyBytes - before
 }
 
 // expire drops the messages and forgets the keys whose time is over.
-func (l *memoryLog) expire(now int64, limits *memoryLimits) {
-	for l.messages.len() > 0 && now-l.messages.at(0).time > limits.age {
-		l.drop()
+func (log *memoryLog) expire(now int64, limits *memoryLimits) {
+	for log.messages.len() > 0 && now-log.messages.at(0).time > limits.age {
+		log.drop()
 	}
-	for l.keys.len() > 0 && now-l.keys.at(0).time > limits.window {
-		l.forget()
+	for log.keys.len() > 0 && now-log.keys.at(0).time > limits.window {
+		log.forget()
 	}
 }
 
 // makeRoom drops the oldest messages until one of the given cost has room.
-func (l *memoryLog) makeRoom(cost int, limits *memoryLimits) {
-	for l.messages.len() > 0 && (l.messages.len() >= limits.messages || l.bytes > limits.bytes-cost) {
-		l.drop()
+func (log *memoryLog) makeRoom(cost int, limits *memoryLimits) {
+	for log.messages.len() > 0 && (log.messages.len() >= limits.messages || log.bytes > limits.bytes-cost) {
+		log.drop()
 	}
 }
 
 // drop drops the oldest message.
-func (l *memoryLog) drop() {
-	m := l.messages.pop()
-	l.bytes -= m.cost()
+func (log *memoryLog) drop() {
+	m := log.messages.pop()
+	log.bytes -= m.cost()
 }
 
-func (l *memoryLog) remember(k memoryKey, limits *memoryLimits) {
-	if l.keys.len() == limits.keys {
-		l.forget()
+func (log *memoryLog) remember(k memoryKey, limits *memoryLimits) {
+	if log.keys.len() == limits.keys {
+		log.forget()
 	}
-	if l.index == nil {
-		l.index = make(map[string]uint64)
+	if log.index == nil {
+		log.index = make(map[string]uint64)
 	}
-	l.index[k.key] = l.forgotten + uint64(l.keys.len())
-	l.keys.push(k)
-	l.keyBytes += len(k.key) + keyCost
+	log.index[k.key] = log.forgotten + uint64(log.keys.len())
+	log.keys.push(k)
+	log.keyBytes += len(k.key) + keyCost
 }
 
 // forget forgets the oldest key.
-func (l *memoryLog) forget() {
-	k := l.keys.pop()
-	l.forgotten++
-	l.keyBytes -= len(k.key) + keyCost
-	delete(l.index, k.key)
-	if l.keys.len() == 0 {
-		l.index = nil // a map does not shrink
+func (log *memoryLog) forget() {
+	k := log.keys.pop()
+	log.forgotten++
+	log.keyBytes -= len(k.key) + keyCost
+	delete(log.index, k.key)
+	if log.keys.len() == 0 {
+		log.index = nil // a map does not shrink
 	}
 }
 
 // halve makes room: the older half of the messages goes, or, where there are
 // none, of the keys. It returns by how much the log's cost has fallen.
-func (l *memoryLog) halve(now int64, limits *memoryLimits) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	before := l.bytes + l.keyBytes
-	l.expire(now, limits)
-	if n := l.messages.len(); n > 0 {
+func (log *memoryLog) halve(now int64, limits *memoryLimits) int {
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	before := log.bytes + log.keyBytes
+	log.expire(now, limits)
+	if n := log.messages.len(); n > 0 {
 		for range (n + 1) / 2 {
-			l.drop()
+			log.drop()
 		}
 	} else {
-		for range (l.keys.len() + 1) / 2 {
-			l.forget()
+		for range (log.keys.len() + 1) / 2 {
+			log.forget()
 		}
 	}
-	return before - l.bytes - l.keyBytes
+	return before - log.bytes - log.keyBytes
 }
 
 // read returns a page, and by how much the log's cost has fallen.
-func (l *memoryLog) read(r Range, now int64, limits *memoryLimits) (Page, int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	before := l.bytes + l.keyBytes
-	l.expire(now, limits)
-	shrunk := before - l.bytes - l.keyBytes
+func (log *memoryLog) read(r Range, now int64, limits *memoryLimits) (Page, int) {
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	before := log.bytes + log.keyBytes
+	log.expire(now, limits)
+	shrunk := before - log.bytes - log.keyBytes
 
-	trimmed := l.head - uint64(l.messages.len())
-	p := Page{Head: Position{l.epoch, l.head}, Trimmed: trimmed}
-	after, end := max(r.After, trimmed), l.head // the range is (after, end]
+	trimmed := log.head - uint64(log.messages.len())
+	p := Page{Head: Position{log.epoch, log.head}, Trimmed: trimmed}
+	after, end := max(r.After, trimmed), log.head // the range is (after, end]
 	if r.Before > 0 {
 		end = min(end, r.Before-1)
 	}
@@ -230,8 +230,8 @@ func (l *memoryLog) read(r Range, now int64, limits *memoryLimits) (Page, int) {
 	}
 	p.Messages = make([]Message, 0, end-after)
 	for seq := after + 1; seq <= end; seq++ {
-		m := l.messages.at(int(seq - trimmed - 1))
-		p.Messages = append(p.Messages, Message{Topic: l.topic, Key: m.key, Body: m.body, Seq: seq, Time: m.time})
+		m := log.messages.at(int(seq - trimmed - 1))
+		p.Messages = append(p.Messages, Message{Topic: log.topic, Key: m.key, Body: m.body, Seq: seq, Time: m.time})
 	}
 	return p, shrunk
 }
@@ -243,37 +243,37 @@ type ring[T any] struct {
 	n     int
 }
 
-func (r *ring[T]) len() int { return r.n }
+func (q *ring[T]) len() int { return q.n }
 
 // at returns the element i of those in the ring, the oldest being 0.
-func (r *ring[T]) at(i int) *T { return &r.buf[(r.first+i)&(len(r.buf)-1)] }
+func (q *ring[T]) at(i int) *T { return &q.buf[(q.first+i)&(len(q.buf)-1)] }
 
-func (r *ring[T]) push(v T) {
-	if r.n == len(r.buf) {
-		r.resize(max(4, 2*r.n))
+func (q *ring[T]) push(v T) {
+	if q.n == len(q.buf) {
+		q.resize(max(4, 2*q.n))
 	}
-	r.n++
-	*r.at(r.n - 1) = v
+	q.n++
+	*q.at(q.n - 1) = v
 }
 
 // pop removes the oldest.
-func (r *ring[T]) pop() T {
+func (q *ring[T]) pop() T {
 	var zero T
-	v := *r.at(0)
-	*r.at(0) = zero
-	r.first = (r.first + 1) & (len(r.buf) - 1)
-	if r.n--; r.n == 0 {
-		*r = ring[T]{}
-	} else if r.n == len(r.buf)/4 {
-		r.resize(len(r.buf) / 2)
+	v := *q.at(0)
+	*q.at(0) = zero
+	q.first = (q.first + 1) & (len(q.buf) - 1)
+	if q.n--; q.n == 0 {
+		*q = ring[T]{}
+	} else if q.n == len(q.buf)/4 {
+		q.resize(len(q.buf) / 2)
 	}
 	return v
 }
 
-func (r *ring[T]) resize(size int) {
+func (q *ring[T]) resize(size int) {
 	buf := make([]T, size)
-	for i := range r.n {
-		buf[i] = *r.at(i)
+	for i := range q.n {
+		buf[i] = *q.at(i)
 	}
-	r.buf, r.first = buf, 0
+	q.buf, q.first = buf, 0
 }

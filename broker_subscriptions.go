@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// subscriptions counts who needs a topic on this hub, and subscribes it while
-// someone does. Members of rooms and connections of users each hold one.
+// subscriptions counts the users of each topic on this hub, and keeps the topic
+// subscribed while there are any. Each member of a room and each connection of
+// a user counts as one.
 type subscriptions struct {
 	hub    *Hub
 	mu     sync.Mutex
@@ -17,36 +18,36 @@ type subscriptions struct {
 type subscription struct {
 	refs int // guarded by subscriptions.mu
 
-	mu   sync.Mutex // held during the broker's call, so that calls do not overtake
+	mu   sync.Mutex // held during the broker's calls, so that they do not overtake each other
 	live bool
-	head Position // when it became live
+	head Position // of the log when it became live
 }
 
-func (s *subscriptions) init(h *Hub) {
-	s.hub = h
-	s.topics = make(map[Topic]*subscription)
+func (subs *subscriptions) init(h *Hub) {
+	subs.hub = h
+	subs.topics = make(map[Topic]*subscription)
 }
 
-// acquire subscribes t, if nobody has, and returns the position of its log at
-// that time: the loop has been handed all that came after, in order. Each acquire needs
-// a release.
-func (s *subscriptions) acquire(ctx context.Context, t Topic) (Position, error) {
-	s.mu.Lock()
-	sub := s.topics[t]
+// acquire subscribes t if nothing has, and returns the head of its log at that
+// time. The loop has been handed everything that came after that, in order.
+// Each acquire needs a release.
+func (subs *subscriptions) acquire(ctx context.Context, t Topic) (Position, error) {
+	subs.mu.Lock()
+	sub := subs.topics[t]
 	if sub == nil {
 		sub = &subscription{}
-		s.topics[t] = sub
+		subs.topics[t] = sub
 	}
 	sub.refs++
-	s.mu.Unlock()
+	subs.mu.Unlock()
 
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
 	if !sub.live {
-		head, err := s.hub.session.Subscribe(ctx, t)
+		head, err := subs.hub.session.Subscribe(ctx, t)
 		if err != nil {
-			s.drop(sub)
-			s.forget(t, sub)
+			subs.unref(sub)
+			subs.forget(t, sub)
 			return Position{}, err
 		}
 		sub.live, sub.head = true, head
@@ -54,45 +55,46 @@ func (s *subscriptions) acquire(ctx context.Context, t Topic) (Position, error) 
 	return sub.head, nil
 }
 
-// release takes back one acquire, and unsubscribes after the last.
-func (s *subscriptions) release(t Topic) {
-	s.mu.Lock()
-	sub := s.topics[t]
-	s.mu.Unlock()
+// release undoes one acquire, and unsubscribes after the last.
+func (subs *subscriptions) release(t Topic) {
+	subs.mu.Lock()
+	sub := subs.topics[t]
+	subs.mu.Unlock()
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
-	if s.drop(sub) > 0 {
+	if subs.unref(sub) > 0 {
 		return
 	}
-	if sub.live && s.hub.life.Err() == nil { // a session that closes forgets all topics
-		ctx, cancel := s.hub.patience()
+	if sub.live && subs.hub.life.ctx.Err() == nil { // closing the session ends all subscriptions
+		ctx, cancel := subs.hub.brokerContext()
 		defer cancel()
-		if err := s.hub.session.Unsubscribe(ctx, t); err != nil {
-			// The broker goes on delivering. Who acquires it next finds it live.
-			s.hub.log.Warn("chathub: unsubscribe", "topic", t, "err", err)
+		if err := subs.hub.session.Unsubscribe(ctx, t); err != nil {
+			// The broker goes on delivering. The next acquire finds it live.
+			subs.hub.log.Warn("chathub: unsubscribe", "topic", t, "err", err)
 			return
 		}
 		sub.live = false
-		_ = s.hub.post(call(func(l *loop) { l.released(t) })) // a closed hub forgets it anyway
+		_ = subs.hub.post(call(func(l *loop) { l.forgetTopic(t) })) // a closed hub has forgotten it
 	}
-	s.forget(t, sub)
+	subs.forget(t, sub)
 }
 
-// drop takes back one reference and returns how many are left.
-func (s *subscriptions) drop(sub *subscription) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// unref takes back one reference and returns how many are left.
+func (subs *subscriptions) unref(sub *subscription) int {
+	subs.mu.Lock()
+	defer subs.mu.Unlock()
 	sub.refs--
 	return sub.refs
 }
 
-// forget takes a subscription that nobody refers to out of the map. The caller
-// holds its mutex: whoever found it in the map meanwhile waits for that, and counts.
-func (s *subscriptions) forget(t Topic, sub *subscription) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// forget takes an unreferenced subscription out of the map. The caller holds
+// its mutex. A goroutine that found it in the map meanwhile waits for that, and
+// has counted itself.
+func (subs *subscriptions) forget(t Topic, sub *subscription) {
+	subs.mu.Lock()
+	defer subs.mu.Unlock()
 	if sub.refs == 0 {
-		delete(s.topics, t)
+		delete(subs.topics, t)
 	}
 }
 
@@ -101,10 +103,10 @@ func (h *Hub) release(t Topic) {
 	h.later(func(h *Hub) { h.subs.release(t) })
 }
 
-// brokerPatience bounds a broker call that nobody's context bounds.
-const brokerPatience = 5 * time.Second
+// brokerTimeout bounds a broker call that has no context of a caller.
+const brokerTimeout = 5 * time.Second
 
-// patience returns a context for such a call.
-func (h *Hub) patience() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(h.life, brokerPatience)
+// brokerContext returns the context of such a call.
+func (h *Hub) brokerContext() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(h.life.ctx, brokerTimeout)
 }

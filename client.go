@@ -2,7 +2,6 @@ package chathub
 
 import (
 	"context"
-	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -16,54 +15,72 @@ import (
 
 // Client is one connection of a user. Its methods may be called by any goroutine,
 // also after the connection has ended; they fail with [ErrClientGone] then.
+//
+// Its fields are grouped by owner. What stands in no group never changes once
+// another goroutine knows the client, or is atomic.
 type Client struct {
 	hub    *Hub
 	id     string
 	user   User
-	addr   netip.Addr
 	claims []byte
 	conn   *wire.Conn
-	ws     *websocket.Conn
-	// deflates reports whether it takes compressed frames. It is set before anyone
-	// knows the client.
-	deflates bool
+	place  place
+	limits *userLimits // shared by all connections of the user
+	// takesCompressed reports whether the client accepts compressed frames.
+	takesCompressed bool
 
-	expires atomic.Int64 // Unix nanoseconds; 0: never
-	busy    atomic.Int64 // since when a handler runs, Unix nanoseconds; 0: none
+	expires      atomic.Int64 // Unix nanoseconds; 0: never
+	handlerSince atomic.Int64 // when the running handler began, Unix nanoseconds; 0: none runs
 
-	// Owned by the goroutine that reads.
-	limiter lateLimiter // of events
-	visitor *visitor
-	bad     strikes // envelopes that could not be read
-	limited strikes // events over the rate
-
-	// Owned by the goroutine that handles events.
-	fetched *fetched // not nil while the answer must be followed by older messages
-
-	mu       sync.Mutex
-	ctx      context.Context // made when it is asked for
-	cancel   context.CancelCauseFunc
-	rooms    []string               // written by the loop
-	asks     map[string]chan answer // questions to the client without an answer
-	asked    uint64
-	backlog  chan *Event // once reading goes on beside the handler
-	early    *early      // until it is registered
-	values   map[any]any // the application's; nil until there are some
-	handling bool
-	ended    bool
-	end      Disconnect
-
-	// Owned by the loop.
-	seats      []seat
-	registered bool
-	told       bool      // that the hub shuts down
-	marked     bool      // within flushAudience
-	pinged     time.Time // zero: no ping is unanswered
-	seen       []uint64  // see repeated
+	onRead    clientOnRead
+	onHandler clientOnHandler
+	mu        clientLocked
+	onLoop    clientOnLoop
 }
 
-// early is what OnConnect did, to be done once the client is welcome.
-type early struct {
+// clientOnRead belongs to the goroutine that reads from the connection. There is
+// one at a time, and none while the connection is parked.
+type clientOnRead struct {
+	ws        *websocket.Conn // nil while parked
+	limiter   lazyLimiter     // of events
+	malformed strikes         // envelopes that could not be read
+	overRate  strikes         // events over the rate
+}
+
+// clientOnHandler belongs to the goroutine that handles the client's events.
+type clientOnHandler struct {
+	catchUp *catchUp // not nil if older messages must follow the answer
+}
+
+// clientLocked is guarded by its mutex, which is held only to look or change,
+// never to wait.
+type clientLocked struct {
+	sync.Mutex
+	ctx          context.Context // made on first use
+	cancel       context.CancelCauseFunc
+	rooms        []string               // a copy of what the loop knows; only the loop writes it
+	questions    map[string]chan answer // to the client, not yet answered
+	lastQuestion uint64
+	backlog      chan *Event // not nil once another goroutine reads beside the handler
+	preWelcome   *preWelcome // nil once the client is registered
+	values       map[any]any // the application's; nil until there are some
+	handling     bool
+	ended        bool
+	end          Disconnect // set together with ended
+}
+
+// clientOnLoop belongs to the hub's loop.
+type clientOnLoop struct {
+	seats         []seat // everyone's, the user's, and one for each room
+	registered    bool
+	reconnectSent bool
+	marked        bool      // within flushAudience
+	pinged        time.Time // zero: no ping is unanswered
+	recent        []uint64  // numbers of the last emits to several topics
+}
+
+// preWelcome is what OnConnect asked for, to be done once the client is welcome.
+type preWelcome struct {
 	rooms  []string
 	frames [][]byte
 }
@@ -87,13 +104,13 @@ func (c *Client) Claims(v any) error {
 func (c *Client) Context() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ctx == nil {
-		c.ctx, c.cancel = context.WithCancelCause(c.hub.life)
-		if c.ended {
-			c.cancel(ErrClientGone)
+	if c.mu.ctx == nil {
+		c.mu.ctx, c.mu.cancel = context.WithCancelCause(c.hub.life.ctx)
+		if c.mu.ended {
+			c.mu.cancel(ErrClientGone)
 		}
 	}
-	return c.ctx
+	return c.mu.ctx
 }
 
 // Rooms returns the rooms that the client is in, oldest first; once it has gone,
@@ -101,24 +118,13 @@ func (c *Client) Context() context.Context {
 func (c *Client) Rooms() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.Clone(c.rooms)
+	return slices.Clone(c.mu.rooms)
 }
 
 func (c *Client) inRoom(name string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.Contains(c.rooms, name)
-}
-
-// setRoom notes a membership. Only the loop calls it.
-func (c *Client) setRoom(name string, in bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if in {
-		c.rooms = append(c.rooms, name)
-	} else if i := slices.Index(c.rooms, name); i >= 0 {
-		c.rooms = slices.Delete(c.rooms, i, i+1)
-	}
+	return slices.Contains(c.mu.rooms, name)
 }
 
 // Emit sends an event to this connection, at most once: it is not kept for a
@@ -128,30 +134,30 @@ func (c *Client) Emit(_ context.Context, event string, data any) error {
 	if err != nil {
 		return err
 	}
-	return c.send(e.frame(), true)
+	return c.send(e.frame(), wire.Volatile)
 }
 
 // send puts a frame of the client's own into its outbox.
-func (c *Client) send(frame []byte, volatile bool) error {
+func (c *Client) send(frame []byte, kind wire.Kind) error {
 	c.mu.Lock()
-	if c.early != nil {
-		c.early.frames = append(c.early.frames, frame)
+	if c.mu.preWelcome != nil {
+		c.mu.preWelcome.frames = append(c.mu.preWelcome.frames, frame)
 		c.mu.Unlock()
 		return nil
 	}
-	ended := c.ended
+	ended := c.mu.ended
 	c.mu.Unlock()
 	if ended {
 		return ErrClientGone
 	}
-	switch c.conn.Enqueue(c.shrink(frame), volatile) {
+	switch c.conn.Enqueue(c.compress(frame), kind) {
 	case wire.Ready:
 		c.conn.Flush()
 	case wire.Overflow:
 		c.close(closeSlowConsumer, "slow consumer")
 		return ErrClientGone
 	case wire.Dropped:
-		c.hub.figures.droppedDirect.Add(1)
+		c.hub.counters.dropped.Add(1)
 	case wire.Gone:
 		return ErrClientGone
 	case wire.Queued:
@@ -169,17 +175,17 @@ func (c *Client) Broadcast() Target { return c.hub.Broadcast().Except(c.id) }
 func (c *Client) Set(key, value any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.values == nil {
-		c.values = make(map[any]any)
+	if c.mu.values == nil {
+		c.mu.values = make(map[any]any)
 	}
-	c.values[key] = value
+	c.mu.values[key] = value
 }
 
 // Value returns what was set for a key; nil where nothing was.
 func (c *Client) Value(key any) any {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.values[key]
+	return c.mu.values[key]
 }
 
 // Join puts the client into rooms. It does not ask Config.Authorize. When it
@@ -192,8 +198,8 @@ func (c *Client) Join(ctx context.Context, rooms ...string) error {
 		}
 	}
 	c.mu.Lock()
-	if c.early != nil {
-		c.early.rooms = append(c.early.rooms, rooms...)
+	if c.mu.preWelcome != nil {
+		c.mu.preWelcome.rooms = append(c.mu.preWelcome.rooms, rooms...)
 		c.mu.Unlock()
 		return nil
 	}
@@ -229,9 +235,9 @@ func (c *Client) join(ctx context.Context, j *join) (*join, error) {
 
 // Leave takes the client out of rooms. Rooms that it is not in are no error.
 func (c *Client) Leave(_ context.Context, rooms ...string) error {
-	return c.hub.ask(func(l *loop) {
+	return c.hub.onLoop(func(l *loop) {
 		for _, name := range rooms {
-			if r := l.rooms[name]; r != nil && c.seatIn(&r.audience) >= 0 {
+			if r := l.rooms[name]; r != nil && c.onLoop.seatIn(&r.audience) >= 0 {
 				l.leave(c, r, false)
 			}
 		}
@@ -254,30 +260,31 @@ func (c *Client) close(code closeCode, reason string) {
 		if code == closeShutdown {
 			l.tellReconnect(c)
 		}
-		if code == closeSlowConsumer {
-			l.slow++
-		}
-		if c.conn.CloseWith(uint16(code), reason, code == closeSlowConsumer, l.cfg.WriteTimeout) == wire.Ready {
-			l.ready = append(l.ready, c.conn)
-		}
+		l.sendClose(c, code, reason)
 		l.unregister(c)
 	}))
+}
+
+// sendClose queues a close frame. A slow consumer gets it instead of what waits
+// for it; anyone else, behind that.
+func (h *Hub) sendClose(conn *wire.Conn, code closeCode, reason string) wire.Result {
+	return conn.CloseWith(uint16(code), reason, code == closeSlowConsumer, h.cfg.WriteTimeout)
 }
 
 // setEnd notes why the connection ends, and reports whether it is the first to.
 func (c *Client) setEnd(d Disconnect) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ended {
+	if c.mu.ended {
 		return false
 	}
-	c.ended, c.end = true, d
-	for id, ch := range c.asks {
-		delete(c.asks, id)
+	c.mu.ended, c.mu.end = true, d
+	for id, ch := range c.mu.questions {
+		delete(c.mu.questions, id)
 		ch <- answer{err: ErrClientGone}
 	}
-	if c.cancel != nil {
-		c.cancel(ErrClientGone)
+	if c.mu.cancel != nil {
+		c.mu.cancel(ErrClientGone)
 	}
 	return true
 }
@@ -285,7 +292,7 @@ func (c *Client) setEnd(d Disconnect) bool {
 func (c *Client) isEnded() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.ended
+	return c.mu.ended
 }
 
 // Disconnect says why a connection ended.

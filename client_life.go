@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"strings"
 
@@ -16,17 +15,16 @@ import (
 	"github.com/chathub-go/chathub/internal/wire"
 )
 
-func newClient(h *Hub, id Identity, addr netip.Addr, ws *websocket.Conn, conn *wire.Conn) *Client {
+func newClient(h *Hub, id Identity, ws *websocket.Conn, conn *wire.Conn) *Client {
 	c := &Client{
 		hub:    h,
 		id:     newID("c_"),
 		user:   id.User,
-		addr:   addr,
 		claims: id.Claims,
 		conn:   conn,
-		ws:     ws,
-		early:  &early{},
 	}
+	c.onRead.ws = ws
+	c.mu.preWelcome = &preWelcome{}
 	if !id.Expires.IsZero() {
 		c.expires.Store(id.Expires.UnixNano())
 	}
@@ -39,18 +37,18 @@ func (c *Client) serve(refused error) {
 	if refused != nil {
 		go func() {
 			c.turnAway(refused)
-			c.leave()
+			c.releasePlace()
 		}()
 		return
 	}
-	c.welcomed()
+	c.reportConnected()
 	if r := (*reader)(c); !c.conn.Park(r) {
 		go r.Wake()
 	}
 }
 
 // greet has the application look at the client, and makes it known.
-func (c *Client) greet(r *http.Request) error {
+func (c *Client) connect(r *http.Request) error {
 	h := c.hub
 	if h.cfg.OnConnect == nil {
 		defer c.conn.Flush() // the response to the handshake, and the welcome with it
@@ -60,7 +58,7 @@ func (c *Client) greet(r *http.Request) error {
 			return err
 		}
 	}
-	ctx, cancel := h.patience()
+	ctx, cancel := h.brokerContext()
 	defer cancel()
 	inbox := Topic{User: c.user.ID}
 	head, err := h.subs.acquire(ctx, inbox)
@@ -77,8 +75,8 @@ func (c *Client) greet(r *http.Request) error {
 // register has the loop welcome the client and do what OnConnect asked for.
 func (c *Client) register(ctx context.Context, inbox Position) error {
 	c.mu.Lock()
-	rooms := c.early.rooms
-	c.early.rooms = nil
+	rooms := c.mu.preWelcome.rooms
+	c.mu.preWelcome.rooms = nil
 	c.mu.Unlock()
 	reg := &register{c: c, inbox: inbox, done: make(chan struct{})}
 	defer reg.settle()
@@ -92,26 +90,26 @@ func (c *Client) register(ctx context.Context, inbox Position) error {
 	if err := c.hub.await(reg, reg.done); err != nil {
 		return err
 	}
-	if c.hub.draining.Load() {
+	if c.hub.life.draining.Load() {
 		c.close(closeShutdown, shutdownReason)
 	}
 	return nil
 }
 
 // settle gives back what joins have acquired and do not need.
-func (r *register) settle() {
-	for _, j := range r.joins {
+func (cmd *register) settle() {
+	for _, j := range cmd.joins {
 		if !j.fresh {
-			r.c.hub.release(Topic{Room: j.room})
+			cmd.c.hub.release(Topic{Room: j.room})
 		}
 		if j.err != nil {
-			r.c.hub.log.Warn("chathub: join in OnConnect", "client", r.c.id, "room", j.room, "err", j.err)
+			cmd.c.hub.log.Warn("chathub: join in OnConnect", "client", cmd.c.id, "room", j.room, "err", j.err)
 		}
 	}
 }
 
-func (c *Client) welcomed() {
-	c.hub.figures.accepted.Add(1)
+func (c *Client) reportConnected() {
+	c.hub.counters.accepted.Add(1)
 	c.hub.traceConnected(c)
 }
 
@@ -121,18 +119,18 @@ func (c *Client) turnAway(err error) {
 	if !known {
 		c.hub.log.Error("chathub: connect", "user", c.user.ID, "err", err)
 	}
-	c.hub.figures.refused.Add(1)
+	c.hub.counters.refused.Add(1)
 	c.hub.traceRefused(e)
 	c.setEnd(Disconnect{Code: int(refusalOf(e).close), Reason: e.Message})
-	c.hub.turnAway(c.ws, c.conn, e)
+	c.hub.turnAway(c.onRead.ws, c.conn, e)
 }
 
 // left tells the application that the client, reading from which has ended, is gone.
-func (c *Client) left(err error) {
+func (c *Client) reportDisconnected(err error) {
 	h := c.hub
-	c.finish(err)
+	c.readEnded(err)
 	c.mu.Lock()
-	end := c.end
+	end := c.mu.end
 	c.mu.Unlock()
 	if h.cfg.OnDisconnect != nil {
 		_ = h.guard("OnDisconnect", func() error { h.cfg.OnDisconnect(c, end); return nil })
@@ -141,22 +139,21 @@ func (c *Client) left(err error) {
 }
 
 // leave is the last that happens to a connection.
-func (c *Client) leave() {
-	c.hub.dispose(c.ws, c.conn)
-	c.hub.entrance.leaveUser(c.user.ID)
-	c.hub.entrance.leave(c.addr)
+func (c *Client) releasePlace() {
+	c.hub.dispose(c.onRead.ws, c.conn)
+	c.place.release()
 }
 
 // finish notes why reading has ended, answers what the peer did wrong, and takes
 // the client out of everything.
-func (c *Client) finish(err error) {
+func (c *Client) readEnded(err error) {
 	end := c.endOf(err)
 	if c.setEnd(end) && !end.Remote {
-		if c.conn.CloseWith(uint16(end.Code), end.Reason, false, c.hub.cfg.WriteTimeout) == wire.Ready {
+		if c.hub.sendClose(c.conn, closeCode(end.Code), end.Reason) == wire.Ready {
 			c.conn.Flush()
 		}
 	}
-	_ = c.hub.ask(func(l *loop) { l.unregister(c) }) // a closed hub knows nobody
+	_ = c.hub.onLoop(func(l *loop) { l.unregister(c) }) // a closed hub knows nobody
 	if !end.Remote {
 		// Closing with unread input would reset the connection, and the peer
 		// would not see why.

@@ -4,13 +4,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/chathub-go/chathub/internal/wire"
 	"golang.org/x/time/rate"
 )
 
 // refuseInput answers an envelope that could not be read.
 func (c *Client) refuseInput(e *Event, fault *Error) {
-	_ = c.send(errorFrame(e.ID, fault), false)
-	if c.bad.hit(time.Now()) > badPerMinute {
+	_ = c.send(errorFrame(e.ID, fault), wire.Durable)
+	if c.onRead.malformed.hit(time.Now()) > badPerMinute {
 		c.close(closeViolations, "too many bad messages")
 	}
 }
@@ -18,21 +19,21 @@ func (c *Client) refuseInput(e *Event, fault *Error) {
 // allow applies the rate limits.
 func (c *Client) allow(e *Event) bool {
 	now, cfg := time.Now(), &c.hub.cfg
-	wait := reserve(c.limiter.get(cfg.Rate, cfg.Burst), now)
+	wait := reserve(c.onRead.limiter.get(cfg.Rate, cfg.Burst), now)
 	if wait == 0 { // what one connection has too many of costs the user's others nothing
-		wait = reserve(c.visitor.limiter.get(cfg.UserRate, cfg.UserBurst), now)
+		wait = reserve(c.limits.limiter.get(cfg.UserRate, cfg.UserBurst), now)
 	}
 	if wait == 0 {
 		return true
 	}
-	c.limit(e, "Too many events", wait)
+	c.refuseOverRate(e, "Too many events", wait)
 	return false
 }
 
 // limit refuses an event that is one too many.
-func (c *Client) limit(e *Event, message string, wait time.Duration) {
-	_ = c.send(errorFrame(e.ID, &Error{Code: CodeRateLimited, Message: message, RetryAfter: wait}), false)
-	if c.limited.hit(time.Now()) > limitsPerMinute {
+func (c *Client) refuseOverRate(e *Event, message string, wait time.Duration) {
+	_ = c.send(errorFrame(e.ID, &Error{Code: CodeRateLimited, Message: message, RetryAfter: wait}), wire.Durable)
+	if c.onRead.overRate.hit(time.Now()) > limitsPerMinute {
 		c.close(closeRateLimited, "rate limit exceeded repeatedly")
 	}
 }
@@ -59,24 +60,24 @@ type strikes struct {
 	n     int
 }
 
-func (s *strikes) hit(now time.Time) int {
-	if t := now.UnixNano(); t-s.since >= int64(time.Minute) {
-		s.since, s.n = t, 0
+func (st *strikes) hit(now time.Time) int {
+	if t := now.UnixNano(); t-st.since >= int64(time.Minute) {
+		st.since, st.n = t, 0
 	}
-	s.n++
-	return s.n
+	st.n++
+	return st.n
 }
 
 // lateLimiter is a limiter that is made when it is needed first: who does nothing has none.
-type lateLimiter struct{ made atomic.Pointer[rate.Limiter] }
+type lazyLimiter struct{ made atomic.Pointer[rate.Limiter] }
 
 // get returns nil where there is no limit.
-func (l *lateLimiter) get(perSecond float64, burst int) *rate.Limiter {
+func (lim *lazyLimiter) get(perSecond float64, burst int) *rate.Limiter {
 	if perSecond < 0 || burst < 0 {
 		return nil
 	}
-	if l.made.Load() == nil {
-		l.made.CompareAndSwap(nil, rate.NewLimiter(rate.Limit(perSecond), burst))
+	if lim.made.Load() == nil {
+		lim.made.CompareAndSwap(nil, rate.NewLimiter(rate.Limit(perSecond), burst))
 	}
-	return l.made.Load()
+	return lim.made.Load()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strconv"
 
+	"github.com/chathub-go/chathub/internal/wire"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -36,31 +37,31 @@ type answer struct {
 func (c *Client) question(ctx context.Context, e *envelope) answer {
 	ch := make(chan answer, 1) // so that who answers never waits
 	c.mu.Lock()
-	if c.ended {
+	if c.mu.ended {
 		c.mu.Unlock()
 		return answer{err: ErrClientGone}
 	}
-	if c.early != nil {
+	if c.mu.preWelcome != nil {
 		c.mu.Unlock()
 		return answer{err: errors.New("chathub: a client cannot be asked before its welcome")}
 	}
-	c.asked++
-	id := "s" + strconv.FormatUint(c.asked, 36)
-	if c.asks == nil {
-		c.asks = make(map[string]chan answer)
+	c.mu.lastQuestion++
+	id := "s" + strconv.FormatUint(c.mu.lastQuestion, 36)
+	if c.mu.questions == nil {
+		c.mu.questions = make(map[string]chan answer)
 	}
-	c.asks[id] = ch
+	c.mu.questions[id] = ch
 	c.readBeside()
 	c.mu.Unlock()
 	defer func() {
 		c.mu.Lock()
-		delete(c.asks, id)
+		delete(c.mu.questions, id)
 		c.mu.Unlock()
 	}()
 
 	q := *e
 	q.id, q.ack = id, true
-	if err := c.send(q.frame(), false); err != nil {
+	if err := c.send(q.frame(), wire.Durable); err != nil {
 		return answer{err: err}
 	}
 	select {
@@ -73,15 +74,15 @@ func (c *Client) question(ctx context.Context, e *envelope) answer {
 
 // answered hands an ack or error of the client to who waits for it. It reports
 // false where nobody does: it comes too late, or nobody asked.
-func (c *Client) answered(e *Event) bool {
+func (c *Client) takeAnswer(e *Event) bool {
 	c.mu.Lock()
-	ch := c.asks[e.ID]
-	delete(c.asks, e.ID)
+	ch := c.mu.questions[e.ID]
+	delete(c.mu.questions, e.ID)
 	c.mu.Unlock()
 	if ch == nil {
 		return false
 	}
-	if e.Type == "ack" {
+	if e.Type == eventAck {
 		data := e.Data
 		if data == nil {
 			data = []byte("null")

@@ -16,29 +16,29 @@ import (
 type reader Client
 
 // Sleep gives up what is only needed for reading.
-func (r *reader) Sleep() {
-	r.conn.Detach()
-	closeLayer(r.ws)
-	r.ws = nil
+func (rd *reader) Sleep() {
+	rd.conn.Detach()
+	closeLayer(rd.onRead.ws)
+	rd.onRead.ws = nil
 }
 
 // Wake reads: there is something, or the connection has ended.
-func (r *reader) Wake() { (*Client)(r).read() }
+func (rd *reader) Wake() { (*Client)(rd).read() }
 
 // read handles events until the connection ends, or is parked.
 func (c *Client) read() {
 	for {
-		e, err := c.next()
+		e, err := c.nextEvent()
 		switch {
 		case errors.Is(err, errParked):
 			return
 		case err != nil:
-			c.left(err)
-			c.leave()
+			c.reportDisconnected(err)
+			c.releasePlace()
 			return
-		case c.begin(): // else closing: the client will ask again elsewhere
+		case c.handlerBegins(): // else closing: the client will ask again elsewhere
 			c.handle(e)
-			c.finished()
+			c.handlerDone()
 		}
 	}
 }
@@ -47,9 +47,9 @@ func (c *Client) read() {
 var errParked = errors.New("chathub: parked")
 
 // next returns the next event: from the connection, or from who reads ahead.
-func (c *Client) next() (*Event, error) {
+func (c *Client) nextEvent() (*Event, error) {
 	c.mu.Lock()
-	backlog := c.backlog
+	backlog := c.mu.backlog
 	c.mu.Unlock()
 	for backlog == nil {
 		if !c.conn.Wait((*reader)(c)) {
@@ -66,26 +66,26 @@ func (c *Client) next() (*Event, error) {
 }
 
 // begin notes that a handler runs. It reports false where none may any more.
-func (c *Client) begin() bool {
+func (c *Client) handlerBegins() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ended || c.hub.draining.Load() {
+	if c.mu.ended || c.hub.life.draining.Load() {
 		return false
 	}
-	c.handling = true
-	c.busy.Store(time.Now().UnixNano())
-	if len(c.asks) > 0 {
+	c.mu.handling = true
+	c.handlerSince.Store(time.Now().UnixNano())
+	if len(c.mu.questions) > 0 {
 		c.readBeside() // the answer must not wait for the handler
 	}
 	return true
 }
 
-func (c *Client) finished() {
+func (c *Client) handlerDone() {
 	c.mu.Lock()
-	c.handling = false
-	c.busy.Store(0)
+	c.mu.handling = false
+	c.handlerSince.Store(0)
 	c.mu.Unlock()
-	if c.hub.draining.Load() {
+	if c.hub.life.draining.Load() {
 		c.close(closeShutdown, shutdownReason)
 	}
 }
@@ -93,7 +93,7 @@ func (c *Client) finished() {
 func (c *Client) isHandling() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.handling
+	return c.mu.handling
 }
 
 const (
@@ -106,22 +106,12 @@ const (
 	backlogLength = 16
 )
 
-// watchHandler has a client read beside a handler that takes long. The loop calls it.
-func (c *Client) watchHandler(now time.Time) {
-	if since := c.busy.Load(); since == 0 || now.UnixNano()-since < int64(slowHandler) {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.readBeside()
-}
-
 // readBeside starts a goroutine that reads from now on, if a handler keeps the
 // one that has done so until now. The caller holds c.mu.
 func (c *Client) readBeside() {
-	if c.handling && c.backlog == nil {
-		c.backlog = make(chan *Event, backlogLength)
-		go c.readAhead(c.backlog)
+	if c.mu.handling && c.mu.backlog == nil {
+		c.mu.backlog = make(chan *Event, backlogLength)
+		go c.readAhead(c.mu.backlog)
 	}
 }
 
@@ -131,7 +121,7 @@ func (c *Client) readAhead(backlog chan<- *Event) {
 	for {
 		e, err := c.receive()
 		if err != nil {
-			c.finish(err)
+			c.readEnded(err)
 			return
 		}
 		if e == nil {
@@ -149,7 +139,7 @@ func (c *Client) readAhead(backlog chan<- *Event) {
 		case <-c.Context().Done(): // closing: what it asked for is not done any more
 		case <-timer.C:
 			wait = 0 // in vain once is enough, until a place is free again
-			c.limit(e, "Too many events wait", slowHandler)
+			c.refuseOverRate(e, "Too many events wait", slowHandler)
 		}
 		timer.Stop()
 	}
@@ -163,16 +153,16 @@ var errNotUTF8 = errors.New("chathub: text message is not UTF-8")
 // was no such: answers, bad input, pings and events over the rate it deals with itself. One
 // goroutine at a time calls it.
 func (c *Client) receive() (*Event, error) {
-	if c.ws == nil {
+	if c.onRead.ws == nil {
 		ws, err := reattach(c.conn)
 		if err != nil {
 			return nil, err
 		}
-		c.ws = ws
+		c.onRead.ws = ws
 	}
 	// A context that can end would cost allocations for each message; the sweep
 	// bounds reading instead.
-	typ, r, err := c.ws.Reader(context.Background())
+	typ, r, err := c.onRead.ws.Reader(context.Background())
 	if err != nil {
 		return nil, err
 	}
@@ -197,12 +187,12 @@ func (c *Client) receive() (*Event, error) {
 	switch {
 	case fault != nil:
 		c.refuseInput(e, fault)
-	case e.Type == "ack" || e.Type == "error":
-		if !c.answered(e) {
+	case e.Type == eventAck || e.Type == eventError:
+		if !c.takeAnswer(e) {
 			c.allow(e) // ignored, but not for free
 		}
 	case !c.allow(e):
-	case e.Type == "ping":
+	case e.Type == eventPing:
 		c.pong(e)
 	default:
 		return e, nil

@@ -75,8 +75,8 @@ func (n *note) run(l *loop) {
 	case opBeat:
 		l.hearBeat(p, n)
 	case opBye:
-		l.peers.left[p.id] = time.Now()
-		l.lose(p, time.Now(), true)
+		l.peers.left[p.id] = l.now()
+		l.lose(p, l.now(), true)
 	case opState:
 		l.hearState(p, n)
 	case opCheck:
@@ -102,7 +102,7 @@ func (l *loop) hear(id string) *peer {
 		p = &peer{id: id}
 		l.meet(p)
 	}
-	p.heard = time.Now()
+	p.heard = l.now()
 	if p.silent {
 		p.silent = false
 		l.checkAll(p)
@@ -114,24 +114,24 @@ func (l *loop) hear(id string) *peer {
 func (l *loop) meet(p *peer) {
 	l.peers.all[p.id] = p
 	l.countPeers()
-	if !l.hub.laneRuns {
+	if !l.hub.noteCourierRuns {
 		// A lane of its own from now on: what the courier does may take long, and
 		// beats must not wait for it.
-		l.hub.laneRuns = true
-		l.peers.lane = &l.hub.lane
-		go l.hub.lane.run(l.hub)
+		l.hub.noteCourierRuns = true
+		l.peers.lane = &l.hub.noteCourier
+		go l.hub.noteCourier.run(l.hub)
 	}
-	l.say(Topic{Node: p.id}, &note{op: opBeat, id: l.peers.beats, seq: l.position(&l.online)})
+	l.say(Topic{Node: p.id}, &note{op: opBeat, id: l.peers.beats, seq: l.position(&l.presence.online)})
 	l.checkAll(p)
 }
 
-func (l *loop) countPeers() { l.hub.peers.Store(int64(len(l.peers.all))) }
+func (l *loop) countPeers() { l.hub.nodeCount.Store(int64(len(l.peers.all))) }
 
 // lose takes away a peer, whose users have been gone since then.
 func (l *loop) lose(p *peer, since time.Time, farewell bool) {
 	delete(l.peers.all, p.id)
 	l.countPeers()
-	l.dropReplica(&l.online, p.id, since)
+	l.dropReplica(&l.presence.online, p.id, since)
 	for _, r := range l.rooms {
 		l.dropReplica(&r.presence, p.id, since)
 	}
@@ -147,10 +147,10 @@ func (l *loop) say(t Topic, n *note) {
 		return
 	}
 	l.peers.lane.add(func(h *Hub) {
-		ctx, cancel := h.patience()
+		ctx, cancel := h.brokerContext()
 		defer cancel()
 		err := h.session.Send(ctx, m)
-		if down := err != nil; down != h.mute.Swap(down) && h.life.Err() == nil {
+		if down := err != nil; down != h.notesFailing.Swap(down) && h.life.ctx.Err() == nil {
 			if down {
 				h.log.Warn("chathub: other nodes cannot be told of this one", "err", err)
 			} else {
@@ -167,15 +167,15 @@ func (l *loop) hearBeat(p *peer, n *note) {
 	switch {
 	case missed: // and who knows what else
 		l.checkAll(p)
-	case n.seq != l.online.replicas[p.id].mark():
-		l.checkOne(p, &l.online)
+	case n.seq != l.presence.online.replicas[p.id].mark():
+		l.checkOne(p, &l.presence.online)
 	}
 }
 
 // sweepPeers is the part of sweep that is for peers.
 func (l *loop) sweepPeers(now time.Time) {
 	s := &l.peers
-	stalled := !l.swept.IsZero() && now.Sub(l.swept) > 2*sweepInterval
+	stalled := !l.sweeping.began.IsZero() && now.Sub(l.sweeping.began) > 2*sweepInterval
 	lease := l.cfg.NodeLease
 	for _, p := range s.all {
 		if stalled { // by this hub: what they said may be waiting in the queue
@@ -208,7 +208,7 @@ func (l *loop) beat(now time.Time) {
 	l.peers.beats++
 	n := &note{op: opBeat, id: l.peers.beats}
 	if len(l.peers.all) > 0 {
-		n.seq = l.position(&l.online)
+		n.seq = l.position(&l.presence.online)
 	}
 	l.say(Topic{}, n)
 }
@@ -216,7 +216,7 @@ func (l *loop) beat(now time.Time) {
 // checkAll asks a peer for whatever is not known of it.
 func (l *loop) checkAll(p *peer) {
 	n := &note{op: opCheck, fresh: true}
-	n.marks = append(n.marks, l.online.replicas[p.id].markOf(""))
+	n.marks = append(n.marks, l.presence.online.replicas[p.id].markOf(""))
 	size := 0
 	for name, r := range l.rooms {
 		if !r.followed() {
@@ -237,7 +237,7 @@ func (l *loop) checkAll(p *peer) {
 // just now.
 func (l *loop) checkOne(p *peer, of *presence) {
 	r := of.replica(p.id)
-	if now := time.Now(); now.Sub(r.asked) >= sweepInterval {
+	if now := l.now(); now.Sub(r.asked) >= sweepInterval {
 		r.asked = now
 		l.say(Topic{Node: p.id}, &note{op: opCheck, marks: []mark{r.markOf(of.room)}})
 	}
@@ -286,7 +286,7 @@ func (l *loop) hearCheck(p *peer, n *note) {
 
 // sayBye tells the peers that this hub ends, whose loop has.
 func (h *Hub) sayBye() {
-	ctx, cancel := context.WithTimeout(context.Background(), brokerPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), brokerTimeout)
 	defer cancel()
 	n := &note{op: opBye, from: h.node}
 	if err := h.session.Send(ctx, Message{Body: n.encode()}); err != nil {

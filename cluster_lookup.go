@@ -44,7 +44,7 @@ func (l *loop) lookInto(name string, done chan error) {
 // lookInto waits until peers have said who is in a room, a second or two at most. The
 // caller has acquired its topic.
 func (h *Hub) lookInto(ctx context.Context, room string) error {
-	if h.peers.Load() == 0 {
+	if h.nodeCount.Load() == 0 {
 		return nil
 	}
 	done := make(chan error, 1)
@@ -56,7 +56,7 @@ func (h *Hub) lookInto(ctx context.Context, room string) error {
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-h.done:
+	case <-h.life.done:
 		return ErrClosed
 	}
 }
@@ -69,7 +69,7 @@ func (l *loop) startLook() {
 		return
 	}
 	l.peers.look, l.peers.next = k, nil
-	k.id, k.since = l.question(), time.Now()
+	k.id, k.since = l.question(), l.now()
 	k.waiting = make(map[string]bool)
 	for id, p := range l.peers.all {
 		if p.silent {

@@ -46,7 +46,7 @@ func (p *presence) replica(node string) *replica {
 // presenceOf returns who is in a room, or online; nil where nobody here knows.
 func (l *loop) presenceOf(room string) *presence {
 	if room == "" {
-		return &l.online
+		return &l.presence.online
 	}
 	if r := l.rooms[room]; r != nil {
 		return &r.presence
@@ -105,7 +105,7 @@ func (l *loop) applyWhole(p *presence, r *replica) {
 	}
 	for id := range r.users {
 		if _, in := whole[id]; !in {
-			l.exitReplica(p, r, id, time.Now())
+			l.exitReplica(p, r, id, l.now())
 		}
 	}
 	if first {
@@ -131,7 +131,7 @@ func (l *loop) applyChange(p *presence, r *replica, n *note) {
 		case came:
 			l.enterReplica(p, r, m.user)
 		case went:
-			l.exitReplica(p, r, m.user.ID, time.Now())
+			l.exitReplica(p, r, m.user.ID, l.now())
 		case left:
 			l.exitReplica(p, r, m.user.ID, time.Time{})
 		case lingers:
@@ -162,7 +162,7 @@ func (l *loop) linger(p *presence, m movement) {
 		return
 	}
 	e := l.enter(p, m.user)
-	e.gone = time.Now().Add(-m.age)
+	e.gone = l.now().Add(-m.age)
 }
 
 // graced reports whether someone is in the grace.
@@ -322,7 +322,7 @@ func (l *loop) sayWhole(to *peer, room string, p *presence) {
 		if n.seq = l.position(p); n.seq > 0 {
 			users = p.stated()
 		}
-		now := time.Now()
+		now := l.now()
 		for _, e := range p.touched {
 			if !e.gone.IsZero() {
 				users = append(users, movement{user: e.user, how: lingers, age: now.Sub(e.gone)})

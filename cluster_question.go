@@ -35,7 +35,7 @@ func (t Target) EmitWithAck(ctx context.Context, event string, data any) ([]Answ
 	}
 	var here []*Client
 	var there *asking
-	err = t.hub.ask(func(l *loop) {
+	err = t.hub.onLoop(func(l *loop) {
 		here = l.find(&note{topics: t.topics, except: t.except, clients: t.clients})
 		if len(l.peers.all) > 0 && len(t.topics) > 0 {
 			there = l.startAsking(ctx, t, e)
@@ -70,7 +70,7 @@ func (l *loop) find(n *note) (clients []*Client) {
 		if a == nil {
 			continue
 		}
-		for _, c := range l.named(a, &delivered{routed: routed{except: n.except, clients: n.clients}}) {
+		for _, c := range l.recipients(a, &incoming{routed: routed{except: n.except, clients: n.clients}}) {
 			if !found[c] {
 				found[c] = true
 				clients = append(clients, c)
@@ -136,16 +136,16 @@ func (a *asking) wait(ctx context.Context, h *Hub) error {
 	select {
 	case <-a.done:
 	case <-ctx.Done():
-	case <-h.done:
+	case <-h.life.done:
 	}
-	_ = h.ask(func(l *loop) { // a closed hub does not look at it any more
+	_ = h.onLoop(func(l *loop) { // a closed hub does not look at it any more
 		delete(l.peers.asking, a.id)
 		l.say(Topic{}, &note{op: opAsked, id: a.id})
 		a.end()
 	})
 	select {
 	case <-a.done:
-	case <-h.ended:
+	case <-h.life.loopEnded:
 	}
 	for _, p := range a.peers {
 		a.missing = a.missing || !p.complete() && !p.over
@@ -257,17 +257,17 @@ func (l *loop) hearAsk(from *peer, n *note) {
 	key := askedKey{from.id, n.id}
 	a := l.peers.asked[key]
 	if a != nil {
-		if a.heard = time.Now(); n.have != uint64(1+a.settled) {
+		if a.heard = l.now(); n.have != uint64(1+a.settled) {
 			l.sayReplies(key, a, a.replies)
 		}
 		return
 	}
 	var ctx context.Context
-	a = &asked{heard: time.Now()}
+	a = &asked{heard: l.now()}
 	if n.timeout > 0 {
-		ctx, a.cancel = context.WithTimeout(l.hub.life, n.timeout)
+		ctx, a.cancel = context.WithTimeout(l.hub.life.ctx, n.timeout)
 	} else {
-		ctx, a.cancel = context.WithCancel(l.hub.life)
+		ctx, a.cancel = context.WithCancel(l.hub.life.ctx)
 	}
 	l.peers.asked[key] = a
 	clients := l.find(n)

@@ -9,94 +9,110 @@ import (
 	"net/http"
 	"net/netip"
 	"time"
+
+	"github.com/chathub-go/chathub/internal/handshake"
 )
 
-// Config says how a Hub behaves. Only Auth is required. In every number and
+// Config says how a Hub behaves. Only Auth is required. For every number and
 // duration, zero means the default and a negative value means off (no limit, no
-// heartbeat, ...). A Config is read once, by [New].
+// heartbeat, and so on). [New] reads a Config once.
 //
-// The callbacks run on the goroutine of the client concerned: they may block,
-// which makes only that client wait. A panic in one is logged with its stack and
-// is that client's [CodeInternal].
+// Callbacks run on the goroutine of the client concerned. They may block, and
+// only that client waits. A panic in a callback is logged with its stack, and
+// the client gets [CodeInternal].
 type Config struct {
-	// Auth says who a connection is. Required: [JWT], an [Authenticator] of
-	// your own, or [Anonymous].
+	// Auth says which user a connection belongs to. Required: [JWT], an
+	// [Authenticator] of your own, or [Anonymous].
 	Auth Authenticator
 
-	// Origins lists the web origins (scheme://host[:port], exact) whose pages
-	// may connect, besides those of the origin that the hub is served from: the request's
-	// Host, with the scheme of the connection or of X-Forwarded-Proto. A reverse proxy must pass both on.
-	// Requests without an Origin header come from programs, not from pages, and are let in.
+	// Origins lists further web origins whose pages may connect, as exact
+	// scheme://host[:port]. Pages of the hub's own origin always may. That is
+	// the request's Host, with the scheme of the connection or of
+	// X-Forwarded-Proto, so a reverse proxy must pass both on. Requests without
+	// an Origin header come from programs, not from pages, and are accepted.
 	Origins []string
-	// DangerouslyAllowAnyOrigin lets any web page connect. With TokenCookie,
-	// it lets any web page act as its visitor.
+	// DangerouslyAllowAnyOrigin lets any web page connect. With TokenCookie, it
+	// lets any web page act as its visitor.
 	DangerouslyAllowAnyOrigin bool
 	// RequireOrigin refuses requests without an Origin header.
 	RequireOrigin bool
 
-	// TokenCookie names a cookie to take the token from, where neither the
-	// Authorization header nor the subprotocol carries one. Empty: none.
+	// TokenCookie names a cookie that holds the token. It is read if neither
+	// the Authorization header nor the subprotocol carries a token. Default: no
+	// cookie.
 	TokenCookie string
-	// TokenQuery takes the token from the query parameter "token" as the last
-	// resort. URLs end up in logs; prefer the subprotocol.
+	// TokenQuery accepts the token in the query parameter "token", as the last
+	// resort. URLs end up in logs, so prefer the subprotocol.
 	TokenQuery bool
 
-	// TrustedProxies lists the networks of the reverse proxies whose
-	// X-Forwarded-For header says which address a client has.
+	// TrustedProxies lists the networks of reverse proxies whose
+	// X-Forwarded-For header is believed. It says which address a client has.
 	TrustedProxies []netip.Prefix
 
-	// OnConnect runs once a client is authenticated, before its welcome, within
-	// ServeHTTP. An error turns it away: an [Error] with its message, and a close by its
-	// code (4505 for [CodeForbidden]); any other error is a fault, and the client may come back (4000). The client may be joined to rooms and
-	// emitted to; it gets all that after its welcome. Until OnConnect returns nothing is read from
-	// the client, so ctx does not end when it goes: what may take long needs a deadline.
+	// OnConnect runs within ServeHTTP, after the client is authenticated and
+	// before its welcome. It may join the client to rooms and emit to it, which
+	// takes effect after the welcome.
+	//
+	// An error refuses the client. If it is an [Error], the client gets its
+	// message and the close code of its Code (4505 for [CodeForbidden]). Any
+	// other error is logged as a fault and closes with 4000, so that the client
+	// comes back.
+	//
+	// Nothing is read from the client until OnConnect returns. So ctx does not
+	// end when the client goes: set a deadline for anything slow.
 	OnConnect func(ctx context.Context, c *Client, r *http.Request) error
-	// OnDisconnect runs when a client that was welcomed has gone.
+	// OnDisconnect runs after a client that was welcomed has gone.
 	OnDisconnect func(c *Client, d Disconnect)
-	// Authorize may refuse an action that a client asks for, before anything
-	// else of it happens. It runs on every join, resume, history request and send.
-	// Nil allows everything that the protocol allows.
+	// Authorize may refuse an action that a client asks for, before any part of
+	// it happens. It runs on every join, resume, history request and send. Nil
+	// allows everything that the protocol allows.
 	Authorize func(ctx context.Context, c *Client, a Action) error
 
-	// Broker carries and keeps messages. Nil: a [MemoryBroker] of the hub's own.
+	// Broker carries and stores messages. Default: a [MemoryBroker] for this
+	// hub alone.
 	Broker Broker
-	// Logger gets what an operator should know. Nil: slog.Default().
+	// Logger gets what an operator should know. Default: slog.Default().
 	Logger *slog.Logger
-	// Trace observes. Nil: nothing.
+	// Trace observes the hub. Default: nothing is observed.
 	Trace *Trace
 
-	// MaxMessageBytes bounds one message from a client; a larger one closes
-	// with 1009. Default 64 KiB.
+	// MaxMessageBytes bounds one message from a client. A larger one closes the
+	// connection with 1009. Default 64 KiB.
 	MaxMessageBytes int
-	// MaxOutboxBytes bounds what waits for one client. Volatile events are
-	// dropped beyond half of it; a client beyond all of it is closed with 4001. It cannot
-	// be off. Default 1 MiB.
+	// MaxOutboxBytes bounds the bytes that wait for one client. Beyond half of
+	// it, volatile events are dropped. Beyond all of it, the client is closed
+	// with 4001. Default 1 MiB; it cannot be off.
 	MaxOutboxBytes int
-	// CompressFrom offers clients compression (permessage-deflate, RFC 7692), and is
-	// how many bytes of JSON a message must have to be compressed for those that accept: 128 is
-	// a good value, since shorter ones gain little. Default off.
+	// CompressFrom offers compression (permessage-deflate, RFC 7692) to
+	// clients. It is the number of bytes of JSON from which a message is
+	// compressed for the clients that accept. Shorter messages gain little; 128
+	// is a good value. Default off.
 	//
-	// It costs about 10 µs of CPU for each message that is sent, however many get
-	// it, as much for each compressed one that comes, and 1.2 MB of buffers for each core; nothing for a connection
-	// that is idle. Context takeover, compression across messages, is not offered: it would keep a window of 32 KiB
-	// for each connection, every recipient would need a compression of its own,
-	// and what one message says could be guessed from the length of others.
-	// Do not turn it on where clients see the length of messages in which secrets stand beside text
-	// that others can choose; see docs/security.md. MaxMessageBytes bounds a message once
-	// decompressed, and cannot be off.
+	// Each message sent costs about 10 µs of CPU, however many clients get it.
+	// Each compressed message received costs as much. Buffers take 1.2 MB per
+	// core, and an idle connection takes nothing. Context takeover (compression
+	// across messages) is not offered. It would keep a window of 32 KiB per
+	// connection and compress once per recipient, and the length of one message
+	// would reveal the content of others.
+	//
+	// Leave it off if an attacker can see the length of messages that hold
+	// secrets next to text of the attacker's choice; see docs/security.md.
+	// MaxMessageBytes bounds a message after decompression and cannot be off.
 	CompressFrom int
 
-	// MaxRooms bounds the rooms of one client. Default 128.
+	// MaxRooms bounds the rooms that one client is in. Default 128.
 	MaxRooms int
-	// MaxConns, MaxConnsPerUser and MaxConnsPerAddress bound connections to
-	// this hub. Defaults 100,000, 32, and off (behind a proxy that is not in TrustedProxies
-	// everyone has one address). IPv6 addresses count by their /64, which is what one
-	// customer gets. A client over a limit is refused with 4504.
+	// MaxConns, MaxConnsPerUser and MaxConnsPerAddress bound the connections of
+	// this hub. A client over a limit is refused with 4504. IPv6 addresses
+	// count by their /64, which is what one customer gets. Defaults 100,000,
+	// 32, and off: behind a proxy that is not in TrustedProxies, everyone has
+	// the same address.
 	MaxConns, MaxConnsPerUser, MaxConnsPerAddress int
 
-	// Rate is how many events a second a client may send on average, Burst how
-	// many at once. What exceeds it gets [CodeRateLimited]; a client that goes on is closed
-	// with 4005. Defaults 50 and twice the Rate, at least 1.
+	// Rate is how many events per second a client may send on average, and
+	// Burst how many at once. Further events get [CodeRateLimited], and a
+	// client that goes on is closed with 4005. Defaults 50 and twice the Rate;
+	// a Burst is at least 1.
 	Rate  float64
 	Burst int
 	// UserRate and UserBurst bound all connections of one user together.
@@ -104,95 +120,97 @@ type Config struct {
 	UserRate  float64
 	UserBurst int
 
-	// PingInterval is how long a client may be silent before it is pinged,
-	// PongTimeout how long after that it is given up (close 4002). Defaults 25 s
-	// (proxies cut at 60 s) and 10 s.
+	// PingInterval is how long a client may be silent before it is pinged.
+	// PongTimeout is how long it then has to answer before it is closed with
+	// 4002. Defaults 25s (proxies cut idle connections at 60s) and 10s.
 	PingInterval, PongTimeout time.Duration
 	// MessageTimeout bounds how long one message, or one frame, may take to
-	// arrive once it has begun. Default 30 s.
+	// arrive after its first byte. Default 30s.
 	MessageTimeout time.Duration
-	// WriteTimeout bounds how long a client may take nothing of what waits for
-	// it, and how long a close handshake may take. It cannot be off. Default 10 s.
+	// WriteTimeout bounds how long a client may accept nothing of what waits
+	// for it, and how long a close handshake may take. Default 10s; it cannot
+	// be off.
 	WriteTimeout time.Duration
 
-	// Linger is how long what goes to rooms and users may wait for more to share
-	// its writes with, which are what costs most in large and busy rooms. What waits already leaves
-	// together anyway; answers never wait. Default none.
+	// Linger is how long messages to rooms and users may wait for others to
+	// share a write with. Writes are the main cost of large, busy rooms.
+	// Messages that wait already leave together in any case, and answers never
+	// linger. Default: no waiting.
 	Linger time.Duration
-	// PresenceInterval is how long changes of presence are gathered before
-	// they are sent; ten times as long where only counts are, and longer beyond 5,000
-	// connections, so that no more than so many counts are sent a second. Those are sent one
-	// after the other over that time. Default 100 ms.
-	// Negative: no presence events and lists at all.
+	// PresenceInterval is how long changes of presence are batched before they
+	// are sent. If only counts are sent, the interval is ten times as long. For
+	// more than 5,000 connections it grows further, so that at most 5,000
+	// counts are sent per second, spread evenly over the interval. Default
+	// 100ms. Negative: there are no presence events and lists at all.
 	PresenceInterval time.Duration
-	// PresenceGrace is how long a user whose last connection has gone still
-	// counts as there. Default 5 s.
+	// PresenceGrace is how long a user still counts as present after the last
+	// connection has gone. Default 5s.
 	PresenceGrace time.Duration
-	// PresenceListLimit is the number of users (of the hub, of a room) above
+	// PresenceListLimit is the number of users, in the hub or in a room, above
 	// which only their count is sent. Default 256.
 	PresenceListLimit int
-	// NodeLease is how long after the last sign of life of another hub on the
-	// Broker its users count as there; they have their PresenceGrace from that sign on. The same for
-	// all hubs of a cluster. It is looked at, and signs of life are given, once a second at most: at
-	// least 3 s, and it cannot be off. Default 5 s.
+	// NodeLease is how long another node may be silent before its users count
+	// as gone. Their PresenceGrace runs from its last sign of life. All hubs on
+	// a Broker must use the same value. Minimum 3s, since nodes announce
+	// themselves about once a second. Default 5s; it cannot be disabled.
 	NodeLease time.Duration
-	// TypingTimeout ends a typing that its client did not repeat. Default 10 s. One of a
-	// client of another hub, of which nothing is heard any more, ends some 6 s after that.
-	// Negative: a typing ends only when its client says so, or goes.
+	// TypingTimeout ends a user's typing if the client does not repeat it.
+	// Typing on another node ends about 6s later if that node goes silent.
+	// Default 10s. Negative: typing ends only when the client says so, or goes.
 	TypingTimeout time.Duration
 
 	// ReplayLimit bounds how many missed messages of one room a client may
 	// recover, and how many it may ask for at once. Default 256.
 	ReplayLimit int
-	// DrainWindow is the time over which clients are told to come back when the
-	// hub shuts down. Default 5 s.
+	// DrainWindow bounds the time over which clients are told to come back when
+	// the hub shuts down. If there are few, the time is shorter: 2ms for each
+	// client. Default 5s.
 	DrainWindow time.Duration
 }
 
 const (
-	maxRoomBytes    = 128
-	maxUserBytes    = 128
-	maxNameBytes    = 256
-	maxIDBytes      = 64
-	maxTypeBytes    = 64
-	maxTokenBytes   = 8 << 10
 	maxDepth        = 64
 	sweepInterval   = time.Second
-	badPerMinute    = 50  // PROTOCOL section 2
-	limitsPerMinute = 200 // rate_limited errors before 4005
+	badPerMinute    = 50  // protocol/README.md, section 1
+	limitsPerMinute = 200 // of rate_limited errors, before 4005
 )
 
-// withDefaults returns c with every zero number replaced by its default.
-func (c Config) withDefaults() Config {
-	def(&c.MaxMessageBytes, 64<<10)
-	def(&c.MaxOutboxBytes, 1<<20)
-	def(&c.CompressFrom, -1)
-	def(&c.MaxRooms, 128)
-	def(&c.MaxConns, 100_000)
-	def(&c.MaxConnsPerUser, 32)
-	def(&c.MaxConnsPerAddress, -1)
-	def(&c.Rate, 50)
-	def(&c.Burst, max(1, int(2*c.Rate)))
-	def(&c.UserRate, 2*c.Rate)
-	def(&c.UserBurst, max(1, 2*c.Burst, int(2*c.UserRate)))
-	def(&c.PingInterval, 25*time.Second)
-	def(&c.PongTimeout, 10*time.Second)
-	def(&c.MessageTimeout, 30*time.Second)
-	def(&c.WriteTimeout, 10*time.Second)
-	def(&c.PresenceInterval, 100*time.Millisecond)
-	def(&c.PresenceGrace, 5*time.Second)
-	def(&c.PresenceListLimit, 256)
-	def(&c.NodeLease, 5*time.Second)
-	def(&c.TypingTimeout, 10*time.Second)
-	def(&c.ReplayLimit, 256)
-	def(&c.DrainWindow, 5*time.Second)
-	if c.Logger == nil {
-		c.Logger = slog.Default()
+// withDefaults returns cfg with every zero number replaced by its default.
+func (cfg Config) withDefaults() Config {
+	def(&cfg.MaxMessageBytes, 64<<10)
+	def(&cfg.MaxOutboxBytes, 1<<20)
+	def(&cfg.CompressFrom, -1)
+	def(&cfg.MaxRooms, 128)
+	def(&cfg.MaxConns, 100_000)
+	def(&cfg.MaxConnsPerUser, 32)
+	def(&cfg.MaxConnsPerAddress, -1)
+	def(&cfg.Rate, 50)
+	def(&cfg.Burst, max(1, int(2*cfg.Rate)))
+	def(&cfg.UserRate, 2*cfg.Rate)
+	def(&cfg.UserBurst, max(1, 2*cfg.Burst, int(2*cfg.UserRate)))
+	def(&cfg.PingInterval, 25*time.Second)
+	def(&cfg.PongTimeout, 10*time.Second)
+	def(&cfg.MessageTimeout, 30*time.Second)
+	def(&cfg.WriteTimeout, 10*time.Second)
+	def(&cfg.PresenceInterval, 100*time.Millisecond)
+	def(&cfg.PresenceGrace, 5*time.Second)
+	def(&cfg.PresenceListLimit, 256)
+	def(&cfg.NodeLease, 5*time.Second)
+	def(&cfg.TypingTimeout, 10*time.Second)
+	def(&cfg.ReplayLimit, 256)
+	def(&cfg.DrainWindow, 5*time.Second)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
 	}
-	if c.Trace == nil {
-		c.Trace = &Trace{}
+	if cfg.Trace == nil {
+		cfg.Trace = &Trace{}
 	}
-	return c
+	return cfg
+}
+
+// origins returns the pages that may connect.
+func (cfg *Config) origins() *handshake.Origins {
+	return &handshake.Origins{Allowed: cfg.Origins, Any: cfg.DangerouslyAllowAnyOrigin, Required: cfg.RequireOrigin}
 }
 
 func finite(f float64) bool { return !math.IsNaN(f) && !math.IsInf(f, 0) }
@@ -203,43 +221,43 @@ func def[T int | float64 | time.Duration](p *T, v T) {
 	}
 }
 
-// validate returns every mistake of a Config with its defaults filled in.
-func (c Config) validate() error {
+// validate returns every mistake of a Config whose defaults are filled in.
+func (cfg Config) validate() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if c.Auth == nil {
+	if cfg.Auth == nil {
 		bad("Auth is nil: use &JWT{...}, an Authenticator of your own, or Anonymous{}")
 	}
-	for _, part := range []any{c.Auth, c.Broker} {
+	for _, part := range []any{cfg.Auth, cfg.Broker} {
 		if v, ok := part.(interface{ validate() error }); ok {
 			if err := v.validate(); err != nil {
 				errs = append(errs, err)
 			}
 		}
 	}
-	for _, o := range c.Origins {
-		if _, err := parseOrigin(o); err != nil {
+	for _, o := range cfg.Origins {
+		if _, err := handshake.ParseOrigin(o); err != nil {
 			bad("Origins: %w", err)
 		}
 	}
-	if !finite(c.Rate) || !finite(c.UserRate) {
+	if !finite(cfg.Rate) || !finite(cfg.UserRate) {
 		bad("Rate and UserRate must be numbers")
 	}
-	if c.DangerouslyAllowAnyOrigin && len(c.Origins) > 0 {
+	if cfg.DangerouslyAllowAnyOrigin && len(cfg.Origins) > 0 {
 		bad("Origins and DangerouslyAllowAnyOrigin contradict each other")
 	}
-	if c.MaxOutboxBytes < 0 {
+	if cfg.MaxOutboxBytes < 0 {
 		bad("MaxOutboxBytes cannot be off: what waits for a client must be bounded")
-	} else if c.MaxMessageBytes > 0 && c.MaxOutboxBytes < 4*c.MaxMessageBytes {
-		bad("MaxOutboxBytes (%d) must be at least four times MaxMessageBytes (%d)", c.MaxOutboxBytes, c.MaxMessageBytes)
+	} else if cfg.MaxMessageBytes > 0 && cfg.MaxOutboxBytes < 4*cfg.MaxMessageBytes {
+		bad("MaxOutboxBytes (%d) must be at least four times MaxMessageBytes (%d)", cfg.MaxOutboxBytes, cfg.MaxMessageBytes)
 	}
-	if c.NodeLease < 3*sweepInterval {
-		bad("NodeLease (%v) must be at least %v", c.NodeLease, 3*sweepInterval)
+	if cfg.NodeLease < 3*sweepInterval {
+		bad("NodeLease (%v) must be at least %v", cfg.NodeLease, 3*sweepInterval)
 	}
-	if c.CompressFrom > 0 && c.MaxMessageBytes < 0 {
+	if cfg.CompressFrom > 0 && cfg.MaxMessageBytes < 0 {
 		bad("MaxMessageBytes cannot be off with CompressFrom: what a message is decompressed to must be bounded")
 	}
-	if c.WriteTimeout < 0 {
+	if cfg.WriteTimeout < 0 {
 		bad("WriteTimeout cannot be off: a stuck client must be given up at some time")
 	}
 	if len(errs) == 0 {

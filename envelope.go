@@ -7,10 +7,44 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/chathub-go/chathub/internal/text"
 	"github.com/chathub-go/chathub/internal/wire"
 )
 
-// envelope is what the server sends; see PROTOCOL section 2.
+// The types of the protocol's envelopes (protocol/README.md sections 4 and 5).
+const (
+	// Of a connection; both sides may not use them for anything else.
+	eventWelcome      = "welcome"
+	eventConnectError = "connect-error"
+	eventReconnect    = "reconnect"
+	eventAck          = "ack"
+	eventError        = "error"
+	eventPing         = "ping"
+	eventPong         = "pong"
+
+	// What a client may send, and what of it is relayed under the same name.
+	eventMessage          = "message"
+	eventJoinRoom         = "join-room"
+	eventLeaveRoom        = "leave-room"
+	eventRoomMessage      = "room-message"
+	eventTyping           = "typing"
+	eventStopTyping       = "stop-typing"
+	eventPrivateMessage   = "private-message"
+	eventSendNotification = "send-notification"
+	eventOnlineUsers      = "online-users"
+	eventHistory          = "history"
+	eventResume           = "resume"
+	eventRefreshToken     = "refresh-token"
+
+	// From the server alone.
+	eventNotification = "notification"
+	eventUserOnline   = "user-online"
+	eventUserOffline  = "user-offline"
+	eventUserJoined   = "user-joined"
+	eventUserLeft     = "user-left"
+)
+
+// envelope is what the server sends; see protocol/README.md, section 1.
 type envelope struct {
 	typ  string
 	id   string
@@ -27,32 +61,32 @@ type envelope struct {
 const envelopeOverhead = 224
 
 // frame returns the envelope as a ready frame.
-func (e *envelope) frame() []byte {
-	b := make([]byte, wire.HeaderRoom, wire.HeaderRoom+envelopeOverhead+len(e.data))
-	return wire.Seal(e.append(b))
+func (env *envelope) frame() []byte {
+	b := make([]byte, wire.HeaderRoom, wire.HeaderRoom+envelopeOverhead+len(env.data))
+	return wire.Seal(env.append(b))
 }
 
 // append appends the envelope as JSON.
-func (e *envelope) append(b []byte) []byte {
+func (env *envelope) append(b []byte) []byte {
 	b = append(b, `{"type":"`...)
-	b = append(b, e.typ...) // of a charset that needs no quoting
+	b = append(b, env.typ...) // of a charset that needs no quoting
 	b = append(b, '"')
-	b = appendField(b, "id", e.id)
-	b = appendField(b, "room", e.room)
-	b = appendField(b, "to", e.to)
-	if e.from != nil {
+	b = appendField(b, "id", env.id)
+	b = appendField(b, "room", env.room)
+	b = appendField(b, "to", env.to)
+	if env.from != nil {
 		b = append(b, `,"from":`...)
-		b = appendUser(b, *e.from)
+		b = appendUser(b, *env.from)
 	}
-	if e.ack {
+	if env.ack {
 		b = append(b, `,"ack":true`...)
 	}
-	if e.data != nil {
+	if env.data != nil {
 		b = append(b, `,"data":`...)
-		b = append(b, e.data...)
+		b = append(b, env.data...)
 	}
 	b = append(b, '}')
-	return appendPosition(b, e.seq, e.ts)
+	return appendPosition(b, env.seq, env.ts)
 }
 
 func appendField(b []byte, name, value string) []byte {
@@ -109,7 +143,7 @@ func frameOf(body []byte, seq uint64, ts int64) []byte {
 
 // newEnvelope checks an event of the application.
 func newEnvelope(event string, data any) (*envelope, error) {
-	if !validType(event) || reserved[event] {
+	if !text.ValidType(event) || reserved[event] {
 		return nil, errorf(CodeBadRequest, "%q is not an event name that an application may use", event)
 	}
 	b, err := marshal(data)
@@ -121,7 +155,7 @@ func newEnvelope(event string, data any) (*envelope, error) {
 
 // reserved are the types that mean something to every client's connection.
 var reserved = map[string]bool{
-	"welcome": true, "connect-error": true, "ack": true, "error": true, "ping": true, "pong": true, "reconnect": true,
+	eventWelcome: true, eventConnectError: true, eventAck: true, eventError: true, eventPing: true, eventPong: true, eventReconnect: true,
 }
 
 // marshal returns v as JSON; nil is no data.

@@ -5,9 +5,10 @@ import (
 	"errors"
 	"io"
 	"sync"
-	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/chathub-go/chathub/internal/text"
 )
 
 // decoder reuses the memory of JSON decoding.
@@ -37,7 +38,7 @@ func decodeEvent(b []byte) (*Event, *Error) {
 	return e, e.decode(d.dec, b)
 }
 
-func (e *Event) decode(dec *jsontext.Decoder, b []byte) *Error {
+func (ev *Event) decode(dec *jsontext.Decoder, b []byte) *Error {
 	if tok, err := dec.ReadToken(); err != nil || tok.Kind() != '{' {
 		return errorf(CodeBadRequest, "Not a JSON object")
 	}
@@ -52,7 +53,7 @@ func (e *Event) decode(dec *jsontext.Decoder, b []byte) *Error {
 		name, err := dec.ReadValue()
 		if err != nil {
 			if se, ok := errors.AsType[*jsontext.SyntacticError](err); ok && se.JSONPointer == "/id" {
-				e.ID = "" // there are two: neither is the id
+				ev.ID = "" // there are two: neither is the id
 			}
 			return syntaxError(err)
 		}
@@ -66,10 +67,10 @@ func (e *Event) decode(dec *jsontext.Decoder, b []byte) *Error {
 		}
 		if field == fieldData {
 			end := int(dec.InputOffset())
-			e.Data = b[end-len(value) : end : end]
+			ev.Data = b[end-len(value) : end : end]
 			continue
 		}
-		s, ok := text(value)
+		s, ok := stringOf(value)
 		if !ok {
 			note(errorf(CodeBadRequest, "%s must be a string", field))
 			continue
@@ -77,24 +78,24 @@ func (e *Event) decode(dec *jsontext.Decoder, b []byte) *Error {
 		switch field {
 		case fieldType:
 			hasType = true
-			if e.Type = s; !validType(s) {
+			if ev.Type = s; !text.ValidType(s) {
 				note(errorf(CodeBadRequest, "type must match [a-z0-9][a-z0-9:._-]{0,63}"))
 			}
 		case fieldID:
-			if len(s) > maxIDBytes {
-				note(errorf(CodeBadRequest, "id is over %d bytes", maxIDBytes))
+			if len(s) > text.MaxID {
+				note(errorf(CodeBadRequest, "id is over %d bytes", text.MaxID))
 				continue
 			}
-			e.ID = s
+			ev.ID = s
 		case fieldRoom:
-			e.Room = s
+			ev.Room = s
 			if err := checkRoom(s); err != nil {
 				note(err)
 			}
 		case fieldTo:
-			e.To = s
-			if !validText(s, maxUserBytes) {
-				note(errorf(CodeBadRequest, "to must be 1 to %d bytes without control characters", maxUserBytes))
+			ev.To = s
+			if !text.Valid(s, text.MaxUser) {
+				note(errorf(CodeBadRequest, "to must be 1 to %d bytes without control characters", text.MaxUser))
 			}
 		}
 	}
@@ -151,8 +152,8 @@ func fieldOf(name []byte) field {
 	return fieldNone
 }
 
-// text returns the string that a JSON value is.
-func text(v jsontext.Value) (string, bool) {
+// stringOf returns the string that a JSON value is.
+func stringOf(v jsontext.Value) (string, bool) {
 	if v.Kind() != '"' {
 		return "", false
 	}
@@ -189,39 +190,9 @@ func deeper(b []byte, most int) bool {
 	return false
 }
 
-// validType reports whether s is an event name: [a-z0-9][a-z0-9:._-]{0,63}.
-func validType(s string) bool {
-	if s == "" || len(s) > maxTypeBytes {
-		return false
-	}
-	for i := range len(s) {
-		switch c := s[i]; {
-		case 'a' <= c && c <= 'z' || '0' <= c && c <= '9':
-		case i > 0 && (c == ':' || c == '.' || c == '_' || c == '-'):
-		default:
-			return false
-		}
-	}
-	return true
-}
-
-// validText reports whether s is 1 to most bytes of UTF-8 without control
-// characters (Unicode category Cc).
-func validText(s string, most int) bool {
-	if s == "" || len(s) > most || !utf8.ValidString(s) {
-		return false
-	}
-	for _, r := range s {
-		if r < 0x20 || 0x7f <= r && r <= 0x9f {
-			return false
-		}
-	}
-	return true
-}
-
 func checkRoom(name string) *Error {
-	if !validText(name, maxRoomBytes) {
-		return errorf(CodeBadRequest, "room must be 1 to %d bytes without control characters", maxRoomBytes)
+	if !text.Valid(name, text.MaxRoom) {
+		return errorf(CodeBadRequest, "room must be 1 to %d bytes without control characters", text.MaxRoom)
 	}
 	return nil
 }

@@ -7,46 +7,47 @@ import (
 	"time"
 )
 
-// Code is an error code of the wire protocol. The set is closed: clients may
+// Code is an error code of the wire protocol. The set is closed, so clients may
 // switch over it.
 type Code string
 
-// The codes that a client can see in an error, connect-error or HTTP refusal.
+// The codes that a client can see in an error, a connect-error or an HTTP
+// refusal.
 const (
 	CodeBadRequest      Code = "bad_request"     // the envelope or its data is malformed
 	CodeUnknownType     Code = "unknown_type"    // no handler for this event name
 	CodeUnauthenticated Code = "unauthenticated" // no token, or not a valid one
-	CodeTokenExpired    Code = "token_expired"   // the token was valid once
+	CodeTokenExpired    Code = "token_expired"   // the token was valid, but has expired
 	CodeForbidden       Code = "forbidden"       // the application refused
 	CodeNotInRoom       Code = "not_in_room"     // the event needs membership of its room
 	CodeTooLarge        Code = "too_large"       // a field or the payload is over its limit
 	CodeRateLimited     Code = "rate_limited"    // too many events; see RetryAfter
 	CodeLimitExceeded   Code = "limit_exceeded"  // too many rooms or connections
-	CodeConflict        Code = "conflict"        // contradicts what was there before
-	CodeUnavailable     Code = "unavailable"     // the broker, or what verifies tokens, did not answer; try again
-	CodeInternal        Code = "internal"        // a fault of the server; details are in its log
+	CodeConflict        Code = "conflict"        // it contradicts an earlier message or state
+	CodeUnavailable     Code = "unavailable"     // the broker or the token verifier did not answer; try again
+	CodeInternal        Code = "internal"        // a fault of the server; its log has the details
 )
 
 // Error is an error that a client may see. A handler, middleware or callback
-// that returns one (wrapped or not) decides what the client is told; any other
-// error reaches the client as [CodeInternal] without its text, and the log with
-// it; an error of a context, ErrClosed and ErrClientGone as [CodeUnavailable]. An Error is
-// immutable once returned.
+// returns one, wrapped or not, to decide what the client is told. A context's
+// error, [ErrClosed] and [ErrClientGone] reach the client as [CodeUnavailable].
+// Any other error is logged, and reaches the client as [CodeInternal] without
+// its text. An Error must not change once it is returned.
 type Error struct {
 	Code    Code
 	Message string
-	// RetryAfter, where positive, tells the client how long to wait before it
-	// tries again. It is sent in milliseconds.
+	// RetryAfter tells the client how long to wait before it tries again, if
+	// positive. It is sent in milliseconds.
 	RetryAfter time.Duration
 	// Err is the cause. It is logged and unwrapped, never sent.
 	Err error
 
-	answered bool // by a client: not for another one to see
+	answered bool // by a client: not for other clients to see
 }
 
 // Error implements error.
 func (e *Error) Error() string {
-	if e == nil { // a nil *Error is an error all the same, in Go's eyes
+	if e == nil { // a nil *Error in an error interface is not nil
 		return "chathub: nil *Error"
 	}
 	s := "chathub: " + string(e.Code)
@@ -68,9 +69,10 @@ func (e *Error) Unwrap() error {
 }
 
 var (
-	// ErrClosed is returned by every call on a Hub that was shut down.
+	// ErrClosed is returned by every call on a Hub that has been shut down.
 	ErrClosed = errors.New("chathub: hub is closed")
-	// ErrClientGone is returned by calls that need a connection that has ended.
+	// ErrClientGone is returned by calls that need a connection, after it has
+	// ended.
 	ErrClientGone = errors.New("chathub: client is gone")
 )
 
@@ -78,8 +80,16 @@ func errorf(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// publicError maps any error to what a client may see. Known reports whether
-// the error was meant for the client; where it is false the caller logs it.
+// Unavailable returns an [Error] with [CodeUnavailable], which asks the client
+// to try again. The methods of a [BrokerSession] return it if they cannot do
+// their work now. The cause is logged and unwrapped, never sent.
+func Unavailable(cause error) *Error {
+	return &Error{Code: CodeUnavailable, Message: "Try again", Err: cause}
+}
+
+// publicError maps any error to one that a client may see. Known reports
+// whether the error was meant for the client; if it is false, the caller logs
+// it.
 func publicError(err error) (e *Error, known bool) {
 	switch e = ownError(err); {
 	case e == nil:
@@ -90,14 +100,15 @@ func publicError(err error) (e *Error, known bool) {
 	}
 	for _, passing := range []error{ErrClosed, ErrClientGone, context.Canceled, context.DeadlineExceeded} {
 		if errors.Is(err, passing) {
-			return &Error{Code: CodeUnavailable, Message: "Try again", Err: err}, true
+			return Unavailable(err), true
 		}
 	}
 	return &Error{Code: CodeInternal, Message: "Internal error", Err: err}, false
 }
 
-// ownError returns the Error that err is or wraps; nil where there is none, where a
-// client answered with it, or where a nil *Error became an error by mistake.
+// ownError returns the Error that err is or wraps. It returns nil if there is
+// none, if a client answered with it, or if a nil *Error became an error by
+// mistake.
 func ownError(err error) *Error {
 	e, _ := errors.AsType[*Error](err)
 	if e != nil && e.answered {
@@ -107,7 +118,7 @@ func ownError(err error) *Error {
 }
 
 // closeCode is a WebSocket close code. 4000 to 4499 ask the client to come
-// back, 4500 to 4999 to stay away.
+// back, 4500 to 4999 ask it to stay away.
 type closeCode uint16
 
 const (

@@ -9,6 +9,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/chathub-go/chathub/internal/text"
 )
 
 // Event is an event that a client sent. Handlers and middleware get it; its
@@ -118,28 +120,28 @@ type handlers struct {
 	chain Handler // middleware around whatever handles the event
 }
 
-func (r *registry) init() {
-	r.own = make(map[string]Handler)
-	r.publish()
+func (reg *registry) init() {
+	reg.own = make(map[string]Handler)
+	reg.publish()
 }
 
-func (r *registry) use(m []Middleware) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+func (reg *registry) use(m []Middleware) {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
 	for _, mw := range m {
 		if mw == nil {
 			panic("chathub: Use: the middleware is nil")
 		}
 	}
-	r.middleware = append(r.middleware, m...)
-	r.publish()
+	reg.middleware = append(reg.middleware, m...)
+	reg.publish()
 }
 
-func (r *registry) add(event string, h Handler) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch _, taken := r.own[event]; {
-	case !validType(event):
+func (reg *registry) add(event string, h Handler) {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	switch _, taken := reg.own[event]; {
+	case !text.ValidType(event):
 		panic(fmt.Sprintf("chathub: On: %q is not an event name", event))
 	case reserved[event]:
 		panic(fmt.Sprintf("chathub: On: %q is the protocol's own", event))
@@ -148,14 +150,14 @@ func (r *registry) add(event string, h Handler) {
 	case taken:
 		panic(fmt.Sprintf("chathub: On: %q is registered already", event))
 	}
-	r.own[event] = h
-	r.publish()
+	reg.own[event] = h
+	reg.publish()
 }
 
 // publish makes a new immutable state of what is registered.
-func (r *registry) publish() {
-	next := &handlers{own: make(map[string]Handler, len(r.own))}
-	for k, v := range r.own {
+func (reg *registry) publish() {
+	next := &handlers{own: make(map[string]Handler, len(reg.own))}
+	for k, v := range reg.own {
 		next.own[k] = v
 	}
 	chain := func(ctx context.Context, c *Client, e *Event) (any, error) {
@@ -165,8 +167,8 @@ func (r *registry) publish() {
 		return next.own[e.Type](ctx, c, e)
 	}
 	next.chain = chain
-	for _, m := range slices.Backward(r.middleware) {
+	for _, m := range slices.Backward(reg.middleware) {
 		next.chain = m(next.chain)
 	}
-	r.current.Store(next)
+	reg.current.Store(next)
 }

@@ -3,10 +3,13 @@ package chathub
 import (
 	"context"
 
+	"github.com/chathub-go/chathub/internal/wire"
 	"github.com/go-json-experiment/json"
+
+	"github.com/chathub-go/chathub/internal/handshake"
 )
 
-// builtinEvent is an event of the protocol; see PROTOCOL section 3.
+// builtinEvent is an event of the protocol; see protocol/README.md, section 4.
 type builtinEvent struct {
 	// check refuses what cannot be handled, before Authorize and middleware.
 	check func(c *Client, e *Event) *Error
@@ -16,21 +19,21 @@ type builtinEvent struct {
 }
 
 var builtin = map[string]builtinEvent{
-	"message":           {check: anything, run: onMessage},
-	"join-room":         {check: hasRoom, run: onJoinRoom},
-	"leave-room":        {check: hasRoom, free: true, run: onLeaveRoom},
-	"room-message":      {check: isMember, run: onRoomMessage},
-	"typing":            {check: isMember, run: onTyping},
-	"stop-typing":       {check: isMember, free: true, run: onStopTyping},
-	"private-message":   {check: hasTo, run: onPrivateMessage},
-	"send-notification": {check: hasTo, run: onSendNotification},
-	"online-users":      {check: anything, free: true, run: onOnlineUsers},
-	"history":           {check: isMember, run: onHistory},
-	"resume":            {check: anything, free: true, run: onResume},
-	"refresh-token":     {check: anything, free: true, run: onRefreshToken},
+	eventMessage:          {check: noCheck, run: onMessage},
+	eventJoinRoom:         {check: hasRoom, run: onJoinRoom},
+	eventLeaveRoom:        {check: hasRoom, free: true, run: onLeaveRoom},
+	eventRoomMessage:      {check: isMember, run: onRoomMessage},
+	eventTyping:           {check: isMember, run: onTyping},
+	eventStopTyping:       {check: isMember, free: true, run: onStopTyping},
+	eventPrivateMessage:   {check: hasTo, run: onPrivateMessage},
+	eventSendNotification: {check: hasTo, run: onSendNotification},
+	eventOnlineUsers:      {check: noCheck, free: true, run: onOnlineUsers},
+	eventHistory:          {check: isMember, run: onHistory},
+	eventResume:           {check: noCheck, free: true, run: onResume},
+	eventRefreshToken:     {check: noCheck, free: true, run: onRefreshToken},
 }
 
-func anything(*Client, *Event) *Error { return nil }
+func noCheck(*Client, *Event) *Error { return nil }
 
 func hasRoom(_ *Client, e *Event) *Error {
 	if e.Room == "" {
@@ -68,13 +71,13 @@ func decodeData(e *Event, v any) error {
 }
 
 func onMessage(ctx context.Context, c *Client, e *Event) (any, error) {
-	env := envelope{typ: "message", from: &c.user, ts: now(), data: e.Data}
+	env := envelope{typ: eventMessage, from: &c.user, ts: timestamp(), data: e.Data}
 	r := routed{except: []string{c.id}}
 	return nil, c.hub.sendVolatile(ctx, Message{Body: r.emit(&env)})
 }
 
 func onRoomMessage(ctx context.Context, c *Client, e *Event) (any, error) {
-	env := envelope{typ: "room-message", id: e.ID, room: e.Room, from: &c.user, data: e.Data}
+	env := envelope{typ: eventRoomMessage, id: e.ID, room: e.Room, from: &c.user, data: e.Data}
 	return c.publish(ctx, Topic{Room: e.Room}, &env, routed{})
 }
 
@@ -95,7 +98,7 @@ func (c *Client) publish(ctx context.Context, t Topic, e *envelope, r routed) (a
 // onPrivateMessage stores the message in both inboxes, the recipient's first: a
 // client that repeats one of which only the first half worked completes it.
 func onPrivateMessage(ctx context.Context, c *Client, e *Event) (any, error) {
-	env := envelope{typ: "private-message", id: e.ID, to: e.To, from: &c.user, data: e.Data}
+	env := envelope{typ: eventPrivateMessage, id: e.ID, to: e.To, from: &c.user, data: e.Data}
 	if e.To != c.user.ID {
 		if _, err := c.publish(ctx, Topic{User: e.To}, &env, routed{}); err != nil {
 			return nil, err
@@ -105,7 +108,7 @@ func onPrivateMessage(ctx context.Context, c *Client, e *Event) (any, error) {
 }
 
 func onSendNotification(ctx context.Context, c *Client, e *Event) (any, error) {
-	env := envelope{typ: "notification", id: e.ID, to: e.To, from: &c.user, data: e.Data}
+	env := envelope{typ: eventNotification, id: e.ID, to: e.To, from: &c.user, data: e.Data}
 	receipt, err := c.publish(ctx, Topic{User: e.To}, &env, routed{})
 	if err != nil || e.To == c.user.ID {
 		return receipt, err
@@ -117,9 +120,9 @@ func onOnlineUsers(_ context.Context, c *Client, _ *Event) (any, error) {
 	if c.hub.cfg.PresenceInterval < 0 {
 		return nil, errorf(CodeUnknownType, "Presence is off")
 	}
-	return nil, c.hub.ask(func(l *loop) {
-		e := envelope{typ: "online-users", data: l.snapshotOf(&l.online)}
-		l.send(c, e.frame(), false)
+	return nil, c.hub.onLoop(func(l *loop) {
+		e := envelope{typ: eventOnlineUsers, data: l.snapshotOf(&l.presence.online)}
+		l.send(c, e.frame(), wire.Durable)
 	})
 }
 
@@ -137,8 +140,8 @@ func onRefreshToken(ctx context.Context, c *Client, e *Event) (any, error) {
 	if data.Token == "" {
 		return nil, errorf(CodeBadRequest, "token is missing")
 	}
-	if err := checkToken(data.Token); err != nil {
-		return nil, err
+	if err := handshake.CheckToken(data.Token); err != nil {
+		return nil, invalidToken(err)
 	}
 	id, e2 := c.hub.authenticate(ctx, data.Token, nil)
 	if e2 != nil {
@@ -157,14 +160,14 @@ func onRefreshToken(ctx context.Context, c *Client, e *Event) (any, error) {
 	return result, nil
 }
 
-var pong = (&envelope{typ: "pong"}).frame()
+var pong = (&envelope{typ: eventPong}).frame()
 
 // pong answers a ping. Who reads does it: whether the server is still there must
 // not depend on a handler that takes long.
 func (c *Client) pong(e *Event) {
-	_ = c.send(pong, false) // a client that is gone needs no answer
+	_ = c.send(pong, wire.Durable) // a client that is gone needs no answer
 	if e.ID != "" {
-		ack := envelope{typ: "ack", id: e.ID}
-		_ = c.send(ack.frame(), false)
+		ack := envelope{typ: eventAck, id: e.ID}
+		_ = c.send(ack.frame(), wire.Durable)
 	}
 }

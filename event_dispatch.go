@@ -3,12 +3,14 @@ package chathub
 import (
 	"fmt"
 	"time"
+
+	"github.com/chathub-go/chathub/internal/wire"
 )
 
 // handle handles one event of a client and answers it.
 func (c *Client) handle(e *Event) {
 	h := c.hub
-	h.figures.received.Add(1)
+	h.counters.received.Add(1)
 	start := time.Now()
 	var ack []byte
 	published := false
@@ -30,7 +32,7 @@ func (c *Client) handle(e *Event) {
 		}
 	}
 	if published && err == nil {
-		_ = h.post(&acked{c, ack})
+		_ = h.post(&ackCommand{c, ack})
 	} else {
 		c.answer(e, ack, public)
 	}
@@ -39,12 +41,12 @@ func (c *Client) handle(e *Event) {
 
 // acked is the command that sends the ack of what was published: by way of the
 // loop, which is about to write to most senders anyway.
-type acked struct {
+type ackCommand struct {
 	c     *Client
 	frame []byte
 }
 
-func (a *acked) run(l *loop) { l.enqueue(a.c, a.frame, false) }
+func (cmd *ackCommand) run(l *loop) { l.enqueue(cmd.c, cmd.frame, wire.Durable) }
 
 // dispatch checks an event, asks Authorize, and has it handled.
 func (c *Client) dispatch(e *Event) (any, error) {
@@ -85,18 +87,18 @@ func (c *Client) answer(e *Event, frame []byte, err *Error) {
 	if err != nil {
 		frame = errorFrame(e.ID, err)
 	}
-	switch f := c.fetched; {
+	switch f := c.onHandler.catchUp; {
 	case f != nil:
-		c.fetched = nil
+		c.onHandler.catchUp = nil
 		f.end(frame, err == nil)
 	case frame != nil:
-		_ = c.send(frame, false) // a client that is gone needs no answer
+		_ = c.send(frame, wire.Durable) // a client that is gone needs no answer
 	}
 }
 
 // errorFrame tells a client of an error, also where it gave no id.
 func errorFrame(id string, err *Error) []byte {
-	e := envelope{typ: "error", id: id, data: errorData(err)}
+	e := envelope{typ: eventError, id: id, data: errorData(err)}
 	return e.frame()
 }
 
@@ -106,7 +108,7 @@ func ackFrame(e *Event, result any) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("chathub: result: %w", err)
 	}
-	env := envelope{typ: "ack", id: e.ID, data: data}
+	env := envelope{typ: eventAck, id: e.ID, data: data}
 	if r, ok := result.(Receipt); ok {
 		env.room, env.seq, env.ts = e.Room, r.Seq, r.Time
 	}

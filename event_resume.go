@@ -14,7 +14,7 @@ import (
 
 // fetched is what follows the answer to a join or resume: while its topics are
 // held for the client, older messages were read from their logs.
-type fetched struct {
+type catchUp struct {
 	c      *Client
 	topics []Topic  // held
 	skip   []uint64 // of each topic: up to where the client has it from a hub that was ahead
@@ -26,72 +26,72 @@ type fetched struct {
 
 // newFetched bounds what the answer holds of lists, so that with what follows it
 // (see recover) the outbox has room for it.
-func newFetched(c *Client) *fetched {
-	return &fetched{c: c, lists: c.hub.cfg.MaxOutboxBytes / 4}
+func newFetched(c *Client) *catchUp {
+	return &catchUp{c: c, lists: c.hub.cfg.MaxOutboxBytes / 4}
 }
 
 // add appends what was missed.
-func (f *fetched) add(frames [][]byte) {
+func (cu *catchUp) add(frames [][]byte) {
 	for _, frame := range frames {
-		f.frames = append(f.frames, f.c.shrink(frame))
+		cu.frames = append(cu.frames, cu.c.compress(frame))
 	}
 }
 
 // end sends the answer, then, where all went well, what was missed, and lets go
 // of what was held. Otherwise the client is where it was before.
-func (f *fetched) end(answer []byte, ok bool) {
+func (cu *catchUp) end(answer []byte, ok bool) {
 	if answer != nil {
-		answer = f.c.shrink(answer)
+		answer = cu.c.compress(answer)
 	}
-	_ = f.c.hub.ask(func(l *loop) { // a closed hub has no client to tell
-		if !f.c.registered {
+	_ = cu.c.hub.onLoop(func(l *loop) { // a closed hub has no client to tell
+		if !cu.c.onLoop.registered {
 			return
 		}
-		leave := f.lost
+		leave := cu.lost
 		if !ok {
-			leave = f.fresh
+			leave = cu.fresh
 		}
 		for _, name := range leave {
-			if r := l.rooms[name]; r != nil && f.c.memberOf(&r.audience) != nil {
-				l.leave(f.c, r, false)
+			if r := l.rooms[name]; r != nil && cu.c.onLoop.memberOf(&r.audience) != nil {
+				l.leave(cu.c, r, false)
 			}
 		}
 		if answer != nil {
-			l.send(f.c, answer, false)
+			l.send(cu.c, answer, wire.Durable)
 		}
 		if ok {
-			for _, frame := range f.frames {
-				l.send(f.c, frame, false)
+			for _, frame := range cu.frames {
+				l.send(cu.c, frame, wire.Durable)
 			}
 		}
-		for i, t := range f.topics {
+		for i, t := range cu.topics {
 			if a := l.audienceOf(t); a != nil {
-				l.release(f.c, a, f.skip[i])
+				l.release(cu.c, a, cu.skip[i])
 			}
 		}
 	})
 }
 
 // want is what a client asks for of a log when it joins.
-type want struct {
+type replayRequest struct {
 	Since   *Position `json:"since"`
 	History int       `json:"history"`
 }
 
 // hold notes that a topic is held.
-func (f *fetched) hold(t Topic) {
-	f.topics = append(f.topics, t)
-	f.skip = append(f.skip, 0)
+func (cu *catchUp) hold(t Topic) {
+	cu.topics = append(cu.topics, t)
+	cu.skip = append(cu.skip, 0)
 }
 
 // ahead reports whether a client that comes from another hub knows more of a log
 // than this hub was told yet, up to pos: then it misses nothing. It moves pos to where the client
 // is, and has it skip what is still to arrive up to there.
-func (f *fetched) ahead(ctx context.Context, t Topic, pos *Position, since *Position) (bool, error) {
+func (cu *catchUp) ahead(ctx context.Context, t Topic, pos *Position, since *Position) (bool, error) {
 	if since == nil || since.Epoch != pos.Epoch || since.Seq <= pos.Seq {
 		return false, nil
 	}
-	page, err := f.c.hub.session.Read(ctx, t, Range{}) // for its head
+	page, err := cu.c.hub.session.Read(ctx, t, Range{}) // for its head
 	switch head := page.Head.Seq; {
 	case err != nil:
 		return false, err
@@ -99,7 +99,7 @@ func (f *fetched) ahead(ctx context.Context, t Topic, pos *Position, since *Posi
 	case head < since.Seq: // an older state of the log was brought back
 		return false, nil
 	default:
-		f.skip[len(f.skip)-1] = since.Seq
+		cu.skip[len(cu.skip)-1] = since.Seq
 	}
 	*pos = *since
 	return true, nil
@@ -107,7 +107,7 @@ func (f *fetched) ahead(ctx context.Context, t Topic, pos *Position, since *Posi
 
 // recover reads what a client wants of a log up to pos, within budget bytes,
 // which it reduces.
-func (h *Hub) recover(ctx context.Context, t Topic, pos Position, w want, budget *int) (frames [][]byte, recovered bool, err error) {
+func (h *Hub) replay(ctx context.Context, t Topic, pos Position, w replayRequest, budget *int) (frames [][]byte, recovered bool, err error) {
 	limit := min(w.History, max(h.cfg.ReplayLimit, 0))
 	r := Range{Before: pos.Seq + 1, Limit: limit}
 	known := w.Since != nil && w.Since.Epoch == pos.Epoch && w.Since.Seq <= pos.Seq
@@ -127,7 +127,7 @@ func (h *Hub) recover(ctx context.Context, t Topic, pos Position, w want, budget
 		return nil, false, err
 	}
 	recovered = known && !page.More && page.Trimmed <= w.Since.Seq
-	frames = framesOf(page.Messages)
+	frames = eventFrames(page.Messages)
 	for i, f := range slices.Backward(frames) {
 		if *budget -= len(f); *budget < 0 {
 			*budget = 0
@@ -138,7 +138,7 @@ func (h *Hub) recover(ctx context.Context, t Topic, pos Position, w want, budget
 }
 
 // framesOf returns the events among messages as frames.
-func framesOf(messages []Message) [][]byte {
+func eventFrames(messages []Message) [][]byte {
 	frames := make([][]byte, 0, len(messages))
 	for _, m := range messages {
 		var r routed
@@ -150,13 +150,13 @@ func framesOf(messages []Message) [][]byte {
 }
 
 // rejoin puts the client into a room, holds it, and reads what it wants.
-func (c *Client) rejoin(ctx context.Context, room string, w want, budget *int) (*join, bool, error) {
+func (c *Client) rejoin(ctx context.Context, room string, w replayRequest, budget *int) (*join, bool, error) {
 	j, err := c.join(ctx, &join{room: room, hold: true})
 	if err != nil {
 		return nil, false, err
 	}
 	t := Topic{Room: room}
-	f := c.fetched
+	f := c.onHandler.catchUp
 	f.hold(t)
 	if j.fresh {
 		f.fresh = append(f.fresh, room)
@@ -164,7 +164,7 @@ func (c *Client) rejoin(ctx context.Context, room string, w want, budget *int) (
 	var frames [][]byte
 	recovered, err := f.ahead(ctx, t, &j.pos, w.Since)
 	if err == nil && !recovered {
-		frames, recovered, err = c.hub.recover(ctx, t, j.pos, w, budget)
+		frames, recovered, err = c.hub.replay(ctx, t, j.pos, w, budget)
 	}
 	if err != nil {
 		if j.fresh {
@@ -177,30 +177,30 @@ func (c *Client) rejoin(ctx context.Context, room string, w want, budget *int) (
 }
 
 func onJoinRoom(ctx context.Context, c *Client, e *Event) (any, error) {
-	var w want
+	var w replayRequest
 	if err := decodeData(e, &w); err != nil {
 		return nil, err
 	}
-	c.fetched = newFetched(c)
+	c.onHandler.catchUp = newFetched(c)
 	budget := c.hub.cfg.MaxOutboxBytes / 2
 	j, recovered, err := c.rejoin(ctx, e.Room, w, &budget)
 	if err != nil {
 		return nil, err
 	}
-	return c.fetched.joinData(j, recovered), nil
+	return c.onHandler.catchUp.joinData(j, recovered), nil
 }
 
 // joinData is what a client is told of a room that it has joined. Where the list of
 // who is there is too large, their count is there alone.
-func (f *fetched) joinData(j *join, recovered bool) jsontext.Value {
+func (cu *catchUp) joinData(j *join, recovered bool) jsontext.Value {
 	b, who := positionData(j.pos, recovered), j.who
 	if who == nil {
 		return b
 	}
-	if len(who) > f.lists {
+	if len(who) > cu.lists {
 		who = fmt.Appendf(nil, `{"count":%d}`, j.count)
 	}
-	f.lists -= len(who)
+	cu.lists -= len(who)
 	b[len(b)-1] = ','
 	return append(b, who[1:]...)
 }
@@ -225,7 +225,7 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 		return nil, err
 	}
 	f := newFetched(c)
-	c.fetched = f
+	c.onHandler.catchUp = f
 	budget := c.hub.cfg.MaxOutboxBytes / 2
 	result := struct {
 		Rooms map[string]jsontext.Value `json:"rooms"`
@@ -237,13 +237,13 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 	if data.Inbox != nil {
 		t := Topic{User: c.user.ID}
 		var pos Position
-		if err := c.hub.ask(func(l *loop) { pos = l.holdInbox(c) }); err != nil {
+		if err := c.hub.onLoop(func(l *loop) { pos = l.holdInbox(c) }); err != nil {
 			return nil, err
 		}
 		f.hold(t)
 		recovered, err := f.ahead(ctx, t, &pos, data.Inbox)
 		if err == nil && !recovered {
-			inbox, recovered, err = c.hub.recover(ctx, t, pos, want{Since: data.Inbox}, &budget)
+			inbox, recovered, err = c.hub.replay(ctx, t, pos, replayRequest{Since: data.Inbox}, &budget)
 		}
 		if err != nil {
 			return nil, err
@@ -256,22 +256,22 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 			continue
 		}
 		since := data.Rooms[room]
-		result.Rooms[room] = c.resumeRoom(ctx, room, want{Since: &since}, &budget)
+		result.Rooms[room] = c.resumeRoom(ctx, room, replayRequest{Since: &since}, &budget)
 	}
 	f.add(inbox)
 	return result, nil
 }
 
 // resumeRoom rejoins one room. A room that cannot be does not fail the others.
-func (c *Client) resumeRoom(ctx context.Context, room string, w want, budget *int) jsontext.Value {
+func (c *Client) resumeRoom(ctx context.Context, room string, w replayRequest, budget *int) jsontext.Value {
 	var err error
 	if bad := checkRoom(room); bad != nil {
 		err = bad
-	} else if err = c.authorize(Action{Type: "join-room", Room: room}); err == nil {
+	} else if err = c.authorize(Action{Type: eventJoinRoom, Room: room}); err == nil {
 		var j *join
 		var recovered bool
 		if j, recovered, err = c.rejoin(ctx, room, w, budget); err == nil {
-			return c.fetched.joinData(j, recovered)
+			return c.onHandler.catchUp.joinData(j, recovered)
 		}
 	}
 	e, known := publicError(err)
@@ -310,7 +310,7 @@ func onHistory(ctx context.Context, c *Client, e *Event) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	messages, more := framesOf(page.Messages), page.More
+	messages, more := eventFrames(page.Messages), page.More
 	size, budget := 0, c.hub.cfg.MaxOutboxBytes/2
 	for i, f := range slices.Backward(messages) {
 		if size += len(f); size > budget {

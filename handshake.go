@@ -10,10 +10,9 @@ import (
 	"github.com/coder/websocket"
 	"github.com/go-json-experiment/json"
 
+	"github.com/chathub-go/chathub/internal/handshake"
 	"github.com/chathub-go/chathub/internal/wire"
 )
-
-const subprotocol = "chathub.v1"
 
 // ServeHTTP upgrades a request to a WebSocket, which is served beside: it returns
 // after the handshake and Config.OnConnect, so that what net/http holds for the request is
@@ -25,43 +24,41 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusUpgradeRequired, errorf(CodeBadRequest, "This is a WebSocket endpoint"))
 		return
 	}
-	if !originAllowed(r, &h.cfg) {
-		h.figures.refused.Add(1)
+	if err := h.cfg.origins().Check(r); err != nil {
+		h.counters.refused.Add(1)
 		writeError(w, http.StatusForbidden, errorf(CodeForbidden, "Origin not allowed"))
 		return
 	}
-	addr := clientAddr(r, h.cfg.TrustedProxies)
-	if err := h.entrance.enter(addr); err != nil {
-		if h.entrance.enterRefused() {
-			h.refuse(w, r, err, h.entrance.leaveRefused)
+	place, err := h.admission.enter(handshake.ClientAddr(r, h.cfg.TrustedProxies))
+	if err != nil {
+		if place, ok := h.admission.enterRefusal(); ok {
+			h.refuse(w, r, err, place)
 		} else {
 			h.refuseHTTP(w, err)
 		}
 		return
 	}
-	leave := func() { h.entrance.leave(addr) }
 	id, err := h.identify(r)
 	if err != nil {
-		h.refuse(w, r, err, leave)
+		h.refuse(w, r, err, place)
 		return
 	}
-	visitor, err := h.entrance.enterUser(id.User.ID)
+	limits, err := place.enterUser(id.User.ID)
 	if err != nil {
-		h.refuse(w, r, err, leave)
+		h.refuse(w, r, err, place)
 		return
 	}
 	extension := h.extension(r)
 	ws, conn, ok := h.upgrade(w, r, extension)
 	if !ok {
-		h.entrance.leaveUser(id.User.ID)
-		leave()
+		place.release()
 		return
 	}
-	c := newClient(h, id, addr, ws, conn)
-	c.visitor = visitor
-	c.deflates = extension != ""
+	c := newClient(h, id, ws, conn)
+	c.place, c.limits = place, limits
+	c.takesCompressed = extension != ""
 	// Here, while r is good: routers and middleware reuse what is in its context.
-	c.serve(c.greet(r))
+	c.serve(c.connect(r))
 }
 
 // isUpgrade reports whether a request asks for a WebSocket; what else is wrong
@@ -72,9 +69,9 @@ func isUpgrade(r *http.Request) bool {
 
 // identify authenticates a handshake.
 func (h *Hub) identify(r *http.Request) (id Identity, e *Error) {
-	token, e := requestToken(r, &h.cfg)
-	if e != nil {
-		return id, e
+	token, err := handshake.Token(r, handshake.TokenPlaces{Cookie: h.cfg.TokenCookie, Query: h.cfg.TokenQuery})
+	if err != nil {
+		return id, invalidToken(err)
 	}
 	return h.authenticate(r.Context(), token, r)
 }
@@ -120,14 +117,14 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, extension string) 
 		h.log.Debug("chathub: handshake", "err", err)
 		return nil, nil, false
 	}
-	h.entrance.hold(u.Conn)
+	h.admission.track(u.Conn)
 	return ws, u.Conn, true
 }
 
 // accept puts a websocket.Conn on what w hands out.
 func accept(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
 	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
-		Subprotocols:       []string{subprotocol},
+		Subprotocols:       []string{handshake.Subprotocol},
 		InsecureSkipVerify: true, // of origins, which were checked more strictly
 	})
 	if err == nil {
@@ -137,7 +134,7 @@ func accept(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
 }
 
 // reattached is a handshake (RFC 6455 section 1.3) as good as any.
-var reattached = &http.Request{Method: http.MethodGet, ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{
+var dummyHandshake = &http.Request{Method: http.MethodGet, ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{
 	"Connection":            {"Upgrade"},
 	"Upgrade":               {"websocket"},
 	"Sec-Websocket-Version": {"13"},
@@ -147,7 +144,7 @@ var reattached = &http.Request{Method: http.MethodGet, ProtoMajor: 1, ProtoMinor
 // reattach returns a websocket.Conn for a connection that had one, which was given up while
 // nothing came: between two messages it has no state.
 func reattach(conn *wire.Conn) (*websocket.Conn, error) {
-	return accept(&wire.Reattach{Conn: conn}, reattached)
+	return accept(&wire.Reattach{Conn: conn}, dummyHandshake)
 }
 
 // closeLayer ends a websocket.Conn. It has a finalizer until then, and refers to itself: so it
@@ -175,7 +172,7 @@ var refusals = map[Code]refusal{
 }
 
 func refusalOf(e *Error) refusal {
-	if e == errFull {
+	if e == errServerFull {
 		return refusal{http.StatusServiceUnavailable, closeLimit}
 	}
 	if r, ok := refusals[e.Code]; ok {
@@ -186,23 +183,23 @@ func refusalOf(e *Error) refusal {
 
 // refuse turns a handshake away: by an envelope and a close code where the client
 // speaks the protocol, since a browser's script sees neither status nor body; by HTTP
-// otherwise. It calls done when the connection has gone.
-func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, e *Error, done func()) {
-	if !offersProtocol(r) {
-		defer done()
+// otherwise. The place is released when the connection has gone.
+func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, e *Error, p place) {
+	if !handshake.OffersSubprotocol(r) {
+		defer p.release()
 		h.refuseHTTP(w, e)
 		return
 	}
-	h.figures.refused.Add(1)
+	h.counters.refused.Add(1)
 	h.traceRefused(e)
 	ws, conn, ok := h.upgrade(w, r, "")
 	if !ok {
-		done()
+		p.release()
 		return
 	}
 	conn.Flush() // the response to the handshake
 	go func() {
-		defer done()
+		defer p.release()
 		h.turnAway(ws, conn, e)
 		h.dispose(ws, conn)
 	}()
@@ -210,9 +207,9 @@ func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, e *Error, done func
 
 // turnAway says why, closes, and waits for the peer to do so.
 func (h *Hub) turnAway(ws *websocket.Conn, conn *wire.Conn, e *Error) {
-	env := envelope{typ: "connect-error", data: errorData(e)}
-	ready := conn.Enqueue(env.frame(), false) == wire.Ready
-	if conn.CloseWith(uint16(refusalOf(e).close), e.Message, false, h.cfg.WriteTimeout) == wire.Ready || ready {
+	env := envelope{typ: eventConnectError, data: errorData(e)}
+	ready := conn.Enqueue(env.frame(), wire.Durable) == wire.Ready
+	if h.sendClose(conn, refusalOf(e).close, e.Message) == wire.Ready || ready {
 		conn.Flush()
 	}
 	for {
@@ -231,11 +228,11 @@ func (h *Hub) turnAway(ws *websocket.Conn, conn *wire.Conn, e *Error) {
 func (h *Hub) dispose(ws *websocket.Conn, conn *wire.Conn) {
 	conn.CloseAfter(h.cfg.WriteTimeout)
 	closeLayer(ws) // what waits is sent all the same: conn is closing already
-	h.entrance.drop(conn)
+	h.admission.untrack(conn)
 }
 
 func (h *Hub) refuseHTTP(w http.ResponseWriter, e *Error) {
-	h.figures.refused.Add(1)
+	h.counters.refused.Add(1)
 	h.traceRefused(e)
 	status := refusalOf(e).status
 	if status == http.StatusUnauthorized {

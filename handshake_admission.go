@@ -9,66 +9,75 @@ import (
 
 // entrance counts connections against the limits, from the handshake on. It may
 // be used by any goroutine.
-type entrance struct {
+type admission struct {
 	cfg *Config
 
-	mu       sync.Mutex
-	closed   bool
-	empty    chan struct{} // closed when nobody is left after close
-	inside   int
-	refusing int
-	addrs    map[netip.Addr]int // kept only where there is a limit
-	users    map[string]*visitor
-	conns    map[*wire.Conn]struct{}
+	mu        sync.Mutex
+	closed    bool
+	empty     chan struct{} // closed when nobody is left after close
+	connected int
+	refusals  int
+	addrs     map[netip.Addr]int // kept only where there is a limit
+	users     map[string]*userLimits
+	conns     map[*wire.Conn]struct{}
 }
 
 // visitor is a user as the limits see it.
-type visitor struct {
+type userLimits struct {
 	conns   int         // under entrance.mu
-	limiter lateLimiter // of events, over all its connections
-	inflate lateLimiter // of compressed bytes
+	limiter lazyLimiter // of events, over all its connections
+	inflate lazyLimiter // of compressed bytes
 }
 
-// maxRefusing bounds the handshakes over a limit that are being told so over a
+// maxRefusals bounds the handshakes over a limit that are being told so over a
 // WebSocket; beyond it they are refused in plain HTTP.
-const maxRefusing = 256
+const maxRefusals = 256
 
-func (e *entrance) init(cfg *Config) {
-	e.cfg = cfg
-	e.empty = make(chan struct{})
-	e.addrs = make(map[netip.Addr]int)
-	e.users = make(map[string]*visitor)
-	e.conns = make(map[*wire.Conn]struct{})
+func (adm *admission) init(cfg *Config) {
+	adm.cfg = cfg
+	adm.empty = make(chan struct{})
+	adm.addrs = make(map[netip.Addr]int)
+	adm.users = make(map[string]*userLimits)
+	adm.conns = make(map[*wire.Conn]struct{})
 }
 
 // errFull is the refusal for the limit that is nobody's own fault.
-var errFull = errorf(CodeLimitExceeded, "Too many connections")
+var errServerFull = errorf(CodeLimitExceeded, "Too many connections")
 
-// enter takes a place for a handshake from addr; leave gives it back.
-func (e *entrance) enter(addr netip.Addr) *Error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	limited := e.limits(addr)
+// place is what a connection takes of the limits, from the handshake on. Its holder
+// releases it once.
+type place struct {
+	adm     *admission
+	refusal bool       // it is only for telling a client that it is refused
+	addr    netip.Addr // as counted
+	user    string     // empty until enterUser
+}
+
+// enter takes a place for a handshake from addr.
+func (adm *admission) enter(addr netip.Addr) (place, *Error) {
+	adm.mu.Lock()
+	defer adm.mu.Unlock()
+	limited := adm.limitsAddress(addr)
 	addr = network(addr)
 	switch {
-	case e.closed:
-		return errorf(CodeUnavailable, "Server is shutting down")
-	case e.cfg.MaxConns >= 0 && e.inside >= e.cfg.MaxConns:
-		return errFull
-	case limited && e.addrs[addr] >= e.cfg.MaxConnsPerAddress:
-		return errorf(CodeLimitExceeded, "Too many connections from this address")
+	case adm.closed:
+		return place{}, errorf(CodeUnavailable, "Server is shutting down")
+	case adm.cfg.MaxConns >= 0 && adm.connected >= adm.cfg.MaxConns:
+		return place{}, errServerFull
+	case limited && adm.addrs[addr] >= adm.cfg.MaxConnsPerAddress:
+		return place{}, errorf(CodeLimitExceeded, "Too many connections from this address")
 	}
-	e.inside++
+	adm.connected++
 	if limited {
-		e.addrs[addr]++
+		adm.addrs[addr]++
 	}
-	return nil
+	return place{adm: adm, addr: addr}, nil
 }
 
 // limits reports whether connections from addr are counted. One over a Unix
 // socket has no address.
-func (e *entrance) limits(addr netip.Addr) bool {
-	return e.cfg.MaxConnsPerAddress >= 0 && addr.IsValid()
+func (adm *admission) limitsAddress(addr netip.Addr) bool {
+	return adm.cfg.MaxConnsPerAddress >= 0 && addr.IsValid()
 }
 
 // network returns what addresses are counted by: for IPv6 the /64.
@@ -79,102 +88,99 @@ func network(addr netip.Addr) netip.Addr {
 	return addr
 }
 
-func (e *entrance) leave(addr netip.Addr) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.inside--
-	if e.limits(addr) {
-		addr = network(addr)
-		if e.addrs[addr]--; e.addrs[addr] <= 0 {
-			delete(e.addrs, addr)
-		}
+// enterRefusal takes a place for a handshake that enter has refused, so that the
+// client can be told. It reports false if too many are being told already.
+func (adm *admission) enterRefusal() (place, bool) {
+	adm.mu.Lock()
+	defer adm.mu.Unlock()
+	if adm.closed || adm.refusals >= maxRefusals {
+		return place{}, false
 	}
-	e.checkEmpty()
+	adm.refusals++
+	return place{adm: adm, refusal: true}, true
 }
 
-// enterRefused takes a place for a handshake that enter has refused, so that the
-// client can be told; leaveRefused gives it back.
-func (e *entrance) enterRefused() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed || e.refusing >= maxRefusing {
-		return false
+// enterUser counts the connection for its user, and returns what all connections of
+// the user share.
+func (p *place) enterUser(id string) (*userLimits, *Error) {
+	adm := p.adm
+	adm.mu.Lock()
+	defer adm.mu.Unlock()
+	u := adm.users[id]
+	if u == nil {
+		u = &userLimits{}
+		adm.users[id] = u
 	}
-	e.refusing++
-	return true
-}
-
-func (e *entrance) leaveRefused() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.refusing--
-	e.checkEmpty()
-}
-
-// enterUser counts a connection of a user, and returns what all of them share.
-func (e *entrance) enterUser(id string) (*visitor, *Error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	v := e.users[id]
-	if v == nil {
-		v = &visitor{}
-		e.users[id] = v
-	}
-	if e.cfg.MaxConnsPerUser >= 0 && v.conns >= e.cfg.MaxConnsPerUser {
+	if adm.cfg.MaxConnsPerUser >= 0 && u.conns >= adm.cfg.MaxConnsPerUser {
 		return nil, errorf(CodeLimitExceeded, "Too many connections of this user")
 	}
-	v.conns++
-	return v, nil
+	u.conns++
+	p.user = id
+	return u, nil
 }
 
-func (e *entrance) leaveUser(id string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if v := e.users[id]; v != nil {
-		if v.conns--; v.conns <= 0 {
-			delete(e.users, id)
+// release gives the place back.
+func (p *place) release() {
+	adm := p.adm
+	adm.mu.Lock()
+	defer adm.mu.Unlock()
+	switch {
+	case p.refusal:
+		adm.refusals--
+	default:
+		adm.connected--
+		if adm.limitsAddress(p.addr) {
+			if adm.addrs[p.addr]--; adm.addrs[p.addr] <= 0 {
+				delete(adm.addrs, p.addr)
+			}
 		}
 	}
+	if u := adm.users[p.user]; u != nil && p.user != "" {
+		if u.conns--; u.conns <= 0 {
+			delete(adm.users, p.user)
+		}
+	}
+	adm.checkEmpty()
 }
 
-// hold and drop keep the set of open connections, for abort.
-func (e *entrance) hold(c *wire.Conn) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.conns[c] = struct{}{}
+// track and untrack keep the set of open connections, for abort.
+func (adm *admission) track(c *wire.Conn) {
+	adm.mu.Lock()
+	defer adm.mu.Unlock()
+	adm.conns[c] = struct{}{}
 }
 
-func (e *entrance) drop(c *wire.Conn) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	delete(e.conns, c)
+func (adm *admission) untrack(c *wire.Conn) {
+	adm.mu.Lock()
+	defer adm.mu.Unlock()
+	delete(adm.conns, c)
 }
 
 // close lets nobody in any more, and returns a channel that closes when
 // everybody has left.
-func (e *entrance) close() <-chan struct{} {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.closed = true
-	e.checkEmpty()
-	return e.empty
+func (adm *admission) close() <-chan struct{} {
+	adm.mu.Lock()
+	defer adm.mu.Unlock()
+	adm.closed = true
+	adm.checkEmpty()
+	return adm.empty
 }
 
-func (e *entrance) checkEmpty() {
-	if e.closed && e.inside == 0 && e.refusing == 0 {
+func (adm *admission) checkEmpty() {
+	if adm.closed && adm.connected == 0 && adm.refusals == 0 {
 		select {
-		case <-e.empty:
+		case <-adm.empty:
 		default:
-			close(e.empty)
+			close(adm.empty)
 		}
 	}
 }
 
 // abort breaks every open connection.
-func (e *entrance) abort() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for c := range e.conns {
+func (adm *admission) abort() {
+	adm.mu.Lock()
+	defer adm.mu.Unlock()
+	for c := range adm.conns {
 		c.Abort()
 	}
 }

@@ -3,6 +3,7 @@ package chathub_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -128,6 +129,8 @@ func TestSubprotocol(t *testing.T) {
 		{"token first", []string{"chathub.bearer.S3CRET, chathub.v1"}, "chathub.v1"},
 		{"two headers", []string{"chathub.bearer.S3CRET", "chathub.v1"}, "chathub.v1"},
 		{"others besides", []string{"chathub.v2, graphql-ws, chathub.v1, chathub.bearer.S3CRET"}, "chathub.v1"},
+		{"encoded token", []string{"chathub.bearer64.UzNDUkVU, chathub.v1"}, "chathub.v1"},
+		{"encoded token alone", []string{"chathub.bearer64.UzNDUkVU"}, ""},
 		{"token alone", []string{"chathub.bearer.S3CRET"}, ""},
 		{"token and others", []string{"chathub.v2, chathub.bearer.S3CRET"}, ""},
 	} {
@@ -171,6 +174,7 @@ func TestTokenNeverShown(t *testing.T) {
 			Logger:      slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		})
 		good := tokenFor(t, "ana", time.Now().Add(time.Hour))
+		encode := func(token string) string { return base64.RawURLEncoding.EncodeToString([]byte(token)) }
 		for _, token := range []string{
 			good,
 			tokenFor(t, "ana", time.Now().Add(-time.Hour)),
@@ -180,6 +184,7 @@ func TestTokenNeverShown(t *testing.T) {
 			for _, place := range []func(*http.Request){
 				func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) },
 				func(r *http.Request) { r.Header.Add("Sec-WebSocket-Protocol", "chathub.bearer."+token) },
+				func(r *http.Request) { r.Header.Add("Sec-WebSocket-Protocol", "chathub.bearer64."+encode(token)) },
 				func(r *http.Request) { r.AddCookie(&http.Cookie{Name: "session", Value: token}) },
 				func(r *http.Request) { r.URL.RawQuery = "token=" + token },
 			} {
@@ -193,7 +198,7 @@ func TestTokenNeverShown(t *testing.T) {
 				for f := range p.frames {
 					said += string(f.data)
 				}
-				if strings.Contains(said, token) {
+				if strings.Contains(said, token) || strings.Contains(said, encode(token)) {
 					t.Errorf("the client saw the token %s", token)
 				}
 			}
@@ -201,7 +206,7 @@ func TestTokenNeverShown(t *testing.T) {
 		if err := hub.Close(); err != nil { // nobody logs any more
 			t.Fatal(err)
 		}
-		for _, part := range strings.Split(good, ".")[1:] {
+		for _, part := range append(strings.Split(good, ".")[1:], encode(good), encode("nonsense")) {
 			if strings.Contains(log.String(), part) {
 				t.Error("the log has a token")
 			}
@@ -212,7 +217,7 @@ func TestTokenNeverShown(t *testing.T) {
 	})
 }
 
-// TestRefusals goes through the table of PROTOCOL section 2, both by WebSocket and
+// TestRefusals goes through the table of protocol/README.md, section 2, both by WebSocket and
 // by HTTP.
 func TestRefusals(t *testing.T) {
 	jwtAuth := &chathub.JWT{Key: secret}

@@ -4,87 +4,141 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// Shutdown ends the hub: it refuses new connections, tells every client to come
-// back at a time spread over Config.DrainWindow, lets the handlers that are running finish and
-// be acknowledged, sends what waits, and closes with 4000. When ctx ends first, it
-// closes the connections that are left at once, stops waiting for handlers, whose contexts
-// end, and returns ctx's error. Where it is called several times, all calls wait for the same
-// end, and the first ctx to end cuts it short. A handler must not call it: it would wait for
-// itself. http.Server.Shutdown neither waits for nor closes WebSocket connections: call both.
+// lifeCycle is how far a hub's end has come. Its channels are closed in this
+// order: done, loopEnded, stopped.
+type lifeCycle struct {
+	ctx    context.Context // ends when the hub does
+	cancel context.CancelFunc
+
+	closing   sync.Once     // starts shutdown
+	draining  atomic.Bool   // no new connections and no new handlers
+	cutShort  chan error    // holds one: the reason to stop waiting
+	done      chan struct{} // closed when the loop must end
+	loopEnded chan struct{} // closed when the loop has ended
+	stopped   chan struct{} // closed once shutdown has finished and has set:
+	cause     error         // from cutShort; nil if shutdown waited for all clients
+	closeErr  error         // of the broker session
+}
+
+func (lc *lifeCycle) init() {
+	lc.ctx, lc.cancel = context.WithCancel(context.Background())
+	lc.cutShort = make(chan error, 1)
+	lc.done = make(chan struct{})
+	lc.loopEnded = make(chan struct{})
+	lc.stopped = make(chan struct{})
+}
+
+// Shutdown ends the hub without losing what it has accepted. It refuses new
+// connections and tells every client to come back, at a time spread over
+// Config.DrainWindow. It lets running handlers finish and be acknowledged,
+// sends what waits, and closes with 4000. It does not wait for DrainWindow to
+// pass.
+//
+// If ctx ends first, Shutdown stops waiting for handlers, whose contexts end.
+// It still tells every client to come back and closes with 4000, which reaches
+// the clients whose sockets take it at once. Then it cuts off the rest, a
+// quarter of a second later at most, and returns ctx's error. Of several
+// concurrent calls, the first ctx to end cuts all of them short. A handler must
+// not call Shutdown, since that would wait for itself.
+//
+// http.Server.Shutdown neither waits for nor closes WebSocket connections. Call
+// both, at the same time: if one waits for the other, it may have no time left.
 func (h *Hub) Shutdown(ctx context.Context) error {
-	h.closing.Do(func() { go h.shutdown() })
+	h.life.closing.Do(func() { go h.shutdown() })
 	select {
-	case <-h.stopped:
+	case <-h.life.stopped:
 	case <-ctx.Done():
-		h.hurry(ctx.Err())
+		h.endNow(ctx.Err())
 	}
-	return errors.Join(h.cutShort, h.closeErr)
+	return errors.Join(h.life.cause, h.life.closeErr)
 }
 
-// Close ends the hub at once; clients see their connections break off. A Shutdown
-// that is going on returns [ErrClosed].
+// Close ends the hub at once. Clients see their connections break off. A
+// Shutdown that is under way returns [ErrClosed].
 func (h *Hub) Close() error {
-	h.closing.Do(func() { go h.shutdown() })
-	h.hurry(ErrClosed)
-	return h.closeErr
+	h.life.closing.Do(func() { go h.shutdown() })
+	h.endNow(ErrClosed)
+	return h.life.closeErr
 }
 
-// hurry ends a shutdown at once.
-func (h *Hub) hurry(why error) {
+// endNow cuts a shutdown short and waits for its end.
+func (h *Hub) endNow(why error) {
 	select {
-	case h.impatient <- why:
-	default: // someone was faster
+	case h.life.cutShort <- why:
+	default: // another call was faster
 	}
-	<-h.stopped
+	<-h.life.stopped
 }
 
 func (h *Hub) shutdown() {
-	defer close(h.stopped)
-	h.draining.Store(true)
-	gone := h.entrance.close()
-	_ = h.ask((*loop).drain)
+	defer close(h.life.stopped)
+	h.life.draining.Store(true)
+	gone := h.admission.close()
+	_ = h.onLoop((*loop).drain)
 	select {
 	case <-gone:
-		h.lastWords()
-	case why := <-h.impatient:
-		select {
-		case <-gone: // nobody was left to wait for
-		default:
-			h.cutShort = why
-			h.entrance.abort()
-		}
+		h.awaitCourier()
+	case why := <-h.life.cutShort:
+		h.cutShort(gone, why)
 	}
-	close(h.done)
-	h.end()
+	close(h.life.done)
+	h.life.cancel()
 	h.courier.stop()
-	<-h.ended
-	if h.laneRuns {
-		h.lane.stop()
+	<-h.life.loopEnded
+	if h.noteCourierRuns {
+		h.noteCourier.stop()
 		h.sayBye()
 	}
-	// What was acked is in the log: nothing is left to be said that would be worth
-	// more patience.
-	ctx, cancel := context.WithTimeout(context.Background(), brokerPatience)
+	// What was acked is in the log. Nothing that is left to send is worth more
+	// patience.
+	ctx, cancel := context.WithTimeout(context.Background(), brokerTimeout)
 	defer cancel()
-	h.closeErr = h.session.Close(ctx)
+	h.life.closeErr = h.session.Close(ctx)
 }
 
-// lastWords waits until the courier has said what clients that have gone leave to be
-// said, such as that they do not type any more.
-func (h *Hub) lastWords() {
-	ctx, cancel := h.patience()
+// lastGrace is how long a Shutdown whose ctx has ended still waits for clients
+// to take their close frame and answer it. Most need one round trip.
+const lastGrace = 250 * time.Millisecond
+
+// cutShort ends every connection that is left. Unless the hub is closed at
+// once, clients whose sockets take it are told first to come back.
+func (h *Hub) cutShort(gone <-chan struct{}, why error) {
+	select {
+	case <-gone: // there is nobody left to wait for
+		return
+	default:
+	}
+	h.life.cause = why
+	if !errors.Is(why, ErrClosed) {
+		_ = h.onLoop((*loop).closeAll)
+		timer := time.NewTimer(lastGrace)
+		defer timer.Stop()
+		select {
+		case <-gone:
+		case <-timer.C:
+		}
+	}
+	h.admission.abort()
+}
+
+// awaitCourier waits until the courier has sent what departed clients leave to
+// be sent, such as the end of their typing.
+func (h *Hub) awaitCourier() {
+	ctx, cancel := h.brokerContext()
 	defer cancel()
 	said := make(chan struct{})
 	go func() {
 		defer close(said)
-		_ = h.settled(ctx) // it is too late for anything else
+		_ = h.barrier(ctx) // nothing else can be done about it now
 	}()
 	select {
 	case <-said:
-	case <-h.impatient: //nolint:errcheck // why does not matter: all clients were waited for
+	case <-h.life.cutShort: //nolint:errcheck // why does not matter: all clients were waited for
 		cancel()
 		<-said
 	}
@@ -92,8 +146,8 @@ func (h *Hub) lastWords() {
 
 const shutdownReason = "server is shutting down"
 
-// spread returns a random time within the window, so that not everyone comes
-// back at once.
+// spread returns a random time within the window, so that clients do not come
+// back all at once.
 func spread(window time.Duration) time.Duration {
 	if window <= 0 {
 		return 0

@@ -6,33 +6,69 @@ import (
 	"github.com/chathub-go/chathub/internal/wire"
 )
 
-// loop owns rooms, users, clients and presence. Everything in it belongs to the
-// one goroutine that runs it; others send it commands. It calls no user code, waits for no
-// peer and no broker, and takes no lock that is held while something slow happens.
+// loop owns rooms, users, clients, presence and typing. All of it belongs to
+// the one goroutine that runs the loop; others send commands. The loop calls no
+// code of the application, waits for no peer and no broker, and takes no lock
+// that is held during anything slow.
 type loop struct {
 	hub *Hub
 	cfg *Config
+	// clock is what now returned to the running command, zero if it was not
+	// called.
+	clock time.Time
 
 	everyone audience
 	clients  map[string]*Client
 	rooms    map[string]*room
 	users    map[string]*user
+
+	out      outgoing
+	presence presences
+	typing   []*room // rooms in which someone types
+	peers    peers   // the other nodes
+	sweeping sweeping
+}
+
+// outgoing is what the commands of a burst leave to be sent.
+type outgoing struct {
+	dirty  []*audience  // with pending deliveries
+	bytes  int          // of this burst's deliveries
+	ready  []*wire.Conn // with something to send and no goroutine that sends it
+	marked []*Client    // scratch space of flushAudience
+	closed []*Client    // leave their audiences at the end of the burst
+}
+
+// presences are the presence of the hub, and what is due in the presence of the
+// hub and of rooms.
+type presences struct {
 	online   presence
-	gather   time.Duration // how long changes of presence are gathered
+	interval time.Duration // over which changes are batched
+	changed  []*presence   // with changes to send, or users in their grace
+	rounds   []*round      // counts that are being sent
+}
 
-	dirty    []*audience  // have pending deliveries
-	gathered int          // bytes of deliveries in this burst
-	ready    []*wire.Conn // have something to send and nobody who does
-	marked   []*Client    // scratch of flushAudience
-	gone     []*Client    // closed by the loop, to be taken out of their audiences
-	changed  []*presence  // have changes to tell, or users in their grace
-	rounds   []*round     // are being told
-	typing   []*room      // have someone who types
-	peers    peers        // the other hubs
-	swept    time.Time    // when a sweep began
-	sweepAt  int          // the next of everyone to be looked at
+// sweeping is how far the sweep has come.
+type sweeping struct {
+	began time.Time
+	next  int // index in everyone of the next client to check
+}
 
-	delivered, dropped, slow uint64 // for Stats
+// newLoop returns the loop of a hub. The caller runs it.
+func newLoop(h *Hub) *loop {
+	l := &loop{
+		hub:     h,
+		cfg:     &h.cfg,
+		clients: make(map[string]*Client),
+		rooms:   make(map[string]*room),
+		users:   make(map[string]*user),
+	}
+	l.presence.online.audience = &l.everyone
+	l.presence.interval = h.cfg.PresenceInterval
+	if !l.presenceOn() {
+		l.presence.interval = time.Second // the interval still ends graces
+	}
+	l.peers.init(h)
+	return l
 }
 
 // command is work for the loop.
@@ -44,120 +80,133 @@ type call func(l *loop)
 func (f call) run(l *loop) { f(l) }
 
 const (
-	// commandQueue lets readers go on while the loop is busy with a burst; when it
-	// is full they wait, which is what slows senders down.
+	// commandQueue lets readers go on while the loop is busy with a burst. If
+	// the queue is full they wait, which slows senders down.
 	commandQueue = 1024
-	// burst is how many commands run before what they queued is sent: it bounds
-	// how long a message waits for others to share its write with.
+	// burst is how many commands run before their output is sent. It bounds how
+	// long a message waits for others to share its write with.
 	burst = 256
-	// burstBytes bounds how much they queue for one client.
+	// burstBytes bounds the output of a burst for one client.
 	burstBytes = 64 << 10
 )
+
+// now is the time of the running command: one reading of the clock serves all
+// of it.
+func (l *loop) now() time.Time {
+	if l.clock.IsZero() {
+		l.clock = time.Now()
+	}
+	return l.clock
+}
+
+// do runs a command.
+func (l *loop) do(cmd command) {
+	l.clock = time.Time{}
+	cmd.run(l)
+}
 
 // run runs the loop until the hub is done.
 func (l *loop) run() {
 	sweep := time.NewTimer(sweepInterval)
 	defer sweep.Stop()
-	var linger, gather, rounds <-chan time.Time // nil: nothing to wait for
+	var linger, gather, rounds <-chan time.Time // nil: nothing is due
 	for {
-		more := false // is waited for
+		more := false // to come before the flush
 		select {
 		case cmd := <-l.hub.commands:
-			cmd.run(l)
+			l.do(cmd)
 			l.drainBurst()
-			more = l.cfg.Linger > 0 && l.gathered < l.burstLimit()
+			more = l.cfg.Linger > 0 && l.out.bytes < l.burstLimit()
 		case <-linger:
 			linger = nil
 		case <-sweep.C:
-			sweep.Reset(l.sweep(time.Now()))
+			l.do(call(func(l *loop) { sweep.Reset(l.sweep(l.now())) }))
 		case <-gather:
 			gather = nil
-			l.sayPresence()
-			l.tellPresence(time.Now())
+			l.do(call((*loop).gatherPresence))
 		case <-rounds:
 			rounds = nil
-			l.tellRounds()
-		case <-l.hub.done:
+			l.do(call((*loop).tellRounds))
+		case <-l.hub.life.done:
 			return
 		}
 		if !more {
 			l.flush()
 		}
 		l.write()
-		if linger == nil && len(l.dirty) > 0 {
+		if linger == nil && len(l.out.dirty) > 0 {
 			linger = time.After(l.cfg.Linger)
 		}
-		if gather == nil && len(l.changed)+len(l.peers.unsaid) > 0 {
-			gather = time.After(l.gather)
+		if gather == nil && len(l.presence.changed)+len(l.peers.unsaid) > 0 {
+			gather = time.After(l.presence.interval)
 		}
-		if rounds == nil && len(l.rounds) > 0 {
+		if rounds == nil && len(l.presence.rounds) > 0 {
 			rounds = time.After(countsInterval)
 		}
 		l.publishStats()
 	}
 }
 
-// drainBurst runs the commands that wait already.
+// drainBurst runs the commands that are waiting.
 func (l *loop) drainBurst() {
 	for range burst {
-		if l.gathered >= l.burstLimit() {
+		if l.out.bytes >= l.burstLimit() {
 			return
 		}
 		select {
 		case cmd := <-l.hub.commands:
-			cmd.run(l)
+			l.do(cmd)
 		default:
 			return
 		}
 	}
 }
 
-// flush moves what is pending into outboxes.
+// flush moves pending deliveries into outboxes.
 func (l *loop) flush() {
-	for _, a := range l.dirty {
+	for _, a := range l.out.dirty {
 		l.flushAudience(a)
 	}
-	clear(l.dirty)
-	l.dirty = l.dirty[:0]
+	clear(l.out.dirty)
+	l.out.dirty = l.out.dirty[:0]
 }
 
-// write has the outboxes sent that nobody sends, and takes out who was closed.
+// write has outboxes sent that no goroutine is sending, and takes closed
+// clients out of their audiences.
 func (l *loop) write() {
-	full := l.gathered >= l.burstLimit()
-	for len(l.gone) > 0 { // taking one out may find another too slow
-		c := l.gone[len(l.gone)-1]
-		l.gone = l.gone[:len(l.gone)-1]
+	full := l.out.bytes >= l.burstLimit()
+	for len(l.out.closed) > 0 { // taking out one may find that another is too slow
+		c := l.out.closed[len(l.out.closed)-1]
+		l.out.closed = l.out.closed[:len(l.out.closed)-1]
 		l.unregister(c)
 	}
-	if len(l.ready) > 0 {
-		l.hub.flusher.Flush(l.ready)
-		clear(l.ready)
-		l.ready = l.ready[:0]
+	if len(l.out.ready) > 0 {
+		l.hub.flusher.Flush(l.out.ready)
+		clear(l.out.ready)
+		l.out.ready = l.out.ready[:0]
 	}
 	if full {
 		l.hub.flusher.Wait()
 	}
-	if len(l.dirty) == 0 {
-		l.gathered = 0
+	if len(l.out.dirty) == 0 {
+		l.out.bytes = 0
 	}
 }
 
-// burstLimit is a part of an outbox: that must not fill up before the socket was
-// offered what is in it, or clients would be closed that are not slow.
+// burstLimit is a part of an outbox. A larger burst could fill an outbox before
+// its socket was offered anything, and close clients that are not slow.
 func (l *loop) burstLimit() int { return min(burstBytes, l.cfg.MaxOutboxBytes/4) }
 
+// publishStats sets the counters of what exists at the moment.
 func (l *loop) publishStats() {
-	f := &l.hub.figures
-	f.connections.Store(int64(len(l.clients)))
-	f.users.Store(int64(len(l.users)))
-	f.rooms.Store(int64(len(l.rooms)))
-	f.delivered.Store(l.delivered)
-	f.dropped.Store(l.dropped)
-	f.slow.Store(l.slow)
+	n := &l.hub.counters
+	n.connections.Store(int64(len(l.clients)))
+	n.users.Store(int64(len(l.users)))
+	n.rooms.Store(int64(len(l.rooms)))
 	switch waiting := len(l.hub.commands) > 0; {
 	case !waiting:
-		f.behind.Store(0)
-	case f.behind.Load() == 0:
-		f.behind.Store(time.Now().UnixNano())
+		n.queuedSince.Store(0)
+	case n.queuedSince.Load() == 0:
+		n.queuedSince.Store(time.Now().UnixNano())
 	}
 }

@@ -6,70 +6,71 @@ import (
 	"github.com/chathub-go/chathub/internal/wire"
 )
 
-// audience is who hears a topic: a room, a user's connections, everyone.
+// audience is everyone who hears a topic: a room, a user's connections, or all
+// clients.
 type audience struct {
-	members   []member
-	deflating int        // members that get compressed frames
-	pending   []delivery // for all members, not yet in their outboxes
-	bytes     int        // of pending, before compression
+	members    []member
+	compressed int        // members that accept compressed frames
+	pending    []delivery // for all members, not in their outboxes yet
+	bytes      int        // of pending, uncompressed
 }
 
 // member is a client in an audience.
 type member struct {
 	c    *Client
-	hold *hold // not nil while older messages are being fetched for it
+	hold *hold // not nil while older messages are being read for it
 }
 
-// seat is where a client sits in an audience, so that it is found without a
-// search. Clients are in few audiences, so a slice of seats serves.
+// seat is a client's place in an audience. A client has few seats, so a slice
+// of them is searched faster than a map.
 type seat struct {
 	a    *audience
 	i    int
-	room *room // nil: not a room
+	room *room // nil if the audience is not a room's
 }
 
-// hold keeps what arrives for a member until what came before has been sent.
+// hold keeps what arrives for a member until older messages have been sent.
 type hold struct {
 	deliveries []delivery
 	bytes      int
-	// skip: the member has the log up to here from another hub, which was ahead of this
-	// one. Once released, the hold only keeps these messages from coming again.
+	// skip is set if another node was ahead of this one: the member has the log
+	// up to there already. Once released, the hold only drops these messages
+	// when they arrive.
 	skip     uint64
 	released bool
 }
 
 // delivery is a frame on its way to an audience.
 type delivery struct {
-	frame    []byte
-	small    []byte // the same compressed; nil: not at hand
-	volatile bool
-	seq      uint64   // 0: not of a log
-	except   []string // ids of clients that it is not for
-	once     uint64   // see routed
+	frame      []byte
+	compressed []byte // the same, compressed; nil if there is no such form
+	kind       wire.Kind
+	seq        uint64   // position in the log; 0 if it has none
+	except     []string // ids of clients that do not get it
+	once       uint64   // number of an emit to several topics; 0: of one
 }
 
-// onceKept is how many emits to several topics a client remembers: as many may
-// overtake each other on their way through a broker.
+// onceKept is how many emits to several topics a client remembers. That many
+// may overtake each other on their way through a broker.
 const onceKept = 128
 
-// repeated reports whether c got another message of the same emit, and
+// repeated reports whether the client got another message of the same emit, and
 // otherwise remembers this one.
-func (c *Client) repeated(once uint64) bool {
+func (on *clientOnLoop) repeated(once uint64) bool {
 	if once == 0 {
 		return false
 	}
-	if slices.Contains(c.seen, once) {
+	if slices.Contains(on.recent, once) {
 		return true
 	}
-	if len(c.seen) == onceKept {
-		c.seen = slices.Delete(c.seen, 0, 1)
+	if len(on.recent) == onceKept {
+		on.recent = slices.Delete(on.recent, 0, 1)
 	}
-	c.seen = append(c.seen, once)
+	on.recent = append(on.recent, once)
 	return false
 }
 
-// pendingBytes bounds what waits to be joined, so that one write does not grow
-// without end in a burst.
+// pendingBytes bounds what is joined into one write during a burst.
 const pendingBytes = 64 << 10
 
 // deliver queues d for all members of a, in order.
@@ -78,71 +79,73 @@ func (l *loop) deliver(a *audience, d delivery) {
 		return
 	}
 	if len(a.pending) == 0 {
-		l.dirty = append(l.dirty, a)
+		l.out.dirty = append(l.out.dirty, a)
 	}
 	a.pending = append(a.pending, d)
-	// Gathered by audience, the parts of many emits would come too far apart for
+	// Parts of many emits, batched by audience, would come too far apart for
 	// onceKept.
-	l.gathered += len(d.frame)
+	l.out.bytes += len(d.frame)
 	if a.bytes += len(d.frame); a.bytes >= pendingBytes || d.once != 0 {
 		l.flushAudience(a)
 	}
 }
 
-// flushAudience puts what is pending into the outboxes of all members: as a
-// shared chunk, except for members that something in it is not for, or whose
-// outbox is filling up.
+// flushAudience puts what is pending into the outboxes of all members. They
+// share one chunk of bytes. Members that are excepted from a part of it, or
+// whose outbox is filling up, get it frame by frame.
 func (l *loop) flushAudience(a *audience) {
 	if len(a.pending) == 0 {
 		return
 	}
-	volatile, once := a.kinds()
-	joined := a.join()
-	l.mark(a.pending)
+	kind, once := a.kinds()
+	joined := a.chunks()
+	l.markExcepted(a.pending)
+	delivered := 0
 	for i := range a.members {
 		m := &a.members[i]
-		if !once && m.hold == nil && !m.c.marked && l.enqueue(m.c, joined.of(m.c), volatile) != wire.Dropped {
-			l.delivered += uint64(len(a.pending))
+		if !once && m.hold == nil && !m.c.onLoop.marked && l.enqueue(m.c, joined.of(m.c), kind) != wire.Dropped {
+			delivered += len(a.pending)
 			continue
 		}
 		for j := range a.pending {
-			l.give(m, &a.pending[j])
+			l.deliverTo(m, &a.pending[j])
 		}
 	}
-	for _, c := range l.marked {
-		c.marked = false
+	l.hub.counters.delivered.Add(uint64(delivered))
+	for _, c := range l.out.marked {
+		c.onLoop.marked = false
 	}
-	clear(l.marked)
-	l.marked = l.marked[:0]
+	clear(l.out.marked)
+	l.out.marked = l.out.marked[:0]
 	clear(a.pending)
 	a.pending = a.pending[:0]
 	a.bytes = 0
 }
 
-// kinds reports whether anything pending is volatile, or must be looked at client by
-// client.
-func (a *audience) kinds() (volatile, once bool) {
+// kinds returns the most lenient kind among the pending frames, and whether
+// each client has to be asked if it has one of them already.
+func (a *audience) kinds() (kind wire.Kind, once bool) {
 	for i := range a.pending {
-		volatile = volatile || a.pending[i].volatile
+		kind = max(kind, a.pending[i].kind)
 		once = once || a.pending[i].once != 0
 	}
-	return volatile, once
+	return kind, once
 }
 
-// mark marks the clients that one of ds is not for.
-func (l *loop) mark(ds []delivery) {
+// markExcepted marks the clients that one of ds excepts.
+func (l *loop) markExcepted(ds []delivery) {
 	for i := range ds {
 		for _, id := range ds[i].except {
-			if c := l.clients[id]; c != nil && !c.marked {
-				c.marked = true
-				l.marked = append(l.marked, c)
+			if c := l.clients[id]; c != nil && !c.onLoop.marked {
+				c.onLoop.marked = true
+				l.out.marked = append(l.out.marked, c)
 			}
 		}
 	}
 }
 
-// give delivers d to one member.
-func (l *loop) give(m *member, d *delivery) {
+// deliverTo delivers d to one member.
+func (l *loop) deliverTo(m *member, d *delivery) {
 	if slices.Contains(d.except, m.c.id) {
 		return
 	}
@@ -161,108 +164,105 @@ func (l *loop) give(m *member, d *delivery) {
 		h.deliveries = append(h.deliveries, *d)
 		return
 	}
-	if m.c.repeated(d.once) {
+	if m.c.onLoop.repeated(d.once) {
 		return
 	}
-	if l.enqueue(m.c, m.c.pick(d.frame, d.small), d.volatile) == wire.Dropped {
-		l.dropped++
+	if l.enqueue(m.c, m.c.pick(d.frame, d.compressed), d.kind) == wire.Dropped {
+		l.hub.counters.dropped.Add(1)
 		return
 	}
-	l.delivered++
+	l.hub.counters.delivered.Add(1)
 }
 
-// enqueue puts b into a client's outbox. Only Dropped is left to the caller.
-func (l *loop) enqueue(c *Client, b []byte, volatile bool) wire.Result {
-	res := c.conn.Enqueue(b, volatile)
-	l.enqueued(c, res)
+// enqueue puts b into a client's outbox and deals with the result, except for
+// wire.Dropped.
+func (l *loop) enqueue(c *Client, b []byte, kind wire.Kind) wire.Result {
+	res := c.conn.Enqueue(b, kind)
+	l.afterEnqueue(c, res)
 	return res
 }
 
-// enqueued does what follows from having put something into a client's outbox.
-func (l *loop) enqueued(c *Client, res wire.Result) {
+// afterEnqueue deals with the result of putting something into a client's
+// outbox.
+func (l *loop) afterEnqueue(c *Client, res wire.Result) {
 	switch res {
 	case wire.Ready:
-		l.ready = append(l.ready, c.conn)
+		l.out.ready = append(l.out.ready, c.conn)
 	case wire.Overflow:
 		l.close(c, closeSlowConsumer, "slow consumer")
 	case wire.Queued, wire.Dropped, wire.Gone:
 	}
 }
 
-// send sends something of its own to one client, behind what its audiences have
-// for it already.
-func (l *loop) send(c *Client, frame []byte, volatile bool) {
+// send sends a frame to one client, behind what its audiences have pending for
+// it.
+func (l *loop) send(c *Client, frame []byte, kind wire.Kind) {
 	l.flushFor(c)
-	if l.enqueue(c, frame, volatile) == wire.Dropped {
-		l.dropped++
+	if l.enqueue(c, frame, kind) == wire.Dropped {
+		l.hub.counters.dropped.Add(1)
 	}
 }
 
-// flushFor puts into c's outbox what is on its way to it.
+// flushFor moves everything that is pending for c into its outbox.
 func (l *loop) flushFor(c *Client) {
-	for _, s := range c.seats {
+	for _, s := range c.onLoop.seats {
 		l.flushAudience(s.a)
 	}
 }
 
-// add seats c in a, which is the audience of r unless that is nil.
+// add gives c a seat in a. If r is not nil, a is its audience.
 func (l *loop) add(a *audience, c *Client, r *room) {
-	l.flushAudience(a) // what came before is not for it
-	c.seats = append(c.seats, seat{a: a, i: len(a.members), room: r})
+	l.flushAudience(a) // c does not get what came before
+	c.onLoop.seats = append(c.onLoop.seats, seat{a: a, i: len(a.members), room: r})
 	a.members = append(a.members, member{c: c})
-	if c.deflates {
-		a.deflating++
+	if c.takesCompressed {
+		a.compressed++
 	}
 }
 
-// remove takes the client out of the audience of its seat number s.
+// remove takes c out of the audience of its seat with index s.
 func (l *loop) remove(c *Client, s int) {
-	a, i := c.seats[s].a, c.seats[s].i
-	l.flushAudience(a) // what came before is for it
-	if c.deflates {
-		a.deflating--
+	a, i := c.onLoop.seats[s].a, c.onLoop.seats[s].i
+	l.flushAudience(a) // c gets what came before
+	if c.takesCompressed {
+		a.compressed--
 	}
 	last := len(a.members) - 1
 	if i != last {
 		moved := a.members[last]
 		a.members[i] = moved
-		moved.c.seats[moved.c.seatIn(a)].i = i
+		moved.c.onLoop.seats[moved.c.onLoop.seatIn(a)].i = i
 	}
 	a.members[last] = member{}
 	a.members = a.members[:last]
 	if cap(a.members) > 64 && last < cap(a.members)/4 {
-		a.members = slices.Clone(a.members) // give back what a storm took
+		a.members = slices.Clone(a.members) // give back the memory of a storm
 	}
-	c.seats = slices.Delete(c.seats, s, s+1)
+	c.onLoop.seats = slices.Delete(c.onLoop.seats, s, s+1)
 }
 
-// seatIn returns the number of the client's seat in a, or -1. Only the loop calls it.
-func (c *Client) seatIn(a *audience) int {
-	for i := range c.seats {
-		if c.seats[i].a == a {
-			return i
-		}
-	}
-	return -1
+// seatIn returns the index of the client's seat in a, or -1.
+func (on *clientOnLoop) seatIn(a *audience) int {
+	return slices.IndexFunc(on.seats, func(s seat) bool { return s.a == a })
 }
 
-// memberOf returns the client's entry in an audience, nil where it has none. Only
-// the loop calls it, and keeps it no longer than until the next add or remove.
-func (c *Client) memberOf(a *audience) *member {
-	if s := c.seatIn(a); s >= 0 {
-		return &a.members[c.seats[s].i]
+// memberOf returns the client's entry in an audience, nil if it has none. It is
+// valid until the next add or remove.
+func (on *clientOnLoop) memberOf(a *audience) *member {
+	if s := on.seatIn(a); s >= 0 {
+		return &a.members[on.seats[s].i]
 	}
 	return nil
 }
 
-// roomCount is for the loop, where every client has two seats that are no rooms:
-// everyone's and its user's.
-func (c *Client) roomCount() int { return len(c.seats) - 2 }
+// roomCount is the number of rooms that a registered client is in. Its other
+// two seats are everyone's and its user's.
+func (on *clientOnLoop) roomCount() int { return len(on.seats) - 2 }
 
-// hold keeps back what a has for c from now on.
+// hold keeps back everything that a has for c from now on.
 func (l *loop) hold(c *Client, a *audience) {
 	l.flushAudience(a)
-	switch m := c.memberOf(a); {
+	switch m := c.onLoop.memberOf(a); {
 	case m.hold == nil:
 		m.hold = &hold{}
 	case m.hold.released:
@@ -270,10 +270,10 @@ func (l *loop) hold(c *Client, a *audience) {
 	}
 }
 
-// release ends a hold: what was held is delivered, but for what the client has
+// release ends a hold. What was kept is delivered, without what the client has
 // already, up to skip.
 func (l *loop) release(c *Client, a *audience, skip uint64) {
-	m := c.memberOf(a)
+	m := c.onLoop.memberOf(a)
 	if m == nil || m.hold == nil {
 		return
 	}
@@ -285,53 +285,54 @@ func (l *loop) release(c *Client, a *audience, skip uint64) {
 		m.hold = nil
 	}
 	for i := range held {
-		l.give(m, &held[i])
+		l.deliverTo(m, &held[i])
 	}
 }
 
-// sharedChunks are the pending frames of an audience, in order, as one slice for each kind of
-// member: bytes that all of a kind share.
+// sharedChunks are the pending frames of an audience, joined in order: one
+// chunk for all members that take plain frames, and one for those that accept
+// compressed frames.
 type sharedChunks struct {
-	plain, small []byte // each nil where nobody is of that kind
+	plain, compressed []byte // nil if no member takes that form
 }
 
-// of returns the one for c.
-func (s *sharedChunks) of(c *Client) []byte {
-	if c.deflates {
-		return s.small
+// of returns the chunk for c.
+func (chunks *sharedChunks) of(c *Client) []byte {
+	if c.takesCompressed {
+		return chunks.compressed
 	}
-	return s.plain
+	return chunks.plain
 }
 
-// join joins what is pending.
-func (a *audience) join() (s sharedChunks) {
+// chunks joins the pending frames.
+func (a *audience) chunks() (s sharedChunks) {
 	first := &a.pending[0]
 	if len(a.pending) == 1 {
-		s.plain, s.small = first.frame, first.frame
-		if first.small != nil {
-			s.small = first.small
+		s.plain, s.compressed = first.frame, first.frame
+		if first.compressed != nil {
+			s.compressed = first.compressed
 		}
 		return s
 	}
-	if a.deflating < len(a.members) {
+	if a.compressed < len(a.members) {
 		s.plain = make([]byte, 0, a.bytes)
 		for i := range a.pending {
 			s.plain = append(s.plain, a.pending[i].frame...)
 		}
 	}
-	if a.deflating > 0 {
-		s.small = a.smallChunk(s.plain)
+	if a.compressed > 0 {
+		s.compressed = a.compressedChunk(s.plain)
 	}
 	return s
 }
 
-// smallChunk joins what is pending in its compressed forms, where it has them. Where
-// nothing has, that is plain, if there is such a chunk.
-func (a *audience) smallChunk(plain []byte) []byte {
+// compressedChunk joins the pending frames in their compressed forms, if they
+// have one. If none has, it returns plain, unless that is nil.
+func (a *audience) compressedChunk(plain []byte) []byte {
 	saved := 0
 	for i := range a.pending {
-		if d := &a.pending[i]; d.small != nil {
-			saved += len(d.frame) - len(d.small)
+		if d := &a.pending[i]; d.compressed != nil {
+			saved += len(d.frame) - len(d.compressed)
 		}
 	}
 	if saved == 0 && plain != nil {
@@ -339,8 +340,8 @@ func (a *audience) smallChunk(plain []byte) []byte {
 	}
 	small := make([]byte, 0, a.bytes-saved)
 	for i := range a.pending {
-		if d := &a.pending[i]; d.small != nil {
-			small = append(small, d.small...)
+		if d := &a.pending[i]; d.compressed != nil {
+			small = append(small, d.compressed...)
 		} else {
 			small = append(small, d.frame...)
 		}

@@ -7,109 +7,116 @@ import (
 	"github.com/chathub-go/chathub/internal/wire"
 )
 
-// register is the command that makes a client known: it gets its welcome, and
-// from then on what everyone gets.
+// register is the command that makes a client known. The client gets its
+// welcome, and then whatever everyone gets.
 type register struct {
 	c     *Client
-	inbox Position // of the log when the inbox was acquired
-	joins []*join  // asked for by OnConnect
+	inbox Position // head of the log when the inbox was acquired
+	joins []*join  // for which OnConnect asked
 	done  chan struct{}
 }
 
-func (r *register) run(l *loop) {
-	defer close(r.done)
-	c := r.c
+func (cmd *register) run(l *loop) {
+	defer close(cmd.done)
+	c := cmd.c
 	u := l.userOf(c.user.ID)
-	u.pos = advance(u.pos, r.inbox)
+	u.pos = advance(u.pos, cmd.inbox)
 	l.clients[c.id] = c
-	c.registered = true
-	if c.deflates {
-		l.hub.deflating.Add(1)
+	c.onLoop.registered = true
+	if c.takesCompressed {
+		l.hub.compressedClients.Add(1)
 	}
 	l.add(&l.everyone, c, nil)
 	l.add(&u.audience, c, nil)
-	l.arrive(&l.online, c.user)
-	l.greet(c, u.pos)
-	for _, j := range r.joins {
+	l.arrive(&l.presence.online, c.user)
+	l.sendWelcome(c, u.pos)
+	for _, j := range cmd.joins {
 		j.run(l)
 	}
 }
 
-// greet sends a client its first frames.
-func (l *loop) greet(c *Client, inbox Position) {
+// sendWelcome sends a client its first frames.
+func (l *loop) sendWelcome(c *Client, inbox Position) {
 	first := l.welcome(c, inbox)
 	if l.presenceOn() {
-		e := envelope{typ: "online-users", data: l.snapshotOf(&l.online)}
+		e := envelope{typ: eventOnlineUsers, data: l.snapshotOf(&l.presence.online)}
 		first = append(first, e.frame()...)
 	}
-	// Under the lock: nothing may overtake them, and who has seen the welcome must
-	// find everything going the usual way. The connection may be sending already.
+	// This needs the lock. Nothing may overtake the first frames, and a
+	// goroutine that acts on the welcome must find the client registered. The
+	// connection may be sending already.
 	c.mu.Lock()
-	early := c.early
-	c.early = nil
+	early := c.mu.preWelcome
+	c.mu.preWelcome = nil
 	for _, f := range early.frames {
 		first = append(first, f...)
 	}
-	res := c.conn.Enqueue(first, false)
+	res := c.conn.Enqueue(first, wire.Durable)
 	c.mu.Unlock()
-	l.enqueued(c, res)
-	if len(early.rooms) > 0 { // by a goroutine of OnConnect, since the joins were prepared
+	l.afterEnqueue(c, res)
+	if len(early.rooms) > 0 { // from a goroutine of OnConnect, after the joins were prepared
 		l.joinLater([]*Client{c}, early.rooms)
 	}
 }
 
-// welcome returns the first frame that a client gets.
+// welcome returns the first frame of a client.
 func (l *loop) welcome(c *Client, inbox Position) []byte {
 	b := append([]byte(nil), `{"clientId":`...)
 	b = appendQuoted(b, c.id)
 	b = append(b, `,"user":`...)
 	b = appendUser(b, c.user)
-	b = fmt.Appendf(b, `,"time":%d,"inbox":{"epoch":%q,"seq":%d}`, now(), inbox.Epoch, inbox.Seq)
+	b = fmt.Appendf(b, `,"time":%d,"inbox":{"epoch":%q,"seq":%d}`, timestamp(), inbox.Epoch, inbox.Seq)
 	b = fmt.Appendf(b, `,"pingInterval":%d,"maxMessage":%d`, max(l.cfg.PingInterval.Milliseconds(), 0), max(l.cfg.MaxMessageBytes, 0))
 	if exp := c.expires.Load(); exp != 0 {
 		b = fmt.Appendf(b, `,"expires":%d`, exp/int64(time.Millisecond))
 	}
-	e := envelope{typ: "welcome", data: append(b, '}')}
+	e := envelope{typ: eventWelcome, data: append(b, '}')}
 	return e.frame()
 }
 
-// unregister takes a client out of everything. Doing it again changes nothing.
+// unregister takes a client out of everything. It may be called again.
 func (l *loop) unregister(c *Client) {
-	if !c.registered {
+	if !c.onLoop.registered {
 		return
 	}
-	c.registered = false
-	if c.deflates {
-		l.hub.deflating.Add(-1)
+	c.onLoop.registered = false
+	if c.takesCompressed {
+		l.hub.compressedClients.Add(-1)
 	}
 	delete(l.clients, c.id)
-	for len(c.seats) > 0 {
-		last := len(c.seats) - 1
-		if r := c.seats[last].room; r != nil {
+	for len(c.onLoop.seats) > 0 {
+		last := len(c.onLoop.seats) - 1
+		if r := c.onLoop.seats[last].room; r != nil {
 			l.leave(c, r, true)
 		} else {
 			l.remove(c, last)
 		}
 	}
-	l.depart(&l.online, c.user.ID, true)
+	l.depart(&l.presence.online, c.user.ID, true)
 	l.hub.release(Topic{User: c.user.ID})
 }
 
-// close begins the end of a connection for a reason of the loop's own. The client
-// leaves its audiences when its goroutine says so: the loop may be walking through one now.
+// close begins the end of a connection for a reason of the loop's own. The
+// client leaves its audiences at the end of the burst, since the loop may be
+// walking through one of them.
 func (l *loop) close(c *Client, code closeCode, reason string) {
 	if c.setEnd(Disconnect{Code: int(code), Reason: reason}) {
-		if code == closeSlowConsumer {
-			l.slow++
-		}
-		if c.conn.CloseWith(uint16(code), reason, code == closeSlowConsumer, l.cfg.WriteTimeout) == wire.Ready {
-			l.ready = append(l.ready, c.conn)
-		}
-		l.gone = append(l.gone, c)
+		l.sendClose(c, code, reason)
+		l.out.closed = append(l.out.closed, c)
 	}
 }
 
-// drain tells every client when to come back, and closes those that are idle; the
+// sendClose queues the close frame of a client whose end is set.
+func (l *loop) sendClose(c *Client, code closeCode, reason string) {
+	if code == closeSlowConsumer {
+		l.hub.counters.slowConsumers.Add(1)
+	}
+	if l.hub.sendClose(c.conn, code, reason) == wire.Ready {
+		l.out.ready = append(l.out.ready, c.conn)
+	}
+}
+
+// drain tells every client when to come back, and closes the idle ones. The
 // others close when their handler has returned.
 func (l *loop) drain() {
 	for _, c := range l.clients {
@@ -120,14 +127,27 @@ func (l *loop) drain() {
 	}
 }
 
-// tellReconnect tells a client when to come back, once. A handler that returns right
-// after draining was set closes its client before drain is there to tell it.
+// closeAll closes every client that is left, whether its handler runs or not.
+func (l *loop) closeAll() {
+	for _, c := range l.clients {
+		l.tellReconnect(c)
+		l.close(c, closeShutdown, shutdownReason)
+	}
+}
+
+// drainRate is how many clients per second are told to come back, if there are
+// too few to fill the DrainWindow.
+const drainRate = 500
+
+// tellReconnect tells a client once when to come back. A handler that returns
+// right after draining was set closes its client before drain can tell it.
 func (l *loop) tellReconnect(c *Client) {
-	if c.told {
+	if c.onLoop.reconnectSent {
 		return
 	}
-	c.told = true
-	after := spread(l.cfg.DrainWindow).Milliseconds()
-	e := envelope{typ: "reconnect", data: fmt.Appendf(nil, `{"afterMs":%d}`, after)}
-	l.send(c, e.frame(), false)
+	c.onLoop.reconnectSent = true
+	window := min(l.cfg.DrainWindow, time.Duration(len(l.clients))*time.Second/drainRate)
+	after := spread(window).Milliseconds()
+	e := envelope{typ: eventReconnect, data: fmt.Appendf(nil, `{"afterMs":%d}`, after)}
+	l.send(c, e.frame(), wire.Durable)
 }

@@ -2,45 +2,55 @@ package chathub
 
 import (
 	"slices"
-	"time"
+
+	"github.com/chathub-go/chathub/internal/wire"
 )
 
-// delivered is the command that carries out a message from the broker.
-type delivered struct {
+// incoming is the command that carries out a message from the broker.
+type incoming struct {
 	routed
-	topic Topic
-	seq   uint64
-	frame []byte
-	small []byte // the same compressed; nil: not at hand
+	topic      Topic
+	seq        uint64
+	frame      []byte
+	compressed []byte // the same, compressed; nil if there is no such form
 
-	typing *heardTyping // not nil: that is what it is about
+	typing *typingNote // not nil if the message says that someone types
 }
 
-func (d *delivered) run(l *loop) {
-	a := l.audienceOf(d.topic)
-	if d.seq > 0 {
-		a = l.reached(d.topic, d.seq)
+func (cmd *incoming) run(l *loop) {
+	a := l.audienceOf(cmd.topic)
+	if cmd.seq > 0 {
+		a = l.advanceTo(cmd.topic, cmd.seq)
 	}
 	switch {
 	case a == nil:
-	case d.op == opEmit && len(d.clients) == 0:
-		l.deliver(a, delivery{frame: d.frame, small: d.small, volatile: d.seq == 0, seq: d.seq, except: d.except, once: d.once})
-		if d.typing != nil && !l.isHere(d.except) {
-			l.hearTyping(l.rooms[d.topic.Room], d.typing, time.Now())
+	case cmd.op == opEmit && len(cmd.clients) == 0:
+		l.deliver(a, delivery{frame: cmd.frame, compressed: cmd.compressed, kind: cmd.kind(), seq: cmd.seq, except: cmd.except, once: cmd.once})
+		if cmd.typing != nil && !l.anyHere(cmd.except) {
+			l.hearTyping(l.rooms[cmd.topic.Room], cmd.typing, l.now())
 		}
 	default:
-		l.act(d, l.named(a, d))
+		l.carryOut(cmd, l.recipients(a, cmd))
 	}
 }
 
-// isHere reports whether one of the clients of these ids is connected to this hub.
-func (l *loop) isHere(ids []string) bool {
+// kind is durable if a log has the message.
+func (cmd *incoming) kind() wire.Kind {
+	if cmd.seq == 0 {
+		return wire.Volatile
+	}
+	return wire.Durable
+}
+
+// anyHere reports whether a client with one of these ids is connected to this
+// hub.
+func (l *loop) anyHere(ids []string) bool {
 	return slices.ContainsFunc(ids, func(id string) bool { return l.clients[id] != nil })
 }
 
-// reached notes how far a topic's log has been delivered, and returns its
-// audience. Delivery may begin before the first member's join is through.
-func (l *loop) reached(t Topic, seq uint64) *audience {
+// advanceTo notes how far a topic's log has been delivered, and returns its
+// audience. Delivery may begin before the first member's join has run.
+func (l *loop) advanceTo(t Topic, seq uint64) *audience {
 	if t.Room != "" {
 		r := l.rooms[t.Room]
 		if r == nil {
@@ -54,8 +64,8 @@ func (l *loop) reached(t Topic, seq uint64) *audience {
 	return &u.audience
 }
 
-// named returns the clients that a message is for.
-func (l *loop) named(a *audience, d *delivered) (clients []*Client) {
+// recipients returns the clients that a message is for.
+func (l *loop) recipients(a *audience, d *incoming) (clients []*Client) {
 	if len(d.clients) > 0 {
 		for _, id := range d.clients {
 			if c := l.clients[id]; c != nil && !slices.Contains(d.except, id) {
@@ -72,13 +82,13 @@ func (l *loop) named(a *audience, d *delivered) (clients []*Client) {
 	return clients
 }
 
-// act does what a message says with each of clients.
-func (l *loop) act(d *delivered, clients []*Client) {
+// carryOut does what a message says with each of clients.
+func (l *loop) carryOut(d *incoming, clients []*Client) {
 	switch d.op {
 	case opEmit:
 		for _, c := range clients {
-			if !c.repeated(d.once) {
-				l.send(c, c.pick(d.frame, d.small), true)
+			if !c.onLoop.repeated(d.once) {
+				l.send(c, c.pick(d.frame, d.compressed), wire.Volatile)
 			}
 		}
 	case opJoin:
@@ -86,7 +96,7 @@ func (l *loop) act(d *delivered, clients []*Client) {
 	case opLeave:
 		for _, c := range clients {
 			for _, name := range d.rooms {
-				if r := l.rooms[name]; r != nil && c.seatIn(&r.audience) >= 0 {
+				if r := l.rooms[name]; r != nil && c.onLoop.seatIn(&r.audience) >= 0 {
 					l.leave(c, r, false)
 				}
 			}
@@ -100,11 +110,12 @@ func (l *loop) act(d *delivered, clients []*Client) {
 	}
 }
 
-// joinLater has clients join rooms, which takes the broker.
+// joinLater has clients join rooms. It needs the broker, so the courier does
+// it.
 func (l *loop) joinLater(clients []*Client, rooms []string) {
 	l.hub.later(func(h *Hub) {
 		for _, c := range clients {
-			ctx, cancel := h.patience()
+			ctx, cancel := h.brokerContext()
 			if err := c.Join(ctx, rooms...); err != nil {
 				h.log.Warn("chathub: join", "client", c.id, "rooms", rooms, "err", err)
 			}
@@ -113,8 +124,8 @@ func (l *loop) joinLater(clients []*Client, rooms []string) {
 	})
 }
 
-// released forgets the position of a topic that nobody has any more.
-func (l *loop) released(t Topic) {
+// forgetTopic forgets the position of a topic that is no longer subscribed.
+func (l *loop) forgetTopic(t Topic) {
 	if r := l.rooms[t.Room]; t.Room != "" && r != nil && len(r.members) == 0 {
 		r.pos = Position{}
 		l.unfollow(r)
@@ -125,7 +136,8 @@ func (l *loop) released(t Topic) {
 	}
 }
 
-// audienceOf returns who hears a topic on this hub, nil where nobody does.
+// audienceOf returns the audience of a topic on this hub, or nil if there is
+// none.
 func (l *loop) audienceOf(t Topic) *audience {
 	switch {
 	case t.Room != "":
@@ -142,17 +154,18 @@ func (l *loop) audienceOf(t Topic) *audience {
 	return nil
 }
 
-// holdInbox holds the client's inbox, and returns how far it was delivered.
+// holdInbox holds the client's inbox, and returns how far it has been
+// delivered.
 func (l *loop) holdInbox(c *Client) Position {
 	u := l.users[c.user.ID]
-	if u == nil || !c.registered {
+	if u == nil || !c.onLoop.registered {
 		return Position{}
 	}
 	l.hold(c, &u.audience)
 	return u.pos
 }
 
-// advance returns the later of two positions; another epoch is a new log.
+// advance returns the later of two positions. Another epoch is a new log.
 func advance(old, now Position) Position {
 	if old.Epoch == now.Epoch || now.Epoch == "" {
 		return Position{Epoch: old.Epoch, Seq: max(old.Seq, now.Seq)}
@@ -166,7 +179,7 @@ func advance(old, now Position) Position {
 // user is a user with at least one connection. It belongs to the loop.
 type user struct {
 	audience
-	pos Position // of the inbox: what has been delivered
+	pos Position // how far the inbox has been delivered
 }
 
 func (l *loop) userOf(id string) *user {

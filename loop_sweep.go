@@ -6,37 +6,38 @@ import (
 	"github.com/chathub-go/chathub/internal/wire"
 )
 
-// sweepPart is how many clients are looked at before the loop does something else: they
-// take it well under a millisecond.
+// sweepPart is how many clients are checked at a time. It takes well under a
+// millisecond.
 const sweepPart = 1000
 
-// sweep is the one timer that serves all clients: heartbeats, expiry, stuck peers, endless
-// messages, typing. Where there are many it looks at a part of them, so that what is to be
-// delivered does not wait for all, and at each once in sweepInterval, or in the next where another
-// has gone. It returns when it is due again.
+// sweep does what is due once per sweepInterval: heartbeats, expiry, stuck
+// peers, endless messages, typing, the other nodes. It checks a part of the
+// clients at a time, so that deliveries do not wait for all of them. Each
+// client is checked once per sweepInterval, or in the next one if another
+// client has left. It returns the time until the next part.
 func (l *loop) sweep(now time.Time) time.Duration {
-	if now.Sub(l.swept) >= sweepInterval {
+	if now.Sub(l.sweeping.began) >= sweepInterval {
 		l.expireTyping(now)
 		l.sweepPeers(now)
-		l.swept = now
+		l.sweeping.began = now
 	}
 	all := l.everyone.members
-	end := min(l.sweepAt+sweepPart, len(all))
-	for ; l.sweepAt < end; l.sweepAt++ {
-		l.check(all[l.sweepAt].c, now)
+	end := min(l.sweeping.next+sweepPart, len(all))
+	for ; l.sweeping.next < end; l.sweeping.next++ {
+		l.check(all[l.sweeping.next].c, now)
 	}
 	if end == len(all) {
-		l.sweepAt = 0
+		l.sweeping.next = 0
 	}
 	parts := (len(all) + sweepPart - 1) / sweepPart
 	return sweepInterval / time.Duration(max(parts, 1))
 }
 
-// restAfter is for how long a connection from which nothing comes keeps a goroutine
-// that waits for it.
+// restAfter is how long a silent connection keeps a goroutine that waits for
+// it.
 const restAfter = 5 * time.Second
 
-// check is what the sweep does for one client.
+// check is the part of the sweep for one client.
 func (l *loop) check(c *Client, now time.Time) {
 	if exp := c.expires.Load(); exp != 0 && now.UnixNano() >= exp {
 		l.close(c, closeTokenExpired, "token expired")
@@ -50,7 +51,7 @@ func (l *loop) check(c *Client, now time.Time) {
 		l.close(c, closeHeartbeat, "message took too long")
 		return
 	}
-	c.watchHandler(now)
+	l.watchHandler(c, now)
 	heard := c.conn.Heard()
 	silent := now.Sub(heard)
 	if silent >= restAfter {
@@ -59,15 +60,25 @@ func (l *loop) check(c *Client, now time.Time) {
 	if l.cfg.PingInterval < 0 {
 		return
 	}
-	if !heard.Before(c.pinged) {
-		c.pinged = time.Time{} // answered, however long ago that is when this sweep comes
+	if !heard.Before(c.onLoop.pinged) {
+		c.onLoop.pinged = time.Time{} // answered, even if this sweep comes late
 	}
 	switch {
 	case silent < l.cfg.PingInterval:
-	case c.pinged.IsZero():
-		c.pinged = now
-		l.enqueue(c, wire.Ping, false)
-	case l.cfg.PongTimeout > 0 && now.Sub(c.pinged) >= l.cfg.PongTimeout:
+	case c.onLoop.pinged.IsZero():
+		c.onLoop.pinged = now
+		l.enqueue(c, wire.Ping, wire.Durable)
+	case l.cfg.PongTimeout > 0 && now.Sub(c.onLoop.pinged) >= l.cfg.PongTimeout:
 		l.close(c, closeHeartbeat, "heartbeat timeout")
 	}
+}
+
+// watchHandler has a connection read beside a handler that takes long.
+func (l *loop) watchHandler(c *Client, now time.Time) {
+	if since := c.handlerSince.Load(); since == 0 || now.UnixNano()-since < int64(slowHandler) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.readBeside()
 }

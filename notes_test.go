@@ -2,7 +2,6 @@ package chathub
 
 import (
 	"bytes"
-	"context"
 	"log/slog"
 	"reflect"
 	"testing"
@@ -92,7 +91,7 @@ func FuzzNotes(f *testing.F) {
 			l.lose(p, time.Now(), false)
 		}
 		l.tellPresence(time.Now().Add(2 * time.Hour))
-		all := []*presence{&l.online}
+		all := []*presence{&l.presence.online}
 		for _, r := range l.rooms {
 			all = append(all, &r.presence)
 		}
@@ -107,13 +106,10 @@ func FuzzNotes(f *testing.F) {
 // deafLoop returns a loop that nobody runs and that says nothing to anyone.
 func deafLoop() *loop {
 	cfg := Config{Auth: Anonymous{}}.withDefaults()
-	h := &Hub{cfg: cfg, log: slog.New(slog.DiscardHandler), node: "n_self", laneRuns: true, done: make(chan struct{})}
-	h.life, h.end = context.WithCancel(context.Background())
-	h.end()
-	close(h.done)
+	h := &Hub{cfg: cfg, log: slog.New(slog.DiscardHandler), node: "n_self", noteCourierRuns: true}
+	h.life.init()
+	h.life.cancel()
+	close(h.life.done)
 	h.courier.init()
-	l := &loop{hub: h, cfg: &h.cfg, clients: map[string]*Client{}, rooms: map[string]*room{}, users: map[string]*user{}}
-	l.online.audience = &l.everyone
-	l.peers.init(h)
-	return l
+	return newLoop(h)
 }

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/chathub-go/chathub/internal/wire"
 )
 
 // presence counts the users of the hub or of a room, not their connections, here
@@ -97,7 +99,7 @@ func (l *loop) depart(p *presence, id string, grace bool) {
 	l.toSay(p, e)
 	since := time.Time{}
 	if grace {
-		since = time.Now()
+		since = l.now()
 	}
 	l.exit(p, e, since)
 }
@@ -127,20 +129,20 @@ func (l *loop) touch(p *presence, e *present) {
 	}
 	e.touched = true
 	if len(p.touched) == 0 {
-		l.changed = append(l.changed, p)
+		l.presence.changed = append(l.presence.changed, p)
 	}
 	p.touched = append(p.touched, e)
 	if p.due.IsZero() {
-		p.due = time.Now().Add(l.gatherTime(p))
+		p.due = l.now().Add(l.gatherTime(p))
 	}
 }
 
 func (l *loop) gatherTime(p *presence) time.Duration {
 	if l.countsOnly(p) {
 		forAll := time.Duration(len(p.audience.members)) * time.Second / countsPerSecond
-		return max(countOnlyFactor*l.gather, forAll)
+		return max(countOnlyFactor*l.presence.interval, forAll)
 	}
-	return l.gather
+	return l.presence.interval
 }
 
 // countsOnly reports whether p has too many users to name them.
@@ -148,10 +150,16 @@ func (l *loop) countsOnly(p *presence) bool {
 	return l.cfg.PresenceListLimit >= 0 && p.visible > l.cfg.PresenceListLimit
 }
 
+// gatherPresence tells the other nodes and the audiences what has changed.
+func (l *loop) gatherPresence() {
+	l.sayPresence()
+	l.tellPresence(l.now())
+}
+
 // tellPresence tells the audiences what has changed, and keeps in l.changed
 // those that have something left to tell later.
 func (l *loop) tellPresence(now time.Time) {
-	l.changed = slices.DeleteFunc(l.changed, func(p *presence) bool {
+	l.presence.changed = slices.DeleteFunc(l.presence.changed, func(p *presence) bool {
 		if now.Before(p.due) || p.round != nil {
 			return false
 		}
@@ -190,9 +198,9 @@ func (l *loop) settle(p *presence, now time.Time) {
 		p.due = now.Add(l.gatherTime(p)) // graces to end
 	}
 	if l.presenceOn() {
-		in, out := "user-online", "user-offline"
+		in, out := eventUserOnline, eventUserOffline
 		if p.room != "" {
-			in, out = "user-joined", "user-left"
+			in, out = eventUserJoined, eventUserLeft
 		}
 		l.tell(p, in, joined)
 		l.tell(p, out, left)
@@ -213,7 +221,7 @@ func (l *loop) tell(p *presence, typ string, users []User) {
 		e := envelope{typ: typ, room: p.room, data: l.presenceData(p, users)}
 		return e.frame()
 	}
-	d := delivery{frame: frame(users), volatile: true}
+	d := delivery{frame: frame(users), kind: wire.Volatile}
 	if !l.countsOnly(p) || len(users) == 1 {
 		for i, u := range users {
 			seats := l.seatsOf(p.audience, u.ID)
@@ -228,7 +236,7 @@ func (l *loop) tell(p *presence, typ string, users []User) {
 				d.except = append(d.except, p.audience.members[s].c.id)
 				if later != nil {
 					l.flushAudience(p.audience)
-					l.give(&p.audience.members[s], &delivery{frame: later, volatile: true})
+					l.deliverTo(&p.audience.members[s], &delivery{frame: later, kind: wire.Volatile})
 				}
 			}
 		}
@@ -247,8 +255,8 @@ func (l *loop) seatsOf(a *audience, userID string) (at []int) {
 		return nil
 	}
 	for _, m := range u.members {
-		if s := m.c.seatIn(a); s >= 0 {
-			at = append(at, m.c.seats[s].i)
+		if s := m.c.onLoop.seatIn(a); s >= 0 {
+			at = append(at, m.c.onLoop.seats[s].i)
 		}
 	}
 	return at
@@ -333,14 +341,14 @@ func (l *loop) tellCount(p *presence, typ string, except []string) {
 		all := len(p.audience.members)
 		parts := max(int(l.gatherTime(p)/countsInterval), 1)
 		p.round = &round{p: p, part: (all + parts - 1) / parts, next: all}
-		l.rounds = append(l.rounds, p.round)
+		l.presence.rounds = append(l.presence.rounds, p.round)
 	}
 	p.round.told = append(p.round.told, told{typ, except})
 }
 
 // tellRounds tells the next part of each audience.
 func (l *loop) tellRounds() {
-	l.rounds = slices.DeleteFunc(l.rounds, func(r *round) bool {
+	l.presence.rounds = slices.DeleteFunc(l.presence.rounds, func(r *round) bool {
 		l.tellPart(r)
 		if r.next > 0 {
 			return false
@@ -359,9 +367,9 @@ func (l *loop) tellPart(r *round) {
 	r.next = max(from-r.part, 0)
 	for _, t := range r.told {
 		e := envelope{typ: t.typ, room: r.p.room, data: r.p.countData()}
-		d := delivery{frame: e.frame(), volatile: true, except: t.except}
+		d := delivery{frame: e.frame(), kind: wire.Volatile, except: t.except}
 		for i := from - 1; i >= r.next; i-- {
-			l.give(&a.members[i], &d)
+			l.deliverTo(&a.members[i], &d)
 		}
 	}
 }

@@ -1,67 +1,69 @@
 package chathub
 
-// room is a room with someone in it, or in the grace after it. It belongs to the
+import "slices"
+
+// room is a room with members, or with users in their grace. It belongs to the
 // loop.
 type room struct {
 	audience
 	presence presence
 	name     string
-	pos      Position // of what has been delivered
+	pos      Position // how far the log has been delivered
 	typing   []typist
-	typed    bool // in the loop's list of rooms with typists
-	looked   bool // the other nodes have said who is there, and are heard since
+	listed   bool // in the loop's list of rooms with typists
+	looked   bool // the presence of other nodes is known and kept up to date
 	look     *look
 }
 
 // join is the command that puts a client into a room. The caller has acquired
-// the room's topic, and keeps it if the client was not in the room before.
+// the room's topic. The room keeps it if the client is a new member.
 type join struct {
 	c    *Client
 	room string
-	head Position // of the log when the topic was acquired
-	hold bool     // keep what arrives back until release
+	head Position // head of the log when the topic was acquired
+	hold bool     // hold deliveries until release
 	done chan struct{}
 
 	// Results.
 	err   error
-	fresh bool     // it was not in the room
-	pos   Position // what comes after will be delivered
-	who   []byte   // data of online-users for the room; nil where presence is off
-	count int      // how many that are
+	fresh bool     // the client is a new member
+	pos   Position // everything after it will be delivered
+	who   []byte   // data of online-users for the room; nil if presence is off
+	count int      // number of users in who
 }
 
-func (j *join) run(l *loop) {
-	defer close(j.done)
-	c := j.c
-	if !c.registered {
-		j.err = ErrClientGone
+func (cmd *join) run(l *loop) {
+	defer close(cmd.done)
+	c := cmd.c
+	if !c.onLoop.registered {
+		cmd.err = ErrClientGone
 		return
 	}
-	r := l.rooms[j.room]
-	member := r != nil && c.seatIn(&r.audience) >= 0
-	if !member && l.cfg.MaxRooms >= 0 && c.roomCount() >= l.cfg.MaxRooms {
-		j.err = errorf(CodeLimitExceeded, "In %d rooms already", l.cfg.MaxRooms)
+	r := l.rooms[cmd.room]
+	member := r != nil && c.onLoop.seatIn(&r.audience) >= 0
+	if !member && l.cfg.MaxRooms >= 0 && c.onLoop.roomCount() >= l.cfg.MaxRooms {
+		cmd.err = errorf(CodeLimitExceeded, "In %d rooms already", l.cfg.MaxRooms)
 		return
 	}
 	if r == nil {
-		r = l.newRoom(j.room)
+		r = l.newRoom(cmd.room)
 	}
-	r.pos = advance(r.pos, j.head)
+	r.pos = advance(r.pos, cmd.head)
 	if !member {
 		l.add(&r.audience, c, r)
-		c.setRoom(j.room, true)
+		l.noteRoom(c, cmd.room, true)
 		l.arrive(&r.presence, c.user)
-		j.fresh = true
+		cmd.fresh = true
 	}
 	if !r.looked {
 		l.lookInto(r.name, nil)
 	}
-	if j.hold {
+	if cmd.hold {
 		l.hold(c, &r.audience)
 	}
-	j.pos = r.pos
+	cmd.pos = r.pos
 	if l.presenceOn() {
-		j.who, j.count = l.snapshotOf(&r.presence), r.presence.visible
+		cmd.who, cmd.count = l.snapshotOf(&r.presence), r.presence.visible
 	}
 }
 
@@ -72,21 +74,33 @@ func (l *loop) newRoom(name string) *room {
 	return r
 }
 
-// leave takes a client out of a room it is in.
+// leave takes a client out of a room that it is in.
 func (l *loop) leave(c *Client, r *room, grace bool) {
 	l.stopTyping(c, r)
-	l.remove(c, c.seatIn(&r.audience))
-	if c.registered { // one that is going keeps the names, for OnDisconnect
-		c.setRoom(r.name, false)
+	l.remove(c, c.onLoop.seatIn(&r.audience))
+	if c.onLoop.registered { // a client that is going keeps the names, for OnDisconnect
+		l.noteRoom(c, r.name, false)
 	}
 	l.depart(&r.presence, c.user.ID, grace)
 	l.hub.release(Topic{Room: r.name})
 }
 
-// dropIfUnused forgets a room that has neither members nor users in their grace,
-// once its topic is released: until then someone may be about to join, who needs pos.
+// dropIfUnused forgets a room that has neither members nor users in their
+// grace, once its topic is released. Before that, a join may be under way that
+// needs pos.
 func (l *loop) dropIfUnused(r *room) {
 	if r != nil && len(r.members) == 0 && len(r.presence.users) == 0 && r.pos == (Position{}) {
 		delete(l.rooms, r.name)
+	}
+}
+
+// noteRoom keeps the copy of a client's memberships that other goroutines see.
+func (l *loop) noteRoom(c *Client, name string, in bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if in {
+		c.mu.rooms = append(c.mu.rooms, name)
+	} else if i := slices.Index(c.mu.rooms, name); i >= 0 {
+		c.mu.rooms = slices.Delete(c.mu.rooms, i, i+1)
 	}
 }

@@ -4,16 +4,17 @@ import (
 	"time"
 )
 
-// Trace observes a hub, for metrics. Fields may be nil. The functions are
-// called on the goroutines of clients, concurrently, and must return soon.
+// Trace observes a hub, for metrics. Any field may be nil. The functions are
+// called concurrently, on the goroutines of clients, and must return soon.
 type Trace struct {
-	// Connected: a client was welcomed.
+	// Connected is called when a client has been welcomed.
 	Connected func(c *Client)
-	// Refused: a handshake was turned away. It may have no user.
+	// Refused is called when a handshake is refused. The user may be unknown.
 	Refused func(err *Error)
-	// Disconnected: a client that was welcomed has gone.
+	// Disconnected is called when a client that was welcomed has gone.
 	Disconnected func(c *Client, d Disconnect)
-	// Handled: an event of a client was handled. Err is nil or what the client was told.
+	// Handled is called when an event of a client has been handled. Err is what
+	// the client was told, or nil.
 	Handled func(c *Client, e *Event, took time.Duration, err *Error)
 }
 

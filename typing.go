@@ -6,31 +6,32 @@ import (
 	"slices"
 	"time"
 
+	"github.com/chathub-go/chathub/internal/wire"
 	"github.com/go-json-experiment/json"
 )
 
 // typist is someone who types in a room.
 type typist struct {
-	c     *Client // nil: on another hub
-	user  User
-	until time.Time
+	c       *Client // nil: on another hub
+	user    User
+	expires time.Time
 }
 
 // typingLate is how late another hub may say that a typing has ended.
-const typingLate = sweepInterval + brokerPatience
+const typingLate = sweepInterval + brokerTimeout
 
 // onTyping relays first and notes then: a client that leaves in between is not
 // noted any more, and its typing is ended here.
 func onTyping(ctx context.Context, c *Client, e *Event) (any, error) {
-	if err := c.hub.sendTyping(ctx, c, "typing", e.Room); err != nil {
+	if err := c.hub.sendTyping(ctx, c, eventTyping, e.Room); err != nil {
 		return nil, err
 	}
 	noted := false
-	if err := c.hub.ask(func(l *loop) { noted = l.startTyping(c, e.Room, time.Now()) }); err != nil {
+	if err := c.hub.onLoop(func(l *loop) { noted = l.startTyping(c, e.Room, l.now()) }); err != nil {
 		return nil, err
 	}
 	if !noted {
-		return nil, c.hub.sendTyping(ctx, c, "stop-typing", e.Room)
+		return nil, c.hub.sendTyping(ctx, c, eventStopTyping, e.Room)
 	}
 	return nil, nil
 }
@@ -38,16 +39,16 @@ func onTyping(ctx context.Context, c *Client, e *Event) (any, error) {
 // onStopTyping relays unless the user still types in another tab.
 func onStopTyping(ctx context.Context, c *Client, e *Event) (any, error) {
 	elsewhere := false
-	err := c.hub.ask(func(l *loop) {
+	err := c.hub.onLoop(func(l *loop) {
 		if r := l.rooms[e.Room]; r != nil {
 			r.forgetTyping(c, c.user.ID)
-			elsewhere = r.types(c.user.ID)
+			elsewhere = r.isTyping(c.user.ID)
 		}
 	})
 	if err != nil || elsewhere {
 		return nil, err
 	}
-	return nil, c.hub.sendTyping(ctx, c, "stop-typing", e.Room)
+	return nil, c.hub.sendTyping(ctx, c, eventStopTyping, e.Room)
 }
 
 func (h *Hub) sendTyping(ctx context.Context, c *Client, typ, room string) error {
@@ -60,10 +61,10 @@ func (h *Hub) sendTyping(ctx context.Context, c *Client, typ, room string) error
 // silent for the typing timeout. It reports whether c is a member.
 func (l *loop) startTyping(c *Client, name string, now time.Time) (member bool) {
 	r := l.rooms[name]
-	if r == nil || c.seatIn(&r.audience) < 0 {
+	if r == nil || c.onLoop.seatIn(&r.audience) < 0 {
 		return false
 	}
-	l.noteTyping(r, typist{c: c, user: c.user, until: now.Add(l.cfg.TypingTimeout)})
+	l.noteTyping(r, typist{c: c, user: c.user, expires: now.Add(l.cfg.TypingTimeout)})
 	return true
 }
 
@@ -76,8 +77,8 @@ func (l *loop) noteTyping(r *room, t typist) {
 		r.typing[i] = t
 		return
 	}
-	if !r.typed {
-		r.typed = true
+	if !r.listed {
+		r.listed = true
 		l.typing = append(l.typing, r)
 	}
 	r.typing = append(r.typing, t)
@@ -99,17 +100,17 @@ func (r *room) forgetTyping(c *Client, userID string) bool {
 }
 
 // types reports whether a user types, on any of its connections to this hub.
-func (r *room) types(userID string) bool {
+func (r *room) isTyping(userID string) bool {
 	return slices.ContainsFunc(r.typing, func(t typist) bool { return t.c != nil && t.user.ID == userID })
 }
 
 // stopTyping ends a client's typing on its behalf.
 func (l *loop) stopTyping(c *Client, r *room) {
-	if r.forgetTyping(c, c.user.ID) && !r.types(c.user.ID) {
+	if r.forgetTyping(c, c.user.ID) && !r.isTyping(c.user.ID) {
 		l.hub.later(func(h *Hub) {
-			ctx, cancel := h.patience()
+			ctx, cancel := h.brokerContext()
 			defer cancel()
-			if err := h.sendTyping(ctx, c, "stop-typing", r.name); err != nil {
+			if err := h.sendTyping(ctx, c, eventStopTyping, r.name); err != nil {
 				h.log.Warn("chathub: stop-typing", "room", r.name, "err", err)
 			}
 		})
@@ -121,7 +122,7 @@ func (l *loop) expireTyping(now time.Time) {
 	l.typing = slices.DeleteFunc(l.typing, func(r *room) bool {
 		for i := 0; i < len(r.typing); {
 			switch t := r.typing[i]; {
-			case t.until.After(now):
+			case t.expires.After(now):
 				i++
 			case t.c != nil:
 				l.stopTyping(t.c, r)
@@ -129,22 +130,22 @@ func (l *loop) expireTyping(now time.Time) {
 				l.typingLost(t.user, r)
 			}
 		}
-		r.typed = len(r.typing) > 0
-		return !r.typed
+		r.listed = len(r.typing) > 0
+		return !r.listed
 	})
 }
 
 // heardTyping is what a message between hubs says of someone who types.
-type heardTyping struct {
+type typingNote struct {
 	from User
 	ends bool
 }
 
 // typingOf returns what the envelope of a volatile message to a room says of typing; nil: it is
 // something else.
-func typingOf(envelope []byte) *heardTyping {
-	ends := bytes.HasPrefix(envelope, []byte(`{"type":"stop-typing",`))
-	if !ends && !bytes.HasPrefix(envelope, []byte(`{"type":"typing",`)) {
+func typingOf(envelope []byte) *typingNote {
+	ends := bytes.HasPrefix(envelope, []byte(`{"type":"`+eventStopTyping+`",`))
+	if !ends && !bytes.HasPrefix(envelope, []byte(`{"type":"`+eventTyping+`",`)) {
 		return nil
 	}
 	var e struct {
@@ -153,22 +154,22 @@ func typingOf(envelope []byte) *heardTyping {
 	if err := json.Unmarshal(envelope, &e); err != nil || e.From.ID == "" {
 		return nil
 	}
-	return &heardTyping{from: e.From, ends: ends}
+	return &typingNote{from: e.From, ends: ends}
 }
 
 // hearTyping notes who types on another hub: that may go without a word, or its word be lost.
-func (l *loop) hearTyping(r *room, h *heardTyping, now time.Time) {
+func (l *loop) hearTyping(r *room, h *typingNote, now time.Time) {
 	if h.ends {
 		r.forgetTyping(nil, h.from.ID)
 		return
 	}
-	l.noteTyping(r, typist{user: h.from, until: now.Add(l.cfg.TypingTimeout + typingLate)})
+	l.noteTyping(r, typist{user: h.from, expires: now.Add(l.cfg.TypingTimeout + typingLate)})
 }
 
 // typingLost ends, for the members here, a typing on another hub of which nothing more was heard.
 func (l *loop) typingLost(u User, r *room) {
-	if r.forgetTyping(nil, u.ID) && !r.types(u.ID) {
-		e := envelope{typ: "stop-typing", room: r.name, from: &u}
-		l.deliver(&r.audience, delivery{frame: e.frame(), volatile: true})
+	if r.forgetTyping(nil, u.ID) && !r.isTyping(u.ID) {
+		e := envelope{typ: eventStopTyping, room: r.name, from: &u}
+		l.deliver(&r.audience, delivery{frame: e.frame(), kind: wire.Volatile})
 	}
 }

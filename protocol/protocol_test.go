@@ -1,6 +1,6 @@
-// Package protocol_test holds together the forms in which this directory states the
-// contract: README.md, asyncapi.yaml and frames.json. Tests of the server and of the
-// clients play frames.json.
+// Package protocol_test checks that the three forms of the contract agree:
+// README.md, asyncapi.yaml and frames.json. The tests of the server and of the
+// clients use frames.json as their input.
 package protocol_test
 
 import (
@@ -78,14 +78,14 @@ func TestGoldenFramesAreWellFormed(t *testing.T) {
 	names := make(map[string]bool)
 	once := func(name string) {
 		if names[name] {
-			t.Errorf("%s: the name is there twice", name)
+			t.Errorf("%s: duplicate name", name)
 		}
 		names[name] = true
 	}
 	for _, f := range g.Frames {
 		once("frames/" + f.Direction + "/" + f.Name)
 		if f.Direction != "client" && f.Direction != "server" {
-			t.Errorf("%s: direction %q", f.Name, f.Direction)
+			t.Errorf("%s: direction %q, want client or server", f.Name, f.Direction)
 		}
 		if f.typ(t) == "" {
 			t.Errorf("%s: no type", f.Name)
@@ -94,14 +94,14 @@ func TestGoldenFramesAreWellFormed(t *testing.T) {
 	for _, a := range g.Accepted {
 		once("accepted/" + a.Name)
 		if !strings.Contains(a.Raw, "{") || a.ID == "" {
-			t.Errorf("%s: has no raw or no id", a.Name)
+			t.Errorf("%s: raw or id is missing", a.Name)
 		}
 	}
 	codes := column(section(t, "## 3."))
 	for _, b := range g.Bad {
 		once("bad/" + b.Name)
 		if (b.Raw == nil) == (b.RawBase64 == nil) {
-			t.Errorf("%s: must have one of raw and rawBase64", b.Name)
+			t.Errorf("%s: must have either raw or rawBase64", b.Name)
 		}
 		if b.RawBase64 != nil {
 			if _, err := base64.StdEncoding.DecodeString(*b.RawBase64); err != nil {
@@ -109,7 +109,7 @@ func TestGoldenFramesAreWellFormed(t *testing.T) {
 			}
 		}
 		if (b.Expect.Error == "") == (b.Expect.Close == 0) {
-			t.Errorf("%s: must expect one of error and close", b.Name)
+			t.Errorf("%s: must expect either an error or a close", b.Name)
 		}
 		if b.Expect.Error != "" && !slices.Contains(codes, b.Expect.Error) {
 			t.Errorf("%s: %q is not an error code", b.Name, b.Expect.Error)
@@ -123,14 +123,15 @@ var (
 	quoted  = regexp.MustCompile("`([^`]+)`")
 )
 
-// The examples of asyncapi.yaml are the golden frames.
+// TestExamplesAreTheGoldenFrames checks that the examples of asyncapi.yaml are
+// the golden frames, and that neither has more.
 func TestExamplesAreTheGoldenFrames(t *testing.T) {
 	type key struct{ direction, name string }
 	examples := make(map[key]string)
 	doc := read(t, "asyncapi.yaml")
 	client, server, found := strings.Cut(doc, "    # What a client receives.\n")
 	if !found {
-		t.Fatal("asyncapi.yaml does not say where the messages to clients begin")
+		t.Fatal("asyncapi.yaml has no comment that begins the messages to clients")
 	}
 	for direction, part := range map[string]string{"client": client, "server": server} {
 		for _, m := range example.FindAllStringSubmatch(part, -1) {
@@ -149,7 +150,8 @@ func TestExamplesAreTheGoldenFrames(t *testing.T) {
 	}
 }
 
-// Every event that the README lists has a golden frame, and the other way round.
+// TestEveryEventHasAFrame checks that README.md lists exactly the events that
+// have a golden frame.
 func TestEveryEventHasAFrame(t *testing.T) {
 	g := goldenFrames(t)
 	for direction, heading := range map[string]string{"client": "## 4.", "server": "## 5."} {
@@ -170,7 +172,8 @@ func TestEveryEventHasAFrame(t *testing.T) {
 	}
 }
 
-// The closed set of error codes is the same in both documents.
+// TestErrorCodes checks that both documents have the same closed set of error
+// codes.
 func TestErrorCodes(t *testing.T) {
 	_, after, _ := strings.Cut(read(t, "asyncapi.yaml"), "          enum:\n")
 	list, _, _ := strings.Cut(after, "        message:")
@@ -180,7 +183,7 @@ func TestErrorCodes(t *testing.T) {
 	}
 }
 
-// section returns the part of README.md under a heading.
+// section returns the part of README.md under the heading with that prefix.
 func section(t *testing.T, heading string) string {
 	t.Helper()
 	_, after, found := strings.Cut(read(t, "README.md"), "\n"+heading)
@@ -191,7 +194,8 @@ func section(t *testing.T, heading string) string {
 	return part
 }
 
-// column returns the quoted words in the first column of the tables in text.
+// column returns the words in backquotes in the first column of the tables in
+// text.
 func column(text string) (words []string) {
 	for _, c := range cell.FindAllStringSubmatch(text, -1) {
 		for _, q := range quoted.FindAllStringSubmatch(c[1], -1) {
@@ -201,6 +205,7 @@ func column(text string) (words []string) {
 	return words
 }
 
+// canonical returns the JSON value s in its canonical form (RFC 8785).
 func canonical(t *testing.T, s string) string {
 	t.Helper()
 	v := jsontext.Value(s)

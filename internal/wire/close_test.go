@@ -169,9 +169,9 @@ func TestCloseWithDiscardInABatch(t *testing.T) {
 		server, client := pipe(t)
 		c := New(server, nil, Limits{Outbox: 1 << 20, Grace: closeGrace})
 		defer c.Abort()
-		c.Enqueue(numbered(0, 10_000), false)
+		c.Enqueue(numbered(0, 10_000), Durable)
 		for i := range 9 {
-			c.Enqueue(numbered(i+1, 10_000), false)
+			c.Enqueue(numbered(i+1, 10_000), Durable)
 		}
 		c.Flush()
 		synctest.Wait() // it writes the first frame, and a part of the second
@@ -224,7 +224,7 @@ func TestWrittenCloseFrame(t *testing.T) {
 		if res := c.CloseWith(4000, "", false, time.Hour); res != Gone {
 			t.Errorf("CloseWith after it: %d, want %d", res, Gone)
 		}
-		if res := c.Enqueue(Ping, false); res != Gone {
+		if res := c.Enqueue(Ping, Durable); res != Gone {
 			t.Errorf("Enqueue after it: %d, want %d", res, Gone)
 		}
 		ended := make(chan struct{})
@@ -315,7 +315,7 @@ func TestCloseAfter(t *testing.T) {
 		begin, ended := time.Now(), read(c)
 		n := fillUp(t, c, 5000)
 		c.CloseAfter(time.Minute)
-		if res := c.Enqueue(Ping, false); res != Gone {
+		if res := c.Enqueue(Ping, Durable); res != Gone {
 			t.Errorf("Enqueue: %d, want %d", res, Gone)
 		}
 		if res := c.CloseWith(4000, "", false, time.Hour); res != Gone {
@@ -349,7 +349,7 @@ func TestCloseAfter(t *testing.T) {
 	})
 	bubble("never flushed", func(t *testing.T) {
 		c, _ := start(t)
-		c.Enqueue(Ping, false)
+		c.Enqueue(Ping, Durable)
 		c.CloseAfter(10 * time.Second)
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
@@ -401,7 +401,7 @@ func TestAbort(t *testing.T) {
 			t.Error("it holds on to frames")
 		}
 		c.mu.Unlock()
-		if res := c.Enqueue(Ping, false); res != Gone {
+		if res := c.Enqueue(Ping, Durable); res != Gone {
 			t.Errorf("Enqueue: %d, want %d", res, Gone)
 		}
 		if res := c.CloseWith(4000, "", false, time.Minute); res != Gone {
@@ -429,7 +429,7 @@ func TestAbortStopsTheTimer(t *testing.T) {
 func TestAbortBeforeFlush(t *testing.T) {
 	overTransports(t, func(t *testing.T, server, client net.Conn) {
 		c := New(server, nil, Limits{Outbox: 1 << 20, Grace: closeGrace})
-		if res := c.Enqueue(sealed("lost"), false); res != Ready {
+		if res := c.Enqueue(sealed("lost"), Durable); res != Ready {
 			t.Fatal(res)
 		}
 		c.Abort()

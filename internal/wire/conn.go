@@ -116,20 +116,29 @@ func timeOf(reading int64) time.Time {
 	return start.Add(time.Duration(reading))
 }
 
+// Kind says how much of an outbox a frame may fill.
+type Kind uint8
+
+const (
+	// Durable frames may fill all of it. One more ends the connection.
+	Durable Kind = iota
+	// Volatile frames may fill half of it. One more is dropped.
+	Volatile
+)
+
 // Enqueue appends a frame, or several in one slice, to the outbox. It keeps b,
-// which must not change any more. Volatile frames are refused when the outbox is
-// half full.
-func (c *Conn) Enqueue(b []byte, volatile bool) Result {
+// which must not change any more.
+func (c *Conn) Enqueue(b []byte, kind Kind) Result {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.enqueue(b, volatile)
+	return c.enqueue(b, kind)
 }
 
-func (c *Conn) enqueue(b []byte, volatile bool) Result {
+func (c *Conn) enqueue(b []byte, kind Kind) Result {
 	switch n := c.waiting + len(b); {
 	case c.ending():
 		return Gone
-	case volatile && n > c.limit/2:
+	case kind == Volatile && n > c.limit/2:
 		return Dropped
 	case n > c.limit:
 		return Overflow
@@ -165,7 +174,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 		}
 		res = c.seal(b, false, c.grace)
 	} else {
-		res = c.enqueue(b, false)
+		res = c.enqueue(b, Durable)
 	}
 	c.mu.Unlock()
 	if res == Ready {

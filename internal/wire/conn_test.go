@@ -29,21 +29,21 @@ func TestOutboxBounds(t *testing.T) {
 			t.Fatalf("%s: %d bytes wait, want %d", name, n, waiting)
 		}
 	}
-	enqueue := func(n int, volatile bool) Result { return c.Enqueue(make([]byte, n), volatile) }
+	enqueue := func(n int, kind Kind) Result { return c.Enqueue(make([]byte, n), kind) }
 
-	step("more than there is room for", enqueue(101, false), Overflow, 0)
-	step("volatile, over the half", enqueue(51, true), Dropped, 0)
-	step("volatile, up to the half", enqueue(50, true), Ready, 50)
-	step("volatile, one more", enqueue(1, true), Dropped, 50)
-	step("up to the bound", enqueue(50, false), Queued, 100)
-	step("one more", enqueue(1, false), Overflow, 100)
+	step("more than there is room for", enqueue(101, Durable), Overflow, 0)
+	step("volatile, over the half", enqueue(51, Volatile), Dropped, 0)
+	step("volatile, up to the half", enqueue(50, Volatile), Ready, 50)
+	step("volatile, one more", enqueue(1, Volatile), Dropped, 50)
+	step("up to the bound", enqueue(50, Durable), Queued, 100)
+	step("one more", enqueue(1, Durable), Overflow, 100)
 	if n, err := c.Write([]byte{finBit | opPong, 0}); n != 2 || err != nil {
 		t.Errorf("pong over the bound: %d, %v", n, err)
 	}
-	step("after the pong", enqueue(1, false), Overflow, 100)
+	step("after the pong", enqueue(1, Durable), Overflow, 100)
 	step("a close frame", c.CloseWith(4001, "slow", false, minute), Queued, 108)
-	step("after the close frame", enqueue(1, false), Gone, 108)
-	step("volatile after the close frame", enqueue(1, true), Gone, 108)
+	step("after the close frame", enqueue(1, Durable), Gone, 108)
+	step("volatile after the close frame", enqueue(1, Volatile), Gone, 108)
 	step("another close frame", c.CloseWith(4001, "slow", false, minute), Gone, 108)
 }
 
@@ -177,7 +177,7 @@ func TestPeerThatDoesNotRead(t *testing.T) {
 		if n := waitingIn(c); n > outbox {
 			t.Errorf("%d bytes wait where %d may", n, outbox)
 		}
-		if res := c.Enqueue(Ping, true); res != Dropped {
+		if res := c.Enqueue(Ping, Volatile); res != Dropped {
 			t.Errorf("a volatile frame: %d, want %d", res, Dropped)
 		}
 		r := bufio.NewReader(client)

@@ -38,10 +38,10 @@ func TestFlusher(t *testing.T) {
 			const rounds = 3
 			for range rounds {
 				for _, c := range conns {
-					if res := c.Enqueue(sealed("one"), false); res != Ready {
+					if res := c.Enqueue(sealed("one"), Durable); res != Ready {
 						t.Fatal(res)
 					}
-					if res := c.Enqueue(sealed("two"), false); res != Queued {
+					if res := c.Enqueue(sealed("two"), Durable); res != Queued {
 						t.Fatal(res)
 					}
 				}
@@ -98,7 +98,7 @@ func TestFlusherWaits(t *testing.T) {
 					conns = append(conns, other)
 				}
 				for _, c := range conns {
-					c.Enqueue(Ping, false)
+					c.Enqueue(Ping, Durable)
 				}
 				f := NewFlusher()
 				f.Flush(conns)
@@ -133,8 +133,8 @@ func TestFlusherPassesStuckPeers(t *testing.T) {
 	server, client := tcpPair(t)
 	c := New(server, nil, Limits{Outbox: 1 << 20, Grace: closeGrace})
 	defer c.Abort()
-	stuck.Enqueue(sealed(make([]byte, 1<<19)), false) // beyond its socket's buffers
-	c.Enqueue(sealed("through"), false)
+	stuck.Enqueue(sealed(make([]byte, 1<<19)), Durable) // beyond its socket's buffers
+	c.Enqueue(sealed("through"), Durable)
 	f := NewFlusher()
 	f.Flush([]*Conn{stuck, c})
 	f.Close()
@@ -156,7 +156,7 @@ func TestFlushJoins(t *testing.T) {
 	for i := range 1000 {
 		f := sealed(fmt.Sprint("message ", i))
 		want = append(want, f...)
-		c.Enqueue(f, false)
+		c.Enqueue(f, Durable)
 	}
 	c.Flush()
 	if w := socket.writes.Load(); w != 1 || !bytes.Equal(socket.got, want) {
@@ -175,13 +175,13 @@ func TestFlushError(t *testing.T) {
 	server, client := pipe(t)
 	c := New(server, nil, Limits{Outbox: 1 << 20, Grace: closeGrace})
 	c.fast = errSocket{}
-	c.Enqueue(sealed("lost"), false)
-	c.Enqueue(sealed("lost too"), false)
+	c.Enqueue(sealed("lost"), Durable)
+	c.Enqueue(sealed("lost too"), Durable)
 	c.Flush()
 	if !atRest(c) || c.batch != nil || c.queue != nil || c.spare != nil {
 		t.Error("it holds on to frames")
 	}
-	if res := c.Enqueue(Ping, false); res != Gone {
+	if res := c.Enqueue(Ping, Durable); res != Gone {
 		t.Errorf("Enqueue: %d, want %d", res, Gone)
 	}
 	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
@@ -228,7 +228,7 @@ func TestIdleMemory(t *testing.T) {
 // exchange has c send frame, handed over n times, and its peer read it.
 func exchange(tb testing.TB, c *Conn, client net.Conn, frame []byte, n int, buf []byte) {
 	for range n {
-		if res := c.Enqueue(frame, false); res > Ready {
+		if res := c.Enqueue(frame, Durable); res > Ready {
 			tb.Fatal(res)
 		}
 	}

@@ -114,20 +114,23 @@ func (m *model) frame() []byte {
 }
 
 func (m *model) enqueue() {
-	f, volatile := m.frame(), m.rng.IntN(3) == 0
+	f, kind := m.frame(), Durable
+	if m.rng.IntN(3) == 0 {
+		kind = Volatile
+	}
 	n := waitingIn(m.c) + len(f)
 	want := Queued
 	switch {
 	case m.sealed:
 		want = Gone
-	case volatile && n > m.limit/2:
+	case kind == Volatile && n > m.limit/2:
 		want = Dropped
 	case n > m.limit:
 		want = Overflow
 	case !m.ready && !m.flushing:
 		want = Ready
 	}
-	got := m.c.Enqueue(f, volatile)
+	got := m.c.Enqueue(f, kind)
 	if got != want {
 		m.t.Fatalf("Enqueue of %d bytes where %d of %d wait: %d, want %d", len(f), n-len(f), m.limit, got, want)
 	}

@@ -145,7 +145,7 @@ func TestParkEnds(t *testing.T) {
 	}{
 		"abort":       {(*Conn).Abort, net.ErrClosed},
 		"close":       {func(c *Conn) { c.CloseAfter(closeGrace) }, net.ErrClosed},
-		"close later": {func(c *Conn) { c.Enqueue(Ping, false); c.CloseAfter(closeGrace) }, os.ErrDeadlineExceeded},
+		"close later": {func(c *Conn) { c.Enqueue(Ping, Durable); c.CloseAfter(closeGrace) }, os.ErrDeadlineExceeded},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, _ := newSleeper(t, newPoller(t))

@@ -258,7 +258,7 @@ func tlsPair(t *testing.T) (server, client net.Conn) {
 
 // send enqueues b and sees to it that it is flushed.
 func send(c *Conn, b []byte) Result {
-	res := c.Enqueue(b, false)
+	res := c.Enqueue(b, Durable)
 	if res == Ready {
 		c.Flush()
 	}

@@ -218,7 +218,7 @@ func TestWaitEndsWithTheConnection(t *testing.T) {
 				return errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, io.ErrClosedPipe)
 			}},
 		{"by CloseAfter", func(c *Conn, _ net.Conn) {
-			c.Enqueue(Ping, false)
+			c.Enqueue(Ping, Durable)
 			c.CloseAfter(time.Minute)
 		}, func(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }},
 	} {

@@ -308,7 +308,7 @@ func TestUpgradeResponseIsNotDiscarded(t *testing.T) {
 	if _, _, err := u.Hijack(); err != nil {
 		t.Fatal(err)
 	}
-	u.Conn.Enqueue(sealed("never said"), false)
+	u.Conn.Enqueue(sealed("never said"), Durable)
 	u.Conn.CloseWith(4001, "slow consumer", true, closeGrace)
 	u.Conn.Flush()
 	r := bufio.NewReader(client)

@@ -60,7 +60,7 @@ func BenchmarkQueue(b *testing.B) {
 			}
 		}
 	})
-	if err := hub.ask(func(*loop) {}); err != nil { // it has done them all
+	if err := hub.onLoop(func(*loop) {}); err != nil { // it has done them all
 		b.Fatal(err)
 	}
 }
@@ -100,7 +100,7 @@ func BenchmarkSleep(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		r.ws = ws
+		r.onRead.ws = ws
 		r.Sleep()
 	}
 }
@@ -167,16 +167,6 @@ func TestCompressionIdle(t *testing.T) {
 	if compressed > plain+512 {
 		t.Errorf("%d bytes for an idle client with compression, %d without", compressed, plain)
 	}
-}
-
-// liveHeap is what is left once the pools are empty: they let go with the second collection.
-func liveHeap() int64 {
-	for range 3 {
-		runtime.GC()
-	}
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
 }
 
 // parlour is a room over TCP.

@@ -18,6 +18,9 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/chathub-go/chathub/internal/handshake"
+	"github.com/chathub-go/chathub/internal/text"
 )
 
 // jwtKeys are keys that are made once for all tests.
@@ -65,12 +68,12 @@ func signToken(t testing.TB, method jwt.SigningMethod, key any, header, claims s
 	return text + "." + enc.EncodeToString(sig)
 }
 
-// goodClaims returns claims that nothing is wrong with, for an hour.
+// goodClaims returns claims that are valid for an hour.
 func goodClaims() string {
 	return fmt.Sprintf(`{"sub":"u1","name":"Ana","iss":"https://id.example","aud":"chat","exp":%d}`, time.Now().Add(time.Hour).Unix())
 }
 
-// checkRefusal checks what the client is told, and what the log is.
+// checkRefusal checks what the client and the log are told.
 func checkRefusal(t *testing.T, id Identity, err error, token string, code Code, message, cause string) {
 	t.Helper()
 	e, ok := errors.AsType[*Error](err)
@@ -84,7 +87,7 @@ func checkRefusal(t *testing.T, id Identity, err error, token string, code Code,
 		t.Errorf("a refused token has the identity %+v", id)
 	}
 	if len(err.Error()) > 400 {
-		t.Errorf("whoever sends tokens fills the log: %.400s...", err)
+		t.Errorf("a client can fill the log: %.400s...", err)
 	}
 	for part := range strings.SplitSeq(token, ".") {
 		if len(part) > 8 && strings.Contains(err.Error(), part) {
@@ -115,13 +118,13 @@ func TestJWT(t *testing.T) {
 		{"negative integer", "", claims(`"sub":-7`), User{"-7", "-7"}},
 		{"escapes", "", claims(`"sub":"\u00e9\"","name":"\ud83d\ude42"`), User{`é"`, "🙂"}},
 		{"escaped name of a claim", "", claims(`"\u0073ub":"u1"`), User{"u1", "u1"}},
-		{"longest", "", claims(`"sub":%q,"name":%q`, strings.Repeat("i", maxUserBytes), strings.Repeat("n", maxNameBytes)),
-			User{strings.Repeat("i", maxUserBytes), strings.Repeat("n", maxNameBytes)}},
+		{"longest", "", claims(`"sub":%q,"name":%q`, strings.Repeat("i", text.MaxUser), strings.Repeat("n", text.MaxName)),
+			User{strings.Repeat("i", text.MaxUser), strings.Repeat("n", text.MaxName)}},
 		{"typ JWT", `{"alg":"HS256","typ":"JWT"}`, claims(`"sub":"u1"`), User{"u1", "u1"}},
 		{"typ jwt", `{"typ":"jwt","alg":"HS256"}`, claims(`"sub":"u1"`), User{"u1", "u1"}},
 		{"typ at+jwt", `{"alg":"HS256","typ":"AT+JWT"}`, claims(`"sub":"u1"`), User{"u1", "u1"}},
 		{"typ application/at+jwt", `{"alg":"HS256","typ":"application/at+jwt"}`, claims(`"sub":"u1"`), User{"u1", "u1"}},
-		{"kid, where there is one key", `{"alg":"HS256","kid":"any"}`, claims(`"sub":"u1"`), User{"u1", "u1"}},
+		{"kid, but only one key", `{"alg":"HS256","kid":"any"}`, claims(`"sub":"u1"`), User{"u1", "u1"}},
 		{"unknown header parameters", `{"alg":"HS256","jku":"https://evil.example","x":{"y":[1]}}`, claims(`"sub":"u1"`), User{"u1", "u1"}},
 		{"unknown claims", "", claims(`"sub":"u1","Sub":"u2","roles":["a"],"exp2":"x"`), User{"u1", "u1"}},
 		{"nbf past", "", claims(`"sub":"u1","nbf":1`), User{"u1", "u1"}},
@@ -217,7 +220,7 @@ func TestJWTRefusesClaims(t *testing.T) {
 	k := jwtKeys()
 	later := time.Now().Add(time.Hour).Unix()
 	past := time.Now().Add(-time.Hour).Unix()
-	// with returns claims that are good but for what is added.
+	// with returns good claims and the given ones.
 	with := func(format string, args ...any) string {
 		return fmt.Sprintf(`{"exp":%d,"iss":"https://id.example","aud":"chat",%s}`, later, fmt.Sprintf(format, args...))
 	}
@@ -241,14 +244,14 @@ func TestJWTRefusesClaims(t *testing.T) {
 		{"sub null", with(`"sub":null`), "user id"},
 		{"userId empty, sub not", with(`"userId":"","sub":"u1"`), "user id"},
 		{"sub under another name", with(`"Sub":"u1"`), "user id"},
-		{"sub too long", with(`"sub":%q`, strings.Repeat("i", maxUserBytes+1)), "user id"},
+		{"sub too long", with(`"sub":%q`, strings.Repeat("i", text.MaxUser+1)), "user id"},
 		{"sub with a control character", with(`"sub":"u\u0000"`), "user id"},
 		{"sub a fraction", with(`"sub":1.0`), "neither a string nor an integer"},
 		{"sub with an exponent", with(`"sub":1e3`), "neither a string nor an integer"},
 		{"sub true", with(`"sub":true`), "neither a string nor an integer"},
 		{"userId a list, sub good", with(`"userId":["u2"],"sub":"u1"`), "neither a string nor an integer"},
 		{"sub an object", with(`"sub":{"id":"u1"}`), "neither a string nor an integer"},
-		{"name too long", with(`"sub":"u1","name":%q`, strings.Repeat("n", maxNameBytes+1)), "user name"},
+		{"name too long", with(`"sub":"u1","name":%q`, strings.Repeat("n", text.MaxName+1)), "user name"},
 		{"name with a control character", with(`"sub":"u1","name":"A\nB"`), "user name"},
 		{"name a number", with(`"sub":"u1","name":7`), "name"},
 
@@ -312,8 +315,8 @@ func TestJWTRefusesEncodings(t *testing.T) {
 	part := strings.Split(good, ".")
 	header, claims, sig := part[0], part[1], part[2]
 
-	// The last character of a 32-byte signature has two bits that mean nothing:
-	// the one after it in the alphabet decodes to the same bytes where that is not strict.
+	// The last character of a 32-byte signature has two bits without a meaning.
+	// A lax decoder reads the next character of the alphabet as the same bytes.
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	last := strings.IndexByte(alphabet, sig[len(sig)-1])
 	trailing := sig[:len(sig)-1] + alphabet[last+1:last+2]
@@ -363,7 +366,7 @@ func TestJWTHugeTokenIsNotRead(t *testing.T) {
 		return signToken(t, jwt.SigningMethodHS256, k.secret, `{"alg":"HS256"}`, claims)
 	}
 	padding := 1
-	for len(sized(padding)) <= maxTokenBytes {
+	for len(sized(padding)) <= handshake.MaxToken {
 		padding++
 	}
 	if _, err := j.Authenticate(t.Context(), sized(padding-1), nil); err != nil || asked != 1 {

@@ -17,7 +17,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// readEnvelope is decodeEvent by other means: slow, and by the words of PROTOCOL section 1.
+// readEnvelope is decodeEvent by other means: slow, and by the words of protocol/README.md, section 1.
 // It returns nil for what must be refused.
 func readEnvelope(b []byte) *Event {
 	dec := jsontext.NewDecoder(bytes.NewReader(b)) // strict: RFC 8259, names unique, no unpaired surrogates

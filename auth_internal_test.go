@@ -5,6 +5,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/chathub-go/chathub/internal/text"
 )
 
 func TestAnonymous(t *testing.T) {
@@ -46,15 +48,15 @@ func TestValidUser(t *testing.T) {
 		{"plain", User{"u1", "Ana"}, ""},
 		{"no name", User{"u1", ""}, ""},
 		{"other scripts", User{"użytkownik", "名前 🙂"}, ""},
-		{"longest", User{strings.Repeat("i", maxUserBytes), strings.Repeat("n", maxNameBytes)}, ""},
+		{"longest", User{strings.Repeat("i", text.MaxUser), strings.Repeat("n", text.MaxName)}, ""},
 		{"no id", User{"", "Ana"}, "user id"},
-		{"long id", User{strings.Repeat("i", maxUserBytes+1), ""}, "user id"},
-		{"long id in bytes, not in runes", User{strings.Repeat("é", maxUserBytes/2+1), ""}, "user id"},
+		{"long id", User{strings.Repeat("i", text.MaxUser+1), ""}, "user id"},
+		{"long id in bytes, not in runes", User{strings.Repeat("é", text.MaxUser/2+1), ""}, "user id"},
 		{"id not UTF-8", User{secret + "\xff", ""}, "user id"},
 		{"id with NUL", User{secret + "\x00", ""}, "user id"},
 		{"id with line break", User{secret + "\n", ""}, "user id"},
 		{"id with C1 control", User{secret + "\u0085", ""}, "user id"},
-		{"long name", User{"u1", strings.Repeat("n", maxNameBytes+1)}, "user name"},
+		{"long name", User{"u1", strings.Repeat("n", text.MaxName+1)}, "user name"},
 		{"name not UTF-8", User{"u1", secret + "\xc3"}, "user name"},
 		{"name with escape", User{"u1", secret + "\x1b[2J"}, "user name"},
 		{"name with DEL", User{"u1", secret + "\x7f"}, "user name"},

@@ -65,13 +65,13 @@ func TestSweepInParts(t *testing.T) {
 		if next := l.sweep(now); next != sweepInterval/3 {
 			t.Errorf("the next part is due in %v", next)
 		}
-		if len(l.gone) != want {
-			t.Errorf("%d clients were looked at, want %d", len(l.gone), want)
+		if len(l.out.closed) != want {
+			t.Errorf("%d clients were looked at, want %d", len(l.out.closed), want)
 		}
 		now = now.Add(sweepInterval / 3)
 	}
 	l.everyone.members = l.everyone.members[:10] // most have gone, amid a round
-	if next := l.sweep(now); next != sweepInterval || l.sweepAt != 0 {
-		t.Errorf("the next is due in %v, with number %d", next, l.sweepAt)
+	if next := l.sweep(now); next != sweepInterval || l.sweeping.next != 0 {
+		t.Errorf("the next is due in %v, with number %d", next, l.sweeping.next)
 	}
 }

@@ -8,10 +8,10 @@ import (
 // TestJoin: what is pending becomes one chunk for each kind of member that there is, the
 // compressed one of compressed frames where there are any.
 func TestJoin(t *testing.T) {
-	plain, deflating := &Client{id: "p"}, &Client{id: "d", deflates: true}
+	plain, deflating := &Client{id: "p"}, &Client{id: "d", takesCompressed: true}
 	one := delivery{frame: []byte("one ")}
-	two := delivery{frame: []byte("two "), small: []byte("2")}
-	three := delivery{frame: []byte("three "), small: []byte("3")}
+	two := delivery{frame: []byte("two "), compressed: []byte("2")}
+	three := delivery{frame: []byte("three "), compressed: []byte("3")}
 	for _, tt := range []struct {
 		name         string
 		members      []*Client
@@ -28,16 +28,16 @@ func TestJoin(t *testing.T) {
 		a := &audience{pending: tt.pending}
 		for _, c := range tt.members {
 			a.members = append(a.members, member{c: c})
-			if c.deflates {
-				a.deflating++
+			if c.takesCompressed {
+				a.compressed++
 			}
 		}
 		for i := range a.pending {
 			a.bytes += len(a.pending[i].frame)
 		}
-		s := a.join()
-		if string(s.plain) != tt.plain || string(s.small) != tt.small {
-			t.Errorf("%s: %q and %q, want %q and %q", tt.name, s.plain, s.small, tt.plain, tt.small)
+		s := a.chunks()
+		if string(s.plain) != tt.plain || string(s.compressed) != tt.small {
+			t.Errorf("%s: %q and %q, want %q and %q", tt.name, s.plain, s.compressed, tt.plain, tt.small)
 		}
 		if string(s.of(plain)) != tt.plain || string(s.of(deflating)) != tt.small {
 			t.Errorf("%s: members get those of the others", tt.name)
@@ -50,26 +50,26 @@ func TestJoin(t *testing.T) {
 func TestShrinkShared(t *testing.T) {
 	hub := newBenchHub(t, 1)
 	e := envelope{typ: "news", data: []byte(`"` + strings.Repeat("again ", 50) + `"`)}
-	if hub.shrinkShared(e.frame()) != nil {
+	if hub.compressShared(e.frame()) != nil {
 		t.Error("compressed for nobody")
 	}
-	hub.deflating.Add(1)
-	if hub.shrinkShared(e.frame()) == nil {
+	hub.compressedClients.Add(1)
+	if hub.compressShared(e.frame()) == nil {
 		t.Error("not compressed for one who takes it")
 	}
-	hub.deflating.Add(-1)
+	hub.compressedClients.Add(-1)
 
 	l := &loop{hub: hub, cfg: &hub.cfg, clients: map[string]*Client{}}
 	a := &audience{}
 	var clients []*Client
 	for i := range 4 {
-		c := &Client{deflates: i%2 == 0}
+		c := &Client{takesCompressed: i%2 == 0}
 		clients = append(clients, c)
 		l.add(a, c, nil)
 	}
 	for i, want := range []int{2, 1, 1, 0} {
-		if a.deflating != want {
-			t.Errorf("%d have gone: %d are counted, want %d", i, a.deflating, want)
+		if a.compressed != want {
+			t.Errorf("%d have gone: %d are counted, want %d", i, a.compressed, want)
 		}
 		l.remove(clients[i], 0)
 	}

@@ -1,4 +1,4 @@
-package chathub
+package handshake
 
 import (
 	"crypto/tls"
@@ -80,7 +80,7 @@ var originTests = []struct {
 func TestParseOrigin(t *testing.T) {
 	for _, tt := range originTests {
 		t.Run(tt.in, func(t *testing.T) {
-			got, err := parseOrigin(tt.in)
+			got, err := ParseOrigin(tt.in)
 			if got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
@@ -94,12 +94,12 @@ func TestParseOrigin(t *testing.T) {
 	}
 }
 
-func TestOriginAllowed(t *testing.T) {
+func TestOriginsCheck(t *testing.T) {
 	const app, demo = "https://app.example.com", "https://chat.example.com"
-	listed := &Config{Origins: []string{app, "http://localhost:3000"}}
-	none := &Config{}
-	required := &Config{RequireOrigin: true}
-	anyOrigin := &Config{DangerouslyAllowAnyOrigin: true}
+	listed := &Origins{Allowed: []string{app, "http://localhost:3000"}}
+	none := &Origins{}
+	required := &Origins{Required: true}
+	anyOrigin := &Origins{Any: true}
 
 	type headers = map[string][]string
 	origin := func(o ...string) headers { return headers{"Origin": o} }
@@ -108,7 +108,7 @@ func TestOriginAllowed(t *testing.T) {
 	}
 	tests := []struct {
 		name    string
-		cfg     *Config
+		origins *Origins
 		host    string // default chat.example.com
 		tls     bool
 		headers headers
@@ -163,7 +163,7 @@ func TestOriginAllowed(t *testing.T) {
 
 		{"any", anyOrigin, "", true, origin("https://evil.example"), true},
 		{"any: null", anyOrigin, "", true, origin("null"), true},
-		{"any, but required", &Config{DangerouslyAllowAnyOrigin: true, RequireOrigin: true}, "", true, nil, false},
+		{"any, but required", &Origins{Any: true, Required: true}, "", true, nil, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -178,8 +178,8 @@ func TestOriginAllowed(t *testing.T) {
 			for name, values := range tt.headers {
 				r.Header[name] = values
 			}
-			if got := originAllowed(r, tt.cfg); got != tt.want {
-				t.Errorf("allowed: %t, want %t", got, tt.want)
+			if err := tt.origins.Check(r); (err == nil) != tt.want {
+				t.Errorf("got %v; want it allowed: %t", err, tt.want)
 			}
 		})
 	}
@@ -190,14 +190,14 @@ func FuzzParseOrigin(f *testing.F) {
 		f.Add(tt.in)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		got, err := parseOrigin(s)
+		got, err := ParseOrigin(s)
 		if (got == "") != (err != nil) {
 			t.Fatalf("got %q and error %v", got, err)
 		}
 		if err != nil {
 			return
 		}
-		if again, err := parseOrigin(got); again != got || err != nil {
+		if again, err := ParseOrigin(got); again != got || err != nil {
 			t.Errorf("%q is not canonical: %q, %v", got, again, err)
 		}
 		u, err := url.Parse(got)
@@ -207,17 +207,18 @@ func FuzzParseOrigin(f *testing.F) {
 		if u.Scheme+"://"+u.Host != got || u.Port() == "" {
 			t.Errorf("%q is more or less than scheme, host and port", got)
 		}
-		// Whoever else reads s as a URL must see the same host.
+		// Other readers of s as a URL must see the same host.
 		if u2, err := url.Parse(s); err != nil || strings.ToLower(u2.Scheme) != u.Scheme {
 			t.Errorf("%q is read as %v, %v elsewhere", s, u2, err)
 		} else if !strings.HasPrefix(u.Host, "[") && !strings.EqualFold(u2.Hostname(), u.Hostname()) {
 			t.Errorf("%q has the host %q elsewhere, here %q", s, u2.Hostname(), u.Hostname())
 		}
-		// A page of that origin is let in where it is listed, and only there.
+		// A page of that origin is let in if it is listed, and only then.
 		r := &http.Request{Host: "chathub.invalid", Header: http.Header{"Origin": {s}}}
-		if !originAllowed(r, &Config{Origins: []string{got}}) || originAllowed(r, &Config{Origins: []string{"https://listed.invalid"}}) {
+		listed, other := Origins{Allowed: []string{got}}, Origins{Allowed: []string{"https://listed.invalid"}}
+		if listed.Check(r) != nil || other.Check(r) == nil {
 			if got != "http://chathub.invalid:80" && got != "https://listed.invalid:443" {
-				t.Errorf("%q is not let in exactly where it is listed", s)
+				t.Errorf("%q is not let in exactly if it is listed", s)
 			}
 		}
 	})

@@ -1,4 +1,4 @@
-package chathub
+package handshake
 
 import (
 	"errors"
@@ -10,35 +10,48 @@ import (
 	"strings"
 )
 
-// originAllowed reports whether a page may open this connection, as
-// Config.Origins says. A page of the hub's own origin always may: the list names
-// those that are let in besides.
-//
-// Host and X-Forwarded-Proto are taken as they come. A page cannot set them, and
-// a program that forges them could as well leave out Origin, or forge that.
-func originAllowed(r *http.Request, cfg *Config) bool {
-	sent := r.Header.Values("Origin")
-	switch {
-	case len(sent) == 0:
-		return !cfg.RequireOrigin
-	case cfg.DangerouslyAllowAnyOrigin:
-		return true
-	case len(sent) > 1:
-		return false
-	}
-	origin, err := canonicalOrigin(sent[0])
-	if err != nil {
-		return false
-	}
-	same := func(s string) bool {
-		o, err := canonicalOrigin(s)
-		return err == nil && o == origin
-	}
-	return same(requestScheme(r)+"://"+r.Host) || slices.ContainsFunc(cfg.Origins, same)
+// Origins says which web pages may open a connection. A page of the hub's own
+// origin always may.
+type Origins struct {
+	Allowed  []string // the other origins whose pages may
+	Any      bool     // every page may
+	Required bool     // a request without an Origin header is refused
 }
 
-// requestScheme returns the scheme of the page that the request would be from
-// if it were of the same origin.
+// Check returns nil if a request may open a connection, and why it may not
+// otherwise.
+//
+// Host and X-Forwarded-Proto are taken as they come. A page cannot set them,
+// and a program that forges them could as well leave out Origin, or forge that.
+func (o *Origins) Check(r *http.Request) error {
+	sent := r.Header.Values("Origin")
+	switch {
+	case len(sent) == 0 && o.Required:
+		return errors.New("no Origin header")
+	case len(sent) == 0 || o.Any:
+		return nil
+	case len(sent) > 1:
+		return errors.New("several Origin headers")
+	}
+	origin, err := ParseOrigin(sent[0])
+	if err != nil {
+		return err
+	}
+	same := func(s string) bool {
+		other, err := canonicalOrigin(s)
+		return err == nil && other == origin
+	}
+	if same(ownOrigin(r)) || slices.ContainsFunc(o.Allowed, same) {
+		return nil
+	}
+	return errors.New("neither the hub's own origin nor an allowed one")
+}
+
+// ownOrigin returns the origin that the hub is served from, as far as the
+// request tells.
+func ownOrigin(r *http.Request) string { return requestScheme(r) + "://" + r.Host }
+
+// requestScheme returns the scheme of a page of the hub's own origin.
 func requestScheme(r *http.Request) string {
 	if r.TLS != nil {
 		return "https"
@@ -51,8 +64,11 @@ func requestScheme(r *http.Request) string {
 	return "http"
 }
 
-// parseOrigin is canonicalOrigin with an error for who wrote the configuration.
-func parseOrigin(s string) (string, error) {
+// ParseOrigin returns the form scheme://host:port of a web origin (RFC 6454
+// section 4): in lower case, and always with the port. It takes only http and
+// https, and nothing besides scheme, host and port. Its errors are for the
+// author of a configuration.
+func ParseOrigin(s string) (string, error) {
 	origin, err := canonicalOrigin(s)
 	if err != nil {
 		return "", fmt.Errorf("%q is not an origin: %w", s, err)
@@ -60,11 +76,10 @@ func parseOrigin(s string) (string, error) {
 	return origin, nil
 }
 
-// canonicalOrigin returns the form scheme://host:port of a web origin (RFC 6454
-// section 4): lower case, always with the port. It takes only http and https, and
-// nothing besides scheme, host and port.
+// canonicalOrigin is [ParseOrigin] with errors that do not quote s.
 func canonicalOrigin(s string) (string, error) {
-	// Before case is folded: some characters outside of ASCII fold into it.
+	// This comes before folding case, since some characters outside of ASCII
+	// fold into it.
 	for i := range len(s) {
 		switch c := s[i]; {
 		case c == '*':
@@ -92,7 +107,8 @@ func canonicalOrigin(s string) (string, error) {
 	}
 
 	host := authority
-	// The last colon is the port's, unless it is within the brackets of an IPv6 address.
+	// The last colon precedes the port, unless it is within the brackets of an
+	// IPv6 address.
 	if colon := strings.LastIndexByte(authority, ':'); colon > strings.LastIndexByte(authority, ']') {
 		n, err := strconv.ParseUint(authority[colon+1:], 10, 16)
 		if err != nil || n == 0 {

@@ -285,13 +285,22 @@ func TestShutdownDeadline(t *testing.T) {
 					time.AfterFunc(time.Second, func() { _ = p.hub.Shutdown(ctx) })
 					err, want, took = p.hub.Shutdown(t.Context()), context.DeadlineExceeded, patience
 				}
+				told := how == "deadline" || how == "deadline of another call"
+				if told {
+					took += lastGrace // for the stuck client, in vain
+				}
 				if !errors.Is(err, want) || time.Since(start) != took {
 					t.Errorf("%v after %v, want %v after %v", err, time.Since(start), want, took)
 				}
 				for name, c := range map[string]*hubtest.Client{"stuck": stuck.Client, "blocked": blocked.Client, "waiting": waiting} {
 					c.Resume()
-					if code, _ := c.Closed(); code != -1 {
-						t.Errorf("%s was closed with %d, want to be cut off", name, code)
+					code := -1 // cut off
+					if told && name == "blocked" {
+						code = 4000
+						c.Wait("reconnect")
+					}
+					if got, _ := c.Closed(); got != code {
+						t.Errorf("%s was closed with %d, want %d", name, got, code)
 					}
 				}
 				if err := p.hub.Close(); err != nil {
@@ -300,6 +309,61 @@ func TestShutdownDeadline(t *testing.T) {
 			}) // which waits for all goroutines
 		})
 	}
+}
+
+// TestShutdownOfFew: a few clients come back soon, not at any time of the window.
+func TestShutdownOfFew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newParty(t, chathub.Config{DrainWindow: time.Hour})
+		guests := []guest{p.dial("ana"), p.dial("ben")}
+		if err := p.hub.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		for _, g := range guests {
+			var data struct {
+				AfterMs int64 `json:"afterMs"`
+			}
+			unmarshal(t, g.Wait("reconnect").Data, &data)
+			if most := int64(2 * len(guests)); data.AfterMs >= most {
+				t.Errorf("come back after %d ms, want less than %d", data.AfterMs, most)
+			}
+		}
+	})
+}
+
+// lastGrace is how long a Shutdown whose ctx has ended waits for close handshakes.
+const lastGrace = 250 * time.Millisecond
+
+// TestShutdownWithoutTime: a Shutdown whose ctx has ended before the call tells
+// every client to come back, those with running handlers included.
+func TestShutdownWithoutTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newParty(t, chathub.Config{MaxConnsPerUser: -1})
+		chathub.On(p.hub, "block", func(ctx context.Context, _ *chathub.Client, _ int) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		var guests []guest
+		for i := range 50 {
+			g := p.dial("ana", "red")
+			if i%2 == 0 {
+				g.Send(hubtest.Frame{Type: "block"})
+			}
+			guests = append(guests, g)
+		}
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := p.hub.Shutdown(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("Shutdown: %v, want %v", err, context.Canceled)
+		}
+		for i, g := range guests {
+			g.Wait("reconnect")
+			if code, _ := g.Closed(); code != 4000 {
+				t.Errorf("client %d was closed with %d, want 4000", i, code)
+			}
+		}
+	})
 }
 
 // TestShutdownStuckPeer: without a deadline, a peer that reads nothing is given up

@@ -278,7 +278,8 @@ func TestJWTValidate(t *testing.T) {
 			if again := tt.jwt.validate(); again == nil || again.Error() != err.Error() {
 				t.Errorf("the second time it says %v", again)
 			}
-			// Without New, a mistake lets nobody in either, and is the server's fault.
+			// A mistake that New has not seen is a fault of the server, and
+			// lets nobody in.
 			token := signToken(t, jwt.SigningMethodHS256, k.secret, `{"alg":"HS256"}`, goodClaims())
 			_, err = tt.jwt.Authenticate(t.Context(), token, nil)
 			if e, known := publicError(err); known || e.Code != CodeInternal {

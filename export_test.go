@@ -1,4 +1,0 @@
-package chathub
-
-// LiveHeap is for the tests from outside.
-var LiveHeap = liveHeap

@@ -1,0 +1,47 @@
+// Package text has the rules for the strings of the protocol: which characters
+// they may have, and how long they may be.
+package text
+
+import "unicode/utf8"
+
+// Limits of strings, in bytes of UTF-8.
+const (
+	MaxRoom = 128 // the name of a room
+	MaxUser = 128 // the id of a user
+	MaxName = 256 // the display name of a user
+	MaxID   = 64  // the id of an event
+	MaxType = 64  // the name of an event
+)
+
+// Valid reports whether s is 1 to limit bytes of UTF-8 without control
+// characters (Unicode category Cc).
+func Valid(s string, limit int) bool {
+	if s == "" || len(s) > limit || !utf8.ValidString(s) {
+		return false
+	}
+	for _, r := range s {
+		if isControl(r) {
+			return false
+		}
+	}
+	return true
+}
+
+// isControl reports whether r is in the Unicode category Cc.
+func isControl(r rune) bool { return r < 0x20 || 0x7f <= r && r <= 0x9f }
+
+// ValidType reports whether s is an event name: [a-z0-9][a-z0-9:._-]{0,63}.
+func ValidType(s string) bool {
+	if s == "" || len(s) > MaxType {
+		return false
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z' || '0' <= c && c <= '9':
+		case i > 0 && (c == ':' || c == '.' || c == '_' || c == '-'):
+		default:
+			return false
+		}
+	}
+	return true
+}
