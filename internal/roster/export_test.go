@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// Check returns what does not hold of the invariants of r; nil: they all hold.
-func (r *Roster) Check() error {
+// Invariants returns what does not hold of the invariants of r; nil: they all hold.
+func (r *Roster) Invariants() error {
 	var errs []error
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	count, nodes := 0, make(map[string]int)

@@ -143,12 +143,12 @@ func (w *world) act(kills bool) {
 		}
 		m.roster.Depart(user.ID, since)
 	}
-	w.check(m)
+	w.verify(m)
 }
 
-// check checks the invariants of a node's roster.
-func (w *world) check(m *member) {
-	if err := m.roster.Check(); err != nil {
+// verify checks the invariants of a node's roster.
+func (w *world) verify(m *member) {
+	if err := m.roster.Invariants(); err != nil {
 		w.t.Errorf("%s: %v", m.id, err)
 	}
 	users := m.roster.Users()
@@ -176,7 +176,7 @@ func (w *world) work(m *member) {
 			delete(m.others, id)
 			m.node.Others = len(m.others)
 			m.roster.Drop(id, heard)
-			w.check(m)
+			w.verify(m)
 		}
 	}
 	if w.now.Sub(m.beat) >= beatTime {
@@ -194,7 +194,7 @@ func (w *world) work(m *member) {
 // tell tells the client of a node what has changed.
 func (w *world) tell(m *member) {
 	changes := m.roster.Settle(w.now)
-	w.check(m)
+	w.verify(m)
 	for _, u := range changes.In {
 		if slices.Contains(changes.Out, u) {
 			w.t.Errorf("%s: %s is in and out", m.id, u.ID)
@@ -222,7 +222,7 @@ func (w *world) announce(m *member) {
 	for _, n := range m.roster.Announce() {
 		w.send(m, "", n)
 	}
-	w.check(m)
+	w.verify(m)
 }
 
 // send sends a note to a node, or to all others.
@@ -280,12 +280,12 @@ func (w *world) hear(m *member, letter mail) {
 		w.send(m, n.From, &note.Note{Op: note.OpCheck, Fresh: true, Marks: []note.Mark{{Seq: m.roster.Known(n.From)}}})
 	}
 	m.others[n.From] = w.now
-	inquire := false
+	differs := false
 	switch n.Op {
 	case note.OpBeat:
-		inquire = n.Seq != m.roster.Known(n.From)
+		differs = n.Seq != m.roster.Known(n.From)
 	case note.OpState:
-		inquire = m.roster.Hear(n.From, &n, w.now)
+		differs = m.roster.Hear(n.From, &n, w.now)
 	case note.OpCheck:
 		w.announce(m)
 		if m.roster.Position() != n.Marks[0].Seq || n.Fresh && m.roster.Lingering() {
@@ -294,11 +294,11 @@ func (w *world) hear(m *member, letter mail) {
 			}
 		}
 	}
-	w.check(m)
-	if !inquire {
+	w.verify(m)
+	if !differs {
 		return
 	}
-	if known, due := m.roster.Inquire(n.From, w.now); due {
+	if known, due := m.roster.Check(n.From, w.now); due {
 		w.send(m, n.From, &note.Note{Op: note.OpCheck, Marks: []note.Mark{{Seq: known}}})
 	}
 }

@@ -14,21 +14,21 @@ import (
 //   - parts are the first parts of the whole at partsOf, in order.
 //   - ahead are differences from positions that are not known yet.
 type replica struct {
-	users      map[string]struct{}
-	position   uint64
-	inquiredAt time.Time // when its state was asked for, and no whole has come since
-	ahead      []*note.Note
-	parts      []note.Movement
-	partsOf    uint64
-	nextPart   uint64
+	users     map[string]struct{}
+	position  uint64
+	checkedAt time.Time // when its state was asked for, and no whole has come since
+	ahead     []*note.Note
+	parts     []note.Movement
+	partsOf   uint64
+	nextPart  uint64
 }
 
 const (
 	// maxAhead is how many differences wait for the whole that was asked for.
 	maxAhead = 64
-	// inquiryInterval is how long the answer to an inquiry may take before it
-	// counts as lost.
-	inquiryInterval = time.Second
+	// checkInterval is how long the answer to a check may take before it counts
+	// as lost.
+	checkInterval = time.Second
 )
 
 func (r *Roster) replica(node string) *replica {
@@ -52,19 +52,19 @@ func (r *Roster) Known(node string) uint64 {
 	return 0 // as of a node that has nobody there
 }
 
-// Inquire reports whether another node is to be asked for its state, which is
-// known up to a position. It is not if it was asked a moment ago.
-func (r *Roster) Inquire(node string, now time.Time) (known uint64, due bool) {
+// Check reports whether it is time to ask another node for its state, which is
+// known up to a position. It is not if the node was asked a moment ago.
+func (r *Roster) Check(node string, now time.Time) (known uint64, due bool) {
 	p := r.replica(node)
-	if now.Sub(p.inquiredAt) < inquiryInterval {
+	if now.Sub(p.checkedAt) < checkInterval {
 		return 0, false
 	}
-	p.inquiredAt = now
+	p.checkedAt = now
 	return r.Known(node), true
 }
 
 // Hear takes in a state that another node has announced. It reports whether
-// something that came before is missing, which is a reason to inquire.
+// something that came before is missing, which is a reason to check.
 func (r *Roster) Hear(node string, n *note.Note, now time.Time) (gap bool) {
 	p := r.replica(node)
 	switch {

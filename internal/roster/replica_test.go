@@ -180,32 +180,32 @@ func TestDrop(t *testing.T) {
 	}
 }
 
-func TestInquire(t *testing.T) {
+func TestCheck(t *testing.T) {
 	for name, lines := range map[string]string{
-		"one inquiry at a time": `
-			inquire n1 = 0
-			inquire n1 = no
-			inquire n2 = 0
+		"one check at a time": `
+			check n1 = 0
+			check n1 = no
+			check n2 = 0
 			wait 999ms
-			inquire n1 = no
+			check n1 = no
 			wait 1ms
-			inquire n1 = 0`,
+			check n1 = 0`,
 		"a whole answers it": `
-			inquire n1 = 0
+			check n1 = 0
 			hear n1 0>5 +ana
-			inquire n1 = 5`,
+			check n1 = 5`,
 		"a difference does not": `
 			hear n1 0>5 +ana
-			inquire n1 = 5
+			check n1 = 5
 			hear n1 5>6 +bob
-			inquire n1 = no
+			check n1 = no
 			wait 1s
-			inquire n1 = 6`,
+			check n1 = 6`,
 		"a node without users is known at 0, wherever it stands": `
 			hear n1 0>5 +ana
 			hear n1 5>6 -ana
 			known n1 = 0
-			inquire n1 = 0
+			check n1 = 0
 			hear n1 6>7 +bob
 			known n1 = 7`,
 	} {
@@ -221,7 +221,7 @@ func TestAheadBounded(t *testing.T) {
 			t.Fatal("nothing is missing")
 		}
 	}
-	if err := r.Check(); err != nil {
+	if err := r.Invariants(); err != nil {
 		t.Error(err)
 	}
 }
@@ -247,7 +247,7 @@ func FuzzHear(f *testing.F) {
 		now := time.Now()
 		r := roster.New(&roster.Node{Grace: grace})
 		check := func(step string) {
-			if err := r.Check(); err != nil {
+			if err := r.Invariants(); err != nil {
 				t.Errorf("%s: %v", step, err)
 			}
 		}

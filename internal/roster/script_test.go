@@ -28,7 +28,7 @@ import (
 //	position
 //	hear n1 1>2 +ana  a note of another node; it answers "gap" if it says so
 //	known n1
-//	inquire n1        the position, or "no"
+//	check n1          the position, or "no"
 //	drop n1 3s        heard last 3s ago; without that, its users have no grace
 //
 // In a note, + is came, - went, ! left and ~ lingers, with its age. A part of a
@@ -58,7 +58,7 @@ func runScript(t *testing.T, lines string) {
 		if got := s.run(words[0], words[1:]); got != strings.TrimSpace(want) {
 			t.Errorf("%s: got %q", strings.TrimSpace(line), got)
 		}
-		if err := s.roster.Check(); err != nil {
+		if err := s.roster.Invariants(); err != nil {
 			t.Errorf("%s: %v", strings.TrimSpace(line), err)
 		}
 		users := fmt.Sprint(s.roster.Users())
@@ -107,8 +107,8 @@ func (s *script) run(command string, args []string) string {
 		}
 	case "known":
 		return fmt.Sprint(s.roster.Known(args[0]))
-	case "inquire":
-		if known, due := s.roster.Inquire(args[0], s.now); due {
+	case "check":
+		if known, due := s.roster.Check(args[0], s.now); due {
 			return fmt.Sprint(known)
 		}
 		return "no"
