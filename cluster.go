@@ -3,6 +3,8 @@ package chathub
 import (
 	"context"
 	"time"
+
+	"github.com/chathub-go/chathub/internal/note"
 )
 
 // peer is another hub on the broker. It belongs to the loop.
@@ -55,39 +57,42 @@ func (p *peers) init(h *Hub) {
 
 // hearNote is the part of deliver that is for the hub itself.
 func (h *Hub) hearNote(m Message) {
-	n := &note{}
-	if err := n.decode(m.Body); err != nil {
+	n := &heardNote{}
+	if err := n.Decode(m.Body); err != nil {
 		h.log.Error("chathub: message from another node cannot be read", "topic", m.Topic, "err", err)
 		return
 	}
-	if n.from != h.node {
+	if n.From != h.node {
 		_ = h.post(n) // a closed hub has nobody to deliver to
 	}
 }
 
-// run carries out what another node says.
-func (n *note) run(l *loop) {
-	p := l.hear(n.from)
+// heardNote is the command that carries out what another node says.
+type heardNote struct{ note.Note }
+
+func (cmd *heardNote) run(l *loop) {
+	n := &cmd.Note
+	p := l.hear(n.From)
 	if p == nil {
 		return
 	}
-	switch n.op {
-	case opBeat:
+	switch n.Op {
+	case note.OpBeat:
 		l.hearBeat(p, n)
-	case opBye:
+	case note.OpBye:
 		l.peers.left[p.id] = l.now()
 		l.lose(p, l.now(), true)
-	case opState:
+	case note.OpState:
 		l.hearState(p, n)
-	case opCheck:
+	case note.OpCheck:
 		l.hearCheck(p, n)
-	case opChecked:
-		l.looked(p, n.id)
-	case opAsk:
+	case note.OpCheckDone:
+		l.looked(p, n.ID)
+	case note.OpQuestion:
 		l.hearAsk(p, n)
-	case opAnswers:
+	case note.OpAnswers:
 		l.hearAnswers(p, n)
-	case opAsked:
+	case note.OpQuestionDone:
 		l.hearAsked(p, n)
 	}
 }
@@ -121,7 +126,7 @@ func (l *loop) meet(p *peer) {
 		l.peers.lane = &l.hub.noteCourier
 		go l.hub.noteCourier.run(l.hub)
 	}
-	l.say(Topic{Node: p.id}, &note{op: opBeat, id: l.peers.beats, seq: l.position(&l.presence.online)})
+	l.say(Topic{Node: p.id}, &note.Note{Op: note.OpBeat, ID: l.peers.beats, Seq: l.position(&l.presence.online)})
 	l.checkAll(p)
 }
 
@@ -139,10 +144,15 @@ func (l *loop) lose(p *peer, since time.Time, farewell bool) {
 	l.loseAsked(p, farewell)
 }
 
-// say sends n to a topic, soon. It does not wait.
-func (l *loop) say(t Topic, n *note) {
-	n.from = l.hub.node
-	m := Message{Topic: t, Body: n.encode()}
+// say sends n to a topic, soon, in as many notes as it takes. It does not wait.
+func (l *loop) say(t Topic, n *note.Note) {
+	n.From = l.hub.node
+	for part := range n.Split() {
+		l.sayPart(Message{Topic: t, Body: part.Encode()})
+	}
+}
+
+func (l *loop) sayPart(m Message) {
 	if l.peers.lane.length() >= laneQueue {
 		return
 	}
@@ -161,13 +171,13 @@ func (l *loop) say(t Topic, n *note) {
 }
 
 // hearBeat compares what the peer's users should be with what they are known to be.
-func (l *loop) hearBeat(p *peer, n *note) {
-	missed := p.beat != 0 && n.id > p.beat+1
-	p.beat = max(p.beat, n.id)
+func (l *loop) hearBeat(p *peer, n *note.Note) {
+	missed := p.beat != 0 && n.ID > p.beat+1
+	p.beat = max(p.beat, n.ID)
 	switch {
 	case missed: // and who knows what else
 		l.checkAll(p)
-	case n.seq != l.presence.online.replicas[p.id].mark():
+	case n.Seq != l.presence.online.replicas[p.id].mark():
 		l.checkOne(p, &l.presence.online)
 	}
 }
@@ -206,31 +216,23 @@ func (l *loop) sweepPeers(now time.Time) {
 func (l *loop) beat(now time.Time) {
 	l.peers.beatAt = now
 	l.peers.beats++
-	n := &note{op: opBeat, id: l.peers.beats}
+	n := &note.Note{Op: note.OpBeat, ID: l.peers.beats}
 	if len(l.peers.all) > 0 {
-		n.seq = l.position(&l.presence.online)
+		n.Seq = l.position(&l.presence.online)
 	}
 	l.say(Topic{}, n)
 }
 
 // checkAll asks a peer for whatever is not known of it.
 func (l *loop) checkAll(p *peer) {
-	n := &note{op: opCheck, fresh: true}
-	n.marks = append(n.marks, l.presence.online.replicas[p.id].markOf(""))
-	size := 0
+	n := &note.Note{Op: note.OpCheck, Fresh: true}
+	n.Marks = append(n.Marks, l.presence.online.replicas[p.id].markOf(""))
 	for name, r := range l.rooms {
-		if !r.followed() {
-			continue
-		}
-		n.marks = append(n.marks, r.presence.replicas[p.id].markOf(name))
-		if size += len(name) + 8; size >= noteBytes {
-			l.say(Topic{Node: p.id}, n)
-			n, size = &note{op: opCheck, fresh: true}, 0
+		if r.followed() {
+			n.Marks = append(n.Marks, r.presence.replicas[p.id].markOf(name))
 		}
 	}
-	if len(n.marks) > 0 {
-		l.say(Topic{Node: p.id}, n)
-	}
+	l.say(Topic{Node: p.id}, n)
 }
 
 // checkOne asks a peer for the state of one room, or the hub's, unless it was asked
@@ -239,7 +241,7 @@ func (l *loop) checkOne(p *peer, of *presence) {
 	r := of.replica(p.id)
 	if now := l.now(); now.Sub(r.asked) >= sweepInterval {
 		r.asked = now
-		l.say(Topic{Node: p.id}, &note{op: opCheck, marks: []mark{r.markOf(of.room)}})
+		l.say(Topic{Node: p.id}, &note.Note{Op: note.OpCheck, Marks: []note.Mark{r.markOf(of.room)}})
 	}
 }
 
@@ -253,34 +255,34 @@ func (l *loop) checkSome(now time.Time) {
 		}
 	}
 	p.checked = now
-	n := &note{op: opCheck}
+	n := &note.Note{Op: note.OpCheck}
 	for name, r := range l.rooms { // from anywhere: a map has no first
-		if len(n.marks) == checkRooms {
+		if len(n.Marks) == checkRooms {
 			break
 		}
 		if r.followed() {
-			n.marks = append(n.marks, r.presence.replicas[p.id].markOf(name))
+			n.Marks = append(n.Marks, r.presence.replicas[p.id].markOf(name))
 		}
 	}
-	if len(n.marks) > 0 {
+	if len(n.Marks) > 0 {
 		l.say(Topic{Node: p.id}, n)
 	}
 }
 
 // hearCheck tells a peer what it does not know.
-func (l *loop) hearCheck(p *peer, n *note) {
-	for _, m := range n.marks {
-		of := l.presenceOf(m.room)
+func (l *loop) hearCheck(p *peer, n *note.Note) {
+	for _, m := range n.Marks {
+		of := l.presenceOf(m.Room)
 		at := uint64(0)
 		if of != nil {
 			at = l.position(of)
 		}
-		if at != m.seq || n.fresh && of != nil && of.graced() {
-			l.sayWhole(p, m.room, of)
+		if at != m.Seq || n.Fresh && of != nil && of.graced() {
+			l.sayWhole(p, m.Room, of)
 		}
 	}
-	if n.id != 0 {
-		l.say(Topic{Node: p.id}, &note{op: opChecked, id: n.id})
+	if n.ID != 0 {
+		l.say(Topic{Node: p.id}, &note.Note{Op: note.OpCheckDone, ID: n.ID})
 	}
 }
 
@@ -288,8 +290,8 @@ func (l *loop) hearCheck(p *peer, n *note) {
 func (h *Hub) sayBye() {
 	ctx, cancel := context.WithTimeout(context.Background(), brokerTimeout)
 	defer cancel()
-	n := &note{op: opBye, from: h.node}
-	if err := h.session.Send(ctx, Message{Body: n.encode()}); err != nil {
+	n := &note.Note{Op: note.OpBye, From: h.node}
+	if err := h.session.Send(ctx, Message{Body: n.Encode()}); err != nil {
 		h.log.Warn("chathub: goodbye to other nodes", "err", err) // they find out
 	}
 }

@@ -3,6 +3,8 @@ package chathub
 import (
 	"context"
 	"time"
+
+	"github.com/chathub-go/chathub/internal/note"
 )
 
 // look asks all peers who is in some rooms that nobody of this hub was in.
@@ -78,16 +80,10 @@ func (l *loop) startLook() {
 			k.waiting[id] = true
 		}
 	}
-	n := &note{op: opCheck, fresh: true}
-	size := 0
+	n := &note.Note{Op: note.OpCheck, ID: k.id, Fresh: true}
 	for _, name := range k.rooms {
-		if size += len(name) + 8; size >= noteBytes {
-			l.say(Topic{}, n)
-			n, size = &note{op: opCheck, fresh: true}, 0
-		}
-		n.marks = append(n.marks, mark{room: name})
+		n.Marks = append(n.Marks, note.Mark{Room: name})
 	}
-	n.id = k.id // of the last: they come in order
 	l.say(Topic{}, n)
 	if len(k.waiting) == 0 {
 		l.endLook()

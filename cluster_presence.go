@@ -1,19 +1,19 @@
 package chathub
 
 import (
-	"iter"
-	"slices"
 	"time"
+
+	"github.com/chathub-go/chathub/internal/note"
 )
 
 // replica is what this node knows of another's users, in a room or online. It
 // belongs to the loop.
 type replica struct {
 	users   map[string]struct{}
-	seq     uint64    // position of that; 0: nothing is known
-	asked   time.Time // when its state was asked for
-	ahead   []*note   // differences that came before what they are from
-	parts   []movement
+	seq     uint64       // position of that; 0: nothing is known
+	asked   time.Time    // when its state was asked for
+	ahead   []*note.Note // differences that came before what they are from
+	parts   []note.Movement
 	partsOf uint64 // position of the whole that parts are of
 	next    uint64 // part that comes next
 }
@@ -29,7 +29,7 @@ func (r *replica) mark() uint64 {
 	return r.seq
 }
 
-func (r *replica) markOf(room string) mark { return mark{room: room, seq: r.mark()} }
+func (r *replica) markOf(room string) note.Mark { return note.Mark{Room: room, Seq: r.mark()} }
 
 func (p *presence) replica(node string) *replica {
 	r := p.replicas[node]
@@ -58,19 +58,19 @@ func (l *loop) presenceOf(room string) *presence {
 func (r *room) followed() bool { return len(r.members) > 0 || r.looked || r.look != nil }
 
 // hearState takes in what a peer says of its users.
-func (l *loop) hearState(from *peer, n *note) {
-	p := l.presenceOf(n.room)
-	if p == nil || n.room != "" && !l.rooms[n.room].followed() {
+func (l *loop) hearState(from *peer, n *note.Note) {
+	p := l.presenceOf(n.Room)
+	if p == nil || n.Room != "" && !l.rooms[n.Room].followed() {
 		return
 	}
 	r := p.replica(from.id)
 	switch {
-	case n.prev == 0:
+	case n.Prev == 0:
 		if r.add(n) {
 			l.applyWhole(p, r)
 		}
-	case n.seq <= r.seq: // it came twice, or late
-	case n.prev == r.seq:
+	case n.Seq <= r.seq: // it came twice, or late
+	case n.Prev == r.seq:
 		l.applyChange(p, r, n)
 	default:
 		if len(r.ahead) < aheadKept {
@@ -81,16 +81,16 @@ func (l *loop) hearState(from *peer, n *note) {
 }
 
 // add collects the parts of a whole, and reports whether they are all there.
-func (r *replica) add(n *note) bool {
-	if n.part == 0 {
-		r.parts, r.partsOf, r.next = nil, n.seq, 0
+func (r *replica) add(n *note.Note) bool {
+	if n.Part == 0 {
+		r.parts, r.partsOf, r.next = nil, n.Seq, 0
 	}
-	if n.seq <= r.seq || n.seq != r.partsOf || n.part != r.next {
+	if n.Seq <= r.seq || n.Seq != r.partsOf || n.Part != r.next {
 		return false
 	}
 	r.next++
-	r.parts = append(r.parts, n.users...)
-	return !n.more
+	r.parts = append(r.parts, n.Users...)
+	return !n.More
 }
 
 // applyWhole makes a replica what its parts say.
@@ -98,9 +98,9 @@ func (l *loop) applyWhole(p *presence, r *replica) {
 	first := r.seq == 0
 	whole := make(map[string]struct{}, len(r.parts))
 	for _, m := range r.parts {
-		if m.how == came {
-			whole[m.user.ID] = struct{}{}
-			l.enterReplica(p, r, m.user)
+		if m.How == note.Came {
+			whole[m.User.ID] = struct{}{}
+			l.enterReplica(p, r, User(m.User))
 		}
 	}
 	for id := range r.users {
@@ -110,7 +110,7 @@ func (l *loop) applyWhole(p *presence, r *replica) {
 	}
 	if first {
 		for _, m := range r.parts {
-			if m.how == lingers {
+			if m.How == note.Lingers {
 				l.linger(p, m)
 			}
 		}
@@ -118,23 +118,23 @@ func (l *loop) applyWhole(p *presence, r *replica) {
 	ahead := r.ahead
 	*r = replica{users: r.users, seq: r.partsOf}
 	for _, n := range ahead {
-		if n.prev == r.seq {
+		if n.Prev == r.seq {
 			l.applyChange(p, r, n)
 		}
 	}
 }
 
-func (l *loop) applyChange(p *presence, r *replica, n *note) {
-	r.seq = n.seq
-	for _, m := range n.users {
-		switch m.how {
-		case came:
-			l.enterReplica(p, r, m.user)
-		case went:
-			l.exitReplica(p, r, m.user.ID, l.now())
-		case left:
-			l.exitReplica(p, r, m.user.ID, time.Time{})
-		case lingers:
+func (l *loop) applyChange(p *presence, r *replica, n *note.Note) {
+	r.seq = n.Seq
+	for _, m := range n.Users {
+		switch m.How {
+		case note.Came:
+			l.enterReplica(p, r, User(m.User))
+		case note.Went:
+			l.exitReplica(p, r, m.User.ID, l.now())
+		case note.Left:
+			l.exitReplica(p, r, m.User.ID, time.Time{})
+		case note.Lingers:
 		}
 	}
 }
@@ -157,12 +157,12 @@ func (l *loop) exitReplica(p *presence, r *replica, id string, since time.Time) 
 }
 
 // linger takes over the grace of a user whom nobody here has seen.
-func (l *loop) linger(p *presence, m movement) {
-	if p.users[m.user.ID] != nil || l.cfg.PresenceGrace <= m.age {
+func (l *loop) linger(p *presence, m note.Movement) {
+	if p.users[m.User.ID] != nil || l.cfg.PresenceGrace <= m.Age {
 		return
 	}
-	e := l.enter(p, m.user)
-	e.gone = l.now().Add(-m.age)
+	e := l.enter(p, User(m.User))
+	e.gone = l.now().Add(-m.Age)
 }
 
 // graced reports whether someone is in the grace.
@@ -234,22 +234,22 @@ func (l *loop) sayChanges(p *presence) {
 		return
 	case p.seq == 0:
 		if l.rebase(p); p.said > 0 {
-			l.sayParts(Topic{Room: p.room}, &note{op: opState, room: p.room, seq: p.seq}, p.stated())
+			l.say(Topic{Room: p.room}, &note.Note{Op: note.OpState, Room: p.room, Seq: p.seq, Users: p.stated()})
 		}
 		return
 	}
-	var users []movement
+	var users []note.Movement
 	for _, e := range changed {
-		m := movement{user: e.user}
+		m := note.Movement{User: note.User(e.user)}
 		switch here := e.conns > 0; {
 		case here && (!e.said || e.renamed):
-			m.how = came
+			m.How = note.Came
 		case here || !e.said:
 			continue
 		case e.quit:
-			m.how = left
+			m.How = note.Left
 		default:
-			m.how = went
+			m.How = note.Went
 		}
 		if e.said {
 			p.said--
@@ -260,10 +260,14 @@ func (l *loop) sayChanges(p *presence) {
 		e.renamed = false
 		users = append(users, m)
 	}
-	for part := range chunks(users) {
-		n := &note{op: opState, room: p.room, prev: p.seq, users: part}
+	if len(users) == 0 {
+		return
+	}
+	change := note.Note{Op: note.OpState, Room: p.room, Prev: p.seq, Users: users}
+	for n := range change.Split() {
+		n.Prev = p.seq
 		p.seq = l.nextPosition()
-		n.seq = p.seq
+		n.Seq = p.seq
 		l.say(Topic{Room: p.room}, n)
 	}
 }
@@ -304,11 +308,11 @@ func (l *loop) nextPosition() uint64 {
 }
 
 // stated returns the users that are on this node, as the others were told.
-func (p *presence) stated() []movement {
-	users := make([]movement, 0, p.said)
+func (p *presence) stated() []note.Movement {
+	users := make([]note.Movement, 0, p.said)
 	for _, e := range p.users {
 		if e.said {
-			users = append(users, movement{user: e.user, how: came})
+			users = append(users, note.Movement{User: note.User(e.user), How: note.Came})
 		}
 	}
 	return users
@@ -316,49 +320,22 @@ func (p *presence) stated() []movement {
 
 // sayWhole tells a peer who is here, in a room or online; p is nil where nobody is.
 func (l *loop) sayWhole(to *peer, room string, p *presence) {
-	n := &note{op: opState, room: room}
-	var users []movement
+	n := &note.Note{Op: note.OpState, Room: room}
+	var users []note.Movement
 	if p != nil {
-		if n.seq = l.position(p); n.seq > 0 {
+		if n.Seq = l.position(p); n.Seq > 0 {
 			users = p.stated()
 		}
 		now := l.now()
 		for _, e := range p.touched {
 			if !e.gone.IsZero() {
-				users = append(users, movement{user: e.user, how: lingers, age: now.Sub(e.gone)})
+				users = append(users, note.Movement{User: note.User(e.user), How: note.Lingers, Age: now.Sub(e.gone)})
 			}
 		}
 	}
-	if n.seq == 0 {
-		n.seq = l.nextPosition()
+	if n.Seq == 0 {
+		n.Seq = l.nextPosition()
 	}
-	l.sayParts(Topic{Node: to.id}, n, users)
-}
-
-// sayParts says n, a whole, with these users, in as many parts as it takes.
-func (l *loop) sayParts(t Topic, n *note, users []movement) {
-	parts := slices.Collect(chunks(users))
-	if len(parts) == 0 {
-		parts = [][]movement{nil}
-	}
-	for i, part := range parts {
-		m := *n
-		m.users, m.part, m.more = part, uint64(i), i < len(parts)-1
-		l.say(t, &m)
-	}
-}
-
-// chunks yields users in pieces that fit into a note.
-func chunks(users []movement) iter.Seq[[]movement] {
-	return func(yield func([]movement) bool) {
-		from, size := 0, 0
-		for i, m := range users {
-			if size += len(m.user.ID) + len(m.user.Name) + 8; size >= noteBytes || i == len(users)-1 {
-				if !yield(users[from : i+1]) {
-					return
-				}
-				from, size = i+1, 0
-			}
-		}
-	}
+	n.Users = users
+	l.say(Topic{Node: to.id}, n)
 }

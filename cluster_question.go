@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/chathub-go/chathub/internal/note"
 )
 
 // Answer is what one connection answered to [Target.EmitWithAck].
@@ -36,7 +38,7 @@ func (t Target) EmitWithAck(ctx context.Context, event string, data any) ([]Answ
 	var here []*Client
 	var there *asking
 	err = t.hub.onLoop(func(l *loop) {
-		here = l.find(&note{topics: t.topics, except: t.except, clients: t.clients})
+		here = l.find(t.question(e))
 		if len(l.peers.all) > 0 && len(t.topics) > 0 {
 			there = l.startAsking(ctx, t, e)
 		}
@@ -62,15 +64,24 @@ func (t Target) EmitWithAck(ctx context.Context, event string, data any) ([]Answ
 	return answers, err
 }
 
+// question is what other nodes are asked.
+func (t Target) question(e *envelope) *note.Note {
+	n := &note.Note{Op: note.OpQuestion, Except: t.except, Clients: t.clients, Event: e.typ, Data: e.data}
+	for _, topic := range t.topics {
+		n.Topics = append(n.Topics, note.Topic(topic))
+	}
+	return n
+}
+
 // find returns the clients of this hub that an ask is for, each once.
-func (l *loop) find(n *note) (clients []*Client) {
+func (l *loop) find(n *note.Note) (clients []*Client) {
 	found := make(map[*Client]bool)
-	for _, topic := range n.topics {
-		a := l.audienceOf(topic)
+	for _, topic := range n.Topics {
+		a := l.audienceOf(Topic(topic))
 		if a == nil {
 			continue
 		}
-		for _, c := range l.recipients(a, &incoming{routed: routed{except: n.except, clients: n.clients}}) {
+		for _, c := range l.recipients(a, &incoming{Routed: note.Routed{Except: n.Except, Clients: n.Clients}}) {
 			if !found[c] {
 				found[c] = true
 				clients = append(clients, c)
@@ -84,7 +95,7 @@ func (l *loop) find(n *note) (clients []*Client) {
 // until done is closed.
 type asking struct {
 	id      uint64
-	ask     note
+	ask     note.Note
 	until   time.Time // zero: for ever
 	peers   map[string]*asksPeer
 	missing bool // a node did not say whom it has asked
@@ -98,7 +109,7 @@ type asksPeer struct {
 	total   int
 	over    bool // nothing more will come
 	settled int  // replies that are not waiting
-	replies []reply
+	replies []note.Reply
 	index   map[string]int // by client
 }
 
@@ -108,7 +119,7 @@ func (p *asksPeer) complete() bool { return p.said && len(p.replies) == p.total 
 func (l *loop) startAsking(ctx context.Context, t Target, e *envelope) *asking {
 	a := &asking{
 		id:    l.question(),
-		ask:   note{op: opAsk, topics: t.topics, except: t.except, clients: t.clients, event: e.typ, data: e.data},
+		ask:   *t.question(e),
 		peers: make(map[string]*asksPeer),
 		done:  make(chan struct{}),
 	}
@@ -124,9 +135,9 @@ func (l *loop) startAsking(ctx context.Context, t Target, e *envelope) *asking {
 // sayAsk asks, or, where that was said before, asks for what has been answered.
 func (l *loop) sayAsk(t Topic, a *asking, have int) {
 	n := a.ask
-	n.id, n.have = a.id, uint64(have)
+	n.ID, n.Have = a.id, uint64(have)
 	if !a.until.IsZero() {
-		n.timeout = max(time.Until(a.until), time.Millisecond)
+		n.Timeout = max(time.Until(a.until), time.Millisecond)
 	}
 	l.say(t, &n)
 }
@@ -140,7 +151,7 @@ func (a *asking) wait(ctx context.Context, h *Hub) error {
 	}
 	_ = h.onLoop(func(l *loop) { // a closed hub does not look at it any more
 		delete(l.peers.asking, a.id)
-		l.say(Topic{}, &note{op: opAsked, id: a.id})
+		l.say(Topic{}, &note.Note{Op: note.OpQuestionDone, ID: a.id})
 		a.end()
 	})
 	select {
@@ -160,13 +171,13 @@ func (a *asking) wait(ctx context.Context, h *Hub) error {
 func (a *asking) answers(ctx context.Context) (answers []Answer) {
 	for _, p := range a.peers {
 		for _, r := range p.replies {
-			b := Answer{ClientID: r.client, User: r.user}
+			b := Answer{ClientID: r.Client, User: User(r.User)}
 			switch {
-			case r.state == answered:
-				b.Data = r.data
-			case r.state == refused:
-				b.Err = &Error{Code: Code(r.code), Message: r.message, answered: true}
-			case r.state == waiting && !p.over && ctx.Err() != nil:
+			case r.State == note.Answered:
+				b.Data = r.Data
+			case r.State == note.Refused:
+				b.Err = &Error{Code: Code(r.Code), Message: r.Message, answered: true}
+			case r.State == note.Waiting && !p.over && ctx.Err() != nil:
 				b.Err = ctx.Err()
 			default:
 				b.Err = ErrClientGone
@@ -195,27 +206,27 @@ func (a *asking) settle() {
 }
 
 // hearAnswers takes in what a peer's clients have said.
-func (l *loop) hearAnswers(from *peer, n *note) {
-	a := l.peers.asking[n.id]
+func (l *loop) hearAnswers(from *peer, n *note.Note) {
+	a := l.peers.asking[n.ID]
 	if a == nil || a.ended || a.peers[from.id] == nil {
 		return
 	}
 	p := a.peers[from.id]
-	for _, r := range n.replies {
-		i, known := p.index[r.client]
+	for _, r := range n.Replies {
+		i, known := p.index[r.Client]
 		switch {
 		case !known:
-			p.index[r.client] = len(p.replies)
+			p.index[r.Client] = len(p.replies)
 			p.replies = append(p.replies, r)
-			if r.state != waiting {
+			if r.State != note.Waiting {
 				p.settled++
 			}
-		case p.replies[i].state == waiting && r.state != waiting:
+		case p.replies[i].State == note.Waiting && r.State != note.Waiting:
 			p.replies[i] = r
 			p.settled++
 		}
 	}
-	p.said, p.total = true, int(min(n.have, math.MaxInt32))
+	p.said, p.total = true, int(min(n.Have, math.MaxInt32))
 	a.settle()
 }
 
@@ -248,38 +259,38 @@ type askedKey struct {
 type asked struct {
 	cancel  context.CancelFunc
 	heard   time.Time
-	replies []reply
+	replies []note.Reply
 	settled int // of them, that are not waiting
 }
 
 // hearAsk asks clients of this node for another, or repeats what they have said.
-func (l *loop) hearAsk(from *peer, n *note) {
-	key := askedKey{from.id, n.id}
+func (l *loop) hearAsk(from *peer, n *note.Note) {
+	key := askedKey{from.id, n.ID}
 	a := l.peers.asked[key]
 	if a != nil {
-		if a.heard = l.now(); n.have != uint64(1+a.settled) {
+		if a.heard = l.now(); n.Have != uint64(1+a.settled) {
 			l.sayReplies(key, a, a.replies)
 		}
 		return
 	}
 	var ctx context.Context
 	a = &asked{heard: l.now()}
-	if n.timeout > 0 {
-		ctx, a.cancel = context.WithTimeout(l.hub.life.ctx, n.timeout)
+	if n.Timeout > 0 {
+		ctx, a.cancel = context.WithTimeout(l.hub.life.ctx, n.Timeout)
 	} else {
 		ctx, a.cancel = context.WithCancel(l.hub.life.ctx)
 	}
 	l.peers.asked[key] = a
 	clients := l.find(n)
 	for _, c := range clients {
-		a.replies = append(a.replies, reply{client: c.id, user: c.user})
+		a.replies = append(a.replies, note.Reply{Client: c.id, User: note.User(c.user)})
 	}
 	l.sayReplies(key, a, a.replies)
-	e := &envelope{typ: n.event, data: n.data}
+	e := &envelope{typ: n.Event, data: n.Data}
 	for i, c := range clients {
 		go func() {
 			r := replyOf(c, c.question(ctx, e))
-			if r.state == waiting { // its time is over, for who asked too
+			if r.State == note.Waiting { // its time is over, for who asked too
 				return
 			}
 			_ = l.hub.post(call(func(l *loop) { // a closed hub has said goodbye
@@ -292,40 +303,30 @@ func (l *loop) hearAsk(from *peer, n *note) {
 }
 
 // replyOf is what a client has said.
-func replyOf(c *Client, a answer) reply {
-	r := reply{client: c.id, user: c.user}
+func replyOf(c *Client, a answer) note.Reply {
+	r := note.Reply{Client: c.id, User: note.User(c.user)}
 	var e *Error
 	switch {
 	case a.err == nil:
-		r.state, r.data = answered, a.data
+		r.State, r.Data = note.Answered, a.data
 	case errors.As(a.err, &e) && e.answered:
-		r.state, r.code, r.message = refused, string(e.Code), e.Message
+		r.State, r.Code, r.Message = note.Refused, string(e.Code), e.Message
 	case errors.Is(a.err, context.Canceled), errors.Is(a.err, context.DeadlineExceeded):
 	default:
-		r.state = gone
+		r.State = note.Gone
 	}
 	return r
 }
 
 // sayReplies tells who asked some of the replies.
-func (l *loop) sayReplies(to askedKey, a *asked, replies []reply) {
-	n := &note{op: opAnswers, id: to.id, have: uint64(len(a.replies))}
-	size := 0
-	for i := range replies {
-		r := &replies[i]
-		n.replies = append(n.replies, *r)
-		size += len(r.client) + len(r.user.ID) + len(r.user.Name) + len(r.data) + len(r.message) + 16
-		if size >= noteBytes && i < len(replies)-1 {
-			l.say(Topic{Node: to.node}, n)
-			n, size = &note{op: opAnswers, id: to.id, have: n.have}, 0
-		}
-	}
+func (l *loop) sayReplies(to askedKey, a *asked, replies []note.Reply) {
+	n := &note.Note{Op: note.OpAnswers, ID: to.id, Have: uint64(len(a.replies)), Replies: replies}
 	l.say(Topic{Node: to.node}, n)
 }
 
 // hearAsked ends what another node does not wait for any more.
-func (l *loop) hearAsked(from *peer, n *note) {
-	if a := l.peers.asked[askedKey{from.id, n.id}]; a != nil {
+func (l *loop) hearAsked(from *peer, n *note.Note) {
+	if a := l.peers.asked[askedKey{from.id, n.ID}]; a != nil {
 		a.cancel()
 	}
 }

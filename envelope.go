@@ -7,6 +7,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/chathub-go/chathub/internal/note"
 	"github.com/chathub-go/chathub/internal/text"
 	"github.com/chathub-go/chathub/internal/wire"
 )
@@ -87,6 +88,11 @@ func (env *envelope) append(b []byte) []byte {
 	}
 	b = append(b, '}')
 	return appendPosition(b, env.seq, env.ts)
+}
+
+// body returns the body of a message that emits e to the recipients in r.
+func (e *envelope) body(r note.Routed) []byte {
+	return e.append(r.Encode(envelopeOverhead + len(e.data)))
 }
 
 func appendField(b []byte, name, value string) []byte {

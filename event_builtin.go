@@ -7,6 +7,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/chathub-go/chathub/internal/handshake"
+	"github.com/chathub-go/chathub/internal/note"
 )
 
 // builtinEvent is an event of the protocol; see protocol/README.md, section 4.
@@ -72,19 +73,18 @@ func decodeData(e *Event, v any) error {
 
 func onMessage(ctx context.Context, c *Client, e *Event) (any, error) {
 	env := envelope{typ: eventMessage, from: &c.user, ts: timestamp(), data: e.Data}
-	r := routed{except: []string{c.id}}
-	return nil, c.hub.sendVolatile(ctx, Message{Body: r.emit(&env)})
+	return nil, c.hub.sendVolatile(ctx, Message{Body: env.body(note.Routed{Except: []string{c.id}})})
 }
 
 func onRoomMessage(ctx context.Context, c *Client, e *Event) (any, error) {
 	env := envelope{typ: eventRoomMessage, id: e.ID, room: e.Room, from: &c.user, data: e.Data}
-	return c.publish(ctx, Topic{Room: e.Room}, &env, routed{})
+	return c.publish(ctx, Topic{Room: e.Room}, &env, note.Routed{})
 }
 
 // publish stores a message of the client. Its key makes a repetition of the same
 // id by the same user recognisable; a user id has no control characters.
-func (c *Client) publish(ctx context.Context, t Topic, e *envelope, r routed) (any, error) {
-	m := Message{Topic: t, Body: r.emit(e)}
+func (c *Client) publish(ctx context.Context, t Topic, e *envelope, r note.Routed) (any, error) {
+	m := Message{Topic: t, Body: e.body(r)}
 	if e.id != "" {
 		m.Key = c.user.ID + "\x00" + e.id
 	}
@@ -100,16 +100,16 @@ func (c *Client) publish(ctx context.Context, t Topic, e *envelope, r routed) (a
 func onPrivateMessage(ctx context.Context, c *Client, e *Event) (any, error) {
 	env := envelope{typ: eventPrivateMessage, id: e.ID, to: e.To, from: &c.user, data: e.Data}
 	if e.To != c.user.ID {
-		if _, err := c.publish(ctx, Topic{User: e.To}, &env, routed{}); err != nil {
+		if _, err := c.publish(ctx, Topic{User: e.To}, &env, note.Routed{}); err != nil {
 			return nil, err
 		}
 	}
-	return c.publish(ctx, Topic{User: c.user.ID}, &env, routed{except: []string{c.id}})
+	return c.publish(ctx, Topic{User: c.user.ID}, &env, note.Routed{Except: []string{c.id}})
 }
 
 func onSendNotification(ctx context.Context, c *Client, e *Event) (any, error) {
 	env := envelope{typ: eventNotification, id: e.ID, to: e.To, from: &c.user, data: e.Data}
-	receipt, err := c.publish(ctx, Topic{User: e.To}, &env, routed{})
+	receipt, err := c.publish(ctx, Topic{User: e.To}, &env, note.Routed{})
 	if err != nil || e.To == c.user.ID {
 		return receipt, err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/chathub-go/chathub/internal/handshake"
+	"github.com/chathub-go/chathub/internal/note"
 	"github.com/chathub-go/chathub/internal/wire"
 )
 
@@ -254,16 +255,11 @@ func errorData(e *Error) []byte {
 		Code         Code   `json:"code"`
 		Message      string `json:"message"`
 		RetryAfterMs int64  `json:"retryAfterMs,omitzero"`
-	}{e.Code, e.Message, ceilMillis(e.RetryAfter)})
+	}{e.Code, e.Message, note.CeilMillis(e.RetryAfter)})
 	if err != nil { // a message of an application that is not UTF-8
 		return errorData(&Error{Code: e.Code, RetryAfter: e.RetryAfter})
 	}
 	return b
-}
-
-// ceilMillis rounds up: who waits that long must not come too early.
-func ceilMillis(d time.Duration) int64 {
-	return (d + time.Millisecond - 1).Milliseconds()
 }
 
 // extension returns the answer to the extensions that a client offers, "" for none.

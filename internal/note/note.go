@@ -208,8 +208,9 @@ func (n *Note) fields(c *coder) {
 	}
 }
 
-// Split yields n in as many notes as its users, marks or replies take, at least
-// one. They share the rest of n, with two exceptions: a whole becomes numbered
+// Split yields n in as many notes as its users, marks or replies take. One that
+// fits, which includes the notes of another Split, is yielded as it is. The
+// notes share the rest of n, with two exceptions: a whole becomes numbered
 // parts, and the ID of a check is in its last note alone, since the answer to
 // that ID means all of them. A difference that becomes several needs positions
 // between them, which the caller sets.
@@ -222,6 +223,10 @@ func (n *Note) Split() iter.Seq[*Note] {
 			m.Marks, rest.Marks = cut(rest.Marks)
 			m.Replies, rest.Replies = cut(rest.Replies)
 			more = len(rest.Users)+len(rest.Marks)+len(rest.Replies) > 0
+			if part == 0 && !more {
+				yield(n)
+				return
+			}
 			switch {
 			case n.Op == OpState && n.Prev == 0:
 				m.Part, m.More = part, more

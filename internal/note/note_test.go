@@ -172,6 +172,11 @@ func TestSplit(t *testing.T) {
 				t.Errorf("%d notes, want %d", len(notes), tc.notes)
 			}
 			for i, n := range notes {
+				for again := range n.Split() {
+					if again != n {
+						t.Errorf("note %d is split again", i)
+					}
+				}
 				last := i == len(notes)-1
 				if size := len(n.Encode()); size > note.MaxBytes+note.MaxBytes/8 {
 					t.Errorf("note %d has %d bytes", i, size)

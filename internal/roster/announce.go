@@ -24,8 +24,8 @@ func (r *Roster) announceLater(e *entry) {
 func (r *Roster) Pending() bool { return len(r.pending) > 0 }
 
 // Announce returns what the other nodes have to hear of the users at this node,
-// in order: the difference from what was announced before, or, if nothing valid
-// was, the whole. The notes have no Room and no From yet.
+// in order: the difference from what was announced before, in notes that fit,
+// or, if nothing valid was, the whole. The notes have no Room and no From yet.
 func (r *Roster) Announce() []*note.Note {
 	pending := r.pending
 	r.pending = nil
@@ -42,8 +42,7 @@ func (r *Roster) Announce() []*note.Note {
 		if r.rebase(); r.announced == 0 {
 			return nil
 		}
-		n := note.Note{Op: note.OpState, Seq: r.position, Users: r.announcement()}
-		return slices.Collect(n.Split())
+		return []*note.Note{{Op: note.OpState, Seq: r.position, Users: r.announcement()}}
 	}
 	var users []note.Movement
 	for _, e := range pending {
@@ -129,9 +128,9 @@ func (r *Roster) Position() uint64 {
 
 // Whole returns the users at this node, at its Position, for another node that
 // does not know them. Those who are in their grace come with them, for the sake
-// of a node that has just begun. The notes have no Room and no From yet.
-func (r *Roster) Whole(now time.Time) []*note.Note {
-	n := note.Note{Op: note.OpState, Seq: r.Position()}
+// of a node that has just begun. The note has no Room and no From yet.
+func (r *Roster) Whole(now time.Time) *note.Note {
+	n := &note.Note{Op: note.OpState, Seq: r.Position()}
 	if n.Seq > 0 {
 		n.Users = r.announcement()
 	} else {
@@ -142,7 +141,7 @@ func (r *Roster) Whole(now time.Time) []*note.Note {
 			n.Users = append(n.Users, note.Movement{User: e.user, How: note.Lingers, Age: now.Sub(e.graceFrom)})
 		}
 	}
-	return slices.Collect(n.Split())
+	return n
 }
 
 // Lingering reports whether someone is in the grace.

@@ -289,9 +289,7 @@ func (w *world) hear(m *member, letter mail) {
 	case note.OpCheck:
 		w.announce(m)
 		if m.roster.Position() != n.Marks[0].Seq || n.Fresh && m.roster.Lingering() {
-			for _, part := range m.roster.Whole(w.now) {
-				w.send(m, n.From, part)
-			}
+			w.send(m, n.From, m.roster.Whole(w.now))
 		}
 	}
 	w.verify(m)

@@ -98,7 +98,7 @@ func (s *script) run(command string, args []string) string {
 		}
 		return written(notes)
 	case "whole":
-		return written(s.roster.Whole(s.now))
+		return written([]*note.Note{s.roster.Whole(s.now)})
 	case "position":
 		return fmt.Sprint(s.roster.Position())
 	case "hear":
