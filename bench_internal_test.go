@@ -72,7 +72,7 @@ func BenchmarkSweep(b *testing.B) {
 	for _, clients := range []int{1_000, 10_000, 100_000} {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
 			idle := &loop{hub: hub, cfg: &hub.cfg}
-			idle.peers.init(hub)
+			idle.nodes.init(hub)
 			for range clients {
 				c := &Client{hub: hub, conn: wire.New(struct{ net.Conn }{}, nil, wire.Limits{})}
 				idle.everyone.members = append(idle.everyone.members, member{c: c})

@@ -222,7 +222,7 @@ func (c *Client) join(ctx context.Context, j *join) (*join, error) {
 	}
 	j.head = head
 	if j.hold && c.hub.cfg.PresenceInterval > 0 { // its client is told who is there
-		_ = c.hub.lookInto(ctx, j.room) // or not all of them, now
+		_ = c.hub.lookUp(ctx, j.room) // or not all of them, now
 	}
 	if err := c.hub.await(j, j.done); err != nil {
 		return nil, err

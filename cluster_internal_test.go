@@ -8,9 +8,9 @@ import (
 	"github.com/chathub-go/chathub/internal/note"
 )
 
-// FuzzHeardNote: whatever another node says, a loop that hears it survives, and
-// keeps nothing of a node that has gone.
-func FuzzHeardNote(f *testing.F) {
+// FuzzIncomingNote: whatever another node says, a loop that hears it survives,
+// and keeps nothing of a node that has gone.
+func FuzzIncomingNote(f *testing.F) {
 	u := note.User{ID: "u1", Name: "Ünal"}
 	for _, n := range []note.Note{
 		{Op: note.OpBeat, ID: 7, Seq: 1 << 40},
@@ -40,25 +40,25 @@ func FuzzHeardNote(f *testing.F) {
 		}
 		l := deafLoop()
 		r := l.newRoom("red")
-		r.looked = true
+		r.known = true
 		known := note.Note{Op: note.OpState, From: n.From, Room: "red", Seq: 1, Users: []note.Movement{{User: note.User{ID: "u1"}}}}
 		for _, n := range []note.Note{known, n, n} {
-			(&heardNote{n}).run(l)
+			(&incomingNote{n}).run(l)
 		}
-		l.sayPresence()
-		l.tellPresence(time.Now().Add(time.Hour))
-		l.sweepPeers(time.Now().Add(time.Second))
-		for _, p := range l.peers.all {
-			l.lose(p, time.Now(), false)
+		l.announcePresence()
+		l.settlePresence(time.Now().Add(time.Hour))
+		l.sweepNodes(time.Now().Add(time.Second))
+		for _, gone := range l.nodes.all {
+			l.dropNode(gone, time.Now(), false)
 		}
-		l.tellPresence(time.Now().Add(2 * time.Hour))
+		l.settlePresence(time.Now().Add(2 * time.Hour))
 		all := []*presence{&l.presence.online}
 		for _, r := range l.rooms {
 			all = append(all, &r.presence)
 		}
 		for _, p := range all {
-			if p.visible != 0 || len(p.users) != 0 || len(p.replicas) != 0 {
-				t.Errorf("of nodes that have gone there remain %d users, %+v", p.visible, p.users)
+			if p.roster.Count() != 0 || !p.roster.Empty() || p.roster.Known(n.From) != 0 {
+				t.Errorf("of nodes that have gone there remain %d users, %+v", p.roster.Count(), p.roster.Users())
 			}
 		}
 	})

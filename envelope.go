@@ -90,9 +90,9 @@ func (env *envelope) append(b []byte) []byte {
 	return appendPosition(b, env.seq, env.ts)
 }
 
-// body returns the body of a message that emits e to the recipients in r.
-func (e *envelope) body(r note.Routed) []byte {
-	return e.append(r.Encode(envelopeOverhead + len(e.data)))
+// body returns the body of a message that emits env to the recipients in r.
+func (env *envelope) body(r note.Routed) []byte {
+	return env.append(r.Encode(envelopeOverhead + len(env.data)))
 }
 
 func appendField(b []byte, name, value string) []byte {

@@ -6,7 +6,8 @@ import (
 	"slices"
 )
 
-// Invariants returns what does not hold of the invariants of r; nil: they all hold.
+// Invariants returns what does not hold of the invariants of r; nil: they all
+// hold.
 func (r *Roster) Invariants() error {
 	var errs []error
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }

@@ -293,11 +293,8 @@ func (w *world) hear(m *member, letter mail) {
 		}
 	}
 	w.verify(m)
-	if !differs {
-		return
-	}
-	if known, due := m.roster.Check(n.From, w.now); due {
-		w.send(m, n.From, &note.Note{Op: note.OpCheck, Marks: []note.Mark{{Seq: known}}})
+	if differs && m.roster.CheckDue(n.From, w.now) {
+		w.send(m, n.From, &note.Note{Op: note.OpCheck, Marks: []note.Mark{{Seq: m.roster.Known(n.From)}}})
 	}
 }
 

@@ -52,15 +52,15 @@ func (r *Roster) Known(node string) uint64 {
 	return 0 // as of a node that has nobody there
 }
 
-// Check reports whether it is time to ask another node for its state, which is
-// known up to a position. It is not if the node was asked a moment ago.
-func (r *Roster) Check(node string, now time.Time) (known uint64, due bool) {
+// CheckDue reports whether to ask another node for its state now, and counts
+// that as done. It is not due while a check may still be answered.
+func (r *Roster) CheckDue(node string, now time.Time) bool {
 	p := r.replica(node)
 	if now.Sub(p.checkedAt) < checkInterval {
-		return 0, false
+		return false
 	}
 	p.checkedAt = now
-	return r.Known(node), true
+	return true
 }
 
 // Hear takes in a state that another node has announced. It reports whether

@@ -183,29 +183,28 @@ func TestDrop(t *testing.T) {
 func TestCheck(t *testing.T) {
 	for name, lines := range map[string]string{
 		"one check at a time": `
-			check n1 = 0
-			check n1 = no
-			check n2 = 0
+			check n1 = due
+			check n1
+			check n2 = due
 			wait 999ms
-			check n1 = no
+			check n1
 			wait 1ms
-			check n1 = 0`,
+			check n1 = due`,
 		"a whole answers it": `
-			check n1 = 0
+			check n1 = due
 			hear n1 0>5 +ana
-			check n1 = 5`,
+			check n1 = due`,
 		"a difference does not": `
 			hear n1 0>5 +ana
-			check n1 = 5
+			check n1 = due
 			hear n1 5>6 +bob
-			check n1 = no
+			check n1
 			wait 1s
-			check n1 = 6`,
+			check n1 = due`,
 		"a node without users is known at 0, wherever it stands": `
 			hear n1 0>5 +ana
 			hear n1 5>6 -ana
 			known n1 = 0
-			check n1 = 0
 			hear n1 6>7 +bob
 			known n1 = 7`,
 	} {

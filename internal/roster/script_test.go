@@ -28,7 +28,7 @@ import (
 //	position
 //	hear n1 1>2 +ana  a note of another node; it answers "gap" if it says so
 //	known n1
-//	check n1          the position, or "no"
+//	check n1          "due" if it is
 //	drop n1 3s        heard last 3s ago; without that, its users have no grace
 //
 // In a note, + is came, - went, ! left and ~ lingers, with its age. A part of a
@@ -108,10 +108,9 @@ func (s *script) run(command string, args []string) string {
 	case "known":
 		return fmt.Sprint(s.roster.Known(args[0]))
 	case "check":
-		if known, due := s.roster.Check(args[0], s.now); due {
-			return fmt.Sprint(known)
+		if s.roster.CheckDue(args[0], s.now) {
+			return "due"
 		}
-		return "no"
 	case "drop":
 		since := time.Time{}
 		if len(args) > 1 {
