@@ -40,7 +40,7 @@ func BenchmarkEncode(b *testing.B) {
 	r := note.Routed{Except: []string{newID("c_")}}
 	b.ReportAllocs()
 	for b.Loop() {
-		body := e.body(r)
+		body := e.body(&r)
 		var d note.Routed
 		if err := d.Decode(body); err != nil {
 			b.Fatal(err)

@@ -91,7 +91,7 @@ func (env *envelope) append(b []byte) []byte {
 }
 
 // body returns the body of a message that emits env to the recipients in r.
-func (env *envelope) body(r note.Routed) []byte {
+func (env *envelope) body(r *note.Routed) []byte {
 	return env.append(r.Encode(envelopeOverhead + len(env.data)))
 }
 

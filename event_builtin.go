@@ -73,7 +73,7 @@ func decodeData(e *Event, v any) error {
 
 func onMessage(ctx context.Context, c *Client, e *Event) (any, error) {
 	env := envelope{typ: eventMessage, from: &c.user, ts: timestamp(), data: e.Data}
-	return nil, c.hub.sendVolatile(ctx, Message{Body: env.body(note.Routed{Except: []string{c.id}})})
+	return nil, c.hub.sendVolatile(ctx, Message{Body: env.body(&note.Routed{Except: []string{c.id}})})
 }
 
 func onRoomMessage(ctx context.Context, c *Client, e *Event) (any, error) {
@@ -84,7 +84,7 @@ func onRoomMessage(ctx context.Context, c *Client, e *Event) (any, error) {
 // publish stores a message of the client. Its key makes a repetition of the same
 // id by the same user recognisable; a user id has no control characters.
 func (c *Client) publish(ctx context.Context, t Topic, e *envelope, r note.Routed) (any, error) {
-	m := Message{Topic: t, Body: e.body(r)}
+	m := Message{Topic: t, Body: e.body(&r)}
 	if e.id != "" {
 		m.Key = c.user.ID + "\x00" + e.id
 	}

@@ -121,9 +121,9 @@ func (t Target) emit(ctx context.Context, topic Topic, r note.Routed, e envelope
 	e.room = topic.Room
 	if t.volatile {
 		e.ts = timestamp()
-		return t.hub.sendVolatile(ctx, Message{Topic: topic, Body: e.body(r)})
+		return t.hub.sendVolatile(ctx, Message{Topic: topic, Body: e.body(&r)})
 	}
-	_, err := t.hub.session.Publish(ctx, Message{Topic: topic, Body: e.body(r)})
+	_, err := t.hub.session.Publish(ctx, Message{Topic: topic, Body: e.body(&r)})
 	return err
 }
 

@@ -54,7 +54,7 @@ func onStopTyping(ctx context.Context, c *Client, e *Event) (any, error) {
 
 func (h *Hub) sendTyping(ctx context.Context, c *Client, typ, room string) error {
 	env := envelope{typ: typ, room: room, from: &c.user}
-	body := env.body(note.Routed{Except: []string{c.id}})
+	body := env.body(&note.Routed{Except: []string{c.id}})
 	return h.sendVolatile(ctx, Message{Topic: Topic{Room: room}, Body: body})
 }
 
