@@ -7,9 +7,8 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/go-json-experiment/json/jsontext"
-
 	"github.com/chathub-go/chathub/internal/text"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // User is the person or program behind a connection. It is sent to other

@@ -16,11 +16,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/chathub-go/chathub/internal/handshake"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/golang-jwt/jwt/v5"
-
-	"github.com/chathub-go/chathub/internal/handshake"
 )
 
 // JWT is an [Authenticator] for signed JSON Web Tokens (RFC 7519). Set exactly

@@ -40,7 +40,7 @@ func FuzzJWT(f *testing.F) {
 		if e, ok := errors.AsType[*Error](err); !ok || id.User != (User{}) || id.Claims != nil {
 			t.Fatalf("%q: %+v, %v", token, id, err)
 		} else if len(token) > 20 && strings.Contains(e.Message, token) {
-			t.Errorf("the message %q has the token", e.Message)
+			t.Errorf("the message %q contains the token", e.Message)
 		}
 	})
 }

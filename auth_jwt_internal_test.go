@@ -17,10 +17,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
-
 	"github.com/chathub-go/chathub/internal/handshake"
 	"github.com/chathub-go/chathub/internal/text"
+	"github.com/golang-jwt/jwt/v5"
 )
 
 // jwtKeys are keys that are made once for all tests.
@@ -322,7 +321,7 @@ func TestJWTRefusesEncodings(t *testing.T) {
 	trailing := sig[:len(sig)-1] + alphabet[last+1:last+2]
 	lax, _ := base64.RawURLEncoding.DecodeString(trailing)
 	if want, _ := base64.RawURLEncoding.DecodeString(sig); string(lax) != string(want) {
-		t.Fatal("the signature with trailing bits is another one")
+		t.Fatal("the signature with trailing bits has other bytes")
 	}
 
 	tests := []struct {
@@ -370,7 +369,7 @@ func TestJWTHugeTokenIsNotRead(t *testing.T) {
 		padding++
 	}
 	if _, err := j.Authenticate(t.Context(), sized(padding-1), nil); err != nil || asked != 1 {
-		t.Errorf("the longest token: %v, keys asked for: %d", err, asked)
+		t.Errorf("the longest token: %v, keys requested: %d", err, asked)
 	}
 	token := sized(padding)
 	id, err := j.Authenticate(t.Context(), token, nil)

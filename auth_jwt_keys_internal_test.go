@@ -190,7 +190,7 @@ func TestJWTKeyfuncSeesOnlyGoodHeaders(t *testing.T) {
 	} {
 		token := signToken(t, jwt.SigningMethodES256, k.ec, header, goodClaims())
 		if _, err := j.Authenticate(t.Context(), token, nil); err == nil {
-			t.Errorf("%s is let in", header)
+			t.Errorf("%s was let in", header)
 		}
 	}
 }
@@ -265,11 +265,11 @@ func TestJWTValidate(t *testing.T) {
 				return
 			}
 			if err == nil {
-				t.Fatal("no error")
+				t.Fatal("want an error")
 			}
 			for _, part := range tt.want {
 				if !strings.Contains(err.Error(), part) {
-					t.Errorf("%v: nothing about %q", err, part)
+					t.Errorf("%v: does not mention %q", err, part)
 				}
 			}
 			if strings.Contains(err.Error(), string(k.secret[:31])) {

@@ -17,7 +17,7 @@ import (
 	"github.com/chathub-go/chathub/internal/wire"
 )
 
-// chatMessage is what a client of a chat sends.
+// chatMessage is a message as a chat client sends it.
 const chatMessage = `{"type":"room-message","id":"m1234","room":"lobby","data":{"text":"` +
 	`Sounds good. Shall we say half past seven, at the usual place?"}}`
 
@@ -32,8 +32,8 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
-// BenchmarkEncode is a message on its way: into the broker's form, and from it the
-// frame for all recipients.
+// BenchmarkEncode measures the encoding of a message into the broker's form,
+// and from that into the frame for all recipients.
 func BenchmarkEncode(b *testing.B) {
 	user := User{ID: "u1234", Name: "Ana"}
 	e := envelope{typ: "room-message", id: "m1234", room: "lobby", from: &user, data: []byte(chatMessage)}
@@ -49,8 +49,8 @@ func BenchmarkEncode(b *testing.B) {
 	}
 }
 
-// BenchmarkQueue is what the loop can take: commands that do nothing, from as many
-// goroutines as there are processors.
+// BenchmarkQueue measures how many commands the loop can take. The commands do
+// nothing, and come from as many goroutines as there are processors.
 func BenchmarkQueue(b *testing.B) {
 	hub := newBenchHub(b, 0)
 	b.ReportAllocs()
@@ -61,12 +61,12 @@ func BenchmarkQueue(b *testing.B) {
 			}
 		}
 	})
-	if err := hub.onLoop(func(*loop) {}); err != nil { // it has done them all
+	if err := hub.onLoop(func(*loop) {}); err != nil { // the loop has run them all
 		b.Fatal(err)
 	}
 }
 
-// BenchmarkSweep is how long, in each second, the loop looks at clients that idle.
+// BenchmarkSweep measures how long the loop checks idle clients in each second.
 func BenchmarkSweep(b *testing.B) {
 	hub := newBenchHub(b, 0)
 	for _, clients := range []int{1_000, 10_000, 100_000} {
@@ -88,8 +88,9 @@ func BenchmarkSweep(b *testing.B) {
 	}
 }
 
-// BenchmarkSleep is what it costs besides system calls that a connection sleeps and wakes:
-// its websocket.Conn is closed, and made anew.
+// BenchmarkSleep measures what it costs, besides system calls, that a
+// connection is parked and woken: its websocket.Conn is closed, and a new one
+// is made.
 func BenchmarkSleep(b *testing.B) {
 	server, client := net.Pipe()
 	defer client.Close()
@@ -106,8 +107,8 @@ func BenchmarkSleep(b *testing.B) {
 	}
 }
 
-// BenchmarkRoom is the whole way of a message over TCP, from its sender to all
-// members of a room, one message at a time.
+// BenchmarkRoom measures the whole way of a message over TCP, from its sender
+// to all members of a room, one message at a time.
 func BenchmarkRoom(b *testing.B) {
 	for _, compressFrom := range []int{0, 1} {
 		for _, members := range []int{1, 10, 100} {
@@ -123,19 +124,20 @@ func BenchmarkRoom(b *testing.B) {
 	}
 }
 
-// TestAllocations bounds what a message costs the collector, counted over the whole
-// process, so that the clients here allocate nothing.
+// TestAllocations bounds the allocations for a message. They are counted over
+// the whole process, so the clients here allocate nothing.
 func TestAllocations(t *testing.T) {
-	// Of a plain message it is 8: the message, its event, type and room, the command, the
-	// sender, and what the broker keeps and the frame. Of a compressed one it is two more:
-	// what came and the compressed frame. With the race detector, a sync.Pool forgets one
-	// thing in four, which of those for compression have many parts.
+	// A plain message takes 8: the message, its event, type and room, the
+	// command, the sender, the broker's copy, and the frame. A compressed one
+	// takes two more: the compressed input and the compressed frame. With the
+	// race detector, a sync.Pool drops one item in four, and those for
+	// compression have many parts.
 	t.Run("plain", func(t *testing.T) { testAllocations(t, 0, 13) })
 	t.Run("compressed", func(t *testing.T) { testAllocations(t, 1, 25) })
 }
 
 func testAllocations(t *testing.T, compressFrom int, most float64) {
-	const few, many = 2, 102 // so far apart that what a pool forgets does not count
+	const few, many = 2, 102 // far enough apart that dropped pool items do not matter
 	var perMessage [2]float64
 	for i, members := range []int{few, many} {
 		p := newParlour(t, members, compressFrom)
@@ -149,15 +151,15 @@ func testAllocations(t *testing.T, compressFrom int, most float64) {
 	}
 }
 
-// TestCompressionIdle: a connection that has sent and got compressed messages holds no
-// more memory for it afterwards than one that has not, when it does nothing.
+// After an idle connection has sent and received compressed messages, it holds
+// no more memory than one that has not.
 func TestCompressionIdle(t *testing.T) {
 	const members = 200
 	perMember := func(compressFrom int) int {
 		before := liveHeap()
 		p := newParlour(t, members, compressFrom)
 		for i := range p.members {
-			p.members[0], p.members[i] = p.members[i], p.members[0] // who speaks
+			p.members[0], p.members[i] = p.members[i], p.members[0] // takes its turn to send
 			p.say(t)
 		}
 		defer runtime.KeepAlive(p)
@@ -166,7 +168,7 @@ func TestCompressionIdle(t *testing.T) {
 	plain, compressed := perMember(0), perMember(1)
 	t.Logf("bytes of heap for a client, at both ends: %d plain, %d compressed", plain, compressed)
 	if compressed > plain+512 {
-		t.Errorf("%d bytes for an idle client with compression, %d without", compressed, plain)
+		t.Errorf("an idle client takes %d bytes with compression, %d without", compressed, plain)
 	}
 }
 
@@ -176,7 +178,7 @@ type parlour struct {
 	message []byte // of the first member
 }
 
-// guest is a member who allocates nothing for what it reads.
+// guest is a member that allocates nothing for what it reads.
 type guest struct {
 	conn net.Conn
 	in   *bufio.Reader
@@ -191,8 +193,8 @@ func newBenchHub(t testing.TB, compressFrom int) *Hub {
 	return hub
 }
 
-// newParlour lets members in, who offer compression; with compressFrom, it is agreed on, and
-// they compress what they say.
+// newParlour connects members that offer compression. If compressFrom is set,
+// the hub accepts it, and they compress what they send.
 func newParlour(t testing.TB, members, compressFrom int) *parlour {
 	srv := httptest.NewServer(newBenchHub(t, compressFrom))
 	t.Cleanup(srv.Close)
@@ -225,13 +227,13 @@ func newParlour(t testing.TB, members, compressFrom int) *parlour {
 		if _, err := conn.Write(maskedText(`{"type":"join-room","id":"j","room":"lobby"}`)); err != nil {
 			t.Fatal(err)
 		}
-		g.read(t) // its ack
+		g.read(t) // the ack
 		p.members = append(p.members, g)
 	}
 	return p
 }
 
-// say sends a message and waits until all have it.
+// say sends a message and waits until all members have it.
 func (p *parlour) say(t testing.TB) {
 	if _, err := p.members[0].conn.Write(p.message); err != nil {
 		t.Fatal(err)
@@ -241,7 +243,7 @@ func (p *parlour) say(t testing.TB) {
 	}
 }
 
-// read reads a frame of a server, and forgets it.
+// read reads a frame from the server and drops it.
 func (g *guest) read(t testing.TB) {
 	h, err := g.in.Peek(4) // no frame here is shorter
 	if err != nil {
@@ -256,8 +258,8 @@ func (g *guest) read(t testing.TB) {
 	}
 }
 
-// maskedText returns a text frame of a client (RFC 6455 section 5.2), masked with
-// zeros, which change nothing.
+// maskedText returns a text frame from a client (RFC 6455 section 5.2). Its
+// mask is all zeros, which changes nothing.
 func maskedText(s string) []byte {
 	b := []byte{0x81, 0x80 | 126}
 	b = binary.BigEndian.AppendUint16(b, uint16(len(s)))

@@ -33,7 +33,9 @@ type BrokerSession interface {
 	// it. Delivery may come before or after that. Seq and Time of m are
 	// ignored. If the topic still remembers a message with the same non-empty
 	// Key, nothing is stored or delivered, and the receipt is the first
-	// message's, with Duplicate set.
+	// message's, with Duplicate set. If the two have different Sums, neither
+	// of them 0, they are not the same message, and Publish returns an [Error]
+	// with [CodeConflict] instead.
 	Publish(ctx context.Context, m Message) (Receipt, error)
 
 	// Send delivers m to the sessions that subscribe its topic now, without
@@ -92,6 +94,10 @@ type Message struct {
 	// Key identifies a repeated message within its topic. Empty: it cannot be
 	// repeated.
 	Key string
+	// Sum is a checksum of the content that makes two messages with the same
+	// Key the same message. 0: unknown. It is for Publish: messages that a
+	// Broker delivers or reads may lack it.
+	Sum uint64
 	// Body is for the hubs alone. A Broker keeps it as it is.
 	Body []byte
 	// Seq is the position in the topic's log: from 1, below 2^53, increasing

@@ -13,7 +13,7 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
-// shaky is a Broker that can be down: then it does nothing, and says so.
+// shaky is a Broker that can be down. Then it does nothing, and says so.
 type shaky struct {
 	chathub.MemoryBroker
 	down atomic.Bool
@@ -71,8 +71,8 @@ func (s shakySession) Read(ctx context.Context, t chathub.Topic, r chathub.Range
 	return s.BrokerSession.Read(ctx, t, r)
 }
 
-// TestBrokerDown: while the broker does not work nothing is acked falsely, and
-// afterwards everything is as if it had not been asked.
+// While the broker is down, nothing is acked falsely. Afterwards, everything is
+// as if it had not been asked.
 func TestBrokerDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := &shaky{}
@@ -85,7 +85,7 @@ func TestBrokerDown(t *testing.T) {
 		ana, bob := p.dial("ana", "red"), p.dial("bob", "red")
 		ana.Must(hubtest.Frame{Type: "room-message", ID: "m1", Room: "red", Data: raw(`1`)})
 		wantHeard(t, "bob", bob.Client, `room-message@red 1`)
-		ana.heard() // its own, behind the ack or before it
+		ana.heard() // its own message, before the ack or after it
 
 		broker.down.Store(true)
 		for _, f := range []hubtest.Frame{
@@ -109,7 +109,7 @@ func TestBrokerDown(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		// What is not kept anyway is for those here.
+		// Volatile events still reach the clients of this hub.
 		ana.Must(hubtest.Frame{Type: "message", Data: raw(`5`)})
 		ana.Must(hubtest.Frame{Type: "typing", Room: "red"})
 		if err := p.hub.To("red").Volatile().Emit(t.Context(), "tick", 6); err != nil {
@@ -122,7 +122,7 @@ func TestBrokerDown(t *testing.T) {
 		canceled, cancel := context.WithCancel(t.Context())
 		cancel()
 		if err := p.hub.Emit(canceled, "news", 8); err == nil {
-			t.Error("a context that has ended is no broker that is away")
+			t.Error("an ended context was reported as an unavailable broker")
 		}
 		wantHeard(t, "bob", bob.Client)
 		late := knock(t, p.hub, "late")
@@ -135,7 +135,7 @@ func TestBrokerDown(t *testing.T) {
 		}
 		ana.Must(hubtest.Frame{Type: "ping"})
 		bob.Must(hubtest.Frame{Type: "leave-room", Room: "blue"})
-		ana.Must(hubtest.Frame{Type: "leave-room", Room: "blue"}) // the last: it cannot be unsubscribed
+		ana.Must(hubtest.Frame{Type: "leave-room", Room: "blue"}) // the last member leaves, but unsubscribing fails
 		synctest.Wait()
 
 		broker.down.Store(false)

@@ -296,6 +296,7 @@ var (
 	errSessionClosed = Unavailable(ErrClosed)
 	errEveryTopic    = errors.New("chathub: Topic{} has no subscriptions")
 	errNoLog         = errors.New("chathub: nothing can be published where there is no log")
+	errOtherMessage  = &Error{Code: CodeConflict, Message: "This id was used for another message"}
 )
 
 func (ms *memorySession) Publish(ctx context.Context, m Message) (Receipt, error) {
@@ -308,12 +309,12 @@ func (ms *memorySession) Publish(ctx context.Context, m Message) (Receipt, error
 	}
 	defer ms.leave(l)
 
-	r, sessions, grown := l.append(m, time.Now().UnixMilli(), &ms.broker.limits)
+	r, sessions, grown, err := l.append(m, time.Now().UnixMilli(), &ms.broker.limits)
 	if ms.broker.total.Add(int64(grown)); ms.broker.overfull() {
 		ms.broker.relieve()
 	}
-	if r.Duplicate {
-		return r, nil
+	if err != nil || r.Duplicate {
+		return r, err
 	}
 	m.Seq, m.Time = r.Seq, r.Time
 	for _, to := range sessions {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// memoryHub is a session that notes the bodies that are delivered to it.
+// memoryHub is a session that records the bodies that are delivered to it.
 type memoryHub struct {
 	*memorySession
 	t   *testing.T
@@ -72,7 +72,8 @@ func (h *memoryHub) read(room string) Page {
 	return p
 }
 
-// wantLog checks the bodies that a room's log has, and that all before is trimmed.
+// wantLog checks the bodies in a room's log, and that everything before them is
+// trimmed.
 func (h *memoryHub) wantLog(room string, bodies ...string) {
 	h.t.Helper()
 	p := h.read(room)
@@ -88,7 +89,7 @@ func (h *memoryHub) wantLog(room string, bodies ...string) {
 	}
 }
 
-// checkMemory checks what holds for a broker that no call is using.
+// checkMemory checks the invariants of a broker that no call is using.
 func checkMemory(t *testing.T, b *MemoryBroker) {
 	t.Helper()
 	var total int64
@@ -121,7 +122,7 @@ func TestMemoryBrokerValidate(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		broker *MemoryBroker
-		want   []string // of the error's text; none: no error
+		want   []string // text of the error; empty: no error
 	}{
 		{"zero", &MemoryBroker{}, nil},
 		{"all off that may be", &MemoryBroker{MaxMessages: -1, MaxBytes: -1, MaxAge: -1, MaxIdleTopics: -1, DuplicateWindow: -1}, nil},
@@ -157,7 +158,7 @@ func TestMemoryBrokerMaxMessages(t *testing.T) {
 	}
 	p, err = h.Read(t.Context(), Topic{Room: "r"}, Range{Before: 3, Limit: 2})
 	if err != nil || len(p.Messages) != 0 || p.More {
-		t.Errorf("page of what is trimmed: %+v, error %v", p, err)
+		t.Errorf("page of a trimmed part: %+v, error %v", p, err)
 	}
 	checkMemory(t, b)
 }
@@ -167,7 +168,7 @@ func TestMemoryBrokerMaxBytes(t *testing.T) {
 	h := attachMemory(t, b)
 	h.subscribe("r")
 	h.publish("r", "", "0_________")
-	h.publish("r", "key", "1______") // the key counts, too
+	h.publish("r", "key", "1______") // the key counts as well
 	h.publish("r", "", "2_________")
 	h.wantLog("r", "0_________", "1______", "2_________")
 	h.publish("r", "", "3")
@@ -222,26 +223,26 @@ func TestMemoryBrokerIdle(t *testing.T) {
 				time.Sleep(2 * c.keep)
 				h.publish("other", "", "")
 				if e := h.read("r").Head.Epoch; e != first {
-					t.Errorf("a subscribed log has epoch %q, and had %q", e, first)
+					t.Errorf("a subscribed log has epoch %q, but had %q", e, first)
 				}
 				h.unsubscribe("r")
 				time.Sleep(c.keep)
 				h.publish("other", "", "")
 				if e := h.subscribe("r").Epoch; e != first {
-					t.Errorf("a log not used for %v has epoch %q, and had %q", c.keep, e, first)
+					t.Errorf("a log not used for %v has epoch %q, but had %q", c.keep, e, first)
 				}
 				h.unsubscribe("r")
 				time.Sleep(c.keep + time.Millisecond)
 				h.publish("other", "", "")
 				if p := h.read("r"); p.Head != (Position{}) {
-					t.Errorf("a log not used for longer than %v is there: head %+v", c.keep, p.Head)
+					t.Errorf("a log not used for longer than %v still exists: head %+v", c.keep, p.Head)
 				}
 				p := h.subscribe("r")
 				if p.Seq != 0 || p.Epoch == "" || p.Epoch == first {
 					t.Errorf("the new log begins at %+v, the old one had epoch %q", p, first)
 				}
 				if r := h.publish("r", "key", "1"); r.Duplicate || r.Seq != 1 {
-					t.Errorf("first receipt of the new log: %+v", r)
+					t.Errorf("first receipt from the new log: %+v", r)
 				}
 				checkMemory(t, c.broker)
 			})
@@ -267,13 +268,13 @@ func TestMemoryBrokerMaxIdleTopics(t *testing.T) {
 	h.publish("a", "", "0")
 	h.publish("b", "", "0")
 	want("ab")
-	h.read("a") // a use
+	h.read("a") // this counts as a use
 	h.publish("c", "", "0")
 	want("ac")
 	h.subscribe("c")
 	h.publish("d", "", "0")
 	h.subscribe("e")
-	want("acde") // c and e, which have subscriptions, do not count
+	want("acde") // c and e have subscriptions, so they do not count
 	h.publish("f", "", "0")
 	want("cdef")
 	h.unsubscribe("c")
@@ -303,7 +304,7 @@ func TestMemoryBrokerDuplicateWindow(t *testing.T) {
 		if r := h.publish("r", "first", "again"); r.Duplicate || r.Seq != 9 {
 			t.Errorf("after the window: %+v", r)
 		}
-		// Eight keys are remembered, four times MaxMessages.
+		// Eight keys are remembered: four times MaxMessages.
 		for i := range 7 {
 			h.publish("r", fmt.Sprint(i), "more")
 		}
@@ -327,8 +328,8 @@ func TestMemoryBrokerDuplicatesOff(t *testing.T) {
 	checkMemory(t, b)
 }
 
-// With all other bounds off, the total holds: idle logs go first, the least
-// recently used before the others.
+// With all other bounds off, the total still holds. Idle logs go first,
+// beginning with the least recently used.
 func TestMemoryBrokerMaxTotalBytesIdle(t *testing.T) {
 	const size = 1000
 	b := &MemoryBroker{MaxTotalBytes: 10 * (size + messageCost), MaxMessages: -1, MaxBytes: -1, MaxAge: -1, MaxIdleTopics: -1}
@@ -352,7 +353,8 @@ func TestMemoryBrokerMaxTotalBytesIdle(t *testing.T) {
 	h.wantLog("subscribed", body, body, body, body, body)
 }
 
-// Subscribed logs share the total: quiet ones do not keep a busy one from having any.
+// Subscribed logs share the total. Quiet ones do not keep a busy one from
+// having messages.
 func TestMemoryBrokerMaxTotalBytesShared(t *testing.T) {
 	const topics, share, size = 20, 10, 1000
 	b := &MemoryBroker{MaxTotalBytes: topics * share * (size + messageCost), MaxBytes: -1}
@@ -376,7 +378,7 @@ func TestMemoryBrokerMaxTotalBytesShared(t *testing.T) {
 		}
 	}
 	if least < share/4 {
-		t.Errorf("the busy log was down to %d messages", least)
+		t.Errorf("the busy log had only %d messages", least)
 	}
 	if n := len(h.got); n != topics*share+50*share {
 		t.Errorf("%d messages were delivered", n)
@@ -397,7 +399,7 @@ func TestMemoryBrokerMaxTotalBytesShared(t *testing.T) {
 		h.wantLog(fmt.Sprint(i), body)
 	}
 
-	// Where no messages are left to drop, keys are forgotten.
+	// When no messages are left to drop, keys are forgotten.
 	b = &MemoryBroker{MaxTotalBytes: 10 * keyCost, DuplicateWindow: time.Hour}
 	h = attachMemory(t, b)
 	h.subscribe("r")

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// Who waits for a topic whose delivery is blocked gives up with ctx, having done
-// nothing; what does not need that delivery goes on.
+// If the delivery of a topic is blocked, calls that wait for it give up with
+// ctx, having done nothing. Calls that do not need it go on.
 func TestMemoryBrokerBlocked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &MemoryBroker{}
@@ -53,7 +53,7 @@ func TestMemoryBrokerBlocked(t *testing.T) {
 			}
 		}
 
-		// Nothing of this waits.
+		// None of this waits.
 		other.publish("free", "", "free")
 		if err := other.Send(t.Context(), Message{Body: []byte("everyone")}); err != nil {
 			t.Error(err)
@@ -64,7 +64,7 @@ func TestMemoryBrokerBlocked(t *testing.T) {
 		other.wantLog("blocked", "first")
 		late := attachMemory(t, b)
 		if p := late.subscribe("blocked"); p != (Position{position.Epoch, 1}) {
-			t.Errorf("position during a delivery: %+v", p)
+			t.Errorf("position during delivery: %+v", p)
 		}
 		leaves := attachMemory(t, b)
 		leaves.subscribe("blocked")
@@ -87,7 +87,7 @@ func TestMemoryBrokerBlocked(t *testing.T) {
 	})
 }
 
-// Close waits for its own deliver alone, and only as long as ctx lets it.
+// Close waits only for its own deliver, and only for as long as ctx lets it.
 func TestMemoryBrokerCloseBlocked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &MemoryBroker{}
@@ -125,8 +125,8 @@ func TestMemoryBrokerCloseBlocked(t *testing.T) {
 	})
 }
 
-// TestMemoryBrokerTorture has everything happen at once, with bounds so tight
-// that logs are dropped all the time.
+// TestMemoryBrokerTorture lets everything happen at the same time, with bounds
+// so tight that logs are dropped all the time.
 func TestMemoryBrokerTorture(t *testing.T) {
 	const workers, steps, rooms = 8, 2000, 12
 	b := &MemoryBroker{MaxMessages: 5, MaxIdleTopics: 3, MaxTotalBytes: 20 * messageCost}
@@ -136,7 +136,7 @@ func TestMemoryBrokerTorture(t *testing.T) {
 			random := rand.New(rand.NewPCG(uint64(w), 1))
 			ctx := t.Context()
 			var mu sync.Mutex
-			last := make(map[Topic]uint64) // of the present log
+			last := make(map[Topic]uint64) // in the present log
 			attach := func() *memorySession {
 				return attachMemoryFunc(t, b, func(m Message) {
 					mu.Lock()
@@ -156,7 +156,7 @@ func TestMemoryBrokerTorture(t *testing.T) {
 				var err error
 				switch random.IntN(8) {
 				case 0:
-					mu.Lock() // deliveries wait until the position is noted
+					mu.Lock() // deliveries wait until the position is recorded
 					var p Position
 					if p, err = s.Subscribe(ctx, topic); !has[topic] {
 						last[topic] = p.Seq
@@ -195,7 +195,7 @@ func TestMemoryBrokerTorture(t *testing.T) {
 	}
 }
 
-// What the documentation says of memory, against what the heap says.
+// The memory that the documentation states is compared with the heap.
 func TestMemoryBrokerCost(t *testing.T) {
 	check := func(what string, got, documented int64) {
 		t.Helper()

@@ -62,6 +62,7 @@ func (m *memoryMessage) cost() int { return len(m.body) + len(m.key) + messageCo
 // memoryKey is what is remembered of a message for its duplicates.
 type memoryKey struct {
 	key  string
+	sum  uint64 // 0: unknown
 	seq  uint64
 	time int64
 }
@@ -114,8 +115,8 @@ func (log *memoryLog) cost() int {
 }
 
 // append stores m, unless its key is remembered. It returns the sessions that
-// are to have it, and by how much the log's cost has changed.
-func (log *memoryLog) append(m Message, now int64, limits *memoryLimits) (Receipt, []*memorySession, int) {
+// are to have it, and by how much the log's cost has changed, on an error too.
+func (log *memoryLog) append(m Message, now int64, limits *memoryLimits) (r Receipt, to []*memorySession, grown int, err error) {
 	log.mu.Lock()
 	defer log.mu.Unlock()
 	before := log.bytes + log.keyBytes
@@ -123,7 +124,11 @@ func (log *memoryLog) append(m Message, now int64, limits *memoryLimits) (Receip
 	log.expire(now, limits)
 	if at, ok := log.index[m.Key]; ok && m.Key != "" {
 		first := log.keys.at(int(at - log.forgotten))
-		return Receipt{Epoch: log.epoch, Seq: first.seq, Time: first.time, Duplicate: true}, nil, log.bytes + log.keyBytes - before
+		grown = log.bytes + log.keyBytes - before
+		if first.sum != m.Sum && first.sum != 0 && m.Sum != 0 {
+			return Receipt{}, nil, grown, errOtherMessage
+		}
+		return Receipt{Epoch: log.epoch, Seq: first.seq, Time: first.time, Duplicate: true}, nil, grown, nil
 	}
 	if log.records == nothing {
 		log.records = &records{}
@@ -137,9 +142,9 @@ func (log *memoryLog) append(m Message, now int64, limits *memoryLimits) (Receip
 		log.bytes += e.cost()
 	}
 	if m.Key != "" && limits.window >= 0 {
-		log.remember(memoryKey{key: m.Key, seq: log.head, time: now}, limits)
+		log.remember(memoryKey{key: m.Key, sum: m.Sum, seq: log.head, time: now}, limits)
 	}
-	return Receipt{Epoch: log.epoch, Seq: log.head, Time: now}, log.sessions, log.bytes + log.keyBytes - before
+	return Receipt{Epoch: log.epoch, Seq: log.head, Time: now}, log.sessions, log.bytes + log.keyBytes - before, nil
 }
 
 // expire drops the messages and forgets the keys whose time is over.

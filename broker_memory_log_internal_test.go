@@ -1,6 +1,7 @@
 package chathub
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -8,12 +9,13 @@ import (
 	"testing"
 )
 
-// FuzzRing compares a ring with a slice. Each byte pushes (even) or pops (odd) a few.
+// FuzzRing compares a ring with a slice. Each byte pushes (even) or pops (odd)
+// a few elements.
 func FuzzRing(f *testing.F) {
 	f.Add([]byte{20, 41, 6, 3, 200, 255, 255})
 	f.Add([]byte{2, 3, 2, 3, 18, 5, 20, 7, 20, 7})
 	f.Fuzz(func(t *testing.T, steps []byte) {
-		steps = steps[:min(len(steps), 100)] // each looks at everything
+		steps = steps[:min(len(steps), 100)] // each step checks everything
 		var r ring[int]
 		var model []int
 		next := 0
@@ -30,37 +32,40 @@ func FuzzRing(f *testing.F) {
 					model = model[1:]
 				}
 				if r.len() != len(model) || len(r.buf) > max(4, 4*len(model)) || len(model) == 0 && r.buf != nil {
-					t.Fatalf("%d elements in %d places, want %d", r.len(), len(r.buf), len(model))
+					t.Fatalf("%d elements in a buffer of %d, want %d", r.len(), len(r.buf), len(model))
 				}
 			}
 			for i := range r.buf {
-				want := 0 // what has left is not held
+				want := 0 // elements that were popped are not kept
 				if i < len(model) {
 					want = model[i]
 				}
 				if got := *r.at(i); got != want {
-					t.Fatalf("place %d has %d, want %d", i, got, want)
+					t.Fatalf("element %d is %d, want %d", i, got, want)
 				}
 			}
 		}
 	})
 }
 
-// logModel is a memoryLog in the plainest form.
+// logModel is a memoryLog in its simplest form.
 type logModel struct {
 	limits   memoryLimits
 	all      []Message
-	trimmed  int // of all
+	trimmed  int // number of messages trimmed from all
 	keys     []Message
 	lastTime int64
 }
 
-func (l *logModel) append(m Message, now int64) Receipt {
+func (l *logModel) append(m Message, now int64) (Receipt, error) {
 	now = max(now, l.lastTime)
 	l.age(now)
 	for _, k := range l.keys {
 		if k.Key == m.Key {
-			return Receipt{Epoch: "epoch", Seq: k.Seq, Time: k.Time, Duplicate: true}
+			if k.Sum*m.Sum != 0 && k.Sum != m.Sum {
+				return Receipt{}, errOtherMessage
+			}
+			return Receipt{Epoch: "epoch", Seq: k.Seq, Time: k.Time, Duplicate: true}, nil
 		}
 	}
 	m.Seq, m.Time = uint64(len(l.all)+1), now
@@ -73,7 +78,7 @@ func (l *logModel) append(m Message, now int64) Receipt {
 	for l.bytes() > l.limits.bytes || len(l.all)-l.trimmed > l.limits.messages {
 		l.trimmed++
 	}
-	return Receipt{Epoch: "epoch", Seq: m.Seq, Time: m.Time}
+	return Receipt{Epoch: "epoch", Seq: m.Seq, Time: m.Time}, nil
 }
 
 func (l *logModel) bytes() int {
@@ -144,14 +149,14 @@ func FuzzMemoryLog(f *testing.F) {
 					t.Fatalf("step %d, %+v, read %+v:\n%+v, want\n%+v", step, limits, r, got, want)
 				}
 			} else {
-				m := Message{Topic: topic, Key: fmt.Sprint(random.IntN(40)), Body: make([]byte, random.IntN(300))}
+				m := Message{Topic: topic, Key: fmt.Sprint(random.IntN(40)), Body: make([]byte, random.IntN(300)), Sum: random.Uint64N(3)}
 				if random.IntN(3) == 0 {
 					m.Key = ""
 				}
-				got, _, grown := l.append(m, now, &limits)
+				got, _, grown, err := l.append(m, now, &limits)
 				total += grown
-				if want := model.append(m, now); got != want {
-					t.Fatalf("step %d, %+v, append %q: %+v, want %+v", step, limits, m.Key, got, want)
+				if want, wantErr := model.append(m, now); got != want || !errors.Is(err, wantErr) {
+					t.Fatalf("step %d, %+v, append %q: %+v, %v, want %+v, %v", step, limits, m.Key, got, err, want, wantErr)
 				}
 			}
 			if total != l.cost() || l.bytes != model.bytes() || len(l.index) != l.keys.len() || l.keys.len() != len(model.keys) {

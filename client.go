@@ -7,30 +7,29 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/chathub-go/chathub/internal/wire"
 	"github.com/coder/websocket"
 	"github.com/go-json-experiment/json"
-
-	"github.com/chathub-go/chathub/internal/wire"
 )
 
-// Client is one connection of a user. Its methods may be called by any goroutine,
-// also after the connection has ended; they fail with [ErrClientGone] then.
-//
-// Its fields are grouped by owner. What stands in no group never changes once
-// another goroutine knows the client, or is atomic.
+// Client is one connection of a user. Its methods may be called from any
+// goroutine, also after the connection has ended. Those that need the
+// connection then fail with [ErrClientGone].
 type Client struct {
+	// Fields are grouped by owner. A field outside of the groups either is
+	// atomic or never changes once another goroutine knows the client.
+
 	hub    *Hub
 	id     string
-	user   User
-	claims []byte
 	conn   *wire.Conn
 	place  place
 	limits *userLimits // shared by all connections of the user
 	// takesCompressed reports whether the client accepts compressed frames.
 	takesCompressed bool
 
-	expires      atomic.Int64 // Unix nanoseconds; 0: never
-	handlerSince atomic.Int64 // when the running handler began, Unix nanoseconds; 0: none runs
+	identity     atomic.Pointer[Identity] // a new one after each refresh-token
+	expires      atomic.Int64             // of identity, Unix nanoseconds; 0: never. The sweep asks here.
+	handlerSince atomic.Int64             // when the running handler began, Unix nanoseconds; 0: none runs
 
 	onRead    clientOnRead
 	onHandler clientOnHandler
@@ -38,32 +37,32 @@ type Client struct {
 	onLoop    clientOnLoop
 }
 
-// clientOnRead belongs to the goroutine that reads from the connection. There is
-// one at a time, and none while the connection is parked.
+// clientOnRead belongs to the goroutine that reads from the connection. There
+// is at most one at a time, and none while the connection is parked.
 type clientOnRead struct {
 	ws        *websocket.Conn // nil while parked
 	limiter   lazyLimiter     // of events
-	malformed strikes         // envelopes that could not be read
+	malformed strikes         // envelopes that could not be decoded
 	overRate  strikes         // events over the rate
 }
 
 // clientOnHandler belongs to the goroutine that handles the client's events.
 type clientOnHandler struct {
-	catchUp *catchUp // not nil if older messages must follow the answer
+	catchUp *catchUp // not nil if missed messages must follow the answer
 }
 
-// clientLocked is guarded by its mutex, which is held only to look or change,
-// never to wait.
+// clientLocked is guarded by its mutex, which is held only to read or change a
+// field, never while waiting.
 type clientLocked struct {
 	sync.Mutex
 	ctx          context.Context // made on first use
 	cancel       context.CancelCauseFunc
 	rooms        []string               // a copy of what the loop knows; only the loop writes it
-	questions    map[string]chan answer // to the client, not yet answered
+	questions    map[string]chan answer // to the client, not yet answered; by id
 	lastQuestion uint64
-	backlog      chan *Event // not nil once another goroutine reads beside the handler
+	backlog      chan *Event // not nil once a second goroutine reads beside the handler
 	preWelcome   *preWelcome // nil once the client is registered
-	values       map[any]any // the application's; nil until there are some
+	values       map[any]any // set by the application; nil until there are some
 	handling     bool
 	ended        bool
 	end          Disconnect // set together with ended
@@ -74,30 +73,48 @@ type clientOnLoop struct {
 	seats         []seat // everyone's, the user's, and one for each room
 	registered    bool
 	reconnectSent bool
-	marked        bool      // within flushAudience
+	marked        bool      // set only within flushAudience
 	pinged        time.Time // zero: no ping is unanswered
-	recent        []uint64  // numbers of the last emits to several topics
+	recent        []uint64  // of the last emits to several topics, by their number
 }
 
-// preWelcome is what OnConnect asked for, to be done once the client is welcome.
+// preWelcome is what OnConnect asked for. It is carried out once the client has
+// its welcome.
 type preWelcome struct {
 	rooms  []string
 	frames [][]byte
 }
 
 // ID returns the id of the connection. It is not secret, and cannot be guessed.
+// After a reconnect, the client has another one.
 func (c *Client) ID() string { return c.id }
 
-// User returns the verified user.
-func (c *Client) User() User { return c.user }
+// identify sets the identity, or replaces it by one of the same user.
+func (c *Client) identify(id *Identity) {
+	expires := int64(0)
+	if !id.Expires.IsZero() {
+		expires = id.Expires.UnixNano()
+	}
+	c.identity.Store(id)
+	c.expires.Store(expires)
+}
 
-// Claims unmarshals the claims of the token that the client connected with into
-// v, as encoding/json/v2 does: names are matched exactly.
+// User returns the verified user. A refresh-token may bring a new name, never a
+// new id.
+func (c *Client) User() User { return c.identity.Load().User }
+
+// user is User without a copy.
+func (c *Client) user() *User { return &c.identity.Load().User }
+
+// Claims unmarshals into v the claims of the newest token of the client. It does
+// so as encoding/json/v2 does: names are matched exactly. If the [Authenticator]
+// gave no claims, they count as an empty object.
 func (c *Client) Claims(v any) error {
-	if c.claims == nil {
+	claims := c.identity.Load().Claims
+	if claims == nil {
 		return json.Unmarshal([]byte("{}"), v)
 	}
-	return json.Unmarshal(c.claims, v)
+	return json.Unmarshal(claims, v)
 }
 
 // Context returns a context that ends when the connection does.
@@ -113,8 +130,9 @@ func (c *Client) Context() context.Context {
 	return c.mu.ctx
 }
 
-// Rooms returns the rooms that the client is in, oldest first; once it has gone,
-// those that it was in then.
+// Rooms returns the names of the rooms that the client is in, oldest first.
+// After the client has gone, it returns the rooms that the client was in at the
+// end.
 func (c *Client) Rooms() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -127,8 +145,13 @@ func (c *Client) inRoom(name string) bool {
 	return slices.Contains(c.mu.rooms, name)
 }
 
-// Emit sends an event to this connection, at most once: it is not kept for a
-// reconnect, and is dropped when the client's outbox is half full.
+// Emit sends an event to this connection alone, at most once. The event is not
+// kept for a reconnect, and it is dropped if the client's outbox would be more
+// than half full. Emit does not wait for the client. Within OnConnect, the
+// event is sent after the welcome.
+//
+// It returns [ErrClientGone] if the connection has ended, and an error if event
+// is not a name that an application may use or data cannot be marshaled.
 func (c *Client) Emit(_ context.Context, event string, data any) error {
 	e, err := newEnvelope(event, data)
 	if err != nil {
@@ -137,7 +160,7 @@ func (c *Client) Emit(_ context.Context, event string, data any) error {
 	return c.send(e.frame(), wire.Volatile)
 }
 
-// send puts a frame of the client's own into its outbox.
+// send puts a frame that is for this client alone into its outbox.
 func (c *Client) send(frame []byte, kind wire.Kind) error {
 	c.mu.Lock()
 	if c.mu.preWelcome != nil {
@@ -165,13 +188,14 @@ func (c *Client) send(frame []byte, kind wire.Kind) error {
 	return nil
 }
 
-// To returns the rooms without this connection.
+// To returns the members of the given rooms, without this connection.
 func (c *Client) To(rooms ...string) Target { return c.hub.To(rooms...).Except(c.id) }
 
-// Broadcast returns everyone without this connection.
+// Broadcast returns every connection of every node, without this one.
 func (c *Client) Broadcast() Target { return c.hub.Broadcast().Except(c.id) }
 
-// Set keeps a value of the application's for as long as the connection lasts.
+// Set stores a value under a key for as long as the connection lasts. The
+// library itself uses no keys.
 func (c *Client) Set(key, value any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -181,7 +205,7 @@ func (c *Client) Set(key, value any) {
 	c.mu.values[key] = value
 }
 
-// Value returns what was set for a key; nil where nothing was.
+// Value returns the value that was stored under a key, or nil if there is none.
 func (c *Client) Value(key any) any {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -189,8 +213,12 @@ func (c *Client) Value(key any) any {
 }
 
 // Join puts the client into rooms. It does not ask Config.Authorize. When it
-// returns nil, the client is a member of all of them, or, within OnConnect, will be
-// when it is welcomed; after an error it may be in some.
+// returns nil, the client is a member of all of them; within OnConnect, it
+// becomes one with its welcome. After an error, the client may be in some of
+// them.
+//
+// It returns an [Error] with [CodeBadRequest] if a name is not valid, and one
+// with [CodeLimitExceeded] if the client would be in more than Config.MaxRooms.
 func (c *Client) Join(ctx context.Context, rooms ...string) error {
 	for _, name := range rooms {
 		if err := checkRoom(name); err != nil {
@@ -212,7 +240,7 @@ func (c *Client) Join(ctx context.Context, rooms ...string) error {
 	return nil
 }
 
-// join has the loop carry out j.
+// join has the loop carry out j, with its topic acquired.
 func (c *Client) join(ctx context.Context, j *join) (*join, error) {
 	j.c, j.done = c, make(chan struct{})
 	t := Topic{Room: j.room}
@@ -221,19 +249,20 @@ func (c *Client) join(ctx context.Context, j *join) (*join, error) {
 		return nil, err
 	}
 	j.head = head
-	if j.hold && c.hub.cfg.PresenceInterval > 0 { // its client is told who is there
-		_ = c.hub.lookUp(ctx, j.room) // or not all of them, now
+	if j.hold && c.hub.cfg.PresenceInterval > 0 { // the answer will list the users
+		_ = c.hub.lookUp(ctx, j.room) // without an answer, the list is incomplete
 	}
 	if err := c.hub.await(j, j.done); err != nil {
 		return nil, err
 	}
-	if j.err != nil || !j.fresh { // the room keeps one reference per member
+	if j.err != nil || !j.fresh { // a room keeps one reference for each member
 		c.hub.release(t)
 	}
 	return j, j.err
 }
 
-// Leave takes the client out of rooms. Rooms that it is not in are no error.
+// Leave takes the client out of rooms. It is no error if the client is not in
+// one of them.
 func (c *Client) Leave(_ context.Context, rooms ...string) error {
 	return c.hub.onLoop(func(l *loop) {
 		for _, name := range rooms {
@@ -244,17 +273,19 @@ func (c *Client) Leave(_ context.Context, rooms ...string) error {
 	})
 }
 
-// Disconnect closes the connection with 4503, which tells the client not to come
-// back by itself. What was emitted to it before is sent first. The reason reaches
-// the client; it is cut at 123 bytes.
+// Disconnect closes the connection with code 4503, which tells the client not
+// to reconnect by itself. Events that were emitted to the client before are
+// sent first. The client gets the reason, cut at 123 bytes.
 func (c *Client) Disconnect(reason string) { c.close(closeDisconnected, reason) }
 
-// close begins the end of the connection, from any goroutine but the loop's.
+// close begins the end of the connection. It may be called from any goroutine
+// except the loop's, which has its own close.
 func (c *Client) close(code closeCode, reason string) {
 	if !c.setEnd(Disconnect{Code: int(code), Reason: reason}) {
 		return
 	}
-	// Through the loop, so that what it has for the client goes out before.
+	// This goes through the loop, so that the loop's pending deliveries to the
+	// client are sent before the close frame.
 	_ = c.hub.post(call(func(l *loop) {
 		l.flushFor(c)
 		if code == closeShutdown {
@@ -265,13 +296,14 @@ func (c *Client) close(code closeCode, reason string) {
 	}))
 }
 
-// sendClose queues a close frame. A slow consumer gets it instead of what waits
-// for it; anyone else, behind that.
+// sendClose queues a close frame. For a slow consumer it replaces the frames
+// that wait; for any other client it goes behind them.
 func (h *Hub) sendClose(conn *wire.Conn, code closeCode, reason string) wire.Result {
 	return conn.CloseWith(uint16(code), reason, code == closeSlowConsumer, h.cfg.WriteTimeout)
 }
 
-// setEnd notes why the connection ends, and reports whether it is the first to.
+// setEnd records why the connection ends. It reports false if another reason
+// was recorded before.
 func (c *Client) setEnd(d Disconnect) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -297,10 +329,11 @@ func (c *Client) isEnded() bool {
 
 // Disconnect says why a connection ended.
 type Disconnect struct {
-	// Code is the WebSocket close code that was sent, or else received, or 1006
-	// where there was neither.
+	// Code is the WebSocket close code: the one that was sent, else the one
+	// that was received, else 1006.
 	Code   int
 	Reason string
-	// Remote reports whether the client ended it.
+	// Remote reports whether the client closed the connection, or the
+	// connection broke. It is false if the hub closed it.
 	Remote bool
 }

@@ -6,12 +6,14 @@ import (
 	"github.com/chathub-go/chathub/internal/wire"
 )
 
-// inflateRate is how many compressed bytes of one user are decompressed in a second; where
-// they come faster, reading waits. A message can be made so that it takes twenty times as long as an
-// honest one of its size (BenchmarkInflate), which limits on events do not see.
+// inflateRate is how many compressed bytes a second are decompressed for one
+// user. If more come, reading waits. Limits on events would not be enough: a
+// message can be made to take twenty times as long as an honest one of its size
+// (BenchmarkInflate).
 const inflateRate = 256 << 10
 
-// inflate returns what a compressed message was before. It is for who reads.
+// inflate decompresses a message. It may wait for the rate of the user, so only
+// the goroutine that reads may call it.
 func (c *Client) inflate(b []byte) ([]byte, error) {
 	now := time.Now()
 	r := c.limits.inflate.get(inflateRate, inflateRate).ReserveN(now, min(len(b), inflateRate))
@@ -26,8 +28,9 @@ func (c *Client) inflate(b []byte) ([]byte, error) {
 	return wire.Inflate(b, c.hub.cfg.MaxMessageBytes)
 }
 
-// shrink returns the compressed form of a frame; nil where it has none. It takes some µs:
-// it is for the goroutines of publishers, brokers and clients, never for the loop.
+// compress returns the compressed form of a frame, or nil if it has none. It
+// takes some µs, so it is for the goroutines of publishers, brokers and
+// clients, never for the loop.
 func (h *Hub) compress(frame []byte) []byte {
 	if len(wire.Payload(frame)) < h.cfg.CompressFrom {
 		return nil
@@ -35,8 +38,8 @@ func (h *Hub) compress(frame []byte) []byte {
 	return wire.Deflate(frame)
 }
 
-// shrinkShared is shrink for what may be for many: it does nothing while nobody would
-// take it.
+// compressShared is compress for a frame that may go to many clients. It does
+// nothing if no client accepts compressed frames.
 func (h *Hub) compressShared(frame []byte) []byte {
 	if h.compressedClients.Load() == 0 {
 		return nil
@@ -44,7 +47,7 @@ func (h *Hub) compressShared(frame []byte) []byte {
 	return h.compress(frame)
 }
 
-// shrink returns a frame that is for c alone in the form in which c gets it.
+// compress returns a frame for c alone in the form that c accepts.
 func (c *Client) compress(frame []byte) []byte {
 	if !c.takesCompressed {
 		return frame
@@ -52,7 +55,8 @@ func (c *Client) compress(frame []byte) []byte {
 	return c.pick(frame, c.hub.compress(frame))
 }
 
-// pick returns the form of a frame that c gets; small is the compressed one, or nil.
+// pick returns the form of a frame that c accepts. small is the compressed
+// form, or nil.
 func (c *Client) pick(frame, small []byte) []byte {
 	if c.takesCompressed && small != nil {
 		return small

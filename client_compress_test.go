@@ -22,8 +22,8 @@ import (
 
 const compressFrom = 200
 
-// dialCompressed connects a client that compresses what it sends, and offers to be sent
-// compressed messages.
+// dialCompressed connects a client that compresses what it sends, and offers to
+// receive compressed messages.
 func dialCompressed(t testing.TB, h http.Handler, token string) *hubtest.Client {
 	t.Helper()
 	c, err := hubtest.DialHeader(t, h, http.Header{
@@ -39,19 +39,20 @@ func dialCompressed(t testing.TB, h http.Handler, token string) *hubtest.Client 
 	return c
 }
 
-// deflatingPeer is a rawPeer with which compression is agreed on.
+// deflatingPeer is a rawPeer that has agreed on compression.
 func deflatingPeer(t testing.TB, h http.Handler, token string) *rawPeer {
 	t.Helper()
 	r := handshake(t, "chathub.v1, chathub.bearer."+token)
 	r.Header.Set("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits")
 	p := dialPeer(t, h, r)
 	if p.envelope().Type != "welcome" || p.response.Get("Sec-WebSocket-Extensions") == "" {
-		t.Fatalf("no agreement: %v", p.response)
+		t.Fatalf("compression was not accepted: %v", p.response)
 	}
 	return p
 }
 
-// deflated returns data compressed without context, as RFC 7692 section 7.2.1 has it.
+// deflated returns data compressed without context, as described in RFC 7692
+// section 7.2.1.
 func deflated(t testing.TB, data []byte) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -79,15 +80,15 @@ func inflated(t testing.TB, b []byte) []byte {
 	return data
 }
 
-// packedFrame returns a frame of a client that begins a compressed message.
+// packedFrame returns a frame from a client that begins a compressed message.
 func packedFrame(op byte, fin bool, payload []byte) []byte {
 	f := maskedFrame(op, fin, payload)
 	f[0] |= 0x40
 	return f
 }
 
-// TestCompressionNegotiation: it is off unless it is turned on, and a client that does not
-// offer it, or only what cannot be, is served without.
+// Compression is off unless it is turned on. A client that does not offer it,
+// or only in a form that cannot be accepted, is served without it.
 func TestCompressionNegotiation(t *testing.T) {
 	const agreed = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 	for _, tt := range []struct {
@@ -109,7 +110,7 @@ func TestCompressionNegotiation(t *testing.T) {
 				}
 				p := dialPeer(t, hub, r)
 				if got := p.response.Get("Sec-WebSocket-Extensions"); got != tt.want {
-					t.Errorf("agreed to %q, want %q", got, tt.want)
+					t.Errorf("the extension is %q, want %q", got, tt.want)
 				}
 				if f := p.envelope(); f.Type != "welcome" {
 					t.Errorf("got %s", f.Type)
@@ -120,8 +121,8 @@ func TestCompressionNegotiation(t *testing.T) {
 	}
 }
 
-// TestCompressedFrames: a message of enough bytes is compressed for who takes that, also
-// one for a single client, and nothing else is.
+// A message that is long enough is compressed for clients that accept it, even
+// a message for a single client. Nothing else is compressed.
 func TestCompressedFrames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{CompressFrom: compressFrom, PresenceInterval: -1})
@@ -189,8 +190,8 @@ func TestCompressedFrames(t *testing.T) {
 	})
 }
 
-// TestCompressionMixed: members hear the same, in the same order, whether they take
-// compressed frames or not, and whatever way it reaches them.
+// Members get the same messages in the same order, whether they accept
+// compressed frames or not, and whichever way the messages take.
 func TestCompressionMixed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{CompressFrom: compressFrom, PresenceInterval: -1, Rate: -1, UserRate: -1})
@@ -208,7 +209,8 @@ func TestCompressionMixed(t *testing.T) {
 		const each = 60
 		for n := range each {
 			for i, c := range clients {
-				// Of all lengths: plain ones, compressed ones, and some of several windows.
+				// Texts of all lengths: plain ones, compressed ones, and some
+				// of several windows.
 				text := fmt.Sprint(i, "/", n, " ") + strings.Repeat("all the same ", n*n/4)
 				typ := "room-message"
 				if n%5 == 4 {
@@ -217,7 +219,7 @@ func TestCompressionMixed(t *testing.T) {
 				c.Send(hubtest.Frame{Type: typ, Room: "lobby", Data: hubtest.Data(text)})
 			}
 			if n%7 == 0 {
-				synctest.Wait() // else they gather
+				synctest.Wait() // or too many wait together
 			}
 		}
 		heard := make([][]string, len(clients))
@@ -227,14 +229,14 @@ func TestCompressionMixed(t *testing.T) {
 				t.Errorf("client %d heard %d messages", i, len(heard[i]))
 			}
 			if !slices.Equal(heard[i], heard[0]) {
-				t.Errorf("client %d heard others, or in another order", i)
+				t.Errorf("client %d heard other messages, or another order", i)
 			}
 		}
 	})
 }
 
-// TestCompressionMissed: what is sent to one client alone, a page of history or what it
-// missed, is as it would be without compression; and what is said meanwhile follows it.
+// What is sent to one client alone, a page of history or missed messages, is
+// the same as without compression. Live messages follow it.
 func TestCompressionMissed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{CompressFrom: compressFrom, PresenceInterval: -1, Rate: -1, UserRate: -1})
@@ -254,7 +256,7 @@ func TestCompressionMissed(t *testing.T) {
 			pages = append(pages, string(c.Must(hubtest.Frame{Type: "history", Room: "lobby"}).Data))
 		}
 		if len(got[0]) != 50 || !slices.Equal(got[0], got[1]) {
-			t.Errorf("compressed %d messages, plain %d, or others", len(got[0]), len(got[1]))
+			t.Errorf("%d messages compressed, %d plain, or different ones", len(got[0]), len(got[1]))
 		}
 		if pages[0] != pages[1] || len(pages[0]) < 10_000 {
 			t.Errorf("pages of history of %d and %d bytes", len(pages[0]), len(pages[1]))
@@ -268,8 +270,8 @@ func TestCompressionMissed(t *testing.T) {
 	})
 }
 
-// TestCompressedInput: what a client compresses is read as what it was before, in
-// fragments too; what is wrong with it ends its own connection, with its reason.
+// A compressed message is read as its original, in fragments too. A faulty one
+// ends only its own connection, with the right reason.
 func TestCompressedInput(t *testing.T) {
 	const limit = 4 << 10
 	envelope := func(size int) []byte {
@@ -283,7 +285,7 @@ func TestCompressedInput(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		sent []byte
-		code int // 0: it is heard
+		code int // 0: the message is accepted
 	}{
 		{"as long as can be", packedFrame(opText, true, fits), 0},
 		{"in fragments", slices.Concat(packedFrame(opText, false, fits[:5]), maskedFrame(opPing, true, nil), maskedFrame(opContinuation, true, fits[5:])), 0},
@@ -327,7 +329,7 @@ func TestCompressedInput(t *testing.T) {
 	}
 }
 
-// TestCompressedBinary: it is refused like any binary message.
+// A compressed binary message is refused like any other binary message.
 func TestCompressedBinary(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := deflatingPeer(t, hubtest.New(t, chathub.Config{CompressFrom: compressFrom, PresenceInterval: -1}), "ana")
@@ -339,8 +341,7 @@ func TestCompressedBinary(t *testing.T) {
 	})
 }
 
-// TestCompressionOff: a client that compresses though nothing was agreed on breaks the
-// protocol.
+// A client that compresses without an agreement breaks the protocol.
 func TestCompressionOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := peerOf(t, hubtest.New(t, chathub.Config{CompressFrom: compressFrom}), "ana")
@@ -358,8 +359,8 @@ func TestCompressionNeedsLimit(t *testing.T) {
 	}
 }
 
-// TestCompressedSlowConsumer: an outbox counts the bytes that are sent, and who does not
-// take them is closed while others go on.
+// An outbox counts the bytes that are sent. A client that does not take them is
+// closed, while others go on.
 func TestCompressedSlowConsumer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{CompressFrom: compressFrom, PresenceInterval: -1, MaxMessageBytes: 8 << 10, MaxOutboxBytes: 32 << 10})
@@ -383,13 +384,14 @@ func TestCompressedSlowConsumer(t *testing.T) {
 			t.Errorf("closed with %d", code)
 		}
 		if kept := len(ofType(slow.Pending(), "news")); kept == 0 || kept > many/2 {
-			t.Errorf("the slow one has got %d messages", kept)
+			t.Errorf("the slow client got %d messages", kept)
 		}
 	})
 }
 
-// TestCompressedFlood: what a user has decompressed in a second is bounded, over all
-// connections; who sends more is read more slowly, and loses nothing. Others notice nothing.
+// The bytes that are decompressed for a user in a second are bounded, over all
+// of its connections. If a user sends more, they are read more slowly, and
+// nothing is lost. Others notice nothing.
 func TestCompressedFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{CompressFrom: compressFrom, PresenceInterval: -1})

@@ -47,7 +47,7 @@ func TestOnConnectVeto(t *testing.T) {
 				})
 				bob := hubtest.Dial(t, hub, "bob")
 				wantHeard(t, "bob", bob, `online-users {"users":[{"id":"bob","name":"bob"}],"count":1}`)
-				for range 3 { // one after the other: each gives its place back
+				for range 3 { // one after the other, so that each gives its place back
 					ana := knock(t, hub, "ana")
 					wantHeard(t, "ana", ana, tc.want)
 					if code, _ := ana.Closed(); code != tc.code {
@@ -65,8 +65,8 @@ func TestOnConnectVeto(t *testing.T) {
 	}
 }
 
-// TestOnConnectPrepares: what OnConnect does for its client happens once that is
-// welcome, in order, and before anything else.
+// What OnConnect does for its client happens after the welcome, in order, and
+// before anything else.
 func TestOnConnectPrepares(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -96,7 +96,7 @@ func TestOnConnectPrepares(t *testing.T) {
 		if got := fmt.Sprint(onlineUsers(t, hub), roomUsers(t, hub, "red"), roomUsers(t, hub, "blue")); got != "[{bob bob}] [{bob bob}] []" {
 			t.Errorf("users while ana is in OnConnect: %s", got)
 		}
-		hubtest.Dial(t, hub, "cid") // others are not in its way
+		hubtest.Dial(t, hub, "cid") // it does not hold up others
 		close(release)
 		got := heard(ana)
 		for i, s := range got {
@@ -118,8 +118,8 @@ func TestOnConnectPrepares(t *testing.T) {
 	})
 }
 
-// TestOnConnectRequest: the handshake request is there to be looked at, with what
-// the application's own middleware put into its context.
+// OnConnect can read the handshake's request, with what the application's own
+// middleware has put into its context.
 func TestOnConnectRequest(t *testing.T) {
 	type key struct{}
 	synctest.Test(t, func(t *testing.T) {
@@ -142,8 +142,8 @@ func TestOnConnectRequest(t *testing.T) {
 	})
 }
 
-// TestOnConnectSingleSession: who connects may disconnect the user's older
-// connections, and is not one of them.
+// OnConnect may disconnect the user's older connections, and the new connection
+// is not one of them.
 func TestOnConnectSingleSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hub *chathub.Hub
@@ -155,7 +155,7 @@ func TestOnConnectSingleSession(t *testing.T) {
 		old := hubtest.Dial(t, hub, "ana")
 		fresh := hubtest.Dial(t, hub, "ana")
 		if code, reason := old.Closed(); code != 4503 || reason != "signed in elsewhere" {
-			t.Errorf("the older was closed with %d %q", code, reason)
+			t.Errorf("the older connection was closed with %d %q", code, reason)
 		}
 		fresh.Must(hubtest.Frame{Type: "ping"})
 	})
@@ -230,7 +230,7 @@ func TestOnDisconnect(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				ends := make(chan chathub.Disconnect, 10) // room for what would be wrong
+				ends := make(chan chathub.Disconnect, 10) // with space for calls that should not be
 				p := newParty(t, chathub.Config{
 					Auth:            brief{},
 					MaxMessageBytes: 4 << 10,
@@ -247,7 +247,7 @@ func TestOnDisconnect(t *testing.T) {
 							t.Errorf("Join: %v", err)
 						}
 						if rooms := c.Rooms(); !slices.Equal(rooms, []string{"red"}) {
-							t.Errorf("it was in %q", rooms)
+							t.Errorf("the client was in %q", rooms)
 						}
 						ends <- d
 					},
@@ -260,17 +260,17 @@ func TestOnDisconnect(t *testing.T) {
 				ana.Resume()
 				time.Sleep(5 * time.Minute)
 				if len(ends) > 0 {
-					t.Errorf("called again: %+v", <-ends)
+					t.Errorf("OnDisconnect was called again: %+v", <-ends)
 				}
 				if users := roomUsers(t, p.hub, "red"); len(users) > 0 {
-					t.Errorf("in the room: %v", users)
+					t.Errorf("users in the room: %v", users)
 				}
 			})
 		})
 	}
 }
 
-// claimed is an Authenticator that passes on what its tokens say.
+// claimed is an Authenticator that passes on the claims of its tokens.
 type claimed struct{}
 
 func (claimed) Authenticate(_ context.Context, token string, _ *http.Request) (chathub.Identity, error) {

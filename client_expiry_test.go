@@ -34,8 +34,9 @@ func (f authFunc) Authenticate(_ context.Context, token string, r *http.Request)
 	return f(token, r)
 }
 
-// closedAfter checks that a connection is open until a time after start, and ends then with
-// a code; what is swept for once a second may be late by so much.
+// closedAfter checks that a connection is open until the given time after
+// start, and then ends with code. It may be a second late, because expiry is
+// checked once a second.
 func closedAfter(t *testing.T, c *hubtest.Client, start time.Time, want time.Duration, code int) {
 	t.Helper()
 	time.Sleep(time.Until(start.Add(want - time.Second)))
@@ -91,7 +92,7 @@ func TestRefreshToken(t *testing.T) {
 	})
 }
 
-// TestRefreshWithoutExpiry: an application's own token may have no end.
+// An application's own token may have no expiry.
 func TestRefreshWithoutExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{Auth: authFunc(func(token string, r *http.Request) (chathub.Identity, error) {
@@ -100,7 +101,7 @@ func TestRefreshWithoutExpiry(t *testing.T) {
 				id.Expires = time.Now().Add(time.Minute)
 			}
 			if (token == "session") != (r != nil) {
-				t.Errorf("token %q came with request %v", token, r)
+				t.Errorf("Authenticate got the token %q with request %v", token, r)
 			}
 			return id, nil
 		})})
@@ -111,5 +112,42 @@ func TestRefreshWithoutExpiry(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		c.Must(hubtest.Frame{Type: "ping"})
+	})
+}
+
+// TestRefreshTokenChangesRights: claims and name follow the newest token.
+func TestRefreshTokenChangesRights(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := hubtest.New(t, chathub.Config{
+			Auth: authFunc(func(token string, _ *http.Request) (chathub.Identity, error) {
+				return chathub.Identity{
+					User:   chathub.User{ID: "ana", Name: "Ana, " + token},
+					Claims: hubtest.Data(map[string]string{"role": token}),
+				}, nil
+			}),
+			Authorize: func(_ context.Context, c *chathub.Client, a chathub.Action) error {
+				var claims struct {
+					Role string `json:"role"`
+				}
+				if err := c.Claims(&claims); err != nil {
+					return err
+				}
+				if a.Type == "join-room" && claims.Role != "admin" {
+					return &chathub.Error{Code: chathub.CodeForbidden}
+				}
+				return nil
+			},
+		})
+		c := hubtest.Dial(t, hub, "admin")
+		c.Must(hubtest.Frame{Type: "join-room", Room: "red"})
+		c.Must(hubtest.Frame{Type: "refresh-token", Data: hubtest.Data(map[string]string{"token": "guest"})})
+		expectRefused(t, c, hubtest.Frame{Type: "join-room", Room: "blue"}, chathub.CodeForbidden)
+		c.Must(hubtest.Frame{Type: "room-message", Room: "red", Data: hubtest.Data("Hello")})
+		if from := c.Wait("room-message").From; from == nil || from.Name != "Ana, guest" {
+			t.Errorf("the message is from %v, want the new name", from)
+		}
+		if users, err := hub.RoomUsers(t.Context(), "red"); err != nil || len(users) != 1 || users[0].Name != "Ana, guest" {
+			t.Errorf("in the room are %v, %v, want the new name", users, err)
+		}
 	})
 }

@@ -10,29 +10,24 @@ import (
 	"os"
 	"strings"
 
-	"github.com/coder/websocket"
-
 	"github.com/chathub-go/chathub/internal/wire"
+	"github.com/coder/websocket"
 )
 
 func newClient(h *Hub, id Identity, ws *websocket.Conn, conn *wire.Conn) *Client {
 	c := &Client{
-		hub:    h,
-		id:     newID("c_"),
-		user:   id.User,
-		claims: id.Claims,
-		conn:   conn,
+		hub:  h,
+		id:   newID("c_"),
+		conn: conn,
 	}
 	c.onRead.ws = ws
 	c.mu.preWelcome = &preWelcome{}
-	if !id.Expires.IsZero() {
-		c.expires.Store(id.Expires.UnixNano())
-	}
+	c.identify(&id)
 	return c
 }
 
-// serve begins the life of a connection, once greet has said whether it is
-// refused.
+// serve begins to read from the connection, or turns it away if connect has
+// refused it.
 func (c *Client) serve(refused error) {
 	if refused != nil {
 		go func() {
@@ -47,20 +42,21 @@ func (c *Client) serve(refused error) {
 	}
 }
 
-// greet has the application look at the client, and makes it known.
+// connect calls OnConnect and makes the client known to the loop. An error
+// refuses the client.
 func (c *Client) connect(r *http.Request) error {
 	h := c.hub
 	if h.cfg.OnConnect == nil {
-		defer c.conn.Flush() // the response to the handshake, and the welcome with it
+		defer c.conn.Flush() // the response to the handshake, together with the welcome
 	} else {
-		c.conn.Flush() // that response; the application may take its time
+		c.conn.Flush() // the same response, now: OnConnect may take its time
 		if err := h.guard("OnConnect", func() error { return h.cfg.OnConnect(c.Context(), c, r) }); err != nil {
 			return err
 		}
 	}
 	ctx, cancel := h.brokerContext()
 	defer cancel()
-	inbox := Topic{User: c.user.ID}
+	inbox := Topic{User: c.User().ID}
 	head, err := h.subs.acquire(ctx, inbox)
 	if err != nil {
 		return err
@@ -72,7 +68,8 @@ func (c *Client) connect(r *http.Request) error {
 	return nil
 }
 
-// register has the loop welcome the client and do what OnConnect asked for.
+// register has the loop welcome the client and join it to the rooms that
+// OnConnect chose.
 func (c *Client) register(ctx context.Context, inbox Position) error {
 	c.mu.Lock()
 	rooms := c.mu.preWelcome.rooms
@@ -96,14 +93,14 @@ func (c *Client) register(ctx context.Context, inbox Position) error {
 	return nil
 }
 
-// settle gives back what joins have acquired and do not need.
+// settle releases the topics of joins that failed or were not needed.
 func (cmd *register) settle() {
 	for _, j := range cmd.joins {
 		if !j.fresh {
 			cmd.c.hub.release(Topic{Room: j.room})
 		}
 		if j.err != nil {
-			cmd.c.hub.log.Warn("chathub: join in OnConnect", "client", cmd.c.id, "room", j.room, "err", j.err)
+			cmd.c.hub.log.Warn("chathub: cannot join a room in OnConnect", "client", cmd.c.id, "room", j.room, "err", j.err)
 		}
 	}
 }
@@ -113,11 +110,12 @@ func (c *Client) reportConnected() {
 	c.hub.traceConnected(c)
 }
 
-// turnAway tells the client that it was refused after the handshake.
+// turnAway tells a client why it was refused. Its handshake is complete, so it
+// gets an envelope and a close code.
 func (c *Client) turnAway(err error) {
 	e, known := publicError(err)
 	if !known {
-		c.hub.log.Error("chathub: connect", "user", c.user.ID, "err", err)
+		c.hub.log.Error("chathub: connecting a client failed", "user", c.User().ID, "err", err)
 	}
 	c.hub.counters.refused.Add(1)
 	c.hub.traceRefused(e)
@@ -125,7 +123,8 @@ func (c *Client) turnAway(err error) {
 	c.hub.turnAway(c.onRead.ws, c.conn, e)
 }
 
-// left tells the application that the client, reading from which has ended, is gone.
+// reportDisconnected ends the client after its connection could not be read any
+// more, with err, and tells the application.
 func (c *Client) reportDisconnected(err error) {
 	h := c.hub
 	c.readEnded(err)
@@ -138,14 +137,15 @@ func (c *Client) reportDisconnected(err error) {
 	h.traceDisconnected(c, end)
 }
 
-// leave is the last that happens to a connection.
+// releasePlace disposes of the connection and gives its place back. It is the
+// last step in the life of a connection.
 func (c *Client) releasePlace() {
 	c.hub.dispose(c.onRead.ws, c.conn)
 	c.place.release()
 }
 
-// finish notes why reading has ended, answers what the peer did wrong, and takes
-// the client out of everything.
+// readEnded records why reading has ended, sends the close frame if the peer
+// broke a rule, and unregisters the client.
 func (c *Client) readEnded(err error) {
 	end := c.endOf(err)
 	if c.setEnd(end) && !end.Remote {
@@ -153,15 +153,15 @@ func (c *Client) readEnded(err error) {
 			c.conn.Flush()
 		}
 	}
-	_ = c.hub.onLoop(func(l *loop) { l.unregister(c) }) // a closed hub knows nobody
+	_ = c.hub.onLoop(func(l *loop) { l.unregister(c) }) // an ended hub has no clients
 	if !end.Remote {
 		// Closing with unread input would reset the connection, and the peer
-		// would not see why.
+		// would not learn the reason.
 		c.conn.Discard()
 	}
 }
 
-// endOf says what an error of reading means.
+// endOf returns how the connection ends after an error of reading.
 func (c *Client) endOf(err error) Disconnect {
 	ce, closed := errors.AsType[websocket.CloseError](err)
 	_, lost := errors.AsType[*net.OpError](err)

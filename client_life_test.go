@@ -13,13 +13,14 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
-// hijacker hands out connections that tell when they are collected.
+// hijacker hands out connections that report when they are garbage collected.
 type hijacker struct {
 	http.ResponseWriter
 	collected chan struct{}
 }
 
-// watchedConn is a connection of its own size, so that nothing shares its memory.
+// watchedConn is a connection of its own size, so that nothing shares its
+// memory.
 type watchedConn struct{ net.Conn }
 
 func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
@@ -32,8 +33,8 @@ func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return w, rw, nil
 }
 
-// TestConnectionsAreCollected: however a connection ends, its memory is free
-// afterwards, while the hub goes on.
+// However a connection ends, its memory is freed afterwards, while the hub goes
+// on.
 func TestConnectionsAreCollected(t *testing.T) {
 	for name, tc := range map[string]struct {
 		token string

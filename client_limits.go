@@ -8,7 +8,7 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// refuseInput answers an envelope that could not be read.
+// refuseInput answers an envelope that could not be decoded.
 func (c *Client) refuseInput(e *Event, fault *Error) {
 	_ = c.send(errorFrame(e.ID, fault), wire.Durable)
 	if c.onRead.malformed.hit(time.Now()) > badPerMinute {
@@ -16,11 +16,12 @@ func (c *Client) refuseInput(e *Event, fault *Error) {
 	}
 }
 
-// allow applies the rate limits.
+// allow reports whether an event is within the rate limits. If not, it refuses
+// it.
 func (c *Client) allow(e *Event) bool {
 	now, cfg := time.Now(), &c.hub.cfg
 	wait := reserve(c.onRead.limiter.get(cfg.Rate, cfg.Burst), now)
-	if wait == 0 { // what one connection has too many of costs the user's others nothing
+	if wait == 0 { // a refused event does not count for the user's other connections
 		wait = reserve(c.limits.limiter.get(cfg.UserRate, cfg.UserBurst), now)
 	}
 	if wait == 0 {
@@ -30,7 +31,7 @@ func (c *Client) allow(e *Event) bool {
 	return false
 }
 
-// limit refuses an event that is one too many.
+// refuseOverRate refuses an event that is over a limit.
 func (c *Client) refuseOverRate(e *Event, message string, wait time.Duration) {
 	_ = c.send(errorFrame(e.ID, &Error{Code: CodeRateLimited, Message: message, RetryAfter: wait}), wire.Durable)
 	if c.onRead.overRate.hit(time.Now()) > limitsPerMinute {
@@ -38,7 +39,8 @@ func (c *Client) refuseOverRate(e *Event, message string, wait time.Duration) {
 	}
 }
 
-// reserve takes a token and returns 0, or returns how long until there is one.
+// reserve takes a token and returns 0. If there is none, it returns the time
+// until the next.
 func reserve(l *rate.Limiter, now time.Time) time.Duration {
 	if l == nil {
 		return 0
@@ -54,7 +56,7 @@ func reserve(l *rate.Limiter, now time.Time) time.Duration {
 	return wait
 }
 
-// strikes counts what may not happen often within a minute.
+// strikes counts faults of a client within a minute.
 type strikes struct {
 	since int64 // Unix nanoseconds
 	n     int
@@ -68,10 +70,11 @@ func (st *strikes) hit(now time.Time) int {
 	return st.n
 }
 
-// lateLimiter is a limiter that is made when it is needed first: who does nothing has none.
+// lazyLimiter is a limiter that is made when it is first needed. An idle client
+// has none.
 type lazyLimiter struct{ made atomic.Pointer[rate.Limiter] }
 
-// get returns nil where there is no limit.
+// get returns the limiter, or nil if there is no limit.
 func (lim *lazyLimiter) get(perSecond float64, burst int) *rate.Limiter {
 	if perSecond < 0 || burst < 0 {
 		return nil

@@ -14,7 +14,7 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
-// retryAfter returns how long an error of rate_limited says to wait.
+// retryAfter returns how long a rate_limited error says to wait.
 func retryAfter(t *testing.T, f hubtest.Frame) time.Duration {
 	t.Helper()
 	d := dataOf[struct {
@@ -41,13 +41,13 @@ func TestRate(t *testing.T) {
 		}
 		for i, f := range ofType(got, "error") {
 			if wait := retryAfter(t, f); f.ID != fmt.Sprint(10+i) || wait > 250*time.Millisecond {
-				t.Errorf("error %d is of %s, and says to wait %v", i, f.ID, wait)
+				t.Errorf("error %d has id %s, and says to wait %v", i, f.ID, wait)
 			}
 		}
-		if got := arrived(calm); len(got) != 10 { // what was refused reaches nobody
+		if got := arrived(calm); len(got) != 10 { // refused events reach nobody
 			t.Errorf("another client got %d messages", len(got))
 		}
-		for range 3 { // who waits as told is served, and each event costs what it should
+		for range 3 { // a client that waits as told is served, and each event costs one token
 			f := hubtest.Frame{Type: "ping"}
 			wait := retryAfter(t, expectRefused(t, c, f, chathub.CodeRateLimited))
 			time.Sleep(wait)
@@ -57,7 +57,7 @@ func TestRate(t *testing.T) {
 	})
 }
 
-// TestRateExceededRepeatedly: who does not listen is closed.
+// A client that goes on in spite of the errors is closed.
 func TestRateExceededRepeatedly(t *testing.T) {
 	for name, text := range map[string]string{
 		"events":                 `{"type":"message","data":1}`,
@@ -80,7 +80,7 @@ func TestRateExceededRepeatedly(t *testing.T) {
 	}
 }
 
-// TestRateOfUser: a user's connections share a limit.
+// The connections of a user share a limit.
 func TestRateOfUser(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{PresenceInterval: -1, UserRate: 1, UserBurst: 6})
@@ -158,7 +158,7 @@ func TestConnectionsPerAddress(t *testing.T) {
 		want    []bool
 	}{
 		{"one address", proxies, []string{"198.51.100.1", "198.51.100.1", "198.51.100.1", "198.51.100.2"}, []bool{true, true, false, true}},
-		{"what the client wrote itself", proxies, []string{"198.51.100.1", "203.0.113.5, 198.51.100.1", "203.0.113.6, 198.51.100.1"}, []bool{true, true, false}},
+		{"hops that the client wrote", proxies, []string{"198.51.100.1", "203.0.113.5, 198.51.100.1", "203.0.113.6, 198.51.100.1"}, []bool{true, true, false}},
 		{"several proxies", proxies, []string{"198.51.100.1, 192.0.2.7", "198.51.100.1", "198.51.100.1, 192.0.2.8, 192.0.2.9"}, []bool{true, true, false}},
 		{"a network of IPv6", proxies, []string{"2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:1::1"}, []bool{true, true, false, true}},
 		{"no trusted proxy", nil, []string{"198.51.100.1", "198.51.100.2", "198.51.100.3"}, []bool{true, true, false}},
@@ -187,7 +187,7 @@ func TestConnectionsPerAddress(t *testing.T) {
 				first.Drop()
 				synctest.Wait()
 				if got := dial(99, tc.hops[0]).Next(); got.Type != "welcome" {
-					t.Errorf("after one has gone: %s %s", got.Type, got.Data)
+					t.Errorf("after one connection has gone: %s %s", got.Type, got.Data)
 				}
 			})
 		})
@@ -201,11 +201,12 @@ func TestConnectionsInAll(t *testing.T) {
 		for i := range 3 {
 			clients = append(clients, hubtest.Dial(t, hub, fmt.Sprint("user", i)))
 		}
-		// A crowd that comes too late is told so, or refused in plain HTTP, and harms nobody.
+		// A crowd that comes too late is told so, or is refused in plain HTTP.
+		// It harms nobody.
 		for i := range 400 {
 			c, err := hubtest.DialHeader(t, hub, http.Header{"Authorization": {fmt.Sprint("Bearer late", i)}})
 			if err == nil {
-				c.Pause() // it does not even take its leave
+				c.Pause() // it does not even read the refusal
 			}
 		}
 		for _, c := range clients {
@@ -221,8 +222,9 @@ func TestConnectionsInAll(t *testing.T) {
 	})
 }
 
-// TestSlowConsumer: volatile events are dropped first; when durable ones are too many too, the
-// client is closed, misses nothing when it comes back, and nobody else notices.
+// If a client reads too slowly, volatile events are dropped first. If there are
+// too many durable ones, it is closed. It misses nothing when it comes back,
+// and nobody else notices.
 func TestSlowConsumer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{PresenceInterval: -1, Rate: -1, UserRate: -1, MaxMessageBytes: 4 << 10, MaxOutboxBytes: 32 << 10})
@@ -247,7 +249,7 @@ func TestSlowConsumer(t *testing.T) {
 			t.Errorf("%d volatile events arrived", n)
 		}
 		if texts := texts(ofType(got, "room-message")); !slices.Equal(texts, []string{"0", "1", "2", "3", "4"}) {
-			t.Errorf("of the durable ones arrived %v", texts)
+			t.Errorf("durable messages that arrived: %v", texts)
 		}
 		at.Seq += 5
 
@@ -264,7 +266,7 @@ func TestSlowConsumer(t *testing.T) {
 		if code, _ := bob.Closed(); code != 4001 {
 			t.Errorf("closed with %d", code)
 		}
-		for _, f := range ofType(bob.Pending(), "room-message") { // without a gap, as far as they go
+		for _, f := range ofType(bob.Pending(), "room-message") { // those that came have no gap
 			if at.Seq++; f.Seq != at.Seq {
 				t.Errorf("seq %d, want %d", f.Seq, at.Seq)
 			}
@@ -277,13 +279,13 @@ func TestSlowConsumer(t *testing.T) {
 		answer := resume(t, bob, resumeRequest{Rooms: map[string]chathub.Position{"lobby": at}}).Rooms["lobby"]
 		missed := int(answer.Seq - at.Seq)
 		if got := len(arrived(bob)); answer.Seq != uint64(5+sent) || answer.Recovered != (got == missed) || got > missed {
-			t.Errorf("of %d missed %d came, answer %+v", missed, got, answer)
+			t.Errorf("%d messages were missed, %d came, answer %+v", missed, got, answer)
 		}
 	})
 }
 
-// TestStuckConsumer: a client that takes nothing of what waits for it is given up, even
-// if that is little.
+// A client that takes nothing of what waits for it is given up, even if that is
+// not much.
 func TestStuckConsumer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gone := make(chan chathub.Disconnect, 1)
@@ -294,7 +296,7 @@ func TestStuckConsumer(t *testing.T) {
 		})
 		c := members(t, hub, "lobby", "ana", "bob")
 		c[1].Pause()
-		for range 20 { // more than one read takes
+		for range 20 { // more than a read takes
 			say(c[0], "lobby", strings.Repeat("x", 1000))
 		}
 		start := time.Now()
@@ -302,12 +304,12 @@ func TestStuckConsumer(t *testing.T) {
 		if d.Code != 4001 || d.Remote {
 			t.Errorf("ended with %+v", d)
 		}
-		expectAt(t, "end", time.Now(), start, 6*time.Second, 2) // with the bound on the close handshake
+		expectAt(t, "end", time.Now(), start, 6*time.Second, 2) // including the bound on the close handshake
 		c[0].Must(hubtest.Frame{Type: "ping"})
 	})
 }
 
-// TestCrowdOfJoins: a client that joins and leaves without a pause harms nobody.
+// A client that joins and leaves without a pause harms nobody.
 func TestCrowdOfJoins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{MaxRooms: 10, Rate: -1, UserRate: -1})

@@ -10,11 +10,17 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// EmitWithAck asks the client and waits for its answer, which it unmarshals into
-// reply unless that is nil. It fails with ctx's error, at once with [ErrClientGone] when the
-// connection ends, and with an [Error] where the client answered with one: a handler that returns
-// it answers [CodeInternal], since it is another client's word. It may be called within a handler of
-// the same client, but not within OnConnect.
+// EmitWithAck asks the client a question and waits for the answer, which it
+// unmarshals into reply unless reply is nil. The wait ends with ctx, so give it
+// a deadline.
+//
+// It returns ctx's error if ctx ends first, [ErrClientGone] as soon as the
+// connection ends, an [Error] if the client refuses, and another error if the
+// answer does not fit reply. A handler that returns the [Error] of a refusal
+// answers [CodeInternal]: what one client says is not for another to see.
+//
+// A handler may ask its own client. OnConnect may not: the client can answer
+// only after its welcome.
 func (c *Client) EmitWithAck(ctx context.Context, event string, data, reply any) error {
 	e, err := newEnvelope(event, data)
 	if err != nil {
@@ -27,7 +33,7 @@ func (c *Client) EmitWithAck(ctx context.Context, event string, data, reply any)
 	return json.Unmarshal(a.data, reply)
 }
 
-// answer is what a client says to a question of the server.
+// answer is a client's answer to a question of the server.
 type answer struct {
 	data jsontext.Value
 	err  error
@@ -35,7 +41,7 @@ type answer struct {
 
 // question sends e as a question and waits for the answer.
 func (c *Client) question(ctx context.Context, e *envelope) answer {
-	ch := make(chan answer, 1) // so that who answers never waits
+	ch := make(chan answer, 1) // buffered, so that giving an answer never blocks
 	c.mu.Lock()
 	if c.mu.ended {
 		c.mu.Unlock()
@@ -72,8 +78,9 @@ func (c *Client) question(ctx context.Context, e *envelope) answer {
 	}
 }
 
-// answered hands an ack or error of the client to who waits for it. It reports
-// false where nobody does: it comes too late, or nobody asked.
+// takeAnswer gives an ack or error from the client to the goroutine that waits
+// for it. It reports false if none does: the answer comes too late, or answers
+// no question.
 func (c *Client) takeAnswer(e *Event) bool {
 	c.mu.Lock()
 	ch := c.mu.questions[e.ID]
@@ -94,7 +101,7 @@ func (c *Client) takeAnswer(e *Event) bool {
 		Code    string `json:"code"`
 		Message string `json:"message"`
 	}
-	_ = json.Unmarshal(e.Data, &refusal) // whatever it says, it is an error
+	_ = json.Unmarshal(e.Data, &refusal) // whatever it holds, it is a refusal
 	ch <- answer{err: &Error{Code: Code(refusal.Code), Message: refusal.Message, answered: true}}
 	return true
 }

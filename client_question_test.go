@@ -22,16 +22,16 @@ func answer(c *hubtest.Client, typ, data string) {
 	c.Send(hubtest.Frame{Type: typ, ID: f.ID, Data: raw(data)})
 }
 
-// outcome is what an EmitWithAck returned.
+// outcome is the result of an EmitWithAck.
 type outcome struct {
 	reply string
 	err   error
 	took  time.Duration
 }
 
-// ask asks in the background.
+// ask asks a question in the background.
 func ask(ctx context.Context, c *chathub.Client) <-chan outcome {
-	done := make(chan outcome, 1) // so that it ends when nobody looks
+	done := make(chan outcome, 1) // buffered, so that the goroutine ends even if nobody receives
 	go func() {
 		start := time.Now()
 		var o outcome
@@ -56,7 +56,8 @@ func TestEmitWithAck(t *testing.T) {
 			t.Errorf("got %+v", o)
 		}
 
-		// Once more, and too late: ignored, also by what is asked next.
+		// A second answer and late ones are ignored, and do not affect the next
+		// question.
 		ana.Send(hubtest.Frame{Type: "ack", ID: f.ID, Data: raw(`"no"`)})
 		ana.Send(hubtest.Frame{Type: "ack", Data: raw(`"no"`)})
 		ana.Send(hubtest.Frame{Type: "error", ID: "never-asked"})
@@ -74,7 +75,7 @@ func TestEmitWithAck(t *testing.T) {
 			}
 			go answer(ana.Client, "ack", data)
 			if err := ana.server.EmitWithAck(t.Context(), "ask", nil, nil); err != nil {
-				t.Errorf("an answer of %q that is not looked at: %v", data, err)
+				t.Errorf("an answer of %q that is not decoded: %v", data, err)
 			}
 		}
 		go answer(ana.Client, "ack", `7`)
@@ -106,7 +107,7 @@ func TestEmitWithAckError(t *testing.T) {
 	})
 }
 
-// TestEmitWithAckEnds: who asks is told at once that there will be no answer.
+// The caller is told at once if there will be no answer.
 func TestEmitWithAckEnds(t *testing.T) {
 	for _, tc := range []struct {
 		name string
@@ -137,7 +138,7 @@ func TestEmitWithAckEnds(t *testing.T) {
 					return
 				}
 				if o := <-ask(t.Context(), ana.server); !errors.Is(o.err, chathub.ErrClientGone) || o.took != 0 {
-					t.Errorf("once it is gone: %+v", o)
+					t.Errorf("after the client has gone: %+v", o)
 				}
 			})
 		})
@@ -153,8 +154,8 @@ func TestEmitWithAckEnds(t *testing.T) {
 	})
 }
 
-// TestEmitWithAckInHandler: a handler may ask the client whose event it handles;
-// events that come meanwhile wait, in order.
+// A handler may ask the client whose event it handles. Events that come
+// meanwhile wait, in order.
 func TestEmitWithAckInHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newParty(t, chathub.Config{})
@@ -171,7 +172,7 @@ func TestEmitWithAckInHandler(t *testing.T) {
 			return nil
 		})
 		ana := p.dial("ana")
-		for round := range 2 { // the second time it is read beside already
+		for round := range 2 { // in the second round, a second goroutine reads already
 			ana.Send(hubtest.Frame{Type: "buy", ID: "b", Data: raw(`"tea"`)})
 			want := []string{"buy", "bought"}
 			for i := range 30 {
@@ -188,7 +189,7 @@ func TestEmitWithAckInHandler(t *testing.T) {
 			calls.want(t, "order", want...)
 		}
 
-		// Behind more events than are kept waiting, the answer is found all the same.
+		// The answer is found even behind more events than are kept waiting.
 		ana.Send(hubtest.Frame{Type: "buy", ID: "b", Data: raw(`"tea"`)})
 		question := ana.Wait("ask")
 		for i := range 30 {
@@ -204,7 +205,7 @@ func TestEmitWithAckInHandler(t *testing.T) {
 		}
 		synctest.Wait()
 		if n := len(calls.take()); n != 2+30-refused || refused == 0 {
-			t.Errorf("of 30 events, %d were refused and %d handled", refused, n-2)
+			t.Errorf("%d of 30 events were refused, and %d handled", refused, n-2)
 		}
 
 		ana.Send(hubtest.Frame{Type: "buy"})
@@ -242,8 +243,8 @@ func TestEmitWithAckConcurrently(t *testing.T) {
 	})
 }
 
-// TestEmitWithAckForged: an answer counts only from who was asked, and a flood of
-// answers to nothing is limited like any other.
+// An answer counts only if it comes from the client that was asked. A flood of
+// answers to nothing is limited like any other flood.
 func TestEmitWithAckForged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newParty(t, chathub.Config{Rate: 10})
@@ -275,7 +276,7 @@ func TestTargetEmitWithAck(t *testing.T) {
 		}
 		go answer(guests["ana"].Client, "ack", `"yes"`)
 		go answer(guests["bob"].Client, "error", `{"code":"conflict","message":"No"}`)
-		go func() { // cid says nothing
+		go func() { // cid does not answer
 			guests["dan"].Wait("ask")
 			guests["dan"].Drop()
 		}()
@@ -312,7 +313,7 @@ func TestTargetEmitWithAck(t *testing.T) {
 	})
 }
 
-// TestEmitWithAckBeforeWelcome: there is no connection to ask yet, and nobody waits
+// Before the welcome, a client cannot be asked, and EmitWithAck does not wait
 // for it.
 func TestEmitWithAckBeforeWelcome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

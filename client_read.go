@@ -12,20 +12,21 @@ import (
 	"github.com/coder/websocket"
 )
 
-// reader is a client from whose connection events come. It implements [wire.Sleeper].
+// reader is a client in its role as the reader of its connection. It implements
+// [wire.Sleeper].
 type reader Client
 
-// Sleep gives up what is only needed for reading.
+// Sleep releases what is needed for reading only.
 func (rd *reader) Sleep() {
 	rd.conn.Detach()
 	closeLayer(rd.onRead.ws)
 	rd.onRead.ws = nil
 }
 
-// Wake reads: there is something, or the connection has ended.
+// Wake goes on reading: there is input, or the connection has ended.
 func (rd *reader) Wake() { (*Client)(rd).read() }
 
-// read handles events until the connection ends, or is parked.
+// read handles events until the connection ends or is parked.
 func (c *Client) read() {
 	for {
 		e, err := c.nextEvent()
@@ -36,17 +37,18 @@ func (c *Client) read() {
 			c.reportDisconnected(err)
 			c.releasePlace()
 			return
-		case c.handlerBegins(): // else closing: the client will ask again elsewhere
+		case c.handlerBegins(): // if not, the client asks again after its reconnect
 			c.handle(e)
 			c.handlerDone()
 		}
 	}
 }
 
-// errParked says that another goroutine will read.
+// errParked means that the connection was parked, so another goroutine will
+// read.
 var errParked = errors.New("chathub: parked")
 
-// next returns the next event: from the connection, or from who reads ahead.
+// nextEvent returns the next event, from the connection or from readAhead.
 func (c *Client) nextEvent() (*Event, error) {
 	c.mu.Lock()
 	backlog := c.mu.backlog
@@ -62,10 +64,11 @@ func (c *Client) nextEvent() (*Event, error) {
 	if e, ok := <-backlog; ok {
 		return e, nil
 	}
-	return nil, net.ErrClosed // readAhead has said why
+	return nil, net.ErrClosed // readAhead has recorded why
 }
 
-// begin notes that a handler runs. It reports false where none may any more.
+// handlerBegins records that a handler runs. It reports false if no handler may
+// begin any more.
 func (c *Client) handlerBegins() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -97,17 +100,18 @@ func (c *Client) isHandling() bool {
 }
 
 const (
-	// slowHandler is how long a handler may run before the connection is read
-	// beside it, so that a close, a pong or an answer is noticed.
+	// slowHandler is how long a handler may run before a second goroutine reads
+	// from the connection, so that a close, a pong or an answer is noticed.
 	slowHandler = time.Second
-	// backlogLength is how many events are read ahead. Then reading waits for as
-	// long as slowHandler, which slows the client down; but not longer, since what comes
-	// behind may be the answer that the handler waits for, or the end of the connection.
+	// backlogLength is how many events are read ahead. If the backlog is full,
+	// reading waits for slowHandler, which slows the client down. It does not
+	// wait longer, because the next message may be the answer that the handler
+	// waits for, or the end of the connection.
 	backlogLength = 16
 )
 
-// readBeside starts a goroutine that reads from now on, if a handler keeps the
-// one that has done so until now. The caller holds c.mu.
+// readBeside starts a second goroutine that reads from the connection, if a
+// handler occupies the first. The caller holds c.mu.
 func (c *Client) readBeside() {
 	if c.mu.handling && c.mu.backlog == nil {
 		c.mu.backlog = make(chan *Event, backlogLength)
@@ -117,7 +121,7 @@ func (c *Client) readBeside() {
 
 func (c *Client) readAhead(backlog chan<- *Event) {
 	defer close(backlog)
-	wait := slowHandler // for a place
+	wait := slowHandler // for a free place in the backlog
 	for {
 		e, err := c.receive()
 		if err != nil {
@@ -136,22 +140,22 @@ func (c *Client) readAhead(backlog chan<- *Event) {
 		timer := time.NewTimer(wait)
 		select {
 		case backlog <- e:
-		case <-c.Context().Done(): // closing: what it asked for is not done any more
+		case <-c.Context().Done(): // closing: events are not handled any more
 		case <-timer.C:
-			wait = 0 // in vain once is enough, until a place is free again
-			c.refuseOverRate(e, "Too many events wait", slowHandler)
+			wait = 0 // no more waiting until a place is free again
+			c.refuseOverRate(e, "Too many events are waiting", slowHandler)
 		}
 		timer.Stop()
 	}
 }
 
-// errNotUTF8 ends a connection (RFC 6455 section 8.1): relayed, the message
-// would end those of all its recipients.
+// errNotUTF8 ends the connection (RFC 6455 section 8.1). If the message were
+// passed on, it would end the connections of all recipients.
 var errNotUTF8 = errors.New("chathub: text message is not UTF-8")
 
-// receive reads one message. It returns the event to be handled, and nil where it
-// was no such: answers, bad input, pings and events over the rate it deals with itself. One
-// goroutine at a time calls it.
+// receive reads one message and returns the event in it. It returns nil if
+// there is none to handle: it deals with answers, bad input, pings and events
+// over the rate itself. Only one goroutine may call it at a time.
 func (c *Client) receive() (*Event, error) {
 	if c.onRead.ws == nil {
 		ws, err := reattach(c.conn)
@@ -160,8 +164,8 @@ func (c *Client) receive() (*Event, error) {
 		}
 		c.onRead.ws = ws
 	}
-	// A context that can end would cost allocations for each message; the sweep
-	// bounds reading instead.
+	// A context that can end would cost allocations for each message. The sweep
+	// limits the time of reading instead.
 	typ, r, err := c.onRead.ws.Reader(context.Background())
 	if err != nil {
 		return nil, err
@@ -169,7 +173,8 @@ func (c *Client) receive() (*Event, error) {
 	compressed := c.conn.Compressed()
 	b, err := readMessage(r)
 	if compressed && err == nil {
-		// Once all of it is there, so that a slow one holds no memory for this.
+		// Only once the whole message has come, so that a slow one holds no
+		// memory for decompression.
 		b, err = c.inflate(b)
 	}
 	switch {
@@ -189,7 +194,7 @@ func (c *Client) receive() (*Event, error) {
 		c.refuseInput(e, fault)
 	case e.Type == eventAck || e.Type == eventError:
 		if !c.takeAnswer(e) {
-			c.allow(e) // ignored, but not for free
+			c.allow(e) // ignored, but it counts as an event
 		}
 	case !c.allow(e):
 	case e.Type == eventPing:
@@ -200,10 +205,11 @@ func (c *Client) receive() (*Event, error) {
 	return nil, nil
 }
 
-// scratch holds the beginning of a message while it is being read: most fit.
+// scratch holds the beginning of a message while it is being read. Most
+// messages fit into it.
 var scratch = sync.Pool{New: func() any { return new([4 << 10]byte) }}
 
-// readMessage returns a message in memory of its own, and of its size.
+// readMessage returns a message in a slice of its own, no larger than needed.
 func readMessage(r io.Reader) ([]byte, error) {
 	s := scratch.Get().(*[4 << 10]byte)
 	defer scratch.Put(s)

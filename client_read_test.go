@@ -13,7 +13,8 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
-// Whatever lengths frames have that come together, none waits for what comes next.
+// When several frames come together, none waits for later input, whatever their
+// lengths.
 func TestFramesThatComeTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := dialPeer(t, hubtest.New(t, chathub.Config{Auth: chathub.Anonymous{}}), handshake(t, "chathub.v1"))
@@ -31,14 +32,15 @@ func TestFramesThatComeTogether(t *testing.T) {
 	})
 }
 
-// A connection that nothing comes from gives up what reading needs, and has it again
-// for what comes next, as often as that happens.
+// An idle connection gives up what reading needs, and gets it back for the next
+// message, as often as that happens.
 func TestSleepAndWake(t *testing.T) {
 	hub := hubtest.New(t, chathub.Config{Auth: chathub.Anonymous{}, Rate: -1, UserRate: -1})
 	p := dialPeerTCP(t, hub, handshake(t, "chathub.v1"))
 	p.next(opText) // welcome
 	cycle := func(i int) {
-		// A text of one frame or of two, at once or with a pause in between.
+		// The text comes in one frame or in two, at once or with a pause in
+		// between.
 		text := fmt.Sprintf(`{"type":"leave-room","id":"%d","room":"r"}`, i)
 		switch i % 3 {
 		case 0:
@@ -47,15 +49,15 @@ func TestSleepAndWake(t *testing.T) {
 			p.write(slices.Concat(maskedFrame(opText, false, []byte(text[:9])), maskedFrame(opContinuation, true, []byte(text[9:]))))
 		case 2:
 			p.write(maskedFrame(opText, false, []byte(text[:9])))
-			p.write(maskedFrame(opPing, true, []byte("between"))) // which is no reason to sleep
+			p.write(maskedFrame(opPing, true, []byte("between"))) // this is no reason to park
 			if f := p.next(opPong); string(f.data) != "between" {
 				t.Fatalf("pong of %q", f.data)
 			}
 			p.write(maskedFrame(opContinuation, true, []byte(text[9:])))
 		}
-		for p.envelope().ID != fmt.Sprint(i) { // presence comes too
+		for p.envelope().ID != fmt.Sprint(i) { // presence events come too
 		}
-		p.write(maskedFrame(opPing, true, fmt.Append(nil, i))) // after which it sleeps
+		p.write(maskedFrame(opPing, true, fmt.Append(nil, i))) // after this, it is parked
 		if f := p.next(opPong); string(f.data) != fmt.Sprint(i) {
 			t.Fatalf("pong of %q", f.data)
 		}
@@ -70,7 +72,7 @@ func TestSleepAndWake(t *testing.T) {
 		cycle(i)
 	}
 	if grown := chathub.LiveHeap() - before; grown > more*1_000 {
-		t.Errorf("%d bytes more in use after it has slept %d times", grown, more)
+		t.Errorf("%d more bytes in use after parking %d times", grown, more)
 	}
 	p.write(maskedFrame(opClose, true, []byte{3, 0xe8}))
 	if code, _ := p.closed(); code != 1000 {

@@ -55,9 +55,9 @@ func TestEventFrom(t *testing.T) {
 	})
 }
 
-// What another client says about a question is not shown to the one whose handler
-// asked it.
-func TestAnsweredErrorStaysInside(t *testing.T) {
+// One client's answer to a question is not shown to another client, whose
+// handler asked it.
+func TestRefusalIsNotPassedOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{})
 		bob := hubtest.Dial(t, hub, "bob")

@@ -14,13 +14,13 @@ import (
 	"github.com/coder/websocket"
 )
 
-// TestProtocolErrors: what RFC 6455 forbids ends the connection with 1002, and nobody
-// else notices.
+// Input that RFC 6455 forbids ends the connection with 1002, and nobody else
+// notices.
 func TestProtocolErrors(t *testing.T) {
 	ping := []byte(`{"type":"ping"}`)
 	unmasked := append([]byte{0x80 | opText, byte(len(ping))}, ping...)
 	reserved := maskedFrame(opText, true, ping)
-	reserved[0] |= 0x40 // RSV1, and no compression was negotiated
+	reserved[0] |= 0x40 // RSV1, but no compression was negotiated
 	for name, sent := range map[string][]byte{
 		"not masked":                     unmasked,
 		"reserved bit":                   reserved,
@@ -48,8 +48,8 @@ func TestProtocolErrors(t *testing.T) {
 	}
 }
 
-// TestCloseHandshake: a close is answered with the same code, and the connection ends
-// (RFC 6455 section 5.5.1).
+// A close is answered with the same code, and the connection ends (RFC 6455
+// section 5.5.1).
 func TestCloseHandshake(t *testing.T) {
 	for _, code := range []uint16{1000, 1001, 4321} {
 		synctest.Test(t, func(t *testing.T) {
@@ -59,7 +59,7 @@ func TestCloseHandshake(t *testing.T) {
 			start := time.Now()
 			p.write(maskedFrame(opClose, true, append(binary.BigEndian.AppendUint16(nil, code), "bye"...)))
 			if got, at := p.closed(); got != int(code) || !at.Equal(start) {
-				t.Errorf("%d was answered with %d after %v", code, got, at.Sub(start))
+				t.Errorf("close code %d was answered with %d after %v", code, got, at.Sub(start))
 			}
 			if d := <-ended; d != (chathub.Disconnect{Code: int(code), Reason: "bye", Remote: true}) {
 				t.Errorf("ended with %+v", d)
@@ -68,7 +68,7 @@ func TestCloseHandshake(t *testing.T) {
 	}
 }
 
-// TestViolationsTolerated: up to 50 in a minute, and what is well-formed is none.
+// 50 violations a minute are tolerated. A well-formed event is not a violation.
 func TestViolationsTolerated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := hubtest.Dial(t, hubtest.New(t, chathub.Config{PresenceInterval: -1, Rate: -1}), "ana")
@@ -101,8 +101,8 @@ func TestMaxMessage(t *testing.T) {
 		const around = `{"type":"message","id":"m","data":""}`
 		return `{"type":"message","id":"m","data":"` + strings.Repeat("x", n-len(around)) + `"}`
 	}
-	claim := maskedFrame(opText, true, make([]byte, 1<<16))[:14] // no more than the header of a large message
-	claim[2] = 0x7f                                              // 2^63 bytes, nearly
+	claim := maskedFrame(opText, true, make([]byte, 1<<16))[:14] // only the header of a large message
+	claim[2] = 0x7f                                              // almost 2^63 bytes
 	for _, tc := range []struct {
 		name  string
 		parts [][]byte
@@ -146,8 +146,8 @@ func TestMaxMessage(t *testing.T) {
 	}
 }
 
-// TestTooBigOverTCP: the peer sees why it was closed, however much it had sent: a
-// server that closes with unread input would reset the connection.
+// The peer sees why it was closed, however much it had sent. A server that
+// closes with unread input would reset the connection.
 func TestTooBigOverTCP(t *testing.T) {
 	srv := httptest.NewServer(hubtest.New(t, chathub.Config{}))
 	defer srv.Close()

@@ -14,10 +14,11 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
-// relayed is how long changes take over two nodes, each of which gathers them.
+// relayed is how long changes take over two nodes, each of which batches them.
 const relayed = 2 * gathered
 
-// expectSoon lets changes cross over, and checks what a client is told, in any order.
+// expectSoon lets changes reach the other nodes, and checks what a client is
+// told, in any order.
 func expectSoon(t testing.TB, c *hubtest.Client, want ...string) {
 	t.Helper()
 	time.Sleep(relayed)
@@ -30,11 +31,11 @@ func expectSoon(t testing.TB, c *hubtest.Client, want ...string) {
 	got := changes(t, frames)
 	slices.Sort(got)
 	if slices.Sort(want); !slices.Equal(got, want) {
-		t.Errorf("told %q, want %q", got, want)
+		t.Errorf("the client was told %q, want %q", got, want)
 	}
 }
 
-// expectUsers checks what all hubs say of who is online and in the lobby.
+// expectUsers checks which users each hub reports as online and in the lobby.
 func expectUsers(t *testing.T, hubs []*chathub.Hub, online, lobby []string) {
 	t.Helper()
 	for i, hub := range hubs {
@@ -56,19 +57,20 @@ func TestClusterPresence(t *testing.T) {
 		time.Sleep(relayed)
 		arrived(ana)
 
-		// What is on the other nodes is there from the beginning.
+		// Users on other nodes are in the lists from the beginning.
 		bob := hubtest.Dial(t, hubs[1], "bob")
 		if got := changes(t, arrived(bob)); !slices.Equal(got, []string{"online-users [ana bob] 2"}) {
-			t.Errorf("told %q", got)
+			t.Errorf("the client was told %q", got)
 		}
 		if got := dataOf[joinData](t, enter(bob, "lobby")); got.Count != 2 || !slices.Equal(ids(got.Users), []string{"ana", "bob"}) {
 			t.Errorf("the lobby has %+v", got)
 		}
 		expectSoon(t, ana, "user-online [bob] 2", "user-joined lobby [bob] 2")
 		expectNothing(t, bob)
-		expectUsers(t, hubs, []string{"ana", "bob"}, []string{"ana", "bob"}) // the third has to ask
+		expectUsers(t, hubs, []string{"ana", "bob"}, []string{"ana", "bob"}) // the third hub has to ask
 
-		// A second tab on another node is nobody's business, nor is the first one gone.
+		// Nobody is told of a second tab on another node, or that the first one
+		// is gone.
 		tab := hubtest.Dial(t, hubs[2], "bob")
 		enter(tab, "lobby")
 		time.Sleep(relayed)
@@ -87,7 +89,7 @@ func TestClusterPresence(t *testing.T) {
 		time.Sleep(time.Second)
 		expectSoon(t, ana, "user-offline [bob] 1")
 
-		// Back within the grace, on yet another node.
+		// The user comes back within the grace, on yet another node.
 		bob = hubtest.Dial(t, hubs[1], "bob")
 		enter(bob, "lobby")
 		time.Sleep(relayed)
@@ -106,7 +108,8 @@ func TestClusterPresence(t *testing.T) {
 		expectSoon(t, cid, "online-users [ana bob cid] 3")
 		expectUsers(t, hubs, []string{"ana", "bob", "cid"}, []string{"ana", "bob"})
 
-		// One that closes at once takes its users with it, after their grace.
+		// A node that closes at once takes its users with it, after their
+		// grace.
 		if err := hubs[2].Close(); err != nil {
 			t.Error(err)
 		}
@@ -117,7 +120,7 @@ func TestClusterPresence(t *testing.T) {
 	})
 }
 
-// TestClusterKilled: a node that is gone without a word has no users a lease later.
+// A node that dies without a goodbye has no users one lease later.
 func TestClusterKilled(t *testing.T) {
 	for name, cfg := range map[string]chathub.Config{
 		"default":    {},
@@ -151,8 +154,8 @@ func TestClusterKilled(t *testing.T) {
 	}
 }
 
-// TestClusterPaused: a node that was away too long comes back, and so do its users, to
-// all and in all they see.
+// A node that was away for too long comes back, and so do its users: all of
+// them, everywhere.
 func TestClusterPaused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := newUnsteady(1)
@@ -191,9 +194,9 @@ func TestClusterPaused(t *testing.T) {
 	})
 }
 
-// TestClusterRollingRestart: while one node after the other is replaced and its clients
-// reconnect to others, nobody is told that anyone left, and who reconnects finds all
-// others there. Who typed is told to have stopped.
+// While one node after the other is replaced and its clients reconnect to
+// others, nobody is told that anyone left. A client that reconnects finds all
+// others there. A user who was typing is reported to have stopped.
 func TestClusterRollingRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := newUnsteady(1)
@@ -231,7 +234,7 @@ func TestClusterRollingRestart(t *testing.T) {
 					time.Sleep(300 * time.Millisecond)
 					online, lobby := connect(user, i/2)
 					if !slices.Equal(online, everyone) || !slices.Equal(lobby, everyone) {
-						t.Errorf("round %d: %s is told that online are %v, in the lobby %v", round, user, online, lobby)
+						t.Errorf("round %d: %s is told that %v are online, and %v in the lobby", round, user, online, lobby)
 					}
 				}
 			}
@@ -248,16 +251,16 @@ func TestClusterRollingRestart(t *testing.T) {
 				}
 			}
 			if len(types) > 0 {
-				t.Errorf("round %d: %v still type", round, types)
+				t.Errorf("round %d: %v are still typing", round, types)
 			}
 		}
 		expectUsers(t, hubs, everyone, everyone)
 	})
 }
 
-// TestClusterNeverContradicts: users with tabs on several nodes come and go at random,
-// while what nodes tell each other gets lost, doubled and late. Whenever it has been
-// quiet for a while, every hub and every client have it right.
+// Users with tabs on several nodes come and go at random, while messages
+// between nodes are lost, doubled and late. After every quiet period, all hubs
+// and all clients are right.
 func TestClusterNeverContradicts(t *testing.T) {
 	for _, tc := range []struct {
 		name        string
@@ -309,8 +312,8 @@ func TestClusterNeverContradicts(t *testing.T) {
 	}
 }
 
-// TestClusterOutage: what got lost while a node could not be reached, for less than its
-// lease, is known soon after, in however many rooms.
+// Changes that were lost while a node could not be reached, for less than its
+// lease, are known soon afterwards, in any number of rooms.
 func TestClusterOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const rooms = 1000
@@ -336,13 +339,13 @@ func TestClusterOutage(t *testing.T) {
 			}
 		}
 		if wrong > 0 {
-			t.Errorf("of %d rooms, %d are wrong", rooms, wrong)
+			t.Errorf("%[2]d of %[1]d rooms are wrong", rooms, wrong)
 		}
 	})
 }
 
-// TestClusterTraffic: what hubs tell each other when nothing happens does not grow with
-// their users.
+// While nothing happens, the traffic between hubs does not grow with their
+// users.
 func TestClusterTraffic(t *testing.T) {
 	for _, tc := range []struct {
 		hubs, users int

@@ -56,7 +56,7 @@ func (t Target) EmitWithAck(ctx context.Context, event string, data any) ([]Answ
 	for i, c := range here {
 		wg.Go(func() {
 			a := c.question(ctx, e)
-			answers[i] = Answer{ClientID: c.id, User: c.user, Data: a.data, Err: a.err}
+			answers[i] = Answer{ClientID: c.id, User: c.User(), Data: a.data, Err: a.err}
 		})
 	}
 	if there != nil {
@@ -287,7 +287,7 @@ func (l *loop) hearQuestion(from *node, n *note.Note) {
 	l.nodes.questions[key] = q
 	clients := l.find(n)
 	for _, c := range clients {
-		q.replies = append(q.replies, note.Reply{Client: c.id, User: note.User(c.user)})
+		q.replies = append(q.replies, note.Reply{Client: c.id, User: note.User(c.User())})
 	}
 	l.sendReplies(key, q, q.replies)
 	e := &envelope{typ: n.Event, data: n.Data}
@@ -308,7 +308,7 @@ func (l *loop) hearQuestion(from *node, n *note.Note) {
 
 // replyOf returns a client's answer for another node.
 func replyOf(c *Client, a answer) note.Reply {
-	r := note.Reply{Client: c.id, User: note.User(c.user)}
+	r := note.Reply{Client: c.id, User: note.User(c.User())}
 	var e *Error
 	switch {
 	case a.err == nil:

@@ -16,7 +16,7 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
-// said describes answers by user.
+// said describes answers, sorted by user.
 func said(answers []chathub.Answer) []string {
 	var all []string
 	for _, a := range answers {
@@ -26,7 +26,8 @@ func said(answers []chathub.Answer) []string {
 	return all
 }
 
-// unsteadyParties are hubs on one broker, of which the sessions are the broker's links.
+// unsteadyParties are hubs on one broker. Their sessions are the broker's
+// links.
 func unsteadyParties(t *testing.T, n int, lease time.Duration) (*unsteady, []*party) {
 	broker := newUnsteady(1)
 	var parties []*party
@@ -82,7 +83,7 @@ func TestClusterEmitWithAck(t *testing.T) {
 		}
 		wantHeard(t, "eve, too late to answer, asked once", guests["eve"].Client, `ask "?"`)
 
-		// By other targets, from other hubs.
+		// Other targets, from other hubs.
 		for _, tc := range []struct {
 			name string
 			to   chathub.Target
@@ -113,8 +114,8 @@ func TestClusterEmitWithAck(t *testing.T) {
 	})
 }
 
-// TestClusterEmitWithAckEnds: a node that dies, leaves or says nothing holds up who
-// asks for no longer than its lease, and is reported.
+// A node that dies, leaves or is silent delays the caller by no more than its
+// lease, and is reported.
 func TestClusterEmitWithAckEnds(t *testing.T) {
 	unavailable := func(err error) bool {
 		var e *chathub.Error
@@ -124,7 +125,7 @@ func TestClusterEmitWithAckEnds(t *testing.T) {
 		before, after func(t *testing.T, p *party, l *link)
 		timeout       time.Duration
 		most          time.Duration
-		missing       bool // whom the node has asked
+		missing       bool // the clients that the node has asked are not known
 		want          []string
 	}{
 		"killed before":     {before: func(_ *testing.T, _ *party, l *link) { l.kill() }, most: 6 * time.Second, missing: true, want: []string{`ana: 1 <nil>`}},
@@ -151,7 +152,7 @@ func TestClusterEmitWithAckEnds(t *testing.T) {
 				if tc.after != nil {
 					go func() {
 						bob.Wait("ask")
-						synctest.Wait() // the node has said so
+						synctest.Wait() // the node has reported whom it asked
 						tc.after(t, p[1], broker.links[1])
 					}()
 				}
@@ -168,8 +169,8 @@ func TestClusterEmitWithAckEnds(t *testing.T) {
 	}
 }
 
-// TestClusterEmitWithAckUnsteady: every answer arrives, and every client is asked once,
-// whatever gets lost or doubled on the way.
+// Every answer arrives, and every client is asked once, whatever is lost or
+// doubled on the way.
 func TestClusterEmitWithAckUnsteady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker, p := unsteadyParties(t, 3, time.Minute) // so that no node is given up
@@ -198,7 +199,7 @@ func TestClusterEmitWithAckUnsteady(t *testing.T) {
 			}
 			for _, a := range got {
 				if a.Err != nil || string(a.Data) != fmt.Sprint(i) {
-					t.Errorf("question %d: %s says %s, %v", i, a.User.ID, a.Data, a.Err)
+					t.Errorf("question %d: %s answered %s, %v", i, a.User.ID, a.Data, a.Err)
 				}
 				want[fmt.Sprintf("%s %d", a.User.ID, i)]++
 			}
@@ -208,12 +209,12 @@ func TestClusterEmitWithAckUnsteady(t *testing.T) {
 			heard[n]++
 		}
 		if !maps.Equal(heard, want) {
-			t.Errorf("asked were %v, answered have %v", heard, want)
+			t.Errorf("%v were asked, %v answered", heard, want)
 		}
 	})
 }
 
-// TestClusterEmitWithAckLate: an answer for which nobody waits any more is ignored.
+// An answer that nobody waits for any more is ignored.
 func TestClusterEmitWithAckLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, p := unsteadyParties(t, 2, 0)
@@ -225,7 +226,7 @@ func TestClusterEmitWithAckLate(t *testing.T) {
 			done <- err
 		}()
 		f := bob.Wait("ask")
-		synctest.Wait() // the node has said so
+		synctest.Wait() // the node has reported whom it asked
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
@@ -235,7 +236,7 @@ func TestClusterEmitWithAckLate(t *testing.T) {
 	})
 }
 
-// TestClusterRevoke: a user whose token is revoked is thrown out on every node at once.
+// A user whose token is revoked is thrown out on every node at once.
 func TestClusterRevoke(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, p := unsteadyParties(t, 3, 0)

@@ -18,7 +18,7 @@ func cluster(t *testing.T) (broker *chathub.MemoryBroker, one, two *party) {
 	return broker, newParty(t, chathub.Config{Broker: broker}), newParty(t, chathub.Config{Broker: broker})
 }
 
-// TestClusterEmit: an emit from any hub reaches whom it names on all of them.
+// An emit from any hub reaches its target on all hubs.
 func TestClusterEmit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, one, two := cluster(t)
@@ -69,7 +69,7 @@ func TestClusterEmit(t *testing.T) {
 	})
 }
 
-// TestClusterEvents: what clients send crosses over too.
+// What clients send reaches other hubs too.
 func TestClusterEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, one, two := cluster(t)
@@ -91,7 +91,8 @@ func TestClusterEvents(t *testing.T) {
 			t.Errorf("ana's other connection heard %q, want %q", got, want)
 		}
 
-		// The repetition of a message reaches another hub after a reconnect.
+		// After a reconnect, the repetition of a message comes from another
+		// hub.
 		ana.Drop()
 		wantHeard(t, "bob", bob.Client, `stop-typing@red`)
 		ana = two.dial("ana", "red")
@@ -114,7 +115,7 @@ func TestClusterCommands(t *testing.T) {
 		if err := one.hub.ToClient(bob.server.ID()).Join(ctx, "red"); err != nil {
 			t.Error(err)
 		}
-		synctest.Wait() // the other hub does it on its own
+		synctest.Wait() // the other hub acts when the message reaches it
 		if got := fmt.Sprint(ana.server.Rooms(), tab.server.Rooms(), bob.server.Rooms()); got != "[red blue] [red blue] [red]" {
 			t.Errorf("rooms after Join: %s", got)
 		}
@@ -149,8 +150,8 @@ func TestClusterCommands(t *testing.T) {
 	})
 }
 
-// TestClusterOrder: all members of a room see its messages in one order, whichever
-// hub they and the senders are on.
+// All members of a room see its messages in one order, whichever hub they and
+// the senders are on.
 func TestClusterOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, one, two := cluster(t)
@@ -190,7 +191,7 @@ func TestClusterOrder(t *testing.T) {
 				}
 				at[f.Seq] = string(f.Data)
 			}
-			if want := 4*each + 3*each; len(heard[i]) != want { // not what it emitted to the others
+			if want := 4*each + 3*each; len(heard[i]) != want { // all but what it emitted to the others
 				t.Errorf("member %d heard %d messages, want %d", i, len(heard[i]), want)
 			}
 		}
@@ -204,10 +205,10 @@ func TestClusterOrder(t *testing.T) {
 type traveller struct {
 	guest
 	room, inbox     chathub.Position
-	inRoom, private []int // the numbers that it was sent
+	inRoom, private []int // numbers of the messages that it received
 }
 
-// note takes down what has come.
+// note records messages that have come.
 func (v *traveller) note(t *testing.T, frames ...hubtest.Frame) {
 	for _, f := range frames {
 		var n int
@@ -222,8 +223,8 @@ func (v *traveller) note(t *testing.T, frames ...hubtest.Frame) {
 	}
 }
 
-// resume goes on at another hub. What comes before the answer comes again after
-// it. It reports whether everything was recovered.
+// resume goes on at another hub, and reports whether everything was recovered.
+// What comes before the answer comes again after it.
 func (v *traveller) resume(p *party) bool {
 	v.guest = p.dial("ana")
 	f := v.Must(hubtest.Frame{Type: "resume", Data: hubtest.Data(map[string]any{
@@ -233,8 +234,8 @@ func (v *traveller) resume(p *party) bool {
 	return strings.Count(string(f.Data), `"recovered":true`) == 2
 }
 
-// TestRollingRestart: a client whose hub shuts down resumes on the next, and sees
-// every message once and in order, while others go on sending.
+// A client whose hub shuts down resumes on the next one, and sees every message
+// once and in order, while others go on sending.
 func TestRollingRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker, old, next := cluster(t)
@@ -257,7 +258,7 @@ func TestRollingRestart(t *testing.T) {
 		}
 		for range 4 {
 			send(20)
-			ana.note(t, ana.Next()) // in the middle of it
+			ana.note(t, ana.Next()) // the shutdown comes in the middle of the messages
 			if err := old.hub.Shutdown(t.Context()); err != nil {
 				t.Error(err)
 			}
@@ -267,7 +268,7 @@ func TestRollingRestart(t *testing.T) {
 			ana.note(t, ana.Pending()...)
 			send(20)
 			if !ana.resume(next) {
-				t.Error("something was not recovered")
+				t.Error("a resume did not recover everything")
 			}
 			old, next = next, newParty(t, chathub.Config{Broker: broker})
 		}
@@ -275,7 +276,7 @@ func TestRollingRestart(t *testing.T) {
 		ana.note(t, ana.Pending()...)
 		for name, got := range map[string][]int{"room": ana.inRoom, "inbox": ana.private} {
 			if want := oneTo(sent); !slices.Equal(got, want) {
-				t.Errorf("of the %s, ana saw %v, want 1 to %d", name, got, sent)
+				t.Errorf("%s: ana saw %v, want 1 to %d", name, got, sent)
 			}
 		}
 	})
@@ -289,8 +290,8 @@ func oneTo(n int) []int {
 	return s
 }
 
-// TestRollingRestartOfSender: who repeats what was not acked, with its ids, on the
-// next hub has every message stored once.
+// A client that repeats everything that was not acked, with the same ids, on
+// the next hub, has every message stored once.
 func TestRollingRestartOfSender(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker, old, next := cluster(t)
@@ -309,7 +310,7 @@ func TestRollingRestartOfSender(t *testing.T) {
 				open[f.ID] = f
 				ana.Send(f)
 			}
-			for range 10 { // in the middle of it
+			for range 10 { // the shutdown comes in the middle of the messages
 				if f := ana.Next(); f.Type == "ack" {
 					delete(open, f.ID)
 				}

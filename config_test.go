@@ -61,7 +61,7 @@ func TestNewMistakes(t *testing.T) {
 	t.Run("all at once", func(t *testing.T) {
 		_, err := chathub.New(chathub.Config{Origins: []string{"x"}, MaxOutboxBytes: -1, WriteTimeout: -1})
 		if err == nil {
-			t.Fatal("no error")
+			t.Fatal("want an error")
 		}
 		for _, want := range []string{"Auth", "Origins", "MaxOutboxBytes", "WriteTimeout"} {
 			if !strings.Contains(err.Error(), want) {
@@ -77,7 +77,7 @@ func TestNewMistakes(t *testing.T) {
 	})
 }
 
-// TestConfigOff: with everything off that can be, a hub still chats.
+// With everything off that can be off, a hub still works.
 func TestConfigOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{
@@ -104,7 +104,7 @@ func TestConfigOff(t *testing.T) {
 		if s := string(ana.Welcome.Data); !strings.Contains(s, `"pingInterval":0,"maxMessage":0`) {
 			t.Errorf("welcome: %s", s)
 		}
-		for i := range 300 { // rooms, events
+		for i := range 300 { // no limit of rooms or events
 			ana.Must(hubtest.Frame{Type: "join-room", Room: fmt.Sprint("room", i)})
 		}
 		bob.Must(hubtest.Frame{Type: "join-room", Room: "room0"})
@@ -116,7 +116,7 @@ func TestConfigOff(t *testing.T) {
 		if f := ana.Request(hubtest.Frame{Type: "online-users"}); f.Type != "error" {
 			t.Errorf("online-users: %s", f.Data)
 		}
-		time.Sleep(time.Hour) // nobody is pinged, no typing ends
+		time.Sleep(time.Hour) // nobody is pinged, and no typing ends
 		got := heard(bob)
 		if len(got) != 2 || got[0] != "typing@room0" || !strings.HasPrefix(got[1], "room-message@room0") {
 			t.Errorf("bob heard %d frames", len(got))
@@ -124,7 +124,7 @@ func TestConfigOff(t *testing.T) {
 		ana.Drop()
 		synctest.Wait()
 		if users := onlineUsers(t, hub); len(users) != 1 {
-			t.Errorf("without a grace, there are %v", users)
+			t.Errorf("users without a grace: %v", users)
 		}
 		bob.Must(hubtest.Frame{Type: "ping"})
 		if err := hub.Shutdown(t.Context()); err != nil {
@@ -136,13 +136,13 @@ func TestConfigOff(t *testing.T) {
 	})
 }
 
-// TestConfigRates: which rates let which events through. A hub that is configured
-// for few events must not refuse all of them.
+// Each configuration of rates lets the right number of events through. A hub
+// that is configured for few events must not refuse all of them.
 func TestConfigRates(t *testing.T) {
 	for _, tc := range []struct {
 		name      string
 		cfg       chathub.Config
-		one, both int // of 200 events at once of one connection, and of two
+		one, both int // of 200 events at once from one connection, and from two
 	}{
 		{"default", chathub.Config{}, 100, 200},
 		{"off", chathub.Config{Rate: -1}, 200, 400},

@@ -1,38 +1,49 @@
-// Package chathub puts live chat into a service that already exists, over plain
-// WebSockets: authenticated users, rooms, room and private messages, typing, presence,
-// notifications, history and lossless reconnects.
+// Package chathub adds live chat to a Go service that already exists, over
+// plain WebSockets: rooms, private messages, typing, presence, notifications,
+// history and lossless reconnects. A [Hub] is an http.Handler:
 //
 //	hub, err := chathub.New(chathub.Config{Auth: &chathub.JWT{Key: secret}})
 //	if err != nil { ... }
 //	mux.Handle("/ws", hub)
 //
-// # Goroutines and ownership
+// Config.Auth verifies the user of every connection. By default any user may
+// join any room and write to any user: Config.Authorize decides otherwise.
 //
-// One goroutine per connection reads: it decodes an event, asks Config.Authorize,
-// runs middleware and the handler, and answers. What blocks there makes only its own client
-// wait, and middleware and handlers of one client never run at the same time. An idle
-// connection has no goroutine, where the system can wait for it in another way.
+// # Handlers
 //
-// One goroutine per hub, the loop, owns rooms, users, presence and typing. It has one
-// queue, so that what happens has one order; it calls no code of the application, waits for no
-// peer and no broker, and only moves ready frames into outboxes.
+// [On] and [OnAck] register handlers for events of the application, and
+// [Hub.Use] wraps the handling of every event. The events of one client are
+// handled one at a time, in the order in which it sent them. A handler may
+// block, and only its own client waits. Handlers of different clients run
+// concurrently. The methods of Hub, [Client] and [Target] may be called from
+// any goroutine.
 //
-// A few goroutines per hub write what the outboxes hold, without waiting: where a
-// socket is full, a goroutine of its own goes on until the outbox is empty. Idle
-// connections have no writer and no timer.
+// # Delivery
 //
-// # Order and delivery
+// Events for rooms and users are durable, except typing, presence and what is
+// sent with [Target.Volatile]:
 //
-// Within a room, and within a user's inbox, every client sees the same order. What
-// goes to rooms and users (room-message, private-message, notification, and what the
-// application emits to them) is durable unless sent with [Target.Volatile]: the [Broker] stores
-// it, an ack means that it has, a member that is connected gets it exactly once, and one that comes
-// back within the history kept resumes without loss or duplicate. Everything else is sent at most
-// once, and dropped first for a client that does not keep up; a client that does not even keep up
-// with durable events is disconnected with 4001, and resumes.
+//   - The [Broker] stores an event before it is acknowledged.
+//   - All clients see the events of a room, or of an inbox, in one order.
+//   - A connected member gets each event exactly once.
+//   - A client that reconnects gets what it missed, without loss or duplicate,
+//     or is told that the history kept does not reach back that far.
 //
-// There is no order between different targets: an ack may overtake the sender's own
-// room message, and a frame for one connection what was emitted to its rooms just before.
+// All other events are sent at most once, and are dropped first for a client
+// that does not keep up. A client that cannot keep up even with durable events
+// is disconnected with close code 4001, and may resume.
 //
-// The wire protocol is described in the directory protocol, the design in docs/design.md.
+// Order is not kept across targets: an ack may arrive before the sender's own
+// copy of the message, and a frame to one connection before earlier messages of
+// its rooms.
+//
+// # Goroutines
+//
+// One goroutine of the hub owns all rooms, users and presence. It calls no code
+// of the application and waits for nobody. A few more write to sockets. A
+// connection has a goroutine while it has something to read; on Linux an idle
+// one has none, unless it uses TLS.
+//
+// The wire protocol is in the directory protocol, the guides and the design in
+// docs.
 package chathub

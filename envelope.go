@@ -4,17 +4,17 @@ import (
 	"errors"
 	"strconv"
 
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
-
 	"github.com/chathub-go/chathub/internal/note"
 	"github.com/chathub-go/chathub/internal/text"
 	"github.com/chathub-go/chathub/internal/wire"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
-// The types of the protocol's envelopes (protocol/README.md sections 4 and 5).
+// The types of the protocol's events (protocol/README.md, sections 4 and 5).
 const (
-	// Of a connection; both sides may not use them for anything else.
+	// These belong to the connection itself. An application can neither handle
+	// nor emit them.
 	eventWelcome      = "welcome"
 	eventConnectError = "connect-error"
 	eventReconnect    = "reconnect"
@@ -23,7 +23,7 @@ const (
 	eventPing         = "ping"
 	eventPong         = "pong"
 
-	// What a client may send, and what of it is relayed under the same name.
+	// These are sent by clients, and some are passed on under the same name.
 	eventMessage          = "message"
 	eventJoinRoom         = "join-room"
 	eventLeaveRoom        = "leave-room"
@@ -37,7 +37,7 @@ const (
 	eventResume           = "resume"
 	eventRefreshToken     = "refresh-token"
 
-	// From the server alone.
+	// These are sent by the server only.
 	eventNotification = "notification"
 	eventUserOnline   = "user-online"
 	eventUserOffline  = "user-offline"
@@ -45,7 +45,7 @@ const (
 	eventUserLeft     = "user-left"
 )
 
-// envelope is what the server sends; see protocol/README.md, section 1.
+// envelope is an envelope from the server; see protocol/README.md, section 1.
 type envelope struct {
 	typ  string
 	id   string
@@ -58,10 +58,11 @@ type envelope struct {
 	data []byte // a JSON value; nil: none
 }
 
-// envelopeOverhead is what names, numbers, punctuation and most ids take.
+// envelopeOverhead is the size in bytes of names, numbers, punctuation and most
+// ids.
 const envelopeOverhead = 224
 
-// frame returns the envelope as a ready frame.
+// frame returns the envelope as a frame that is ready to be sent.
 func (env *envelope) frame() []byte {
 	b := make([]byte, wire.HeaderRoom, wire.HeaderRoom+envelopeOverhead+len(env.data))
 	return wire.Seal(env.append(b))
@@ -70,7 +71,7 @@ func (env *envelope) frame() []byte {
 // append appends the envelope as JSON.
 func (env *envelope) append(b []byte) []byte {
 	b = append(b, `{"type":"`...)
-	b = append(b, env.typ...) // of a charset that needs no quoting
+	b = append(b, env.typ...) // its characters need no quoting
 	b = append(b, '"')
 	b = appendField(b, "id", env.id)
 	b = appendField(b, "room", env.room)
@@ -105,8 +106,8 @@ func appendField(b []byte, name, value string) []byte {
 	return appendQuoted(b, value)
 }
 
-// appendQuoted appends s as a JSON string. Invalid UTF-8, which no validated
-// field has, would be replaced.
+// appendQuoted appends s as a JSON string. It would replace invalid UTF-8,
+// which no validated field has.
 func appendQuoted(b []byte, s string) []byte {
 	b, _ = jsontext.AppendQuote(b, s)
 	return b
@@ -120,8 +121,8 @@ func appendUser(b []byte, u User) []byte {
 	return append(b, '}')
 }
 
-// appendPosition puts seq and ts, where there are any, into the JSON object that
-// b ends with.
+// appendPosition inserts seq and ts, if there are any, into the JSON object at
+// the end of b.
 func appendPosition(b []byte, seq uint64, ts int64) []byte {
 	if seq == 0 && ts == 0 {
 		return b
@@ -136,7 +137,8 @@ func appendPosition(b []byte, seq uint64, ts int64) []byte {
 	return append(b, '}')
 }
 
-// frameOf returns the ready frame of a delivered message's envelope.
+// frameOf returns the frame of a delivered message: its envelope with its
+// position.
 func frameOf(body []byte, seq uint64, ts int64) []byte {
 	const position = 40 // ,"seq":…,"ts":…
 	b := make([]byte, wire.HeaderRoom, wire.HeaderRoom+len(body)+position)
@@ -147,7 +149,8 @@ func frameOf(body []byte, seq uint64, ts int64) []byte {
 	return wire.Seal(appendPosition(b, seq, ts))
 }
 
-// newEnvelope checks an event of the application.
+// newEnvelope returns the envelope of an event that the application emits. It
+// fails if the name or the data is not valid.
 func newEnvelope(event string, data any) (*envelope, error) {
 	if !text.ValidType(event) || reserved[event] {
 		return nil, errorf(CodeBadRequest, "%q is not an event name that an application may use", event)
@@ -159,12 +162,12 @@ func newEnvelope(event string, data any) (*envelope, error) {
 	return &envelope{typ: event, data: b}, nil
 }
 
-// reserved are the types that mean something to every client's connection.
+// reserved are the types that belong to the connection itself.
 var reserved = map[string]bool{
 	eventWelcome: true, eventConnectError: true, eventAck: true, eventError: true, eventPing: true, eventPong: true, eventReconnect: true,
 }
 
-// marshal returns v as JSON; nil is no data.
+// marshal returns v as JSON, or nil if v is nil.
 func marshal(v any) ([]byte, error) {
 	switch v := v.(type) {
 	case nil:

@@ -6,12 +6,11 @@ import (
 	"io"
 	"sync"
 
-	"github.com/go-json-experiment/json/jsontext"
-
 	"github.com/chathub-go/chathub/internal/text"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
-// decoder reuses the memory of JSON decoding.
+// decoder is a JSON decoder whose memory is used again.
 type decoder struct {
 	buf bytes.Buffer
 	dec *jsontext.Decoder
@@ -23,8 +22,9 @@ var decoders = sync.Pool{New: func() any {
 	return d
 }}
 
-// decodeEvent parses an envelope that a client sent. b must be valid UTF-8; the
-// event's Data is part of it. On an error the event has the id, where one could be read.
+// decodeEvent decodes an envelope from a client. b must be valid UTF-8, and
+// must not change later: the event's Data is a part of it. After an error, the
+// event has the id if one could be read.
 func decodeEvent(b []byte) (*Event, *Error) {
 	e := new(Event)
 	if deeper(b, maxDepth) {
@@ -42,7 +42,7 @@ func (ev *Event) decode(dec *jsontext.Decoder, b []byte) *Error {
 	if tok, err := dec.ReadToken(); err != nil || tok.Kind() != '{' {
 		return errorf(CodeBadRequest, "Not a JSON object")
 	}
-	var fault *Error // the first one; reading goes on for the id
+	var fault *Error // the first one; decoding goes on to find the id
 	note := func(err *Error) {
 		if fault == nil {
 			fault = err
@@ -53,7 +53,7 @@ func (ev *Event) decode(dec *jsontext.Decoder, b []byte) *Error {
 		name, err := dec.ReadValue()
 		if err != nil {
 			if se, ok := errors.AsType[*jsontext.SyntacticError](err); ok && se.JSONPointer == "/id" {
-				ev.ID = "" // there are two: neither is the id
+				ev.ID = "" // a second id: neither counts
 			}
 			return syntaxError(err)
 		}
@@ -111,12 +111,13 @@ func (ev *Event) decode(dec *jsontext.Decoder, b []byte) *Error {
 	return fault
 }
 
-// syntaxError keeps the reason for the log: it may quote what the client sent.
+// syntaxError keeps the cause for the log only, since it may quote the client's
+// message.
 func syntaxError(cause error) *Error {
 	return &Error{Code: CodeBadRequest, Message: "Not valid JSON", Err: cause}
 }
 
-// field is a name of the envelope that a client may use.
+// field is the name of an envelope's field that a client may use.
 type field string
 
 const (
@@ -128,7 +129,7 @@ const (
 	fieldData field = "data"
 )
 
-// fieldOf returns which field a quoted name is, escapes resolved.
+// fieldOf returns the field with the given quoted name, which may have escapes.
 func fieldOf(name []byte) field {
 	raw := name[1 : len(name)-1]
 	if bytes.IndexByte(raw, '\\') >= 0 {
@@ -137,7 +138,7 @@ func fieldOf(name []byte) field {
 			return fieldNone
 		}
 	}
-	switch string(raw) { // which is not copied for it
+	switch string(raw) { // the conversion makes no copy here
 	case "type":
 		return fieldType
 	case "id":
@@ -152,7 +153,8 @@ func fieldOf(name []byte) field {
 	return fieldNone
 }
 
-// stringOf returns the string that a JSON value is.
+// stringOf returns the value of a JSON string. It reports false if v is not
+// one.
 func stringOf(v jsontext.Value) (string, bool) {
 	if v.Kind() != '"' {
 		return "", false
@@ -164,8 +166,8 @@ func stringOf(v jsontext.Value) (string, bool) {
 	return string(b), err == nil
 }
 
-// deeper reports whether brackets outside of strings nest deeper than most.
-// It runs before the decoder, whose own limit is far higher.
+// deeper reports whether brackets outside of strings are nested deeper than
+// most levels. It runs before the decoder, whose own limit is far higher.
 func deeper(b []byte, most int) bool {
 	depth, quoted := 0, false
 	for i := 0; i < len(b); i++ {

@@ -17,10 +17,11 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// readEnvelope is decodeEvent by other means: slow, and by the words of protocol/README.md, section 1.
-// It returns nil for what must be refused.
+// readEnvelope decodes an envelope in another way, slowly and following
+// protocol/README.md, section 1. It returns nil if the envelope must be
+// refused.
 func readEnvelope(b []byte) *Event {
-	dec := jsontext.NewDecoder(bytes.NewReader(b)) // strict: RFC 8259, names unique, no unpaired surrogates
+	dec := jsontext.NewDecoder(bytes.NewReader(b)) // strict: RFC 8259, unique names, no unpaired surrogates
 	for {
 		if _, err := dec.ReadToken(); err != nil {
 			return nil
@@ -71,8 +72,9 @@ func sameEvent(a, b *Event) bool {
 		bytes.Equal(a.Data, b.Data) && (a.Data == nil) == (b.Data == nil)
 }
 
-// FuzzDecodeEvent: what is accepted is what the protocol says, and comes out of the server
-// as an envelope that a strict decoder reads as what was sent.
+// FuzzDecodeEvent checks that exactly the envelopes of the protocol are
+// accepted. When the server passes one on, a strict decoder reads what was
+// sent.
 func FuzzDecodeEvent(f *testing.F) {
 	golden, err := os.ReadFile("protocol/frames.json")
 	if err != nil {
@@ -86,12 +88,12 @@ func FuzzDecodeEvent(f *testing.F) {
 		f.Fatal(err)
 	}
 	for _, g := range slices.Concat(lists["frames"], lists["accepted"], lists["bad"]) {
-		f.Add(append([]byte(g.Raw), g.Frame...)) // it has one of them
+		f.Add(append([]byte(g.Raw), g.Frame...)) // each entry has one of the two
 	}
 	f.Add([]byte(`{"type":"message","data":"` + "\u2028\u007f\u00ad" + `","\"id\"":{"id":[]},"id":"\\"}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if !utf8.Valid(b) {
-			return // closes the connection before it is decoded
+			return // this closes the connection before it is decoded
 		}
 		sent := bytes.Clone(b)
 		e, fault := decodeEvent(b)
@@ -119,17 +121,17 @@ func FuzzDecodeEvent(f *testing.F) {
 			out := envelope{typ: e.Type, id: e.ID, room: e.Room, to: e.To, from: from, data: e.Data, seq: 1 << 52, ts: 1 << 40, ack: true}
 			again, fault := decodeEvent(out.append(nil))
 			if fault != nil || !sameEvent(again, e) || !sameEvent(readEnvelope(out.append(nil)), e) {
-				t.Fatalf("%q came out as %s", b, out.append(nil))
+				t.Fatalf("%q was passed on as %s", b, out.append(nil))
 			}
 		}
 	})
 }
 
-// TestDecodeEventReuse: the decoders that are used again keep nothing of what they read.
+// Decoders are used again, but keep nothing of what they read.
 func TestDecodeEventReuse(t *testing.T) {
 	inputs := []string{
 		`{"type":"message","id":"1","room":"r","to":"u","data":[1,{"a":"b"}]}`,
-		`{"type":"message","id":"2","data":{"a":1`, // cut off: the decoder is left in the middle
+		`{"type":"message","id":"2","data":{"a":1`, // cut off, which leaves the decoder in the middle
 		`{"type":"ping"}`,
 		`{"type":"ping","type":"ping"}`,
 		`{"type":"ping"} {"type":"second"}`,
@@ -151,7 +153,6 @@ func TestDecodeEventReuse(t *testing.T) {
 	}
 }
 
-// TestFrameOf: position and time are put into the envelope, which stays one frame.
 func TestFrameOf(t *testing.T) {
 	for _, size := range []int{0, 50, 200, 1000, 1 << 16} {
 		e := envelope{typ: "room-message", data: []byte(`"` + strings.Repeat("x", size) + `"`)}

@@ -11,7 +11,8 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// goldenFrames is protocol/frames.json, which says what each part means.
+// goldenFrames is protocol/frames.json. protocol/README.md, section 10,
+// describes it.
 type goldenFrames struct {
 	Accepted []struct {
 		Name string `json:"name"`
@@ -57,8 +58,8 @@ func TestAcceptedInput(t *testing.T) {
 	}
 }
 
-// TestBadInput: the sender gets the documented error or close, and whoever else is
-// there notices nothing.
+// The sender gets the documented error or close, and nobody else notices
+// anything.
 func TestBadInput(t *testing.T) {
 	for _, tc := range readFrames(t).Bad {
 		t.Run(tc.Name, func(t *testing.T) {
@@ -84,7 +85,7 @@ func TestBadInput(t *testing.T) {
 				}
 				f := c.Next()
 				if f.Type != "error" || f.Code() != tc.Expect.Error || f.ID != tc.Expect.ID {
-					t.Errorf("got %s %q of id %q, want error %q of id %q", f.Type, f.Code(), f.ID, tc.Expect.Error, tc.Expect.ID)
+					t.Errorf("got %s %q with id %q, want error %q with id %q", f.Type, f.Code(), f.ID, tc.Expect.Error, tc.Expect.ID)
 				}
 				if r := c.Request(hubtest.Frame{Type: "message", Data: hubtest.Data("still here")}); r.Type != "ack" {
 					t.Errorf("afterwards: %s %s", r.Type, r.Data)

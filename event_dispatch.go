@@ -26,9 +26,9 @@ func (c *Client) handle(e *Event) {
 	if err != nil {
 		var known bool
 		if public, known = publicError(err); !known {
-			h.log.Error("chathub: handler failed", "event", e.Type, "user", c.user.ID, "client", c.id, "err", err)
+			h.log.Error("chathub: handler failed", "event", e.Type, "user", c.User().ID, "client", c.id, "err", err)
 		} else if public.Err != nil {
-			h.log.Debug("chathub: event refused", "event", e.Type, "user", c.user.ID, "client", c.id, "err", err)
+			h.log.Debug("chathub: event refused", "event", e.Type, "user", c.User().ID, "client", c.id, "err", err)
 		}
 	}
 	if published && err == nil {
@@ -39,8 +39,9 @@ func (c *Client) handle(e *Event) {
 	h.traceHandled(c, e, time.Since(start), public)
 }
 
-// acked is the command that sends the ack of what was published: by way of the
-// loop, which is about to write to most senders anyway.
+// ackCommand sends the ack of a published message. It goes through the loop,
+// which is about to write to most senders anyway, so that the ack shares that
+// write.
 type ackCommand struct {
 	c     *Client
 	frame []byte
@@ -48,7 +49,7 @@ type ackCommand struct {
 
 func (cmd *ackCommand) run(l *loop) { l.enqueue(cmd.c, cmd.frame, wire.Durable) }
 
-// dispatch checks an event, asks Authorize, and has it handled.
+// dispatch checks an event, asks Authorize, and runs its handler.
 func (c *Client) dispatch(e *Event) (any, error) {
 	now := c.hub.handlers.current.Load()
 	b, known := builtin[e.Type]
@@ -64,6 +65,9 @@ func (c *Client) dispatch(e *Event) (any, error) {
 		if err := c.authorize(Action{Type: e.Type, Room: e.Room, To: e.To}); err != nil {
 			return nil, err
 		}
+	}
+	if b.durable && e.ID != "" {
+		e.sum = checksum(e.Data)
 	}
 	return now.chain(c.Context(), c, e)
 }
@@ -82,7 +86,8 @@ func (c *Client) authorize(a Action) error {
 	return &Error{Code: CodeForbidden, Message: "Not allowed", Err: err}
 }
 
-// answer answers an event that was handled, and sends what the handler fetched.
+// answer answers an event that was handled. Messages that its handler read from
+// logs follow the answer.
 func (c *Client) answer(e *Event, frame []byte, err *Error) {
 	if err != nil {
 		frame = errorFrame(e.ID, err)
@@ -96,7 +101,7 @@ func (c *Client) answer(e *Event, frame []byte, err *Error) {
 	}
 }
 
-// errorFrame tells a client of an error, also where it gave no id.
+// errorFrame returns an error for a client. An empty id is left out.
 func errorFrame(id string, err *Error) []byte {
 	e := envelope{typ: eventError, id: id, data: errorData(err)}
 	return e.frame()
@@ -106,7 +111,7 @@ func errorFrame(id string, err *Error) []byte {
 func ackFrame(e *Event, result any) ([]byte, error) {
 	data, err := marshal(result)
 	if err != nil {
-		return nil, fmt.Errorf("chathub: result: %w", err)
+		return nil, fmt.Errorf("chathub: marshal the result: %w", err)
 	}
 	env := envelope{typ: eventAck, id: e.ID, data: data}
 	if r, ok := result.(Receipt); ok {

@@ -13,8 +13,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// everyEvent is one valid event of each built-in type that middleware sees, in an
-// order that works for a client that is in no room yet.
+// everyEvent is one valid event of each built-in type that middleware sees. The
+// order works for a client that is not in a room yet.
 func everyEvent() []hubtest.Frame {
 	return []hubtest.Frame{
 		{Type: "join-room", Room: "red"},
@@ -117,7 +117,7 @@ func TestMiddlewareActs(t *testing.T) {
 		}
 		room("m1", `"plain"`)
 		if got := room("m1", `"plain"`); got.Seq != 1 {
-			t.Errorf("the repetition is at %d", got.Seq)
+			t.Errorf("the repetition has seq %d", got.Seq)
 		}
 		seen.want(t, "receipts", "room-message seq 1 dup false from ana", "room-message seq 1 dup true from ana")
 		ana.Must(hubtest.Frame{Type: "private-message", To: "bob", Data: raw(`"p"`)})
@@ -128,18 +128,18 @@ func TestMiddlewareActs(t *testing.T) {
 		room("m3", `"remove"`)
 		wantHeard(t, "bob", bob.Client, `room-message@red "modified"`, `room-message@red`)
 		if got := room("m4", `"veto"`); string(got.Data) != `{"code":"forbidden","message":"No"}` {
-			t.Errorf("the veto became %s", got.Data)
+			t.Errorf("the refusal was sent as %s", got.Data)
 		}
 		if got := room("m5", `"swallow"`); got.Type != "ack" || string(got.Data) != `"swallowed"` || got.Seq != 0 {
-			t.Errorf("swallowed: %s %s", got.Type, got.Data)
+			t.Errorf("with the event swallowed: %s %s", got.Type, got.Data)
 		}
 		wantHeard(t, "bob", bob.Client)
 		if got := room("m6", `"replace"`); got.Type != "ack" || string(got.Data) != `{"n":1}` {
-			t.Errorf("replaced: %s %s", got.Type, got.Data)
+			t.Errorf("with the result replaced: %s %s", got.Type, got.Data)
 		}
 		log.take()
 		if got := room("m7", `"fail after"`); got.Code() != chathub.CodeInternal {
-			t.Errorf("failed: %s %s", got.Type, got.Data)
+			t.Errorf("with a failure after next: %s %s", got.Type, got.Data)
 		}
 		if s := log.take(); !strings.Contains(s, "store is down") {
 			t.Errorf("log %q", s)
@@ -148,8 +148,7 @@ func TestMiddlewareActs(t *testing.T) {
 	})
 }
 
-// TestMiddlewareReceipt: what middleware is told of a message is where it is, before
-// its sender knows.
+// Middleware knows the position of a message before its sender does.
 func TestMiddlewareReceipt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newParty(t, chathub.Config{})
@@ -201,8 +200,8 @@ func TestMiddlewareReceipt(t *testing.T) {
 	})
 }
 
-// TestMiddlewareOnJoin: a join that middleware refuses after it has happened is
-// taken back, and one that it refuses before does not happen.
+// A join that middleware refuses after it has happened is undone. One that it
+// refuses before does not happen.
 func TestMiddlewareOnJoin(t *testing.T) {
 	for _, when := range []string{"before", "after", "panic"} {
 		t.Run(when, func(t *testing.T) {
@@ -246,7 +245,7 @@ func TestAuthorizeActions(t *testing.T) {
 		p := newParty(t, chathub.Config{
 			Authorize: func(ctx context.Context, c *chathub.Client, a chathub.Action) error {
 				if ctx.Err() != nil || c.User().ID != "ana" {
-					t.Errorf("asked for %s", c.User().ID)
+					t.Errorf("Authorize was called for %s", c.User().ID)
 				}
 				asked.add("%s room=%s to=%s", a.Type, a.Room, a.To)
 				return nil
@@ -336,8 +335,8 @@ func TestAuthorizeRefuses(t *testing.T) {
 	}
 }
 
-// TestAuthorizeResume: a room that is refused is told so in the ack, and nothing of
-// it is sent; the other rooms are resumed.
+// The ack says that a room was refused, and nothing of it is sent. The other
+// rooms are resumed.
 func TestAuthorizeResume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newParty(t, chathub.Config{

@@ -13,7 +13,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// asData is JSON as the data of a frame; an empty one is none.
+// asData returns JSON as the data of a frame. If s is empty, there is none.
 func asData(data string) jsontext.Value {
 	if data == "" {
 		return nil
@@ -89,7 +89,8 @@ type historyData struct {
 	More     bool            `json:"more"`
 }
 
-// TestHistoryInPages: going back page by page finds every message once, however large.
+// Going back page by page finds every message once, however large the messages
+// are.
 func TestHistoryInPages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{PresenceInterval: -1, MaxMessageBytes: 10_000, MaxOutboxBytes: 40_000, Rate: -1, UserRate: -1})

@@ -6,40 +6,39 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
-
 	"github.com/chathub-go/chathub/internal/note"
 	"github.com/chathub-go/chathub/internal/wire"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
-// fetched is what follows the answer to a join or resume: while its topics are
-// held for the client, older messages were read from their logs.
+// catchUp is what follows the answer to a join or resume: the messages that the
+// client missed, read from logs while their topics are on hold for the client.
 type catchUp struct {
 	c      *Client
-	topics []Topic  // held
-	skip   []uint64 // of each topic: up to where the client has it from a hub that was ahead
+	topics []Topic  // on hold
+	skip   []uint64 // for each topic: up to where the client has it from a node that was ahead
 	fresh  []string // rooms that the client was not in before
 	lost   []string // rooms whose log could not be read
 	frames [][]byte // what was missed, in order
 	lists  int      // bytes that lists of users may still have in the answer
 }
 
-// newFetched bounds what the answer holds of lists, so that with what follows it
-// (see recover) the outbox has room for it.
+// newFetched returns an empty catchUp. User lists may take a quarter of the
+// outbox, so that the messages that follow (see replay) fit as well.
 func newFetched(c *Client) *catchUp {
 	return &catchUp{c: c, lists: c.hub.cfg.MaxOutboxBytes / 4}
 }
 
-// add appends what was missed.
+// add appends missed messages.
 func (cu *catchUp) add(frames [][]byte) {
 	for _, frame := range frames {
 		cu.frames = append(cu.frames, cu.c.compress(frame))
 	}
 }
 
-// end sends the answer, then, where all went well, what was missed, and lets go
-// of what was held. Otherwise the client is where it was before.
+// end sends the answer and ends the holds. If ok, the missed messages come in
+// between. Otherwise the client leaves the rooms that it was not in before.
 func (cu *catchUp) end(answer []byte, ok bool) {
 	if answer != nil {
 		answer = cu.c.compress(answer)
@@ -73,31 +72,32 @@ func (cu *catchUp) end(answer []byte, ok bool) {
 	})
 }
 
-// want is what a client asks for of a log when it joins.
+// replayRequest says which messages of a log a client wants when it joins.
 type replayRequest struct {
 	Since   *Position `json:"since"`
 	History int       `json:"history"`
 }
 
-// hold notes that a topic is held.
+// hold records that a topic is on hold.
 func (cu *catchUp) hold(t Topic) {
 	cu.topics = append(cu.topics, t)
 	cu.skip = append(cu.skip, 0)
 }
 
-// ahead reports whether a client that comes from another hub knows more of a log
-// than this hub was told yet, up to pos: then it misses nothing. It moves pos to where the client
-// is, and has it skip what is still to arrive up to there.
+// ahead reports whether a client that comes from another node knows more of a
+// log than this node, which knows it up to pos. Such a client misses nothing.
+// ahead then moves pos to the client's position, and lets it skip the messages
+// up to there that are still to arrive.
 func (cu *catchUp) ahead(ctx context.Context, t Topic, pos *Position, since *Position) (bool, error) {
 	if since == nil || since.Epoch != pos.Epoch || since.Seq <= pos.Seq {
 		return false, nil
 	}
-	page, err := cu.c.hub.session.Read(ctx, t, Range{}) // for its head
+	page, err := cu.c.hub.session.Read(ctx, t, Range{}) // for the head of the log
 	switch head := page.Head.Seq; {
 	case err != nil:
 		return false, err
-	case head == 0: // nothing is there: two hubs may see an empty log end in different places
-	case head < since.Seq: // an older state of the log was brought back
+	case head == 0: // an empty log: two nodes may see its end at different positions
+	case head < since.Seq: // the log was restored to an older state
 		return false, nil
 	default:
 		cu.skip[len(cu.skip)-1] = since.Seq
@@ -106,8 +106,9 @@ func (cu *catchUp) ahead(ctx context.Context, t Topic, pos *Position, since *Pos
 	return true, nil
 }
 
-// recover reads what a client wants of a log up to pos, within budget bytes,
-// which it reduces.
+// replay reads the messages that a client wants, up to pos. It takes at most
+// budget bytes and reduces the budget by them. recovered reports whether the
+// client then misses nothing.
 func (h *Hub) replay(ctx context.Context, t Topic, pos Position, w replayRequest, budget *int) (frames [][]byte, recovered bool, err error) {
 	limit := min(w.History, max(h.cfg.ReplayLimit, 0))
 	r := Range{Before: pos.Seq + 1, Limit: limit}
@@ -132,13 +133,13 @@ func (h *Hub) replay(ctx context.Context, t Topic, pos Position, w replayRequest
 	for i, f := range slices.Backward(frames) {
 		if *budget -= len(f); *budget < 0 {
 			*budget = 0
-			return frames[i+1:], false, nil // the newest that fit
+			return frames[i+1:], false, nil // the newest ones that fit
 		}
 	}
 	return frames, recovered, nil
 }
 
-// framesOf returns the events among messages as frames.
+// eventFrames returns the frames of the messages that are events.
 func eventFrames(messages []Message) [][]byte {
 	frames := make([][]byte, 0, len(messages))
 	for _, m := range messages {
@@ -150,7 +151,8 @@ func eventFrames(messages []Message) [][]byte {
 	return frames
 }
 
-// rejoin puts the client into a room, holds it, and reads what it wants.
+// rejoin puts the client into a room, on hold, and reads the messages that it
+// wants.
 func (c *Client) rejoin(ctx context.Context, room string, w replayRequest, budget *int) (*join, bool, error) {
 	j, err := c.join(ctx, &join{room: room, hold: true})
 	if err != nil {
@@ -191,8 +193,8 @@ func onJoinRoom(ctx context.Context, c *Client, e *Event) (any, error) {
 	return c.onHandler.catchUp.joinData(j, recovered), nil
 }
 
-// joinData is what a client is told of a room that it has joined. Where the list of
-// who is there is too large, their count is there alone.
+// joinData returns the answer for a room that the client has joined. If the
+// list of users is too large, it has only their count.
 func (cu *catchUp) joinData(j *join, recovered bool) jsontext.Value {
 	b, who := positionData(j.pos, recovered), j.who
 	if who == nil {
@@ -212,7 +214,7 @@ func positionData(p Position, recovered bool) jsontext.Value {
 		Recovered bool `json:"recovered"`
 	}{p, recovered})
 	if err != nil {
-		panic(err) // an epoch that is not UTF-8
+		panic(err) // only if a broker's epoch is not UTF-8
 	}
 	return b
 }
@@ -232,11 +234,12 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 		Rooms map[string]jsontext.Value `json:"rooms"`
 		Inbox jsontext.Value            `json:"inbox,omitzero"`
 	}{Rooms: make(map[string]jsontext.Value, len(data.Rooms))}
-	// Read first, so that busy rooms do not use up the budget: what a room lacks can
-	// be had by history then, what the inbox lacks cannot.
+	// The inbox is read first, so that busy rooms do not use up the budget: a
+	// client can get the rest of a room with history, but not the rest of its
+	// inbox.
 	var inbox [][]byte
 	if data.Inbox != nil {
-		t := Topic{User: c.user.ID}
+		t := Topic{User: c.User().ID}
 		var pos Position
 		if err := c.hub.onLoop(func(l *loop) { pos = l.holdInbox(c) }); err != nil {
 			return nil, err
@@ -252,7 +255,7 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 		result.Inbox = positionData(pos, recovered)
 	}
 	for i, room := range slices.Sorted(maps.Keys(data.Rooms)) {
-		if most := c.hub.cfg.MaxRooms; most >= 0 && i >= most { // without asking for what cannot be
+		if most := c.hub.cfg.MaxRooms; most >= 0 && i >= most { // Authorize is not asked: the join would fail anyway
 			result.Rooms[room] = errorPart(errorf(CodeLimitExceeded, "More than %d rooms", most))
 			continue
 		}
@@ -263,7 +266,8 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 	return result, nil
 }
 
-// resumeRoom rejoins one room. A room that cannot be does not fail the others.
+// resumeRoom rejoins one room and returns its part of the answer. A failure
+// does not affect the other rooms.
 func (c *Client) resumeRoom(ctx context.Context, room string, w replayRequest, budget *int) jsontext.Value {
 	var err error
 	if bad := checkRoom(room); bad != nil {
@@ -277,17 +281,18 @@ func (c *Client) resumeRoom(ctx context.Context, room string, w replayRequest, b
 	}
 	e, known := publicError(err)
 	if !known {
-		c.hub.log.Error("chathub: resume", "room", room, "user", c.user.ID, "err", err)
+		c.hub.log.Error("chathub: cannot rejoin a room", "room", room, "user", c.User().ID, "err", err)
 	}
 	return errorPart(e)
 }
 
-// errorPart is what the answer to resume says of a room that cannot be rejoined.
+// errorPart returns the part of the answer for a room that cannot be rejoined.
 func errorPart(e *Error) jsontext.Value {
 	return append(append([]byte(`{"error":`), errorData(e)...), '}')
 }
 
-// historyPage is how many messages a history request without a limit gets.
+// historyPage is the number of messages that a history request without a limit
+// gets.
 const historyPage = 50
 
 func onHistory(ctx context.Context, c *Client, e *Event) (any, error) {

@@ -10,7 +10,7 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
-// lagging is a Broker whose hub can be behind: what is delivered waits.
+// lagging is a Broker whose hub can be behind: its deliveries wait.
 type lagging struct {
 	*chathub.MemoryBroker
 	mu      sync.Mutex
@@ -41,8 +41,8 @@ func (b *lagging) set(behind bool) {
 	b.behind, b.waiting = behind, nil
 }
 
-// TestResumeAhead: a client comes to a hub that has not heard yet of what it knows
-// already. It has missed nothing, and hears nothing twice.
+// A client comes to a hub that does not have the messages yet that the client
+// knows. It has missed nothing, and hears nothing twice.
 func TestResumeAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := &chathub.MemoryBroker{}
@@ -73,7 +73,7 @@ func TestResumeAhead(t *testing.T) {
 			Rooms: map[string]chathub.Position{"red": head},
 			Inbox: &chathub.Position{Epoch: inbox.Epoch, Seq: inbox.Seq},
 		}
-		for range 2 { // and once more, while it is ahead
+		for range 2 { // the second time, the client is still ahead
 			answer := resume(t, moved, since)
 			if red := answer.Rooms["red"]; !red.Recovered || red.Seq != head.Seq {
 				t.Errorf("red: recovered %v, seq %d, want %d", red.Recovered, red.Seq, head.Seq)
@@ -89,11 +89,11 @@ func TestResumeAhead(t *testing.T) {
 		wantHeard(t, "ana", moved, `note 3`)
 		wantHeard(t, "cid", cid.Client, `room-message@red 1`, `room-message@red 2`, `room-message@red 3`)
 
-		// A position that the log has never had is of another state of it.
+		// A position that the log never had belongs to another state of it.
 		far := head
 		far.Seq += 1000
 		if red := resume(t, moved, resumeRequest{Rooms: map[string]chathub.Position{"red": far}}).Rooms["red"]; red.Recovered {
-			t.Errorf("from the future: recovered, seq %d", red.Seq)
+			t.Errorf("a position of the future: recovered, seq %d", red.Seq)
 		}
 	})
 }

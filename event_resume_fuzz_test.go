@@ -23,11 +23,11 @@ const (
 	fuzzInbox  = 2 // messages in an inbox, which are large: fewer than are replayed
 )
 
-// resumeLogs is what a hub has for who resumes: logs of known epochs, whose
-// messages are their own seqs.
+// resumeLogs are the logs that a client can resume. Their epochs are known, and
+// each message is its own seq.
 type resumeLogs struct {
 	hub    *chathub.Hub
-	epochs map[string]string // by room; of the inbox: ""
+	epochs map[string]string // by room; "" is the inbox
 	heads  map[string]uint64
 }
 
@@ -63,7 +63,7 @@ func newResumeLogs(f *testing.F) *resumeLogs {
 	return l
 }
 
-// resumeText is the text of a message in a log.
+// resumeText returns the text of a message in a log.
 func resumeText(name string, seq uint64) string {
 	if name == "" {
 		return fmt.Sprintf("%800d", seq)
@@ -71,13 +71,14 @@ func resumeText(name string, seq uint64) string {
 	return fmt.Sprint(seq)
 }
 
-// data puts epochs, which nobody can guess, into a request.
+// data puts the epochs, which nobody can guess, into a request.
 func (l *resumeLogs) data(request string) string {
 	return strings.NewReplacer("RED", l.epochs["red"], "GREEN", l.epochs["green"], "SECRET", l.epochs["secret"],
 		"INBOX", l.epochs[""]).Replace(request)
 }
 
-// part is what is to be said and sent of one log, in the plainest form.
+// part returns what should be answered and sent for one log, in the simplest
+// form.
 func (l *resumeLogs) part(name string, since chathub.Position) (recovered bool, seqs []uint64) {
 	head, kept := l.heads[name], uint64(fuzzKept)
 	if name == "" {
@@ -97,7 +98,7 @@ func (l *resumeLogs) part(name string, since chathub.Position) (recovered bool, 
 	return recovered, seqs[max(0, len(seqs)-fuzzReplay):]
 }
 
-// refusal is why a room cannot be resumed, where i others are before it.
+// refusal returns why a room cannot be resumed after i others, or "" if it can.
 func (l *resumeLogs) refusal(i int, room string) chathub.Code {
 	switch {
 	case i >= fuzzRooms:
@@ -110,8 +111,8 @@ func (l *resumeLogs) refusal(i int, room string) chathub.Code {
 	return ""
 }
 
-// FuzzResume: whatever a client says of where it was, it gets what is missing of
-// what is its own, once and in order, or is told that it does not.
+// FuzzResume checks that a client gets what it missed of its own logs, once and
+// in order, or is told that it does not. Its positions may be anything.
 func FuzzResume(f *testing.F) {
 	for _, seed := range []string{
 		``, `null`, `1`, `{}`, `[]`, `{"rooms":null,"inbox":null}`,
@@ -136,7 +137,7 @@ func FuzzResume(f *testing.F) {
 	f.Fuzz(func(t *testing.T, request string) {
 		data := l.data(request)
 		if data != "" && (!jsontext.Value(data).IsValid() || len(data) > 32<<10) {
-			return // not an envelope: FuzzDecodeEvent
+			return // not an envelope: see FuzzDecodeEvent
 		}
 		c := hubtest.Dial(t, l.hub, "ana")
 		defer c.Drop()
@@ -145,7 +146,7 @@ func FuzzResume(f *testing.F) {
 			frame += `,"data":` + data
 		}
 		c.SendText(frame + `}`)
-		c.SendText(`{"type":"ping"}`) // behind all that follows the answer
+		c.SendText(`{"type":"ping"}`) // comes after everything that follows the answer
 		answer := c.Next()
 		var got []string
 		for m := c.Next(); m.Type != "pong"; m = c.Next() {
@@ -196,7 +197,7 @@ func FuzzResume(f *testing.F) {
 			due = append(due, check("", "private-message", "ana", *said.Inbox, *want.Inbox)...)
 		}
 		if !slices.Equal(got, due) {
-			t.Errorf("%s brought %q, want %q", data, got, due)
+			t.Errorf("%s returned %q, want %q", data, got, due)
 		}
 	})
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
-// TestResumeUnderLoad: while others publish without a pause, a client comes and goes at
-// random and still sees every message once and in order, or is told that it cannot.
+// While others publish without a pause, a client comes and goes at random. It
+// still sees every message once and in order, or is told that it cannot.
 func TestResumeUnderLoad(t *testing.T) {
 	const large = 1 << 26
 	for _, tc := range []struct {
@@ -42,15 +42,16 @@ func TestResumeUnderLoad(t *testing.T) {
 	}
 }
 
-// resumeLog is what a client knows of a log, in which message number n has seq n.
+// resumeLog is what a client knows of a log in which message number n has seq
+// n.
 type resumeLog struct {
 	pos   chathub.Position // to ask with
 	next  uint64           // number of the message that must come; 0: not known
-	head  uint64           // of the last answer, where next is not known
+	head  uint64           // of the last answer, if next is not known
 	asked bool             // no answer has come on this connection yet
 }
 
-// answered takes note of an answer to join-room or resume.
+// answered records an answer to join-room or resume.
 func (l *resumeLog) answered(t *testing.T, what string, p resumePart, recoveries map[bool]int) {
 	if p.Error != nil {
 		t.Fatalf("%s: %+v", what, p.Error)
@@ -63,7 +64,7 @@ func (l *resumeLog) answered(t *testing.T, what string, p resumePart, recoveries
 	}
 }
 
-// got takes note of a message.
+// got checks and records a message.
 func (l *resumeLog) got(t *testing.T, what string, f hubtest.Frame) {
 	n, err := strconv.ParseUint(string(f.Data), 10, 64)
 	switch {
@@ -72,7 +73,7 @@ func (l *resumeLog) got(t *testing.T, what string, f hubtest.Frame) {
 	case l.asked:
 		t.Fatalf("%s: message %d before the answer", what, n)
 	case l.next == 0 && n > l.head+1:
-		t.Fatalf("%s: first message %d, and the log stood at %d", what, n, l.head)
+		t.Fatalf("%s: the first message is %d, but the head was %d", what, n, l.head)
 	case l.next > 0 && n != l.next:
 		t.Fatalf("%s: message %d, want %d", what, n, l.next)
 	}
@@ -110,7 +111,7 @@ func resumeUnderLoad(t *testing.T, hub *chathub.Hub, rnd *rand.Rand, lossy bool)
 				published[topic] = n
 				mu.Unlock()
 				switch pace.IntN(10) {
-				case 0: // the others go on only when everybody waits
+				case 0: // the others go on only when everyone waits
 					time.Sleep(time.Duration(pace.IntN(3)) * time.Millisecond)
 				case 1, 2:
 					runtime.Gosched()
@@ -121,7 +122,8 @@ func resumeUnderLoad(t *testing.T, hub *chathub.Hub, rnd *rand.Rand, lossy bool)
 
 	logs := map[string]*resumeLog{"": {}, "red": {}, "blue": {}}
 	recoveries := map[bool]int{}
-	// session connects, asks for what was missed, and takes what comes until enough of it has.
+	// session connects, asks for missed messages, and takes what comes until it
+	// is enough.
 	session := func(enough func(taken int, c *hubtest.Client) bool) {
 		c, err := hubtest.DialHeader(t, hub, http.Header{"Authorization": {"Bearer ana"}})
 		if err != nil {
@@ -152,7 +154,8 @@ func resumeUnderLoad(t *testing.T, hub *chathub.Hub, rnd *rand.Rand, lossy bool)
 			case f.Type == "error":
 				t.Fatalf("%s", f.Data)
 			case f.Seq > 0 && f.Room == "" && logs[""].asked:
-				// It came by itself after the welcome, and will come again after the answer.
+				// It came after the welcome, and will come again after the
+				// answer.
 			case f.Seq > 0:
 				logs[f.Room].got(t, f.Room, f)
 			}
@@ -176,13 +179,13 @@ func resumeUnderLoad(t *testing.T, hub *chathub.Hub, rnd *rand.Rand, lossy bool)
 	missed := published["red"]
 	for _, f := range ofType(arrived(keeper), "tick") {
 		if missed--; f.Seq != published["red"]-missed {
-			t.Errorf("who stayed got %d as message %d", f.Seq, published["red"]-missed)
+			t.Errorf("the client that stayed got %d as message %d", f.Seq, published["red"]-missed)
 		}
 	}
 	if missed != 0 {
-		t.Errorf("who stayed missed %d messages", missed)
+		t.Errorf("the client that stayed missed %d messages", missed)
 	}
 	if recoveries[true] == 0 || (recoveries[false] > len(logs)) != lossy {
-		t.Errorf("recovered, or not: %v times", recoveries)
+		t.Errorf("resumes by whether they recovered everything: %v", recoveries)
 	}
 }

@@ -22,7 +22,7 @@ type resumeRequest struct {
 	Inbox *chathub.Position           `json:"inbox,omitzero"`
 }
 
-// resumePart is what the answer to resume says of a room or the inbox.
+// resumePart is the part of the answer to resume for a room or the inbox.
 type resumePart struct {
 	Epoch     string         `json:"epoch"`
 	Seq       uint64         `json:"seq"`
@@ -46,14 +46,14 @@ func resume(t testing.TB, c *hubtest.Client, r resumeRequest) resumeAnswer {
 	return dataOf[resumeAnswer](t, c.Must(hubtest.Frame{Type: "resume", Data: hubtest.Data(r)}))
 }
 
-// position is where an answer to join-room says that the log stands.
+// position returns the head of the log from an answer to join-room.
 func position(t testing.TB, ack hubtest.Frame) chathub.Position {
 	t.Helper()
 	d := dataOf[joinData](t, ack)
 	return chathub.Position{Epoch: d.Epoch, Seq: d.Seq}
 }
 
-// fill has a user say so many numbered messages in a room, and leave.
+// fill lets a user send numbered messages to a room, and leave it.
 func fill(t testing.TB, hub *chathub.Hub, room string, n int) chathub.Position {
 	t.Helper()
 	c := hubtest.Dial(t, hub, "filler")
@@ -66,7 +66,7 @@ func fill(t testing.TB, hub *chathub.Hub, room string, n int) chathub.Position {
 	return chathub.Position{Epoch: p.Epoch, Seq: p.Seq + uint64(n)}
 }
 
-// numbers are the texts of the numbered messages first to last.
+// numbers returns the texts of the numbered messages first to last.
 func numbers(first, last int) (all []string) {
 	for i := first; i <= last; i++ {
 		all = append(all, fmt.Sprint(i))
@@ -74,7 +74,7 @@ func numbers(first, last int) (all []string) {
 	return all
 }
 
-// TestResume: several rooms and the inbox in one round trip.
+// Several rooms and the inbox are resumed in one round trip.
 func TestResume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{
@@ -107,7 +107,7 @@ func TestResume(t *testing.T) {
 
 		ana = hubtest.Dial(t, hub, "ana")
 		if got := dataOf[welcomeData](t, ana.Welcome).Inbox; got.Epoch != inbox.Epoch || got.Seq != inbox.Seq+2 {
-			t.Errorf("the welcome says that the inbox stands at %v", got)
+			t.Errorf("the welcome says that the inbox is at %v", got)
 		}
 		answer := resume(t, ana, resumeRequest{Rooms: at, Inbox: &inbox})
 		for room, seq := range map[string]uint64{"red": 3, "green": 1, "blue": 0} {
@@ -144,12 +144,12 @@ func TestResume(t *testing.T) {
 			}
 		}
 		if got := ids(roomUsers(t, hub, "secret")); len(got) != 0 {
-			t.Errorf("in secret are %v", got)
+			t.Errorf("users in secret: %v", got)
 		}
 	})
 }
 
-// TestResumeNothing: both parts are optional.
+// Both parts of the request are optional.
 func TestResumeNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := hubtest.Dial(t, quietHub(t), "ana")
@@ -158,7 +158,7 @@ func TestResumeNothing(t *testing.T) {
 				t.Errorf("answer is %+v", got)
 			}
 		}
-		// Without an id there is no answer, and what was missed follows all the same.
+		// Without an id there is no answer, but the missed messages follow.
 		since := fill(t, quietHub(t), "unrelated", 0)
 		c.SendText(fmt.Sprintf(`{"type":"resume","data":{"rooms":{"lobby":{"epoch":%q,"seq":0}}}}`, since.Epoch))
 		expectNothing(t, c)
@@ -166,8 +166,8 @@ func TestResumeNothing(t *testing.T) {
 	})
 }
 
-// TestRecovered: where the log has not all that came after a position, the client is
-// told, and gets the newest.
+// If the log no longer has everything after a position, the client is told, and
+// gets the newest messages.
 func TestRecovered(t *testing.T) {
 	big := strings.Repeat("x", 1000)
 	for _, tc := range []struct {
@@ -177,7 +177,7 @@ func TestRecovered(t *testing.T) {
 		messages  int
 		since     func(head chathub.Position) chathub.Position
 		recovered bool
-		first     int // number of the first that follows; 0: nothing does
+		first     int // number of the first message that follows; 0: none
 	}{
 		{"nothing missed", nil, chathub.Config{}, 10, back(0), true, 0},
 		{"one missed", nil, chathub.Config{}, 10, back(1), true, 10},
@@ -209,7 +209,7 @@ func TestRecovered(t *testing.T) {
 						cfg.Broker = &chathub.MemoryBroker{MaxMessages: tc.broker.MaxMessages, MaxAge: tc.broker.MaxAge}
 					}
 					hub := hubtest.New(t, cfg)
-					keeper := members(t, hub, "lobby", "keeper")[0] // the log lives on
+					keeper := members(t, hub, "lobby", "keeper")[0] // keeps the log alive
 					head := fill(t, hub, "lobby", tc.messages)
 					time.Sleep(time.Second)
 					arrived(keeper)
@@ -232,7 +232,7 @@ func TestRecovered(t *testing.T) {
 					}
 					say(keeper, "lobby", big)
 					if got := texts(arrived(c)); !slices.Equal(got, append(want, big)) {
-						t.Errorf("got %.80v, want %v and then what is live", got, want)
+						t.Errorf("got %.80v, want %v and then the live messages", got, want)
 					}
 				})
 			})
@@ -247,7 +247,7 @@ func back(n uint64) func(chathub.Position) chathub.Position {
 	}
 }
 
-// TestReplayInBytes: what is replayed fits the outbox, over all rooms together.
+// What is replayed fits into the outbox, over all rooms together.
 func TestReplayInBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{PresenceInterval: -1, MaxMessageBytes: 10_000, MaxOutboxBytes: 50_000})
@@ -274,8 +274,7 @@ func TestReplayInBytes(t *testing.T) {
 	})
 }
 
-// TestInboxGoesFirst: what busy rooms have does not crowd out the inbox, for which
-// there is no history.
+// Busy rooms do not crowd out the inbox, for which there is no history.
 func TestInboxGoesFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{PresenceInterval: -1, MaxMessageBytes: 10_000, MaxOutboxBytes: 50_000})
@@ -296,13 +295,13 @@ func TestInboxGoesFirst(t *testing.T) {
 		}
 		frames := arrived(ana)
 		if last := frames[len(frames)-1]; last.Type != "private-message" {
-			t.Errorf("the last is %+v", last)
+			t.Errorf("the last frame is %+v", last)
 		}
 	})
 }
 
-// TestResumeOfManyRooms: the lists of who is in the rooms do not close the client that
-// comes back to them; those beyond what an answer may hold are left out, and counted.
+// The user lists of many rooms do not close a client that comes back to them.
+// Lists that do not fit into the answer are replaced by counts.
 func TestResumeOfManyRooms(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const rooms, users = 40, 30
@@ -328,13 +327,13 @@ func TestResumeOfManyRooms(t *testing.T) {
 			}
 		}
 		if listed == 0 || listed == rooms {
-			t.Errorf("%d of %d rooms have their list", listed, rooms)
+			t.Errorf("%d of %d rooms have a list", listed, rooms)
 		}
 		c.Must(hubtest.Frame{Type: "ping"})
 	})
 }
 
-// TestResumeOfTooManyRooms: one envelope does not make the broker work for thousands.
+// One envelope does not make the broker work for thousands of rooms.
 func TestResumeOfTooManyRooms(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := newGatedBroker()
@@ -356,13 +355,13 @@ func TestResumeOfTooManyRooms(t *testing.T) {
 		broker.mu.Lock()
 		defer broker.mu.Unlock()
 		if refused != 995 || broker.subscribes > 10 {
-			t.Errorf("%d rooms were refused, and the broker asked for %d topics", refused, broker.subscribes)
+			t.Errorf("%d rooms were refused, and the broker was asked for %d topics", refused, broker.subscribes)
 		}
 	})
 }
 
-// TestInboxWaits: private messages and notifications wait for who is away, and one's own
-// ones are among them.
+// Private messages and notifications wait for a user who is away, the user's
+// own messages among them.
 func TestInboxWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := quietHub(t)
@@ -380,7 +379,7 @@ func TestInboxWaits(t *testing.T) {
 
 		bob = hubtest.Dial(t, hub, "bob")
 		if got := dataOf[welcomeData](t, bob.Welcome).Inbox; got.Epoch != last.Epoch || got.Seq != 5 {
-			t.Errorf("the inbox stands at %v", got)
+			t.Errorf("the inbox is at %v", got)
 		}
 		expectNothing(t, bob)
 		if got := resume(t, bob, resumeRequest{Inbox: &last}).Inbox; !got.Recovered || got.Seq != 5 {
@@ -391,10 +390,10 @@ func TestInboxWaits(t *testing.T) {
 			t.Errorf("got %v, want %v", texts(got), want)
 		}
 		if f := got[0]; f.ID != "mine" || f.From.ID != "bob" || f.To != "ana" || f.Seq != 1 {
-			t.Errorf("one's own message is %+v", f)
+			t.Errorf("the sender's own message is %+v", f)
 		}
 
-		// Somebody who was never there has no position, and gets them too.
+		// A user who was never there has no position, and gets them too.
 		ana.Must(hubtest.Frame{Type: "private-message", To: "carol", Data: hubtest.Data("welcome")})
 		carol := hubtest.Dial(t, hub, "carol")
 		if got := resume(t, carol, resumeRequest{Inbox: &chathub.Position{}}).Inbox; got.Recovered || got.Seq != 1 {
@@ -406,8 +405,8 @@ func TestInboxWaits(t *testing.T) {
 	})
 }
 
-// TestForgedPositions: a position names no user, so nobody gets an inbox or a room that
-// is not for them, whatever the position.
+// A position names no user. So nobody gets the inbox or a room of others,
+// whatever the position.
 func TestForgedPositions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{
@@ -447,7 +446,7 @@ func TestForgedPositions(t *testing.T) {
 	})
 }
 
-// TestResumeWithinLimits: a room too many, or one that cannot be read, does not fail the others.
+// One room too many, or one that cannot be read, does not fail the others.
 func TestResumeWithinLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := newGatedBroker()
@@ -469,16 +468,16 @@ func TestResumeWithinLimits(t *testing.T) {
 			t.Errorf("got %+v", got)
 		}
 		if len(roomUsers(t, hub, "b")) != 0 || len(roomUsers(t, hub, "a")) != 1 {
-			t.Error("who could not be rejoined is a member")
+			t.Error("a room that could not be rejoined has a member")
 		}
 		expectRefused(t, c, hubtest.Frame{Type: "join-room", Room: "b", Data: []byte(`{"history":1}`)}, chathub.CodeInternal)
 		expectRefused(t, c, hubtest.Frame{Type: "room-message", Room: "b"}, chathub.CodeNotInRoom)
 	})
 }
 
-// TestReconnectWhileTheOldGoes: who comes back before the old connection was taken out
-// of everything is told the right position of the inbox and of rooms.
-func TestReconnectWhileTheOldGoes(t *testing.T) {
+// A client that comes back before the old connection has left everything is
+// told the right positions of the inbox and of rooms.
+func TestReconnectBeforeTheOldHasGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := newGatedBroker()
 		hub := hubtest.New(t, chathub.Config{
@@ -507,16 +506,16 @@ func TestReconnectWhileTheOldGoes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		synctest.Wait() // it has the inbox and the lobby, and waits for the broker
+		synctest.Wait() // again has the inbox and the lobby, and waits for the broker
 		c.Drop()
-		time.Sleep(time.Second) // and is forgotten
+		time.Sleep(time.Second) // now the old connection is forgotten
 		close(open)
 		inbox.Seq += 3
 		if got := dataOf[welcomeData](t, again.Next()).Inbox; got != inbox {
-			t.Errorf("the inbox stands at %v, want %v", got, inbox)
+			t.Errorf("the inbox is at %v, want %v", got, inbox)
 		}
 		if got := position(t, enter(again, "lobby")); got.Epoch != lobby.Epoch || got.Seq != 3 {
-			t.Errorf("the room stands at %v, want seq 3", got)
+			t.Errorf("the room is at %v, want seq 3", got)
 		}
 	})
 }

@@ -14,12 +14,12 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// number is data of a custom event.
+// number is the data of a custom event.
 type number struct {
 	N int `json:"n"`
 }
 
-// TestOnData: what a client sends arrives typed, or is refused.
+// The data of an event arrives typed, or is refused.
 func TestOnData(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newParty(t, chathub.Config{})
@@ -73,7 +73,7 @@ func TestOnData(t *testing.T) {
 
 func echo[T any](_ context.Context, _ *chathub.Client, data T) (T, error) { return data, nil }
 
-// TestAckData: what a handler returns arrives as the data of the ack.
+// The result of a handler arrives as the data of the ack.
 func TestAckData(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log logBuffer
@@ -115,7 +115,7 @@ func TestAckData(t *testing.T) {
 	})
 }
 
-// TestAnswerNeedsID: without an id there is no ack, but there are errors.
+// Without an id there is no ack, but there are errors.
 func TestAnswerNeedsID(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newParty(t, chathub.Config{})
@@ -135,7 +135,7 @@ func TestAnswerNeedsID(t *testing.T) {
 	})
 }
 
-// positive has a Validate on values.
+// positive has a Validate method on values.
 type positive int
 
 func (p positive) Validate() error {
@@ -148,7 +148,7 @@ func (p positive) Validate() error {
 	return nil
 }
 
-// trimmed has a Validate on pointers, which may mend.
+// trimmed has a Validate method on pointers, which may correct the data.
 type trimmed struct {
 	S string `json:"s"`
 }
@@ -191,7 +191,7 @@ func TestValidate(t *testing.T) {
 	})
 }
 
-// TestHandlerErrors: what a client is told of an error, and what the log has.
+// This is what a client is told about an error, and what the log has.
 func TestHandlerErrors(t *testing.T) {
 	full := &chathub.Error{Code: chathub.CodeConflict, Message: "Taken", RetryAfter: 1500 * time.Millisecond, Err: errors.New("secret cause")}
 	var none *chathub.Error
@@ -251,9 +251,9 @@ func TestRegisteringMistakes(t *testing.T) {
 		"a b":                   "is not an event name",
 		strings.Repeat("a", 65): "is not an event name",
 		"room-message":          "is built in; wrap it with Use",
-		"ping":                  "is the protocol's own",
-		"welcome":               "is the protocol's own",
-		"ack":                   "is the protocol's own",
+		"ping":                  "is reserved by the protocol",
+		"welcome":               "is reserved by the protocol",
+		"ack":                   "is reserved by the protocol",
 		"taken":                 "is registered already",
 	} {
 		for how, register := range map[string]func(){
@@ -276,7 +276,7 @@ func TestRegisteringMistakes(t *testing.T) {
 	}
 }
 
-// panicOf returns what f panics with; empty: nothing.
+// panicOf returns the text that f panics with, or "" if it does not panic.
 func panicOf(f func()) (text string) {
 	defer func() {
 		if v := recover(); v != nil {

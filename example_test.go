@@ -17,8 +17,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// A hub is an http.Handler. This is a whole chat server, but for its users, who
-// come with tokens that the service around it has signed.
+// A hub is an http.Handler. This is a whole chat server, except for its users:
+// they come with tokens that the service around it has signed.
 func Example() {
 	secret := []byte("0123456789abcdef0123456789abcdef") // from your configuration
 	hub, err := chathub.New(chathub.Config{Auth: &chathub.JWT{Key: secret}})
@@ -31,7 +31,7 @@ func Example() {
 	server := httptest.NewServer(mux)
 	defer server.Close()
 
-	// What the login of your service does:
+	// This is what the login of your service does:
 	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
 		"sub": "u1", "name": "Ana", "exp": time.Now().Add(time.Hour).Unix(),
 	}).SignedString(secret)
@@ -39,7 +39,8 @@ func Example() {
 		panic(err)
 	}
 
-	// And what a page does with new WebSocket(url, ["chathub.v1", "chathub.bearer." + token]):
+	// And this is what a page does with
+	// new WebSocket(url, ["chathub.v1", "chathub.bearer." + token]):
 	ana := connect(server.URL+"/ws", http.Header{"Authorization": {"Bearer " + token}})
 	ana.send(`{"type":"join-room","room":"lobby"}`)
 	ana.send(`{"type":"room-message","room":"lobby","data":"Hello"}`)
@@ -48,7 +49,8 @@ func Example() {
 	// Output: Ana says "Hello" in lobby
 }
 
-// An event of your own has typed data, which may check itself, and an answer.
+// An event of your own has typed data, which can validate itself, and an
+// answer.
 func ExampleOnAck() {
 	hub, dial, stop := serve(chathub.Config{})
 	defer stop()
@@ -73,7 +75,7 @@ func ExampleOnAck() {
 	// {"code":"bad_request","message":"Invalid data"}
 }
 
-// Vote is what a client sends with the event "vote".
+// Vote is the data of the event "vote".
 type Vote struct {
 	Option int `json:"option"`
 }
@@ -92,10 +94,11 @@ type Tally struct {
 	Votes  int `json:"votes"`
 }
 
-// Middleware is around every event, built-in ones included. Before next it may
-// refuse or change the event; after next it knows where the message is in its log. A
-// message that a client repeats has its first place: a row with that key is there already, unless
-// saving it failed, which is why the client repeats it. More in docs/saving.md.
+// Middleware wraps every event, built-in ones included. Before it calls next,
+// it can refuse or change the event. Afterwards, it knows the position of the
+// message in its log. A message that a client repeats has the position of the
+// first: a row with that key exists already, unless saving it failed, and that
+// is why the client repeats it. docs/saving.md says more.
 func ExampleHub_Use() {
 	hub, dial, stop := serve(chathub.Config{})
 	defer stop()
@@ -128,8 +131,8 @@ func ExampleHub_Use() {
 	// {"code":"forbidden","message":"Please don't"}
 }
 
-// Authorize says who may do what: here, who may join a room, and so who may write
-// to it and read it.
+// Authorize decides who may do what. Here it decides who may join a room, and
+// so who may write to it and read it.
 func ExampleConfig_authorize() {
 	members := map[string]bool{"ana": true}
 	_, dial, stop := serve(chathub.Config{
@@ -155,8 +158,8 @@ func ExampleConfig_authorize() {
 	// {"code":"not_in_room","message":"Join the room first"}
 }
 
-// OnConnect may turn a client away, and put it into the rooms that are its own. It
-// is welcomed after that.
+// OnConnect can refuse a client, or put it into its rooms. The client is
+// welcomed after that.
 func ExampleConfig_onConnect() {
 	hub, dial, stop := serve(chathub.Config{
 		OnConnect: func(ctx context.Context, c *chathub.Client, r *http.Request) error {
@@ -176,8 +179,9 @@ func ExampleConfig_onConnect() {
 	// {"code":"forbidden","message":"You are banned"}
 }
 
-// The server may ask a client, in a handler too, and wait for its answer for as
-// long as it likes. A client that goes answers no more: then it fails at once.
+// The server can ask a client a question, also in a handler, and wait for the
+// answer as long as it likes. If the client disconnects, the wait ends at once
+// with an error.
 func ExampleClient_EmitWithAck() {
 	hub, dial, stop := serve(chathub.Config{})
 	defer stop()
@@ -203,10 +207,11 @@ func ExampleClient_EmitWithAck() {
 	// "sure: true"
 }
 
-// A service whose identity provider publishes its keys (a JWKS) gives a Keyfunc: a
-// library such as github.com/MicahParks/keyfunc fetches them and keeps them fresh.
+// If your identity provider publishes its keys (a JWKS), set a Keyfunc. A
+// library such as github.com/MicahParks/keyfunc fetches the keys and keeps them
+// fresh.
 func ExampleJWT_keyfunc() {
-	public, private, err := ed25519.GenerateKey(nil) // the provider's
+	public, private, err := ed25519.GenerateKey(nil) // the provider's keys
 	if err != nil {
 		panic(err)
 	}
@@ -241,9 +246,9 @@ func ExampleJWT_keyfunc() {
 	// {"code":"unauthenticated","message":"Invalid token"}
 }
 
-// Sessions is an Authenticator for a service that has sessions and cookies.
+// Sessions is an Authenticator for a service with sessions and cookies.
 type Sessions struct {
-	users sync.Map // of chathub.User by session id
+	users sync.Map // chathub.User by session id
 }
 
 // Authenticate gets the value of the cookie that Config.TokenCookie names.
@@ -255,8 +260,8 @@ func (s *Sessions) Authenticate(_ context.Context, session string, _ *http.Reque
 	return chathub.Identity{User: user.(chathub.User)}, nil
 }
 
-// With a session cookie, a page connects without a token. The hub lets pages of its
-// own origin do so, and those of Config.Origins.
+// With a session cookie, a page connects without a token. The hub lets pages of
+// its own origin do so, and those of Config.Origins.
 func ExampleAuthenticator() {
 	sessions := &Sessions{}
 	sessions.users.Store("s3cr3t", chathub.User{ID: "u1", Name: "Ana"})
@@ -277,14 +282,14 @@ func ExampleAuthenticator() {
 	// {"code":"unauthenticated","message":"Please log in"}
 }
 
-// A user who logs out is disconnected everywhere, on every node, and told not to
-// come back.
+// A user who logs out is disconnected on every node, and the clients are told
+// not to come back.
 func ExampleTarget_Disconnect() {
 	hub, dial, stop := serve(chathub.Config{})
 	defer stop()
 	phone, laptop := dial("ana"), dial("ana")
 
-	// Take the session away first, lest a client come back with it.
+	// End the session first, so that a client cannot come back with it.
 	if err := hub.ToUser("ana").Disconnect(context.Background(), "logged out"); err != nil {
 		panic(err)
 	}
@@ -295,8 +300,8 @@ func ExampleTarget_Disconnect() {
 	// 4503 logged out
 }
 
-// What the service itself has to say goes to rooms and users from anywhere. It is
-// kept for who is away.
+// The service itself can send events to rooms and users from anywhere. They are
+// kept for users who are away.
 func ExampleHub_ToUser() {
 	hub, dial, stop := serve(chathub.Config{})
 	defer stop()
@@ -340,7 +345,7 @@ func ExampleHub_OnlineUsers() {
 	// [{u2 Bob}] <nil>
 }
 
-// Several hubs on one mux share nothing: what Socket.IO calls namespaces.
+// Several hubs on one mux share nothing, like the namespaces of Socket.IO.
 func Example_severalHubs() {
 	chat, err := chathub.New(chathub.Config{Auth: hubtest.Auth{}})
 	if err != nil {
@@ -367,8 +372,8 @@ func Example_severalHubs() {
 	// [] <nil>
 }
 
-// http.Server.Shutdown neither waits for WebSocket connections nor closes them: the
-// hub has its own, to be called beside it.
+// http.Server.Shutdown neither waits for WebSocket connections nor closes them.
+// Call the hub's Shutdown at the same time.
 func ExampleHub_Shutdown() {
 	hub, err := chathub.New(chathub.Config{Auth: hubtest.Auth{}, DrainWindow: time.Second})
 	if err != nil {
@@ -397,8 +402,8 @@ func ExampleHub_Shutdown() {
 	// Output: 4000 server is shutting down
 }
 
-// The tempting mistake: to believe a client that says who it is. Whatever is in the
-// data, anybody can have written; who the client is, only Client.User knows.
+// Do not believe a client that says who it is. Anyone can write anything into
+// data. Only Client.User tells who the client is.
 func ExampleClient_User() {
 	hub, dial, stop := serve(chathub.Config{})
 	defer stop()
@@ -421,8 +426,8 @@ func ExampleClient_User() {
 	// right: eve pays 100
 }
 
-// Only the text of an Error reaches the client. What else goes wrong is "internal",
-// and in the log.
+// Only the message of an Error reaches the client. Any other error is
+// "internal" for the client, and its text goes to the log.
 func ExampleError() {
 	hub, dial, stop := serve(chathub.Config{Logger: slog.New(slog.DiscardHandler)})
 	defer stop()

@@ -7,17 +7,23 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/coder/websocket"
-	"github.com/go-json-experiment/json"
-
 	"github.com/chathub-go/chathub/internal/handshake"
 	"github.com/chathub-go/chathub/internal/note"
 	"github.com/chathub-go/chathub/internal/wire"
+	"github.com/coder/websocket"
+	"github.com/go-json-experiment/json"
 )
 
-// ServeHTTP upgrades a request to a WebSocket, which is served beside: it returns
-// after the handshake and Config.OnConnect, so that what net/http holds for the request is
-// freed.
+// ServeHTTP upgrades a request to a WebSocket. It returns after the handshake
+// and Config.OnConnect, so that the memory that net/http holds for the request
+// is freed. The connection is then served on a goroutine of its own.
+//
+// A client that is refused gets a connect-error and a close code if it offers
+// the protocol's subprotocol, and an HTTP status otherwise. A page whose origin
+// is not allowed always gets status 403, and a request that is not a WebSocket
+// handshake gets 426. Status 501 means that the connection cannot be taken
+// over, because a middleware such as http.TimeoutHandler has wrapped the
+// ResponseWriter.
 func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !isUpgrade(r) {
 		w.Header().Set("Connection", "Upgrade")
@@ -58,17 +64,18 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := newClient(h, id, ws, conn)
 	c.place, c.limits = place, limits
 	c.takesCompressed = extension != ""
-	// Here, while r is good: routers and middleware reuse what is in its context.
+	// connect needs r before ServeHTTP returns: routers and middleware reuse
+	// what is in its context.
 	c.serve(c.connect(r))
 }
 
-// isUpgrade reports whether a request asks for a WebSocket; what else is wrong
-// with it, the handshake says (RFC 6455 section 4.2.1).
+// isUpgrade reports whether a request asks for a WebSocket. The handshake
+// itself checks the rest (RFC 6455 section 4.2.1).
 func isUpgrade(r *http.Request) bool {
 	return r.Header.Get("Upgrade") != "" && r.Header.Get("Sec-WebSocket-Key") != ""
 }
 
-// identify authenticates a handshake.
+// identify finds the token of a handshake and authenticates it.
 func (h *Hub) identify(r *http.Request) (id Identity, e *Error) {
 	token, err := handshake.Token(r, handshake.TokenPlaces{Cookie: h.cfg.TokenCookie, Query: h.cfg.TokenQuery})
 	if err != nil {
@@ -77,7 +84,8 @@ func (h *Hub) identify(r *http.Request) (id Identity, e *Error) {
 	return h.authenticate(r.Context(), token, r)
 }
 
-// authenticate asks the Authenticator and checks what it says.
+// authenticate asks the Authenticator and checks its answer. r is nil for a
+// token that comes later than the handshake.
 func (h *Hub) authenticate(ctx context.Context, token string, r *http.Request) (id Identity, e *Error) {
 	err := h.guard("Authenticate", func() (err error) {
 		id, err = h.cfg.Auth.Authenticate(ctx, token, r)
@@ -94,16 +102,16 @@ func (h *Hub) authenticate(ctx context.Context, token string, r *http.Request) (
 	}
 	e, known := publicError(err)
 	if !known {
-		h.log.Error("chathub: authentication", "err", err)
+		h.log.Error("chathub: authentication failed", "err", err)
 	}
 	return id, e
 }
 
-// upgrade makes the handshake, with the extension agreed to, if any. Where it fails, the
-// client has been told.
+// upgrade completes the handshake, and agrees to the extension if there is one.
+// If it reports false, the client has been told.
 func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, extension string) (*websocket.Conn, *wire.Conn, bool) {
 	if !wire.Hijackable(w) {
-		h.log.Error("chathub: no WebSocket is possible here: a ResponseWriter in between has neither Hijack nor Unwrap, as under http.TimeoutHandler",
+		h.log.Error("chathub: cannot upgrade to a WebSocket: a middleware such as http.TimeoutHandler has wrapped the ResponseWriter, which has neither Hijack nor Unwrap",
 			"writer", fmt.Sprintf("%T", w))
 		writeError(w, http.StatusNotImplemented, errorf(CodeInternal, "The server cannot upgrade this connection"))
 		return nil, nil, false
@@ -115,26 +123,27 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, extension string) 
 	}}
 	ws, err := accept(u, r)
 	if err != nil {
-		h.log.Debug("chathub: handshake", "err", err)
+		h.log.Debug("chathub: handshake failed", "err", err)
 		return nil, nil, false
 	}
 	h.admission.track(u.Conn)
 	return ws, u.Conn, true
 }
 
-// accept puts a websocket.Conn on what w hands out.
+// accept puts a websocket.Conn on the connection that w hands over.
 func accept(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
 	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
 		Subprotocols:       []string{handshake.Subprotocol},
-		InsecureSkipVerify: true, // of origins, which were checked more strictly
+		InsecureSkipVerify: true, // origins were checked before, more strictly
 	})
 	if err == nil {
-		ws.SetReadLimit(-1) // wire has counted already, and decompresses itself
+		ws.SetReadLimit(-1) // wire has its own limit, and decompresses itself
 	}
 	return ws, err
 }
 
-// reattached is a handshake (RFC 6455 section 1.3) as good as any.
+// dummyHandshake is the example of RFC 6455 section 1.3. Any valid handshake
+// would do.
 var dummyHandshake = &http.Request{Method: http.MethodGet, ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{
 	"Connection":            {"Upgrade"},
 	"Upgrade":               {"websocket"},
@@ -142,21 +151,23 @@ var dummyHandshake = &http.Request{Method: http.MethodGet, ProtoMajor: 1, ProtoM
 	"Sec-Websocket-Key":     {"dGhlIHNhbXBsZSBub25jZQ=="},
 }}
 
-// reattach returns a websocket.Conn for a connection that had one, which was given up while
-// nothing came: between two messages it has no state.
+// reattach returns a websocket.Conn for a connection whose earlier one was
+// given up while the connection was parked. Nothing is lost: between two
+// messages, a websocket.Conn has no state.
 func reattach(conn *wire.Conn) (*websocket.Conn, error) {
 	return accept(&wire.Reattach{Conn: conn}, dummyHandshake)
 }
 
-// closeLayer ends a websocket.Conn. It has a finalizer until then, and refers to itself: so it
-// would never be collected.
+// closeLayer closes a websocket.Conn, unless it is nil. An open one is never
+// collected, because it has a finalizer and refers to itself.
 func closeLayer(ws *websocket.Conn) {
 	if ws != nil {
 		_ = ws.CloseNow()
 	}
 }
 
-// refusal is how a refused handshake is told.
+// refusal is how a client is told that it is refused: by HTTP, or on a
+// WebSocket.
 type refusal struct {
 	status int
 	close  closeCode
@@ -179,12 +190,13 @@ func refusalOf(e *Error) refusal {
 	if r, ok := refusals[e.Code]; ok {
 		return r
 	}
-	return refusal{http.StatusForbidden, closeForbidden} // the application's, for whatever reason
+	return refusal{http.StatusForbidden, closeForbidden} // a code of the application's choice
 }
 
-// refuse turns a handshake away: by an envelope and a close code where the client
-// speaks the protocol, since a browser's script sees neither status nor body; by HTTP
-// otherwise. The place is released when the connection has gone.
+// refuse refuses a handshake. A client that speaks the protocol gets an
+// envelope and a close code, since a browser's script sees neither status nor
+// body. Any other client gets an HTTP response. The place is released when the
+// connection has gone.
 func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, e *Error, p place) {
 	if !handshake.OffersSubprotocol(r) {
 		defer p.release()
@@ -206,7 +218,7 @@ func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, e *Error, p place) 
 	}()
 }
 
-// turnAway says why, closes, and waits for the peer to do so.
+// turnAway sends the reason and a close frame, and waits for the peer to close.
 func (h *Hub) turnAway(ws *websocket.Conn, conn *wire.Conn, e *Error) {
 	env := envelope{typ: eventConnectError, data: errorData(e)}
 	ready := conn.Enqueue(env.frame(), wire.Durable) == wire.Ready
@@ -216,19 +228,19 @@ func (h *Hub) turnAway(ws *websocket.Conn, conn *wire.Conn, e *Error) {
 	for {
 		_, r, err := ws.Reader(context.Background())
 		if err == nil {
-			_ = conn.Compressed() // or the answers would gather
+			_ = conn.Compressed() // asked for each message, or the answers would pile up
 			_, err = io.Copy(io.Discard, r)
 		}
 		if err != nil {
-			return // it has closed, or been given up
+			return // the peer has closed, or was given up
 		}
 	}
 }
 
-// dispose ends a connection from which nobody reads any more.
+// dispose closes a connection after its last reader has ended.
 func (h *Hub) dispose(ws *websocket.Conn, conn *wire.Conn) {
 	conn.CloseAfter(h.cfg.WriteTimeout)
-	closeLayer(ws) // what waits is sent all the same: conn is closing already
+	closeLayer(ws) // frames that wait are still sent: conn is closing already
 	h.admission.untrack(conn)
 }
 
@@ -246,23 +258,25 @@ func writeError(w http.ResponseWriter, status int, e *Error) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_, _ = w.Write(errorData(e)) // a client that is gone is no fault of ours
+	_, _ = w.Write(errorData(e)) // the client may be gone
 }
 
-// errorData is the data of error and connect-error, and the body of a refusal.
+// errorData returns the data of an error or connect-error, which is also the
+// body of a refusal over HTTP.
 func errorData(e *Error) []byte {
 	b, err := json.Marshal(struct {
 		Code         Code   `json:"code"`
 		Message      string `json:"message"`
 		RetryAfterMs int64  `json:"retryAfterMs,omitzero"`
 	}{e.Code, e.Message, note.CeilMillis(e.RetryAfter)})
-	if err != nil { // a message of an application that is not UTF-8
+	if err != nil { // an application's message that is not UTF-8
 		return errorData(&Error{Code: e.Code, RetryAfter: e.RetryAfter})
 	}
 	return b
 }
 
-// extension returns the answer to the extensions that a client offers, "" for none.
+// extension returns the answer to the extensions that a client offers, or "" to
+// accept none.
 func (h *Hub) extension(r *http.Request) string {
 	if h.cfg.CompressFrom < 0 {
 		return ""

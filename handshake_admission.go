@@ -7,30 +7,30 @@ import (
 	"github.com/chathub-go/chathub/internal/wire"
 )
 
-// entrance counts connections against the limits, from the handshake on. It may
-// be used by any goroutine.
+// admission counts connections against the limits, from the handshake on. Its
+// methods may be called from any goroutine.
 type admission struct {
 	cfg *Config
 
 	mu        sync.Mutex
 	closed    bool
-	empty     chan struct{} // closed when nobody is left after close
+	empty     chan struct{} // closed once no connection is left after close
 	connected int
 	refusals  int
-	addrs     map[netip.Addr]int // kept only where there is a limit
+	addrs     map[netip.Addr]int // only if there is a limit
 	users     map[string]*userLimits
 	conns     map[*wire.Conn]struct{}
 }
 
-// visitor is a user as the limits see it.
+// userLimits holds the limits that all connections of a user share.
 type userLimits struct {
-	conns   int         // under entrance.mu
-	limiter lazyLimiter // of events, over all its connections
+	conns   int         // guarded by admission.mu
+	limiter lazyLimiter // of events
 	inflate lazyLimiter // of compressed bytes
 }
 
-// maxRefusals bounds the handshakes over a limit that are being told so over a
-// WebSocket; beyond it they are refused in plain HTTP.
+// maxRefusals bounds the number of handshakes over a limit that are being
+// refused on a WebSocket. Beyond it, they are refused in plain HTTP.
 const maxRefusals = 256
 
 func (adm *admission) init(cfg *Config) {
@@ -41,19 +41,21 @@ func (adm *admission) init(cfg *Config) {
 	adm.conns = make(map[*wire.Conn]struct{})
 }
 
-// errFull is the refusal for the limit that is nobody's own fault.
+// errServerFull refuses a client because of Config.MaxConns. Unlike the other
+// limits, that one is not the client's own.
 var errServerFull = errorf(CodeLimitExceeded, "Too many connections")
 
-// place is what a connection takes of the limits, from the handshake on. Its holder
-// releases it once.
+// place is what a connection takes up of the limits, from the handshake on. Its
+// holder must release it exactly once.
 type place struct {
 	adm     *admission
-	refusal bool       // it is only for telling a client that it is refused
-	addr    netip.Addr // as counted
+	refusal bool       // only to tell a client that it is refused
+	addr    netip.Addr // key in admission.addrs
 	user    string     // empty until enterUser
 }
 
-// enter takes a place for a handshake from addr.
+// enter takes a place for a handshake from addr. It fails if a limit is reached
+// or the hub is shutting down.
 func (adm *admission) enter(addr netip.Addr) (place, *Error) {
 	adm.mu.Lock()
 	defer adm.mu.Unlock()
@@ -74,13 +76,13 @@ func (adm *admission) enter(addr netip.Addr) (place, *Error) {
 	return place{adm: adm, addr: addr}, nil
 }
 
-// limits reports whether connections from addr are counted. One over a Unix
-// socket has no address.
+// limitsAddress reports whether connections from addr are counted. A connection
+// over a Unix socket has no address.
 func (adm *admission) limitsAddress(addr netip.Addr) bool {
 	return adm.cfg.MaxConnsPerAddress >= 0 && addr.IsValid()
 }
 
-// network returns what addresses are counted by: for IPv6 the /64.
+// network returns the key under which an address is counted: for IPv6, its /64.
 func network(addr netip.Addr) netip.Addr {
 	if addr.Is6() {
 		return netip.PrefixFrom(addr, 64).Masked().Addr()
@@ -88,8 +90,9 @@ func network(addr netip.Addr) netip.Addr {
 	return addr
 }
 
-// enterRefusal takes a place for a handshake that enter has refused, so that the
-// client can be told. It reports false if too many are being told already.
+// enterRefusal takes a place for a handshake that enter has refused, so that
+// the client can be told on a WebSocket. It reports false if too many are being
+// told already.
 func (adm *admission) enterRefusal() (place, bool) {
 	adm.mu.Lock()
 	defer adm.mu.Unlock()
@@ -100,8 +103,8 @@ func (adm *admission) enterRefusal() (place, bool) {
 	return place{adm: adm, refusal: true}, true
 }
 
-// enterUser counts the connection for its user, and returns what all connections of
-// the user share.
+// enterUser counts the connection for its user, and returns the limits that all
+// connections of the user share.
 func (p *place) enterUser(id string) (*userLimits, *Error) {
 	adm := p.adm
 	adm.mu.Lock()
@@ -156,8 +159,8 @@ func (adm *admission) untrack(c *wire.Conn) {
 	delete(adm.conns, c)
 }
 
-// close lets nobody in any more, and returns a channel that closes when
-// everybody has left.
+// close refuses all handshakes from now on. It returns a channel that is closed
+// once all connections are gone.
 func (adm *admission) close() <-chan struct{} {
 	adm.mu.Lock()
 	defer adm.mu.Unlock()
@@ -176,7 +179,7 @@ func (adm *admission) checkEmpty() {
 	}
 }
 
-// abort breaks every open connection.
+// abort breaks off every open connection.
 func (adm *admission) abort() {
 	adm.mu.Lock()
 	defer adm.mu.Unlock()

@@ -64,7 +64,7 @@ func TestWelcome(t *testing.T) {
 	})
 }
 
-// TestWelcomeFields: every field is there, but for expires where nothing does.
+// Every field is there, except for expires if nothing expires.
 func TestWelcomeFields(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := hubtest.Dial(t, hubtest.New(t, chathub.Config{PresenceInterval: -1}), "ana")
@@ -146,7 +146,7 @@ func TestSubprotocol(t *testing.T) {
 					t.Errorf("selected %q, want %q", got, tc.want)
 				}
 				if got := p.response.Get("Sec-WebSocket-Extensions"); got != "" {
-					t.Errorf("agreed to %q", got)
+					t.Errorf("the extension is %q", got)
 				}
 			})
 		})
@@ -163,7 +163,7 @@ func TestSubprotocol(t *testing.T) {
 	})
 }
 
-// TestTokenNeverShown: neither the client nor the log sees a token, good or bad.
+// Neither the client nor the log sees a token, good or bad.
 func TestTokenNeverShown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -203,22 +203,22 @@ func TestTokenNeverShown(t *testing.T) {
 				}
 			}
 		}
-		if err := hub.Close(); err != nil { // nobody logs any more
+		if err := hub.Close(); err != nil { // from now on, nobody logs
 			t.Fatal(err)
 		}
 		for _, part := range append(strings.Split(good, ".")[1:], encode(good), encode("nonsense")) {
 			if strings.Contains(log.String(), part) {
-				t.Error("the log has a token")
+				t.Error("the log contains a token")
 			}
 		}
 		if strings.Contains(log.String(), "nonsense") {
-			t.Error("the log has a bad token")
+			t.Error("the log contains a bad token")
 		}
 	})
 }
 
-// TestRefusals goes through the table of protocol/README.md, section 2, both by WebSocket and
-// by HTTP.
+// TestRefusals goes through the table in protocol/README.md, section 2, over
+// WebSocket and over HTTP.
 func TestRefusals(t *testing.T) {
 	jwtAuth := &chathub.JWT{Key: secret}
 	one := func(c *chathub.Config) { c.Auth = hubtest.Auth{} }
@@ -226,11 +226,11 @@ func TestRefusals(t *testing.T) {
 		name    string
 		cfg     func(*chathub.Config)
 		token   string
-		others  []string // tokens of those who are connected already
+		others  []string // tokens of clients that are connected already
 		code    chathub.Code
 		message string // empty: any
 		close   int
-		status  int // 0: by WebSocket even then
+		status  int // 0: refused on the WebSocket even then
 	}{
 		{name: "no token", code: "unauthenticated", message: "Authentication required", close: 4500, status: 401},
 		{name: "bad token", token: "x.y.z", code: "unauthenticated", message: "Invalid token", close: 4500, status: 401},
@@ -369,7 +369,7 @@ func checkHTTP(t *testing.T, w *httptest.ResponseRecorder, status int) {
 	}
 }
 
-// TestRefusedAreNotCounted: who was turned away gives its place back.
+// A client that was refused gives its place back.
 func TestRefusedAreNotCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{MaxConns: 1, MaxConnsPerUser: 1})

@@ -13,8 +13,8 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// serve runs a hub for an example. Where cfg has no Auth, a user's token is its id, or
-// "id/name".
+// serve runs a hub for an example. If cfg has no Auth, a user's token is the
+// id, or "id/name".
 func serve(cfg chathub.Config) (hub *chathub.Hub, dial func(token string) *peer, stop func()) {
 	if cfg.Auth == nil {
 		cfg.Auth = hubtest.Auth{}
@@ -34,15 +34,15 @@ func serve(cfg chathub.Config) (hub *chathub.Hub, dial func(token string) *peer,
 	return hub, dial, stop
 }
 
-// peer is a client for the examples, which panics where something fails. Yours is a
-// page or an app.
+// peer is a client for the examples. It panics on every error. In a service,
+// the client is a page or an app.
 type peer struct {
 	ws    *websocket.Conn
-	user  chathub.User // of its welcome
-	first *envelope    // was read while connecting
+	user  chathub.User // from the welcome
+	first *envelope    // read while connecting
 }
 
-// envelope is what a client receives.
+// envelope is an envelope that a client received.
 type envelope struct {
 	hubtest.Frame
 	Data string
@@ -92,7 +92,7 @@ func (p *peer) next() *envelope {
 	return &envelope{f, string(f.Data)}
 }
 
-// wait returns the next frame of a type.
+// wait returns the next frame of the given type.
 func (p *peer) wait(typ string) *envelope {
 	for {
 		if e := p.next(); e.Type == typ {
@@ -101,7 +101,7 @@ func (p *peer) wait(typ string) *envelope {
 	}
 }
 
-// closed returns the code and reason that the server closes with.
+// closed returns the code and reason of the server's close frame.
 func (p *peer) closed() string {
 	for {
 		if _, _, err := p.ws.Read(context.Background()); err != nil {

@@ -16,9 +16,9 @@ type gatedBroker struct {
 	unsubscribe map[chathub.Topic]chan struct{}
 	publish     map[chathub.Topic]error
 	read        map[chathub.Topic]error
-	stays       map[chathub.Topic]error // of Unsubscribe
-	topics      map[chathub.Topic]bool  // subscribed
-	subscribes  int                     // calls
+	stays       map[chathub.Topic]error // errors of Unsubscribe
+	topics      map[chathub.Topic]bool  // those subscribed
+	subscribes  int                     // number of calls
 }
 
 type gatedSession struct {
@@ -43,14 +43,14 @@ func (b *gatedBroker) Attach(ctx context.Context, deliver func(chathub.Message))
 	return &gatedSession{s, b}, err
 }
 
-// gate returns what m has for t.
+// gate returns the entry of m for t.
 func gate[V any](b *gatedBroker, m map[chathub.Topic]V, t chathub.Topic) V {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return m[t]
 }
 
-// set sets what m has for t.
+// set sets the entry of m for t.
 func set[V any](b *gatedBroker, m map[chathub.Topic]V, t chathub.Topic, v V) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

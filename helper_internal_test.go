@@ -2,10 +2,11 @@ package chathub
 
 import "runtime"
 
-// LiveHeap is for the tests from outside.
+// LiveHeap exports liveHeap to the black-box tests.
 var LiveHeap = liveHeap
 
-// liveHeap is what is left once the pools are empty: they let go with the second collection.
+// liveHeap returns the bytes in use once the pools are empty. They let go at
+// the second collection.
 func liveHeap() int64 {
 	for range 3 {
 		runtime.GC()

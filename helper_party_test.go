@@ -18,7 +18,7 @@ import (
 )
 
 // party is a hub without presence and rate limits, so that its guests hear only
-// what a test causes, and both ends of its connections.
+// what a test causes. It knows both ends of each connection.
 type party struct {
 	t   *testing.T
 	hub *chathub.Hub
@@ -54,7 +54,7 @@ func newParty(t *testing.T, cfg chathub.Config) *party {
 	return p
 }
 
-// dial connects a user and puts it into rooms.
+// dial connects a user, and lets it join rooms.
 func (p *party) dial(user string, rooms ...string) guest {
 	p.t.Helper()
 	c := hubtest.Dial(p.t, p.hub, user)
@@ -78,7 +78,7 @@ func unmarshal(t testing.TB, b []byte, v any) {
 	}
 }
 
-// heard returns what has come since the last look, in short: type, @room, data.
+// heard returns what has come since the last call, in short: type, @room, data.
 func (g guest) heard() []string { return heard(g.Client) }
 
 func heard(c *hubtest.Client) []string {
@@ -97,7 +97,7 @@ func heard(c *hubtest.Client) []string {
 	return all
 }
 
-// wantHeard checks all that a client has heard.
+// wantHeard checks everything that a client has heard.
 func wantHeard(t *testing.T, who string, c *hubtest.Client, want ...string) {
 	t.Helper()
 	if got := heard(c); !slices.Equal(got, want) {
@@ -105,7 +105,7 @@ func wantHeard(t *testing.T, who string, c *hubtest.Client, want ...string) {
 	}
 }
 
-// knock connects and returns the client, whose first frame was not read.
+// knock connects, and returns the client without reading its first frame.
 func knock(t *testing.T, h http.Handler, user string) *hubtest.Client {
 	t.Helper()
 	c, err := hubtest.DialHeader(t, h, http.Header{"Authorization": {"Bearer " + user}})
@@ -115,7 +115,7 @@ func knock(t *testing.T, h http.Handler, user string) *hubtest.Client {
 	return c
 }
 
-// raw is data as it is; empty: none.
+// raw returns JSON as the data of a frame. If s is empty, there is none.
 func raw(s string) jsontext.Value {
 	if s == "" {
 		return nil
@@ -135,7 +135,7 @@ func (r *record) add(format string, args ...any) {
 	r.all = append(r.all, fmt.Sprintf(format, args...))
 }
 
-// take returns what was added since the last time.
+// take returns what was added since the last call.
 func (r *record) take() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -163,7 +163,7 @@ func (b *logBuffer) Write(p []byte) (int, error) {
 	return b.buf.Write(p)
 }
 
-// take returns what was logged since the last time.
+// take returns what was logged since the last call.
 func (b *logBuffer) take() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()

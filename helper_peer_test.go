@@ -23,7 +23,8 @@ func enter(c *hubtest.Client, room string) hubtest.Frame {
 	return c.Must(hubtest.Frame{Type: "join-room", Room: room})
 }
 
-// say sends a room-message as a member, waits until it has come back, and returns the ack.
+// say sends a room-message as a member, waits until it has come back, and
+// returns the ack.
 func say(c *hubtest.Client, room, text string) (ack hubtest.Frame) {
 	id := rand.Text()
 	c.Send(hubtest.Frame{Type: "room-message", ID: id, Room: room, Data: hubtest.Data(text)})
@@ -39,13 +40,13 @@ func say(c *hubtest.Client, room, text string) (ack hubtest.Frame) {
 	return ack
 }
 
-// arrived returns what has come for c once nothing moves any more.
+// arrived returns what has come for c, after everything has come to rest.
 func arrived(c *hubtest.Client) []hubtest.Frame {
 	synctest.Wait()
 	return c.Pending()
 }
 
-// expectNothing fails the test where something has come for one of clients.
+// expectNothing fails the test if anything has come for one of clients.
 func expectNothing(t testing.TB, clients ...*hubtest.Client) {
 	t.Helper()
 	for _, c := range clients {
@@ -55,7 +56,8 @@ func expectNothing(t testing.TB, clients ...*hubtest.Client) {
 	}
 }
 
-// expectRefused sends a frame and fails the test unless the answer is an error of that code.
+// expectRefused sends a frame, and fails the test unless the answer is an error
+// with the given code.
 func expectRefused(t testing.TB, c *hubtest.Client, f hubtest.Frame, code chathub.Code) hubtest.Frame {
 	t.Helper()
 	r := c.Request(f)
@@ -74,7 +76,7 @@ func dataOf[T any](t testing.TB, f hubtest.Frame) (v T) {
 	return v
 }
 
-// texts are the data of frames, without quotes.
+// texts returns the data of frames, without quotes.
 func texts(frames []hubtest.Frame) []string {
 	all := make([]string, 0, len(frames))
 	for _, f := range frames {
@@ -85,7 +87,7 @@ func texts(frames []hubtest.Frame) []string {
 	return all
 }
 
-// ofType are the frames of a type, in order.
+// ofType returns the frames of the given type, in order.
 func ofType(frames []hubtest.Frame, typ string) (some []hubtest.Frame) {
 	for _, f := range frames {
 		if f.Type == typ {
@@ -108,25 +110,25 @@ const (
 	opPong         = 0xa
 )
 
-// rawPeer is a client as hubtest's cannot be: it shows its handshake, sends frames in
-// any form, and answers no ping and no close.
+// rawPeer is a client that can do what hubtest's cannot. It shows its
+// handshake, sends frames in any form, and answers neither pings nor a close.
 type rawPeer struct {
 	t        testing.TB
 	conn     net.Conn
 	response http.Header
 	frames   chan peerFrame // closed at the end of the connection
-	again    []peerFrame    // seen, to be looked at again
+	again    []peerFrame    // to be read once more
 }
 
 type peerFrame struct {
 	op     byte
-	packed bool // RSV1: a compressed message (RFC 7692 section 6)
+	packed bool // RSV1, which marks a compressed message (RFC 7692 section 6)
 	data   []byte
 	at     time.Time
 }
 
-// handshake returns the request of a WebSocket handshake (RFC 6455 section 1.3) that
-// offers the given subprotocols.
+// handshake returns the request of a WebSocket handshake (RFC 6455 section 1.3)
+// that offers the given subprotocols.
 func handshake(t testing.TB, protocols ...string) *http.Request {
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://hub.test/ws", nil)
 	r.Header.Set("Connection", "Upgrade")
@@ -165,7 +167,7 @@ func dialPeerTCP(t testing.TB, h http.Handler, r *http.Request) *rawPeer {
 	return newRawPeer(t, conn, r)
 }
 
-// newRawPeer goes on once the request r has been made.
+// newRawPeer finishes the handshake after the request r was sent.
 func newRawPeer(t testing.TB, conn net.Conn, r *http.Request) *rawPeer {
 	t.Helper()
 	t.Cleanup(func() { _ = conn.Close() })
@@ -174,7 +176,7 @@ func newRawPeer(t testing.TB, conn net.Conn, r *http.Request) *rawPeer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = res.Body.Close() // a 101 has none
+	_ = res.Body.Close() // a 101 response has none
 	p := &rawPeer{t: t, conn: conn, response: res.Header, frames: make(chan peerFrame, 1<<10)}
 	go p.read(br)
 	return p
@@ -203,7 +205,7 @@ func (p *rawPeer) read(r io.Reader) {
 	}
 }
 
-// readFrame reads a frame of the server, which is not masked.
+// readFrame reads a frame from the server, which is not masked.
 func readFrame(r io.Reader) (peerFrame, error) {
 	var h [8]byte
 	if _, err := io.ReadFull(r, h[:2]); err != nil {
@@ -227,7 +229,7 @@ func readFrame(r io.Reader) (peerFrame, error) {
 	return peerFrame{op: op, packed: packed, data: data, at: time.Now()}, err
 }
 
-// maskedFrame returns a frame of a client, with a mask that changes nothing.
+// maskedFrame returns a frame from a client, with a mask that changes nothing.
 func maskedFrame(op byte, fin bool, data []byte) []byte {
 	b := []byte{op, 0x80}
 	if fin {
@@ -247,12 +249,13 @@ func maskedFrame(op byte, fin bool, data []byte) []byte {
 	return append(b, data...)
 }
 
-// send sends a whole message. The server may have closed, which is seen by who reads.
+// send sends a whole message. It ignores errors: if the server has closed, a
+// read shows that.
 func (p *rawPeer) send(text string) { p.write(maskedFrame(opText, true, []byte(text))) }
 
 func (p *rawPeer) write(b []byte) { _, _ = p.conn.Write(b) }
 
-// next returns the next frame of an opcode. What comes before it is dropped.
+// next returns the next frame with the given opcode, and drops those before it.
 func (p *rawPeer) next(op byte) peerFrame {
 	p.t.Helper()
 	for _, f := range p.again {
@@ -278,7 +281,8 @@ func (p *rawPeer) next(op byte) peerFrame {
 	}
 }
 
-// seen reports whether a frame of an opcode has come. It drops what came before it.
+// seen reports whether a frame with the given opcode has come, and drops those
+// before it.
 func (p *rawPeer) seen(op byte) bool {
 	synctest.Wait()
 	for {
@@ -306,8 +310,8 @@ func (p *rawPeer) envelope() (f hubtest.Frame) {
 	return f
 }
 
-// closed waits for the close frame, and the end of the connection after it, and
-// returns its code and when it came.
+// closed waits for the close frame and the end of the connection. It returns
+// the code, and the time at which the frame came.
 func (p *rawPeer) closed() (code int, at time.Time) {
 	p.t.Helper()
 	f := p.next(opClose)
@@ -320,10 +324,10 @@ func (p *rawPeer) closed() (code int, at time.Time) {
 	return int(binary.BigEndian.Uint16(f.data)), f.at
 }
 
-// open fails the test unless the connection is still there.
+// open fails the test unless the connection is still open.
 func (p *rawPeer) open() {
 	p.t.Helper()
 	p.send(`{"type":"ping"}`)
-	for p.envelope().Type != "pong" { // what came before does not matter
+	for p.envelope().Type != "pong" { // earlier frames do not matter
 	}
 }

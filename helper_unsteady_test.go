@@ -11,18 +11,18 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
-// unsteady is a broker in memory whose sessions lose, delay and double what is not
-// kept, and can be cut off. One session belongs to each hub, in the order in which
-// they were made.
+// unsteady is a broker in memory whose sessions lose, delay and double messages
+// that are not kept. They can also be cut off. Each hub has one session, and
+// links has them in the order in which they were made.
 type unsteady struct {
 	*chathub.MemoryBroker
 
 	mu          sync.Mutex
 	rand        *rand.Rand
-	lost, twice float64       // how likely
-	delay       time.Duration // the longest
+	lost, twice float64       // probabilities
+	delay       time.Duration // the longest one
 	links       []*link
-	spoken      func(m chathub.Message) // sees what is sent, where it is not nil
+	spoken      func(m chathub.Message) // if not nil, sees what is sent
 }
 
 func newUnsteady(seed uint64) *unsteady {
@@ -39,21 +39,21 @@ func (u *unsteady) Attach(ctx context.Context, deliver func(chathub.Message)) (c
 	return l, err
 }
 
-// weather changes how much goes wrong.
+// weather sets how much goes wrong.
 func (u *unsteady) weather(lost, twice float64, delay time.Duration) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.lost, u.twice, u.delay = lost, twice, delay
 }
 
-// watch has f see what is sent.
+// watch lets f see what is sent.
 func (u *unsteady) watch(f func(chathub.Message)) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.spoken = f
 }
 
-// fate says how often a message arrives, and how late.
+// fate decides how often a message arrives, and how late.
 func (u *unsteady) fate(m chathub.Message) (times int, delay time.Duration) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -80,18 +80,18 @@ type link struct {
 
 	mu    sync.Mutex
 	dead  bool
-	stall chan struct{} // not nil while it is paused; closed at its end
+	stall chan struct{} // not nil while paused, and closed at the end of that
 	held  []chathub.Message
 }
 
-// kill makes the hub one that is not there any more, without a goodbye.
+// kill cuts the hub off for good, without a goodbye.
 func (l *link) kill() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.dead = true
 }
 
-// pause keeps back what comes and goes, until resume.
+// pause holds messages back, in both directions, until resume.
 func (l *link) pause() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -160,7 +160,7 @@ func (l *link) Send(ctx context.Context, m chathub.Message) error {
 	}
 	time.AfterFunc(delay, func() {
 		ctx = context.WithoutCancel(ctx)
-		_ = send() // a session that is closed by now has lost it
+		_ = send() // a session that is closed by now has lost the message
 	})
 	return nil
 }

@@ -39,8 +39,8 @@ func (bombAuth) Authenticate(ctx context.Context, token string, r *http.Request)
 	return hubtest.Auth{}.Authenticate(ctx, token, r)
 }
 
-// TestPanics: a panic in a callback is that client's internal error and a line in
-// the log with the stack; the client and all others go on.
+// A panic in a callback is an internal error for that client, and a line in the
+// log with the stack. The client and all others go on.
 func TestPanics(t *testing.T) {
 	on := func(event string, do func(ctx context.Context, c *chathub.Client) error) func(*chathub.Hub) {
 		return func(h *chathub.Hub) {
@@ -162,7 +162,7 @@ func wantStack(t *testing.T, log *logBuffer) {
 	s := log.take()
 	for _, part := range []string{"level=ERROR", `msg="chathub: panic"`, "panic_test.go:"} {
 		if !strings.Contains(s, part) {
-			t.Errorf("the log has no %s: %s", part, s)
+			t.Errorf("the log does not mention %s: %s", part, s)
 		}
 	}
 	if n := strings.Count(s, "level=ERROR"); n > 2 {
@@ -170,7 +170,7 @@ func wantStack(t *testing.T, log *logBuffer) {
 	}
 }
 
-// TestPanicsOfConnections: the same for what is called when clients come and go.
+// The same holds for the callbacks that run when clients come and go.
 func TestPanicsOfConnections(t *testing.T) {
 	const refused = `connect-error {"code":"internal","message":"Internal error"}`
 	boom := func(c *chathub.Client) {
@@ -237,7 +237,7 @@ func TestPanicsOfConnections(t *testing.T) {
 					t.Errorf("log: %s", s)
 				}
 				if s := p.hub.Stats(); s.Connections != 1 {
-					t.Errorf("%d connections are left, want bob's", s.Connections)
+					t.Errorf("%d connections are left, want only bob's", s.Connections)
 				}
 				if err := p.hub.Shutdown(t.Context()); err != nil {
 					t.Error(err)
@@ -247,7 +247,7 @@ func TestPanicsOfConnections(t *testing.T) {
 	}
 }
 
-// TestPanicOverHTTP: a client that does not offer the protocol gets the status.
+// A client that does not offer the protocol gets the status.
 func TestPanicOverHTTP(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log logBuffer
@@ -267,8 +267,8 @@ func (panicky) Authenticate(context.Context, string, *http.Request) (chathub.Ide
 	panic("boom")
 }
 
-// TestEndlessHandler: a handler that does not return makes its own client's events
-// wait and nothing else; whether the client is there is noticed all the same.
+// If a handler does not return, events of its own client wait, and nothing else
+// does. The hub still notices whether the client is there.
 func TestEndlessHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newParty(t, chathub.Config{})
@@ -283,7 +283,7 @@ func TestEndlessHandler(t *testing.T) {
 		for range 100 {
 			ana.Send(hubtest.Frame{Type: "room-message", Room: "red"})
 		}
-		time.Sleep(10 * time.Minute) // of heartbeats
+		time.Sleep(10 * time.Minute) // with heartbeats
 		wantHeard(t, "bob", bob.Client)
 		tab.Must(hubtest.Frame{Type: "room-message", Room: "red", Data: raw(`"tab"`)})
 		wantHeard(t, "bob", bob.Client, `room-message@red "tab"`)
@@ -292,27 +292,27 @@ func TestEndlessHandler(t *testing.T) {
 		if got[last] != `room-message@red "tab"` {
 			t.Errorf("ana heard %q", got[last])
 		}
-		for _, s := range got[:last] { // more came than is kept waiting
+		for _, s := range got[:last] { // more events came than are kept waiting
 			if !strings.HasPrefix(s, `error {"code":"rate_limited",`) {
 				t.Errorf("ana heard %q", s)
 			}
 		}
 		if last < 50 || last > 95 {
-			t.Errorf("of 100 events behind the handler, %d were refused", last)
+			t.Errorf("%d of 100 events behind the handler were refused", last)
 		}
 		if users := roomUsers(t, p.hub, "red"); len(users) != 2 {
-			t.Errorf("in the room: %v", users)
+			t.Errorf("users in the room: %v", users)
 		}
 		ana.Drop()
 		if err := <-ended; err != chathub.ErrClientGone { //nolint:errorlint // the cause itself
 			t.Errorf("the context ended with %v", err)
 		}
-		wantHeard(t, "bob", bob.Client) // what waited is not done any more
+		wantHeard(t, "bob", bob.Client) // waiting events are not handled any more
 	})
 }
 
-// TestPingDuringHandler: a client that asks whether the server is still there must
-// not take a slow handler for a dead one.
+// A client that asks whether the server is still there must not take a slow
+// handler for a dead server.
 func TestPingDuringHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newParty(t, chathub.Config{})
@@ -328,7 +328,7 @@ func TestPingDuringHandler(t *testing.T) {
 			ana.Send(hubtest.Frame{Type: "ping", ID: "p"})
 			ana.Wait("pong")
 			if f := ana.Next(); f.Type != "ack" || f.ID != "p" {
-				t.Errorf("after the pong comes %s %s", f.Type, f.ID)
+				t.Errorf("after the pong came %s %s", f.Type, f.ID)
 			}
 			if took := time.Since(start); took > 3*time.Second {
 				t.Errorf("the pong took %v", took)
@@ -337,7 +337,7 @@ func TestPingDuringHandler(t *testing.T) {
 		}
 		close(release)
 		if f := ana.Next(); f.Type != "ack" || f.ID != "b" {
-			t.Errorf("at last comes %s %s", f.Type, f.ID)
+			t.Errorf("the last frame is %s %s", f.Type, f.ID)
 		}
 	})
 }

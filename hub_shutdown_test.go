@@ -19,8 +19,8 @@ import (
 	"github.com/coder/websocket"
 )
 
-// upgradeStatus asks for a WebSocket and returns the HTTP answer, which must be a
-// refusal.
+// upgradeStatus asks for a WebSocket and returns the HTTP answer, which must be
+// a refusal.
 func upgradeStatus(t *testing.T, h http.Handler, protocol string) (int, string) {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody)
@@ -55,7 +55,7 @@ func TestShutdown(t *testing.T) {
 		}
 		wg.Wait()
 		if err := errors.Join(p.hub.Shutdown(t.Context()), p.hub.Close()); err != nil {
-			t.Errorf("once more: %v", err)
+			t.Errorf("the second time: %v", err)
 		}
 
 		after := make(map[int64]bool)
@@ -66,14 +66,14 @@ func TestShutdown(t *testing.T) {
 			unmarshal(t, g.Wait("reconnect").Data, &data)
 			after[data.AfterMs] = true
 			if data.AfterMs < 0 || data.AfterMs >= window.Milliseconds() {
-				t.Errorf("come back after %d ms, want within %v", data.AfterMs, window)
+				t.Errorf("told to come back after %d ms, want within %v", data.AfterMs, window)
 			}
 			if code, _ := g.Closed(); code != 4000 {
 				t.Errorf("closed with %d, want 4000", code)
 			}
 		}
-		if len(after) < 10 { // the odds of that by chance are nil
-			t.Errorf("50 clients come back at only %d times", len(after))
+		if len(after) < 10 { // by chance, that is next to impossible
+			t.Errorf("50 clients were told only %d different times", len(after))
 		}
 	})
 }
@@ -135,7 +135,7 @@ func TestAfterShutdown(t *testing.T) {
 				}
 				ana.server.Disconnect("")
 				if u, r := onlineUsers(t, p.hub), roomUsers(t, p.hub, "red"); len(u)+len(r) > 0 {
-					t.Errorf("users %v, in the room %v", u, r)
+					t.Errorf("users online %v, in the room %v", u, r)
 				}
 				p.hub.Stats()
 				p.hub.Use()
@@ -144,8 +144,8 @@ func TestAfterShutdown(t *testing.T) {
 	}
 }
 
-// TestShutdownFinishesHandlers: what was begun is finished and acked, with its
-// client still there; what waits behind it is not begun.
+// A handler that is running finishes and is acked, while its client is still
+// there. Events that wait behind it do not begin.
 func TestShutdownFinishesHandlers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ended record
@@ -168,7 +168,7 @@ func TestShutdownFinishesHandlers(t *testing.T) {
 		ana.Send(hubtest.Frame{Type: "work", ID: "w2", Data: raw(`2`)})
 		time.Sleep(time.Second)
 		start := time.Now()
-		done := make(chan error, 1) // so that it ends when nobody looks
+		done := make(chan error, 1) // buffered, so that the goroutine ends even if nobody receives
 		go func() { done <- p.hub.Shutdown(t.Context()) }()
 		synctest.Wait()
 		ended.want(t, "at once", "idle")
@@ -184,15 +184,14 @@ func TestShutdownFinishesHandlers(t *testing.T) {
 			t.Errorf("closed with %d, want 4000", code)
 		}
 		if got := idle.heard(); len(got) != 1 || !strings.HasPrefix(got[0], "reconnect ") {
-			t.Errorf("who was idle heard %q", got)
+			t.Errorf("the idle client heard %q", got)
 		}
 		calls.want(t, "handlers", "1 begins", "1 ends")
 		ended.want(t, "at the end", "ana")
 	})
 }
 
-// TestShutdownLosesNothing: every message that was acked is in the log, whenever the
-// hub shuts down.
+// Every message that was acked is in the log, whenever the hub shuts down.
 func TestShutdownLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := &chathub.MemoryBroker{MaxMessages: -1}
@@ -207,7 +206,7 @@ func TestShutdownLosesNothing(t *testing.T) {
 				g.Send(hubtest.Frame{Type: "room-message", ID: fmt.Sprint(i), Room: "red", Data: raw(`"hello"`)})
 			}
 		}
-		guests[0].Wait("ack") // it is under way
+		guests[0].Wait("ack") // the messages are under way
 		if err := p.hub.Shutdown(t.Context()); err != nil {
 			t.Error(err)
 		}
@@ -238,8 +237,8 @@ func TestShutdownLosesNothing(t *testing.T) {
 	})
 }
 
-// TestShutdownDeadline: neither a peer that reads nothing nor a callback that does
-// not return holds it up beyond its context, which ends theirs.
+// Neither a peer that reads nothing nor a callback that does not return delays
+// Shutdown beyond its context. The contexts of callbacks end with it.
 func TestShutdownDeadline(t *testing.T) {
 	for _, how := range []string{"deadline", "Close", "Close meanwhile", "deadline of another call"} {
 		t.Run(how, func(t *testing.T) {
@@ -306,7 +305,7 @@ func TestShutdownDeadline(t *testing.T) {
 				if err := p.hub.Close(); err != nil {
 					t.Errorf("Close afterwards: %v", err)
 				}
-			}) // which waits for all goroutines
+			}) // synctest.Test waits for all goroutines
 		})
 	}
 }
@@ -366,8 +365,8 @@ func TestShutdownWithoutTime(t *testing.T) {
 	})
 }
 
-// TestShutdownStuckPeer: without a deadline, a peer that reads nothing is given up
-// after Config.WriteTimeout.
+// Without a deadline, a peer that reads nothing is given up after
+// Config.WriteTimeout.
 func TestShutdownStuckPeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newParty(t, chathub.Config{WriteTimeout: 7 * time.Second})
@@ -382,8 +381,7 @@ func TestShutdownStuckPeer(t *testing.T) {
 	})
 }
 
-// TestShutdownWhileConnecting: who is in the middle of OnConnect is let through and
-// told to come back.
+// A client in the middle of OnConnect is let through, and told to come back.
 func TestShutdownWhileConnecting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -396,7 +394,7 @@ func TestShutdownWhileConnecting(t *testing.T) {
 		})
 		ana := knock(t, hub, "ana")
 		synctest.Wait()
-		done := make(chan error, 1) // so that it ends when nobody looks
+		done := make(chan error, 1) // buffered, so that the goroutine ends even if nobody receives
 		go func() { done <- hub.Shutdown(t.Context()) }()
 		synctest.Wait()
 		close(release)
@@ -414,8 +412,7 @@ func TestShutdownWhileConnecting(t *testing.T) {
 	})
 }
 
-// TestShutdownWithServer: http.Server and the hub shut down together, over real
-// sockets.
+// The http.Server and the hub shut down together, over real sockets.
 func TestShutdownWithServer(t *testing.T) {
 	hub := hubtest.New(t, chathub.Config{PresenceInterval: -1})
 	mux := http.NewServeMux()
@@ -426,7 +423,7 @@ func TestShutdownWithServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	served := make(chan error, 1) // so that it ends when nobody looks
+	served := make(chan error, 1) // buffered, so that the goroutine ends even if nobody receives
 	go func() { served <- server.Serve(listener) }()
 
 	url := "ws://" + listener.Addr().String() + "/ws"
@@ -470,7 +467,7 @@ func TestShutdownWithServer(t *testing.T) {
 	}
 }
 
-// TestCloseRaces: a hub may be closed while everything in it is going on.
+// A hub may be closed while everything in it is going on.
 func TestCloseRaces(t *testing.T) {
 	for range 50 {
 		synctest.Test(t, func(t *testing.T) {

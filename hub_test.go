@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// TestMain fails the run where a goroutine of the library outlives its hub.
+// TestMain fails the run if a goroutine of the library outlives its hub.
 func TestMain(m *testing.M) {
 	code := m.Run()
 	if code == 0 {
@@ -21,8 +21,9 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// leaked returns the stacks of goroutines that run code of this module once the
-// tests are over, but for the calling one; it gives those that are ending time to do so.
+// leaked returns the stacks of goroutines that still run code of this module
+// after the tests, except the caller's. It gives those that are ending time to
+// do so.
 func leaked(patience time.Duration) (left string) {
 	for end := time.Now().Add(patience); time.Now().Before(end); runtime.Gosched() {
 		buf := make([]byte, 1<<20)

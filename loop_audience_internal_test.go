@@ -5,9 +5,10 @@ import (
 	"testing"
 )
 
-// TestJoin: what is pending becomes one chunk for each kind of member that there is, the
-// compressed one of compressed frames where there are any.
-func TestJoin(t *testing.T) {
+// Pending frames become one chunk for each kind of member that there is. The
+// chunk for compressing members has the compressed form of each frame that has
+// one.
+func TestChunks(t *testing.T) {
 	plain, deflating := &Client{id: "p"}, &Client{id: "d", takesCompressed: true}
 	one := delivery{frame: []byte("one ")}
 	two := delivery{frame: []byte("two "), compressed: []byte("2")}
@@ -40,22 +41,22 @@ func TestJoin(t *testing.T) {
 			t.Errorf("%s: %q and %q, want %q and %q", tt.name, s.plain, s.compressed, tt.plain, tt.small)
 		}
 		if string(s.of(plain)) != tt.plain || string(s.of(deflating)) != tt.small {
-			t.Errorf("%s: members get those of the others", tt.name)
+			t.Errorf("%s: members get the chunk of the other kind", tt.name)
 		}
 	}
 }
 
-// TestShrinkShared: nothing is compressed for many while nobody takes that; who does is
-// counted, in the hub and in its rooms.
-func TestShrinkShared(t *testing.T) {
+// A shared frame is compressed only while some client accepts compressed
+// frames. These clients are counted, in the hub and in its rooms.
+func TestCompressShared(t *testing.T) {
 	hub := newBenchHub(t, 1)
 	e := envelope{typ: "news", data: []byte(`"` + strings.Repeat("again ", 50) + `"`)}
 	if hub.compressShared(e.frame()) != nil {
-		t.Error("compressed for nobody")
+		t.Error("compressed although no client accepts it")
 	}
 	hub.compressedClients.Add(1)
 	if hub.compressShared(e.frame()) == nil {
-		t.Error("not compressed for one who takes it")
+		t.Error("not compressed although a client accepts it")
 	}
 	hub.compressedClients.Add(-1)
 
@@ -69,7 +70,7 @@ func TestShrinkShared(t *testing.T) {
 	}
 	for i, want := range []int{2, 1, 1, 0} {
 		if a.compressed != want {
-			t.Errorf("%d have gone: %d are counted, want %d", i, a.compressed, want)
+			t.Errorf("after %d clients have gone, %d are counted, want %d", i, a.compressed, want)
 		}
 		l.remove(clients[i], 0)
 	}

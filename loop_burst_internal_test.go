@@ -8,9 +8,9 @@ import (
 	"github.com/coder/websocket"
 )
 
-// TestBurstIsNotSlowness: what the loop has fallen behind with is no reason to close a
-// client that reads, though it is more than an outbox holds.
-func TestBurstIsNotSlowness(t *testing.T) {
+// If the loop falls behind, a client that reads is not closed, even if more is
+// waiting for it than an outbox holds.
+func TestBurstIsNoSlowConsumer(t *testing.T) {
 	hub, err := New(Config{Auth: Anonymous{}, PresenceInterval: -1, MaxMessageBytes: 8 << 10, MaxOutboxBytes: 64 << 10})
 	if err != nil {
 		t.Fatal(err)

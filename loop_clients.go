@@ -19,7 +19,7 @@ type register struct {
 func (cmd *register) run(l *loop) {
 	defer close(cmd.done)
 	c := cmd.c
-	u := l.userOf(c.user.ID)
+	u := l.userOf(c.User().ID)
 	u.pos = advance(u.pos, cmd.inbox)
 	l.clients[c.id] = c
 	c.onLoop.registered = true
@@ -28,7 +28,7 @@ func (cmd *register) run(l *loop) {
 	}
 	l.add(&l.everyone, c, nil)
 	l.add(&u.audience, c, nil)
-	l.arrive(&l.presence.online, c.user)
+	l.arrive(&l.presence.online, c.User())
 	l.sendWelcome(c, u.pos)
 	for _, j := range cmd.joins {
 		j.run(l)
@@ -64,14 +64,28 @@ func (l *loop) welcome(c *Client, inbox Position) []byte {
 	b := append([]byte(nil), `{"clientId":`...)
 	b = appendQuoted(b, c.id)
 	b = append(b, `,"user":`...)
-	b = appendUser(b, c.user)
+	b = appendUser(b, c.User())
 	b = fmt.Appendf(b, `,"time":%d,"inbox":{"epoch":%q,"seq":%d}`, timestamp(), inbox.Epoch, inbox.Seq)
 	b = fmt.Appendf(b, `,"pingInterval":%d,"maxMessage":%d`, max(l.cfg.PingInterval.Milliseconds(), 0), max(l.cfg.MaxMessageBytes, 0))
-	if exp := c.expires.Load(); exp != 0 {
-		b = fmt.Appendf(b, `,"expires":%d`, exp/int64(time.Millisecond))
+	if exp := c.identity.Load().Expires; !exp.IsZero() {
+		b = fmt.Appendf(b, `,"expires":%d`, exp.UnixMilli())
 	}
 	e := envelope{typ: eventWelcome, data: append(b, '}')}
 	return e.frame()
+}
+
+// identify replaces the identity of a client after a refresh-token.
+func (l *loop) identify(c *Client, id *Identity) {
+	c.identify(id)
+	if !c.onLoop.registered {
+		return
+	}
+	l.rename(&l.presence.online, id.User)
+	for _, s := range c.onLoop.seats {
+		if s.room != nil {
+			l.rename(&s.room.presence, id.User)
+		}
+	}
 }
 
 // unregister takes a client out of everything. It may be called again.
@@ -92,8 +106,8 @@ func (l *loop) unregister(c *Client) {
 			l.remove(c, last)
 		}
 	}
-	l.depart(&l.presence.online, c.user.ID, true)
-	l.hub.release(Topic{User: c.user.ID})
+	l.depart(&l.presence.online, c.User().ID, true)
+	l.hub.release(Topic{User: c.User().ID})
 }
 
 // close begins the end of a connection for a reason of the loop's own. The

@@ -157,7 +157,7 @@ func (l *loop) audienceOf(t Topic) *audience {
 // holdInbox holds the client's inbox, and returns how far it has been
 // delivered.
 func (l *loop) holdInbox(c *Client) Position {
-	u := l.users[c.user.ID]
+	u := l.users[c.User().ID]
 	if u == nil || !c.onLoop.registered {
 		return Position{}
 	}

@@ -46,8 +46,8 @@ func TestQueueAge(t *testing.T) {
 	})
 }
 
-// TestSweepInParts: however many clients there are, each is looked at in every second, and
-// what the loop has to do besides waits for a part of them only.
+// Each client is checked in every second, however many there are. Other work of
+// the loop waits only for a part of them.
 func TestSweepInParts(t *testing.T) {
 	hub := newBenchHub(t, 0)
 	l := &loop{hub: hub, cfg: &hub.cfg}
@@ -57,7 +57,7 @@ func TestSweepInParts(t *testing.T) {
 		server, _ := net.Pipe()
 		c := &Client{hub: hub, conn: wire.New(server, nil, wire.Limits{Outbox: 1 << 10})}
 		t.Cleanup(c.conn.Abort)
-		c.expires.Store(1) // so that who is looked at is closed
+		c.identify(&Identity{Expires: time.Unix(0, 1)}) // so that it is closed when it is checked
 		l.everyone.members = append(l.everyone.members, member{c: c})
 	}
 	now := time.Now()
@@ -66,12 +66,12 @@ func TestSweepInParts(t *testing.T) {
 			t.Errorf("the next part is due in %v", next)
 		}
 		if len(l.out.closed) != want {
-			t.Errorf("%d clients were looked at, want %d", len(l.out.closed), want)
+			t.Errorf("%d clients were checked, want %d", len(l.out.closed), want)
 		}
 		now = now.Add(sweepInterval / 3)
 	}
-	l.everyone.members = l.everyone.members[:10] // most have gone, amid a round
+	l.everyone.members = l.everyone.members[:10] // most have gone, in the middle of a round
 	if next := l.sweep(now); next != sweepInterval || l.sweeping.next != 0 {
-		t.Errorf("the next is due in %v, with number %d", next, l.sweeping.next)
+		t.Errorf("the next part is due in %v, and begins at %d", next, l.sweeping.next)
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
-// TestLinger: a room's messages wait for each other, answers for nothing, and the
+// The messages of a room wait for each other. Answers wait for nothing. The
 // order is the same.
 func TestLinger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -20,7 +20,7 @@ func TestLinger(t *testing.T) {
 			begin := time.Now()
 			ana.Must(hubtest.Frame{Type: "room-message", Room: "lobby", Data: hubtest.Data(text)})
 			if d := time.Since(begin); d > 0 {
-				t.Errorf("the ack of %s took %v", text, d)
+				t.Errorf("the ack for %s took %v", text, d)
 			}
 		}
 		for range 2 {
@@ -32,7 +32,7 @@ func TestLinger(t *testing.T) {
 			wantHeard(t, "bob", bob.Client, `room-message@lobby "one"`, `room-message@lobby "two"`)
 		}
 
-		// What is for one client goes out behind what waits for it.
+		// A frame for one client goes behind the frames that wait for it.
 		say("three")
 		if err := bob.server.Leave(t.Context(), "lobby"); err != nil {
 			t.Fatal(err)
@@ -43,7 +43,7 @@ func TestLinger(t *testing.T) {
 		bob.server.Disconnect("bye")
 		wantHeard(t, "bob", bob.Client, `room-message@lobby "four"`)
 
-		// It does not wait beyond what an outbox should hold.
+		// Frames do not wait if they would fill too much of an outbox.
 		carol := p.dial("carol", "lobby")
 		big := make([]byte, 20<<10)
 		for i := range big {
@@ -53,7 +53,7 @@ func TestLinger(t *testing.T) {
 			say(string(big))
 		}
 		if got := carol.heard(); len(got) < 3 {
-			t.Errorf("of 80 KiB, %d messages were sent at once", len(got))
+			t.Errorf("%d messages of 80 KiB were sent at once", len(got))
 		}
 	})
 }

@@ -12,12 +12,12 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
-// TestAnsweredPings: a client that answers every ping stays, also where that is
-// longer ago than PongTimeout when the hub looks again.
+// A client that answers every ping stays, even if its answer is older than
+// PongTimeout when the hub checks again.
 func TestAnsweredPings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{PresenceInterval: -1, PingInterval: time.Second, PongTimeout: time.Second})
-		c := hubtest.Dial(t, hub, "ana") // which answers at once
+		c := hubtest.Dial(t, hub, "ana") // it answers pings at once
 		time.Sleep(time.Minute)
 		c.Must(hubtest.Frame{Type: "ping"})
 	})
@@ -33,7 +33,8 @@ func peerOf(t *testing.T, hub *chathub.Hub, user string) *rawPeer {
 	return p
 }
 
-// expectAt checks that something happened so long after start, or up to some sweeps later.
+// expectAt checks that something happened the given time after start, or up to
+// some sweeps later.
 func expectAt(t *testing.T, what string, at, start time.Time, want time.Duration, sweeps int) {
 	t.Helper()
 	if late := at.Sub(start) - want; late < 0 || late > time.Duration(sweeps)*time.Second {
@@ -56,8 +57,8 @@ func TestPings(t *testing.T) {
 	})
 }
 
-// TestNoPingWhereNotSilent: whatever comes shows that the peer is there.
-func TestNoPingWhereNotSilent(t *testing.T) {
+// Whatever comes from a peer shows that it is there.
+func TestNoPingUnlessSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := peerOf(t, hubtest.New(t, chathub.Config{}), "ana")
 		for i := range 30 {
@@ -95,16 +96,16 @@ func TestHeartbeatTimeout(t *testing.T) {
 		}
 		expectAt(t, "close", at, start, 10*time.Second, 2)
 		if got := dataOf[usersData](t, witness.Wait("user-offline")); !slices.Equal(ids(got.Users), []string{"ana"}) {
-			t.Errorf("offline is %v", got)
+			t.Errorf("offline: %v", got)
 		}
-		witness.Must(hubtest.Frame{Type: "ping"}) // who answers stays
+		witness.Must(hubtest.Frame{Type: "ping"}) // a client that answers pings stays
 	})
 }
 
 func TestHeartbeatOff(t *testing.T) {
 	for name, cfg := range map[string]chathub.Config{
 		"no pings":     {PingInterval: -1},
-		"no patience":  {PingInterval: time.Minute, PongTimeout: -1},
+		"no timeout":   {PingInterval: time.Minute, PongTimeout: -1},
 		"both are off": {PingInterval: -1, PongTimeout: -1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -127,7 +128,8 @@ func TestHeartbeatOff(t *testing.T) {
 	}
 }
 
-// TestSlowMessage: what never ends is ended, though there is a sign of life each second.
+// A message that never ends closes its connection, even with a sign of life in
+// each second.
 func TestSlowMessage(t *testing.T) {
 	message := maskedFrame(opText, true, make([]byte, 200))
 	for _, tc := range []struct {
@@ -135,7 +137,7 @@ func TestSlowMessage(t *testing.T) {
 		begin  []byte // of the message
 		middle func(i int) []byte
 		cfg    chathub.Config
-		want   time.Duration // 0: stays
+		want   time.Duration // 0: not closed
 	}{
 		{"byte by byte", message[:1], func(i int) []byte { return message[i+1 : i+2] }, chathub.Config{}, 30 * time.Second},
 		{"byte by byte, shorter", message[:1], func(i int) []byte { return message[i+1 : i+2] }, chathub.Config{MessageTimeout: 5 * time.Second}, 5 * time.Second},
@@ -172,7 +174,7 @@ func TestSlowMessage(t *testing.T) {
 	}
 }
 
-// TestVanished: a client that hangs is given up, and missed by the others, within
+// A client that hangs is given up, and the others are told that it left, within
 // heartbeat, timeout and grace.
 func TestVanished(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -187,19 +189,19 @@ func TestVanished(t *testing.T) {
 		witness.Wait("user-online")
 		start := time.Now()
 		ana.Pause()
-		ana.Send(hubtest.Frame{Type: "ping"}) // the pong is what is read even so
+		ana.Send(hubtest.Frame{Type: "ping"}) // the client still reads the pong
 		d := <-gone
-		// It takes not even a close frame, so which of the two bounds strikes first does not matter.
+		// It does not even take a close frame, so it does not matter which of
+		// the two bounds strikes first.
 		if d.Code != 4001 && d.Code != 4002 || d.Remote {
 			t.Errorf("ended with %+v", d)
 		}
-		expectAt(t, "end", time.Now(), start, 45*time.Second, 2) // the bound on the close handshake included
+		expectAt(t, "end", time.Now(), start, 45*time.Second, 2) // including the bound on the close handshake
 		witness.Wait("user-offline")
 	})
 }
 
-// TestHeartbeatWhileHandling: a handler that takes long does not keep its client from
-// showing that it is there.
+// A slow handler does not keep its client from showing that it is there.
 func TestHeartbeatWhileHandling(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{})
@@ -213,7 +215,7 @@ func TestHeartbeatWhileHandling(t *testing.T) {
 		})
 		c := hubtest.Dial(t, hub, "ana")
 		c.Send(hubtest.Frame{Type: "work", ID: "w", Data: hubtest.Data(600)})
-		for i := range 12 { // more than are read ahead are not needed to see it
+		for i := range 12 { // fewer than are read ahead
 			c.Send(hubtest.Frame{Type: "message", ID: fmt.Sprint(i)})
 		}
 		time.Sleep(10 * time.Minute)

@@ -39,6 +39,12 @@ func (l *loop) arrive(p *presence, u User) {
 	l.afterChange(p)
 }
 
+// rename gives a user that is here another name.
+func (l *loop) rename(p *presence, u User) {
+	p.roster.Rename(note.User(u))
+	l.afterChange(p)
+}
+
 // depart takes back one arrive of a user. A user without grace that has no
 // other connection is gone with the next changes.
 func (l *loop) depart(p *presence, id string, grace bool) {

@@ -14,10 +14,12 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
-// gathered is how long changes of presence take at most, with the default interval.
+// gathered is the longest time that changes of presence take with the default
+// interval.
 const gathered = 250 * time.Millisecond
 
-// changes describes the events of presence among frames: "user-joined lobby [ana] 1".
+// changes describes the presence events among frames, such as "user-joined
+// lobby [ana] 1".
 func changes(t testing.TB, frames []hubtest.Frame) (all []string) {
 	t.Helper()
 	for _, f := range frames {
@@ -27,12 +29,12 @@ func changes(t testing.TB, frames []hubtest.Frame) (all []string) {
 	return all
 }
 
-// expectChanges lets changes be gathered, and checks what a client is told.
+// expectChanges waits until changes are sent, and checks what a client is told.
 func expectChanges(t testing.TB, c *hubtest.Client, want ...string) {
 	t.Helper()
 	time.Sleep(gathered)
 	if got := changes(t, arrived(c)); !slices.Equal(got, want) {
-		t.Errorf("told %q, want %q", got, want)
+		t.Errorf("the client was told %q, want %q", got, want)
 	}
 }
 
@@ -45,24 +47,24 @@ func TestOnlineUsers(t *testing.T) {
 		expectChanges(t, bob, "online-users [bob ana] 2") // by name
 		expectChanges(t, ana, "user-online [bob] 2")
 
-		// A second tab, and the first one gone, are nobody's business.
+		// Nobody is told of a second tab, or that the first one is gone.
 		tab := hubtest.Dial(t, hub, "bob/Bob")
 		expectChanges(t, tab, "online-users [bob ana] 2")
 		bob.Drop()
 		time.Sleep(time.Minute)
 		expectNothing(t, ana, tab)
 
-		// The last one gone is, after the grace.
+		// When the last one is gone, the others are told after the grace.
 		tab.Drop()
 		time.Sleep(4900 * time.Millisecond)
 		expectNothing(t, ana)
 		if got := ids(onlineUsers(t, hub)); !slices.Equal(got, []string{"bob", "ana"}) {
-			t.Errorf("within the grace there are %v", got)
+			t.Errorf("users within the grace: %v", got)
 		}
 		time.Sleep(100 * time.Millisecond)
 		expectChanges(t, ana, "user-offline [bob] 1")
 
-		// The list comes again when asked for, before the ack.
+		// If a client asks for the list again, it comes before the ack.
 		ana.Send(hubtest.Frame{Type: "online-users", ID: "o"})
 		got := arrived(ana)
 		if len(got) != 2 || got[1].Type != "ack" || got[1].Data != nil || changes(t, got[:1])[0] != "online-users [ana] 1" {
@@ -91,7 +93,8 @@ func TestRoomPresence(t *testing.T) {
 		tab.Must(hubtest.Frame{Type: "leave-room", Room: "lobby"})
 		expectChanges(t, ana, "user-left lobby [bob] 1") // at once
 
-		// Who is told of its own arrival? Nobody. Who is told of a room it is not in? Nobody.
+		// Clients are not told of their own arrival, nor of rooms that they are
+		// not in.
 		enter(bob, "lobby")
 		time.Sleep(gathered)
 		expectNothing(t, bob, tab, outside)
@@ -102,19 +105,20 @@ func TestRoomPresence(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		bob = hubtest.Dial(t, hub, "bob")
 		if got := dataOf[joinData](t, enter(bob, "lobby")); got.Count != 2 || !slices.Equal(ids(got.Users), []string{"ana", "bob"}) {
-			t.Errorf("after the reconnect there are %+v", got)
+			t.Errorf("after the reconnect: %+v", got)
 		}
 		time.Sleep(time.Minute)
 		expectNothing(t, ana, outside)
 
-		// Back in the hub and not in the room: left when the grace ends.
+		// The user comes back to the hub but not to the room, and so leaves it
+		// when the grace ends.
 		bob.Drop()
 		hubtest.Dial(t, hub, "bob")
 		time.Sleep(5 * time.Second)
 		expectChanges(t, ana, "user-left lobby [bob] 1")
 		expectNothing(t, outside)
 
-		// Gone from the hub: gone from its rooms.
+		// A user who leaves the hub leaves its rooms.
 		enter(tab, "lobby")
 		arrived(tab)
 		ana.Drop()
@@ -123,12 +127,12 @@ func TestRoomPresence(t *testing.T) {
 		got := changes(t, arrived(tab))
 		slices.Sort(got)
 		if !slices.Equal(got, []string{"user-left lobby [ana] 1", "user-offline [ana] 2"}) {
-			t.Errorf("told %q", got)
+			t.Errorf("the client was told %q", got)
 		}
 	})
 }
 
-// TestPresenceGathered: a storm of arrivals costs each client a few envelopes.
+// A storm of arrivals costs each client a few envelopes.
 func TestPresenceGathered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const storm = 100
@@ -163,7 +167,7 @@ func TestPresenceGathered(t *testing.T) {
 func TestPresenceCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{PresenceListLimit: 2, PresenceGrace: -1})
-		const slow = 10 * gathered // counts are gathered for ten times as long
+		const slow = 10 * gathered // counts are batched for ten times as long
 		ana := members(t, hub, "lobby", "ana")[0]
 		bob := members(t, hub, "lobby", "bob")[0]
 		time.Sleep(slow)
@@ -186,7 +190,8 @@ func TestPresenceCounts(t *testing.T) {
 			t.Errorf("the application sees %v", got)
 		}
 
-		// Counts are gathered for longer: there are many to send them to.
+		// Counts are batched for longer, because there are many clients to send
+		// them to.
 		arrived(ana)
 		for i := range 8 {
 			hubtest.Dial(t, hub, fmt.Sprint("user", i)).Drop()
@@ -194,25 +199,25 @@ func TestPresenceCounts(t *testing.T) {
 		}
 		time.Sleep(slow)
 		if got := changes(t, arrived(ana)); len(got) == 0 || len(got) > 4 {
-			t.Errorf("told %q", got)
+			t.Errorf("the client was told %q", got)
 		}
 
-		// Back at the limit there are names again.
+		// Back at the limit, names are sent again.
 		bob.Drop()
 		time.Sleep(slow)
 		told := changes(t, arrived(ana))
 		slices.Sort(told)
 		if !slices.Equal(told, []string{"user-left lobby [bob] 2", "user-offline [bob] 2"}) {
-			t.Errorf("told %q", told)
+			t.Errorf("the client was told %q", told)
 		}
 	})
 }
 
-// TestPresenceCountsRate: the more hear of a count, the less often they do.
+// The more clients get a count, the fewer counts each of them gets.
 func TestPresenceCountsRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{PresenceInterval: time.Millisecond, PresenceListLimit: 2, PresenceGrace: -1})
-		const all = 200 // 5,000 counts a second are one for each in 40 ms
+		const all = 200 // 5,000 counts a second are one for each client in 40 ms
 		clients := make([]*hubtest.Client, all)
 		for i := range clients {
 			clients[i] = hubtest.Dial(t, hub, fmt.Sprint("user", i))
@@ -234,8 +239,8 @@ func TestPresenceCountsRate(t *testing.T) {
 	})
 }
 
-// TestPresenceCountsSpread: many hear of a count one after the other, so that what else
-// there is to send does not wait for all of them; and those who hear it last are right too.
+// If many clients get a count, they get it one after the other, so that other
+// frames do not wait for all of them. The last ones get the right count, too.
 func TestPresenceCountsSpread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{PresenceListLimit: 2, PresenceGrace: -1})
@@ -260,19 +265,19 @@ func TestPresenceCountsSpread(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 			n := heard()
 			if total += n; n > all/5 {
-				t.Errorf("%d are told within 100 ms", n)
+				t.Errorf("%d clients were told within 100 ms", n)
 			}
 		}
 		if total != all {
-			t.Errorf("%d were told, of %d", total, all)
+			t.Errorf("%d clients were told, want %d", total, all)
 		}
 		expectChanges(t, late, "online-users [] 301")
 
-		// Meanwhile some go, and others come.
+		// Meanwhile some clients go, and others come.
 		hubtest.Dial(t, hub, "later")
 		time.Sleep(1500 * time.Millisecond)
 		if n := heard(); n == 0 || n == all {
-			t.Errorf("%d were told within 1.5 s", n)
+			t.Errorf("%d clients were told within 1.5 s", n)
 		}
 		for i, c := range clients[:100] {
 			c.Drop()
@@ -287,7 +292,7 @@ func TestPresenceCountsSpread(t *testing.T) {
 		for i, c := range clients {
 			got := changes(t, c.Pending())
 			if last := got[len(got)-1]; !strings.HasSuffix(last, " [] 302") {
-				t.Fatalf("the last that client %d was told is %q", i, last)
+				t.Fatalf("client %d was told last %q", i, last)
 			}
 		}
 	})
@@ -310,24 +315,25 @@ func TestPresenceOff(t *testing.T) {
 		time.Sleep(time.Minute)
 		expectNothing(t, ana)
 		if got := ids(onlineUsers(t, hub)); !slices.Equal(got, []string{"ana"}) {
-			t.Errorf("online are %v", got)
+			t.Errorf("online: %v", got)
 		}
 	})
 }
 
-// presenceTab is a connection, and what a client makes of what it is told.
+// presenceTab is a connection, with what its client makes of the events that it
+// gets.
 type presenceTab struct {
 	*hubtest.Client
 	user   string
 	online *presenceList
 	rooms  map[string]*presenceList
-	in     map[string]bool // rooms that it has asked to be in
+	in     map[string]bool // rooms that it has asked to join
 }
 
 // presenceList is a list that began with a snapshot and follows the changes.
 type presenceList struct {
 	users map[string]bool
-	count int // as it was told last
+	count int // the last one that was sent
 }
 
 func newPresenceList(d usersData) *presenceList {
@@ -338,7 +344,7 @@ func newPresenceList(d usersData) *presenceList {
 	return l
 }
 
-// told takes note of all that has come.
+// told applies everything that has come.
 func (p *presenceTab) told(t *testing.T) {
 	for _, f := range arrived(p.Client) {
 		switch verb, room, _ := strings.Cut(f.ID, " "); {
@@ -362,7 +368,7 @@ func (p *presenceTab) changed(t *testing.T, f hubtest.Frame) {
 		list = p.rooms[f.Room]
 	}
 	if list == nil {
-		t.Errorf("%s was told of %s %q without having its list", p.user, f.Type, f.Room)
+		t.Errorf("%s was told of %s %q without having the list", p.user, f.Type, f.Room)
 		return
 	}
 	d := dataOf[usersData](t, f)
@@ -379,9 +385,9 @@ func (p *presenceTab) changed(t *testing.T, f hubtest.Frame) {
 	}
 }
 
-// TestPresenceNeverContradicts: users with several tabs come, go, join, leave and fall off
-// at random. Whenever it is quiet, what each client makes of its snapshots and the
-// changes since is what is the case.
+// Users with several tabs come, go, join, leave and lose connections at random.
+// In each quiet moment, the snapshots and changes that a client got add up to
+// the truth.
 func TestPresenceNeverContradicts(t *testing.T) {
 	for _, tc := range []struct {
 		name string
@@ -403,8 +409,8 @@ func TestPresenceNeverContradicts(t *testing.T) {
 	}
 }
 
-// presenceAtRandom has things happen at random on some hubs. Quiet is called when it
-// begins and when it ends to be quiet.
+// presenceAtRandom makes things happen at random on some hubs. It calls quiet
+// when a quiet time begins, and when it ends.
 func presenceAtRandom(t *testing.T, hubs []*chathub.Hub, rnd *rand.Rand, quiet func(bool)) {
 	rooms := []string{"red", "blue"}
 	tabs := make([]*presenceTab, 12)

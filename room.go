@@ -52,7 +52,7 @@ func (cmd *join) run(l *loop) {
 	if !member {
 		l.add(&r.audience, c, r)
 		l.noteRoom(c, cmd.room, true)
-		l.arrive(&r.presence, c.user)
+		l.arrive(&r.presence, c.User())
 		cmd.fresh = true
 	}
 	if !r.known {
@@ -81,7 +81,7 @@ func (l *loop) leave(c *Client, r *room, grace bool) {
 	if c.onLoop.registered { // a client that is going keeps the names, for OnDisconnect
 		l.noteRoom(c, r.name, false)
 	}
-	l.depart(&r.presence, c.user.ID, grace)
+	l.depart(&r.presence, c.User().ID, grace)
 	l.hub.release(Topic{Room: r.name})
 }
 

@@ -30,13 +30,13 @@ type joinData struct {
 	Recovered bool           `json:"recovered"`
 }
 
-// usersData is the data of the events of presence.
+// usersData is the data of presence events.
 type usersData struct {
 	Users []chathub.User `json:"users"`
 	Count int            `json:"count"`
 }
 
-// ids are the users' ids.
+// ids returns the ids of users.
 func ids(users []chathub.User) []string {
 	var all []string
 	for _, u := range users {
@@ -45,7 +45,7 @@ func ids(users []chathub.User) []string {
 	return all
 }
 
-// onlineUsers returns who is online; nobody, on a closed hub.
+// onlineUsers returns the online users; none if the hub is closed.
 func onlineUsers(t testing.TB, hub *chathub.Hub) []chathub.User {
 	t.Helper()
 	users, err := hub.OnlineUsers(t.Context())
@@ -55,7 +55,7 @@ func onlineUsers(t testing.TB, hub *chathub.Hub) []chathub.User {
 	return users
 }
 
-// roomUsers returns who is in a room; nobody, on a closed hub.
+// roomUsers returns the users in a room; none if the hub is closed.
 func roomUsers(t testing.TB, hub *chathub.Hub, room string) []chathub.User {
 	t.Helper()
 	users, err := hub.RoomUsers(t.Context(), room)
@@ -100,7 +100,7 @@ func TestJoinAndLeave(t *testing.T) {
 			t.Errorf("user-left is %+v", f)
 		}
 		if took := time.Since(left); took > time.Second {
-			t.Errorf("user-left came after %v: there is no grace", took)
+			t.Errorf("user-left came after %v, without a grace", took)
 		}
 		bob.Pending()
 		say(ana, "lobby", "alone")
@@ -138,7 +138,7 @@ func TestSeveralRooms(t *testing.T) {
 	})
 }
 
-// TestRejoin: joining again answers anew and changes nothing.
+// Joining again gives a new answer, and changes nothing.
 func TestRejoin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{MaxRooms: 1})
@@ -157,7 +157,7 @@ func TestRejoin(t *testing.T) {
 		}
 		bob.Must(hubtest.Frame{Type: "leave-room", Room: "lobby"})
 		if got := ids(roomUsers(t, hub, "lobby")); !slices.Equal(got, []string{"ana"}) {
-			t.Errorf("in the room are %v", got)
+			t.Errorf("users in the room: %v", got)
 		}
 		ana.Wait("user-left")
 		time.Sleep(time.Second)
@@ -195,9 +195,9 @@ func TestLeaveNotJoined(t *testing.T) {
 	})
 }
 
-// TestLeaveAfterSaying: what was said before a member left is for it, what is said
-// after that is not.
-func TestLeaveAfterSaying(t *testing.T) {
+// A member that leaves gets the messages that were sent before, and none that
+// were sent after.
+func TestLeaveAfterMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := quietHub(t)
 		c := members(t, hub, "lobby", "ana", "bob")
@@ -219,18 +219,18 @@ func TestLeaveAfterSaying(t *testing.T) {
 			case f.ID == "joined":
 				inside = true
 			case !inside:
-				t.Fatalf("message %s to who is not in the room", f.Data)
+				t.Fatalf("message %s to a client that is not in the room", f.Data)
 			case f.From.ID == "ana":
 				own++
 			}
 		}
 		if got := len(arrived(c[1])); got != 2*rounds {
-			t.Errorf("who stayed got %d messages, want %d", got, 2*rounds)
+			t.Errorf("the client that stayed got %d messages, want %d", got, 2*rounds)
 		}
 	})
 }
 
-// TestRoomNames: a name is what it is, whatever it looks like.
+// A room name has no meaning, whatever it looks like.
 func TestRoomNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{PresenceInterval: -1})
@@ -247,7 +247,7 @@ func TestRoomNames(t *testing.T) {
 		}
 		for i, f := range arrived(c) {
 			if f.Room != names[i] {
-				t.Errorf("message %d is of room %q, not %q", i, f.Room, names[i])
+				t.Errorf("message %d is in room %q, want %q", i, f.Room, names[i])
 			}
 		}
 		if s := hub.Stats(); s.Rooms != len(names) {
@@ -263,7 +263,7 @@ func TestMembershipNeeded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{PresenceInterval: -1})
 		ana, bob := hubtest.Dial(t, hub, "ana"), hubtest.Dial(t, hub, "bob")
-		tab := hubtest.Dial(t, hub, "ana") // being a member is the connection's, not the user's
+		tab := hubtest.Dial(t, hub, "ana") // the connection is the member, not the user
 		enter(ana, "lobby")
 		for _, c := range []*hubtest.Client{bob, tab} {
 			for _, typ := range []string{"room-message", "typing", "stop-typing", "history"} {
@@ -275,7 +275,7 @@ func TestMembershipNeeded(t *testing.T) {
 	})
 }
 
-// TestJoinRefused: who may not join is told why, is no member, and nobody hears of it.
+// A client that may not join is told why, is no member, and nobody hears of it.
 // The application is asked each time.
 func TestJoinRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -300,7 +300,7 @@ func TestJoinRefused(t *testing.T) {
 		}
 		expectRefused(t, ana, hubtest.Frame{Type: "room-message", Room: "vip"}, chathub.CodeNotInRoom)
 		if users := roomUsers(t, hub, "vip"); len(users) != 0 {
-			t.Errorf("in the room are %v", users)
+			t.Errorf("users in the room: %v", users)
 		}
 		mu.Lock()
 		closed["vip"] = nil
@@ -322,8 +322,8 @@ func TestJoinRefused(t *testing.T) {
 	})
 }
 
-// TestJoinWhileTheLastLeaves: a room that is being given up and joined again at the
-// same time works, however long the broker takes for the former.
+// A room that is given up and joined again at the same time works, however long
+// the broker takes to unsubscribe it.
 func TestJoinWhileTheLastLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := newGatedBroker()
@@ -335,9 +335,9 @@ func TestJoinWhileTheLastLeaves(t *testing.T) {
 		ana, bob := hubtest.Dial(t, hub, "ana"), hubtest.Dial(t, hub, "bob")
 		enter(ana, "lobby")
 		ana.Must(hubtest.Frame{Type: "leave-room", Room: "lobby"})
-		synctest.Wait() // the broker is asked to end delivery, and takes its time
+		synctest.Wait() // the broker was asked to unsubscribe, and takes its time
 		bob.Send(hubtest.Frame{Type: "join-room", ID: "j", Room: "lobby"})
-		for range 1000 { // the join may wait for a mutex, for which synctest.Wait would wait too
+		for range 1000 { // the join may wait for a mutex, and then synctest.Wait would not return
 			runtime.Gosched()
 		}
 		close(open)
@@ -352,8 +352,8 @@ func TestJoinWhileTheLastLeaves(t *testing.T) {
 	})
 }
 
-// TestUnsubscribeFails: where the broker goes on delivering a room that nobody is in, who
-// joins it next gets what it asked for and what is live, each once.
+// If the broker goes on delivering a room without members, the next client that
+// joins gets what it asked for and the live messages, each once.
 func TestUnsubscribeFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := newGatedBroker()
@@ -370,7 +370,7 @@ func TestUnsubscribeFails(t *testing.T) {
 		c := hubtest.Dial(t, hub, "ana")
 		ack := c.Must(hubtest.Frame{Type: "join-room", Room: "lobby", Data: []byte(`{"history":4}`)})
 		if got := position(t, ack); got.Seq != 5 {
-			t.Errorf("the room stands at %v", got)
+			t.Errorf("the room is at %v", got)
 		}
 		c.Send(hubtest.Frame{Type: "room-message", Room: "lobby"})
 		c.Send(hubtest.Frame{Type: "leave-room", Room: "lobby"})
@@ -392,8 +392,8 @@ func TestUnsubscribeFails(t *testing.T) {
 	})
 }
 
-// TestNothingIsLeft: rooms and users cost nothing once nobody is there, however they went,
-// neither here nor in the broker.
+// Rooms and users cost nothing once nobody is there, neither here nor in the
+// broker, however they went.
 func TestNothingIsLeft(t *testing.T) {
 	for seed := range uint64(4) {
 		synctest.Test(t, func(t *testing.T) {
@@ -435,7 +435,7 @@ func TestNothingIsLeft(t *testing.T) {
 					synctest.Wait()
 					c.Drop()
 				default:
-					c.Drop() // in the middle of it all
+					c.Drop() // in the middle of everything
 				}
 			}
 			time.Sleep(time.Minute)
@@ -447,7 +447,7 @@ func TestNothingIsLeft(t *testing.T) {
 			defer broker.mu.Unlock()
 			maps.DeleteFunc(broker.topics, func(topic chathub.Topic, _ bool) bool { return topic.Node != "" })
 			if len(broker.topics) != 0 {
-				t.Errorf("subscribed are still %v", broker.topics)
+				t.Errorf("still subscribed: %v", broker.topics)
 			}
 		})
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
-// TestUsers: who is there is counted by user, sorted by name, with a grace.
+// Users are counted once, sorted by name, and have a grace.
 func TestUsers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{PresenceGrace: 3 * time.Second})
@@ -83,22 +83,22 @@ func TestStats(t *testing.T) {
 		}
 		s := p.hub.Stats()
 		if s.Dropped == 0 || s.Delivered+s.Dropped != 4+20 || s.Connections != 2 || s.Users != 2 || s.SlowConsumers != 0 {
-			t.Errorf("volatile to who reads nothing: %+v", s)
+			t.Errorf("volatile events to a client that reads nothing: %+v", s)
 		}
 		for range 10 {
 			if err := p.hub.To("red").Emit(t.Context(), "news", big); err != nil {
 				t.Fatal(err)
 			}
-			synctest.Wait() // so that only who reads nothing is slow
+			synctest.Wait() // so that only the client that reads nothing is slow
 		}
 		time.Sleep(time.Minute)
 		if s := p.hub.Stats(); s.Connections != 1 || s.Users != 1 || s.SlowConsumers != 1 || s.QueueLength != 0 {
-			t.Errorf("durable to who reads nothing: %+v", s)
+			t.Errorf("durable events to a client that reads nothing: %+v", s)
 		}
 	})
 }
 
-// at is a mux as seen by clients of one path.
+// at is a mux, as clients of one path see it.
 func at(mux *http.ServeMux, path string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.URL.Path = path
@@ -106,8 +106,8 @@ func at(mux *http.ServeMux, path string) http.Handler {
 	})
 }
 
-// TestHubsShareNothing: two hubs on one mux, with the same users, rooms and event
-// names.
+// Two hubs on one mux have the same users, rooms and event names, and share
+// nothing.
 func TestHubsShareNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := chathub.Config{PresenceInterval: -1, MaxConnsPerUser: 1, Rate: 0.001, Burst: 3}
@@ -126,7 +126,7 @@ func TestHubsShareNothing(t *testing.T) {
 			}
 		})
 
-		// The limits of one hub are not those of the other.
+		// The limits of one hub do not apply to the other.
 		a, b := hubtest.Dial(t, at(mux, "/chat"), "ana"), hubtest.Dial(t, at(mux, "/admin"), "ana")
 		for name, c := range map[string]*hubtest.Client{"chat": a, "admin": b} {
 			c.Must(hubtest.Frame{Type: "join-room", Room: "red"})
@@ -162,7 +162,7 @@ func TestHubsShareNothing(t *testing.T) {
 		}
 		wantHeard(t, "ana in chat", a, "news@red")
 		if users := fmt.Sprint(onlineUsers(t, chat), roomUsers(t, chat, "red")); users != "[{ana ana}] [{ana ana}]" {
-			t.Errorf("users of chat: %s", users)
+			t.Errorf("users of the chat hub: %s", users)
 		}
 	})
 }

@@ -16,13 +16,13 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
-// emitter is what has an Emit: a Hub, a Client, a Target.
+// emitter has an Emit method: a Hub, a Client or a Target.
 type emitter interface {
 	Emit(ctx context.Context, event string, data any) error
 }
 
-// places runs a test with its calls made from the test's goroutine, within a
-// handler, and within OnConnect of another client.
+// places runs a test three times. Its calls are made from the test's goroutine,
+// in a handler, and in OnConnect of another client.
 func places(t *testing.T, test func(t *testing.T, p *party, from func(func()))) {
 	late := func(f *func()) func(context.Context, *chathub.Client, *http.Request) error {
 		return func(_ context.Context, c *chathub.Client, _ *http.Request) error {
@@ -77,12 +77,12 @@ func TestEmitReach(t *testing.T) {
 		hub := p.hub
 		everyone := []string{"ana1", "ana2", "bob", "cid"}
 		red := hub.To("red")
-		_ = red.Except(ana1.ID(), bob.ID()) // a copy: red stays as it is
+		_ = red.Except(ana1.ID(), bob.ID()) // this makes a copy: red stays as it is
 
 		for _, tc := range []struct {
 			name string
 			to   emitter
-			want []string // who hears it, once each
+			want []string // the guests that hear it, once each
 		}{
 			{"this connection", ana1, []string{"ana1"}},
 			{"everyone but it", ana1.Broadcast(), []string{"ana2", "bob", "cid"}},
@@ -93,7 +93,7 @@ func TestEmitReach(t *testing.T) {
 			{"rooms without it", bob.To("red", "blue"), []string{"ana1", "cid"}},
 			{"a room with it", red, []string{"ana1", "bob"}},
 			{"a room without one", red.Except(bob.ID()), []string{"ana1"}},
-			{"a room without nobody", red.Except(), []string{"ana1", "bob"}},
+			{"a room with no exception", red.Except(), []string{"ana1", "bob"}},
 			{"a room without a stranger", red.Except("c_stranger"), []string{"ana1", "bob"}},
 			{"rooms, each client once", hub.To("red", "blue"), []string{"ana1", "bob", "cid"}},
 			{"a room named twice", hub.To("blue", "blue"), []string{"bob", "cid"}},
@@ -141,15 +141,14 @@ func TestEmitReach(t *testing.T) {
 	})
 }
 
-// dropRoom takes the room out of what heard says.
+// dropRoom removes the room from a line of heard.
 func dropRoom(s string) string {
 	typ, data, _ := strings.Cut(s, " ")
 	typ, _, _ = strings.Cut(typ, "@")
 	return typ + " " + data
 }
 
-// TestEmptyNames: a name that an application forgot to fill in must not become
-// everyone.
+// A name that an application forgot to fill in must not mean everyone.
 func TestEmptyNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newParty(t, chathub.Config{})
@@ -239,7 +238,7 @@ func cycle() any {
 	return n
 }
 
-// journal reads what a broker has kept.
+// journal reads the logs of a broker.
 type journal struct {
 	t *testing.T
 	chathub.BrokerSession
@@ -255,7 +254,7 @@ func openJournal(t *testing.T, b chathub.Broker) journal {
 	return journal{t, s}
 }
 
-// count returns how many messages the log of a topic has.
+// count returns the number of messages in the log of a topic.
 func (j journal) count(topic chathub.Topic) int {
 	j.t.Helper()
 	page, err := j.Read(j.t.Context(), topic, chathub.Range{Limit: 1 << 20})
@@ -265,7 +264,7 @@ func (j journal) count(topic chathub.Topic) int {
 	return len(page.Messages)
 }
 
-// TestDurability: what is in the logs, and only that, comes again with resume.
+// Exactly the events in the logs come again with resume.
 func TestDurability(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := &chathub.MemoryBroker{}
@@ -298,7 +297,7 @@ func TestDurability(t *testing.T) {
 			emit(hub, "everyone")
 			emit(hub.ToClient(server.ID()), "client")
 			emit(server.Broadcast(), "broadcast")
-			_ = server.Emit(ctx, "own", nil) // fails once it is gone
+			_ = server.Emit(ctx, "own", nil) // fails once the client is gone
 		}
 		emitAll()
 		got := ana.heard() // between different targets there is no order
@@ -323,13 +322,13 @@ func TestDurability(t *testing.T) {
 		})})
 		wantHeard(t, "ana, back", ana.Client, "room@red", "room@red", "user", "user")
 		if got := guard.heard(); !slices.Contains(got, "room-volatile@red") {
-			t.Errorf("the guard heard %q, and nothing volatile", got)
+			t.Errorf("the guard heard %q, but nothing volatile", got)
 		}
 	})
 }
 
-// TestEmitOnceWhileJoining: a client in several rooms of an emit hears it once,
-// also where it joins and leaves them meanwhile.
+// A client in several rooms of an emit hears it once, even if it joins and
+// leaves them meanwhile.
 func TestEmitOnceWhileJoining(t *testing.T) {
 	for _, how := range []string{"durable", "volatile"} {
 		t.Run(how, func(t *testing.T) {
@@ -375,7 +374,7 @@ func TestEmitOnceWhileJoining(t *testing.T) {
 				}
 				got := count(settled)
 				if len(got) != emits {
-					t.Errorf("who was in all rooms heard %d different emits, want %d", len(got), emits)
+					t.Errorf("the client in all rooms heard %d different emits, want %d", len(got), emits)
 				}
 				maps.Copy(got, count(hopper))
 				for what, n := range got {
@@ -443,8 +442,7 @@ func TestJoinLeaveDisconnect(t *testing.T) {
 	})
 }
 
-// TestDisconnectSendsBefore: what was emitted to a client before it is disconnected
-// reaches it.
+// Events that were emitted to a client before it is disconnected reach it.
 func TestDisconnectSendsBefore(t *testing.T) {
 	for _, how := range []string{"Client", "Target"} {
 		t.Run(how, func(t *testing.T) {
@@ -466,7 +464,7 @@ func TestDisconnectSendsBefore(t *testing.T) {
 					t.Errorf("closed with %d %q", code, reason)
 				}
 				if got := ana.heard(); len(got) != 4 {
-					t.Errorf("ana heard %q, want 4 of them", got)
+					t.Errorf("ana heard %q, want four of them", got)
 				}
 			})
 		})

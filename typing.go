@@ -11,18 +11,19 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// typist is someone who types in a room.
+// typist is a user who is typing in a room.
 type typist struct {
-	c       *Client // nil: on another hub
+	c       *Client // nil: on another node
 	user    User
 	expires time.Time
 }
 
-// typingLate is how late another hub may say that a typing has ended.
+// typingLate is how late the message of another node may be that a typing has
+// ended.
 const typingLate = sweepInterval + brokerTimeout
 
-// onTyping relays first and notes then: a client that leaves in between is not
-// noted any more, and its typing is ended here.
+// onTyping first passes the event on, and then notes the typist. If the client
+// leaves in between, there is nobody to note, and the typing is ended here.
 func onTyping(ctx context.Context, c *Client, e *Event) (any, error) {
 	if err := c.hub.sendTyping(ctx, c, eventTyping, e.Room); err != nil {
 		return nil, err
@@ -37,13 +38,14 @@ func onTyping(ctx context.Context, c *Client, e *Event) (any, error) {
 	return nil, nil
 }
 
-// onStopTyping relays unless the user still types in another tab.
+// onStopTyping passes the event on, unless the user is still typing in another
+// tab.
 func onStopTyping(ctx context.Context, c *Client, e *Event) (any, error) {
 	elsewhere := false
 	err := c.hub.onLoop(func(l *loop) {
 		if r := l.rooms[e.Room]; r != nil {
-			r.forgetTyping(c, c.user.ID)
-			elsewhere = r.isTyping(c.user.ID)
+			r.forgetTyping(c, c.User().ID)
+			elsewhere = r.isTyping(c.User().ID)
 		}
 	})
 	if err != nil || elsewhere {
@@ -53,23 +55,24 @@ func onStopTyping(ctx context.Context, c *Client, e *Event) (any, error) {
 }
 
 func (h *Hub) sendTyping(ctx context.Context, c *Client, typ, room string) error {
-	env := envelope{typ: typ, room: room, from: &c.user}
+	env := envelope{typ: typ, room: room, from: c.user()}
 	body := env.body(&note.Routed{Except: []string{c.id}})
 	return h.sendVolatile(ctx, Message{Topic: Topic{Room: room}, Body: body})
 }
 
-// startTyping notes that a member types, until it says otherwise, goes, or is
-// silent for the typing timeout. It reports whether c is a member.
+// startTyping notes that a member is typing, until it says otherwise, leaves,
+// or is silent for the typing timeout. It reports whether c is a member.
 func (l *loop) startTyping(c *Client, name string, now time.Time) (member bool) {
 	r := l.rooms[name]
 	if r == nil || c.onLoop.seatIn(&r.audience) < 0 {
 		return false
 	}
-	l.noteTyping(r, typist{c: c, user: c.user, expires: now.Add(l.cfg.TypingTimeout)})
+	l.noteTyping(r, typist{c: c, user: c.User(), expires: now.Add(l.cfg.TypingTimeout)})
 	return true
 }
 
-// noteTyping notes that someone types, or still does, unless typing has no end.
+// noteTyping adds a typist to a room, or renews its timeout. It notes nothing
+// if typing has no timeout.
 func (l *loop) noteTyping(r *room, t typist) {
 	if l.cfg.TypingTimeout < 0 {
 		return
@@ -85,12 +88,14 @@ func (l *loop) noteTyping(r *room, t typist) {
 	r.typing = append(r.typing, t)
 }
 
-// typist returns the number of a client, or of a user who types on another hub, or -1.
+// typist returns the index of a client's entry or, if c is nil, of the entry of
+// a user on another node. It returns -1 if there is none.
 func (r *room) typist(c *Client, userID string) int {
 	return slices.IndexFunc(r.typing, func(t typist) bool { return t.c == c && t.user.ID == userID })
 }
 
-// forgetTyping drops the note without telling anyone. It reports whether there was one.
+// forgetTyping removes an entry without telling anyone. It reports whether
+// there was one.
 func (r *room) forgetTyping(c *Client, userID string) bool {
 	i := r.typist(c, userID)
 	if i < 0 {
@@ -100,25 +105,25 @@ func (r *room) forgetTyping(c *Client, userID string) bool {
 	return true
 }
 
-// types reports whether a user types, on any of its connections to this hub.
+// isTyping reports whether a user is typing on any connection to this hub.
 func (r *room) isTyping(userID string) bool {
 	return slices.ContainsFunc(r.typing, func(t typist) bool { return t.c != nil && t.user.ID == userID })
 }
 
 // stopTyping ends a client's typing on its behalf.
 func (l *loop) stopTyping(c *Client, r *room) {
-	if r.forgetTyping(c, c.user.ID) && !r.isTyping(c.user.ID) {
+	if r.forgetTyping(c, c.User().ID) && !r.isTyping(c.User().ID) {
 		l.hub.later(func(h *Hub) {
 			ctx, cancel := h.brokerContext()
 			defer cancel()
 			if err := h.sendTyping(ctx, c, eventStopTyping, r.name); err != nil {
-				h.log.Warn("chathub: stop-typing", "room", r.name, "err", err)
+				h.log.Warn("chathub: cannot send stop-typing", "room", r.name, "err", err)
 			}
 		})
 	}
 }
 
-// expireTyping ends every typing that was not repeated.
+// expireTyping ends all typing that was not repeated in time.
 func (l *loop) expireTyping(now time.Time) {
 	l.typing = slices.DeleteFunc(l.typing, func(r *room) bool {
 		for i := 0; i < len(r.typing); {
@@ -136,14 +141,14 @@ func (l *loop) expireTyping(now time.Time) {
 	})
 }
 
-// heardTyping is what a message between hubs says of someone who types.
+// typingNote is what an event from another node says about a typing user.
 type typingNote struct {
 	from User
 	ends bool
 }
 
-// typingOf returns what the envelope of a volatile message to a room says of typing; nil: it is
-// something else.
+// typingOf returns what the envelope of a volatile room event says about
+// typing, or nil if it says nothing.
 func typingOf(envelope []byte) *typingNote {
 	ends := bytes.HasPrefix(envelope, []byte(`{"type":"`+eventStopTyping+`",`))
 	if !ends && !bytes.HasPrefix(envelope, []byte(`{"type":"`+eventTyping+`",`)) {
@@ -158,7 +163,8 @@ func typingOf(envelope []byte) *typingNote {
 	return &typingNote{from: e.From, ends: ends}
 }
 
-// hearTyping notes who types on another hub: that may go without a word, or its word be lost.
+// hearTyping notes a user who is typing on another node. The entry has a
+// timeout, because that node may die, or its stop-typing be lost.
 func (l *loop) hearTyping(r *room, h *typingNote, now time.Time) {
 	if h.ends {
 		r.forgetTyping(nil, h.from.ID)
@@ -167,7 +173,8 @@ func (l *loop) hearTyping(r *room, h *typingNote, now time.Time) {
 	l.noteTyping(r, typist{user: h.from, expires: now.Add(l.cfg.TypingTimeout + typingLate)})
 }
 
-// typingLost ends, for the members here, a typing on another hub of which nothing more was heard.
+// typingLost ends the typing of a user on another node that was not heard of
+// again. It tells only the members on this hub.
 func (l *loop) typingLost(u User, r *room) {
 	if r.forgetTyping(nil, u.ID) && !r.isTyping(u.ID) {
 		e := envelope{typ: eventStopTyping, room: r.name, from: &u}

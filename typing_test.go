@@ -9,7 +9,8 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
-// expectTyping checks that exactly the given events of typing have come, all from one user.
+// expectTyping checks that exactly the given typing events have come, all from
+// one user.
 func expectTyping(t *testing.T, c *hubtest.Client, from string, types ...string) {
 	t.Helper()
 	got := arrived(c)
@@ -35,12 +36,12 @@ func TestTyping(t *testing.T) {
 		typing(c[0])
 		typing(c[0])
 		for _, other := range c[1:] {
-			expectTyping(t, other, "ana", "typing", "typing") // each time
+			expectTyping(t, other, "ana", "typing", "typing") // it is passed on each time
 		}
 		stopTyping(c[0])
 		expectTyping(t, c[1], "ana", "stop-typing")
 		time.Sleep(time.Minute)
-		expectNothing(t, c[0], c[1], outside) // it has stopped already
+		expectNothing(t, c[0], c[1], outside) // typing has stopped already
 
 		for _, typ := range []string{"typing", "stop-typing"} {
 			if ack := c[0].Must(hubtest.Frame{Type: typ, ID: "t", Room: "lobby", Data: hubtest.Data("ignored")}); ack.Data != nil {
@@ -51,7 +52,7 @@ func TestTyping(t *testing.T) {
 	})
 }
 
-// TestTypingEnds: where the client does not say so, the server does, once.
+// If the client does not end its typing, the server does, once.
 func TestTypingEnds(t *testing.T) {
 	for name, end := range map[string]func(*hubtest.Client){
 		"leave": func(c *hubtest.Client) { c.Must(hubtest.Frame{Type: "leave-room", Room: "lobby"}) },
@@ -80,7 +81,7 @@ func TestTypingEnds(t *testing.T) {
 				time.Sleep(9 * time.Second)
 				expectNothing(t, c[1])
 			}
-			time.Sleep(2 * time.Second) // 10 s, and up to one for the sweep
+			time.Sleep(2 * time.Second) // 10 s, and up to one more for the sweep
 			expectTyping(t, c[1], "ana", "stop-typing")
 			time.Sleep(time.Minute)
 			expectNothing(t, c...)
@@ -96,7 +97,7 @@ func TestTypingEnds(t *testing.T) {
 	})
 }
 
-// TestTypingInTwoTabs: the user types until the last tab has stopped.
+// The user is typing until the last tab has stopped.
 func TestTypingInTwoTabs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := members(t, quietHub(t), "lobby", "ana", "ana", "ana", "bob")
@@ -114,7 +115,8 @@ func TestTypingInTwoTabs(t *testing.T) {
 	})
 }
 
-// TestStopTypingInOneTab is not told while the user types in another.
+// Nobody is told that typing stopped in one tab while the user types in
+// another.
 func TestStopTypingInOneTab(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := members(t, quietHub(t), "lobby", "ana", "ana", "bob")
@@ -131,7 +133,7 @@ func TestStopTypingInOneTab(t *testing.T) {
 	})
 }
 
-// TestTypingInSeveralRooms: each room has its own.
+// Each room has its own typing users.
 func TestTypingInSeveralRooms(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := members(t, quietHub(t), "lobby", "ana", "bob")
@@ -151,7 +153,7 @@ func TestTypingInSeveralRooms(t *testing.T) {
 	})
 }
 
-// TestTypingOnAnotherHub ends for all, also where that hub cannot say so any more.
+// Typing on another hub ends for all, even if that hub cannot say so any more.
 func TestTypingOnAnotherHub(t *testing.T) {
 	for name, lost := range map[string]func(*unsteady, *hubtest.Client){
 		"the hub is killed": func(broker *unsteady, _ *hubtest.Client) { broker.links[0].kill() },

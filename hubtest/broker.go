@@ -33,6 +33,8 @@ func TestBroker(t *testing.T, newBroker func(t *testing.T) chathub.Broker) {
 		{"order and exactly once", testBrokerOrder},
 		{"a repeated key is stored once", testBrokerDuplicates},
 		{"a key repeated at once is stored once", testBrokerDuplicatesAtOnce},
+		{"a repeated key with another sum is refused", testBrokerConflicts},
+		{"a key used at once with several sums is stored once", testBrokerConflictsAtOnce},
 		{"send", testBrokerSend},
 		{"send to everyone", testBrokerSendEveryone},
 		{"send to a node", testBrokerSendNode},
@@ -299,6 +301,14 @@ func (b *brokerTest) equal(what string, got, want []chathub.Message) {
 
 func brokerMessage(m chathub.Message) string {
 	return fmt.Sprintf("{%+q key %q body %.40q (%d bytes) seq %d time %d}", m.Topic, m.Key, m.Body, len(m.Body), m.Seq, m.Time)
+}
+
+func (b *brokerTest) conflict(what string, r chathub.Receipt, err error) {
+	b.Helper()
+	var e *chathub.Error
+	if !errors.As(err, &e) || e.Code != chathub.CodeConflict {
+		b.Errorf("%s: receipt %+v, error %v, want code %s", what, r, err, chathub.CodeConflict)
+	}
 }
 
 func (b *brokerTest) unavailable(what string, err error) {

@@ -47,16 +47,17 @@ func FuzzSubjects(f *testing.F) {
 // FuzzFrame: what is encoded is decoded, and anything else is refused or decoded, never
 // more.
 func FuzzFrame(f *testing.F) {
-	f.Add([]byte(nil), "", uint64(0), int64(0))
-	f.Add([]byte{1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}, "key", uint64(1), int64(-1))
-	f.Add((&frame{attempt: 7, time: 1, key: "a\x00b", body: []byte("body")}).encode(), "k", uint64(1<<63), int64(1<<62))
-	f.Fuzz(func(t *testing.T, data []byte, key string, attempt uint64, time int64) {
-		in := frame{attempt: attempt, time: time, key: key, body: data}
-		var out frame
+	f.Add([]byte(nil), "", uint64(0), uint64(0), int64(0))
+	f.Add([]byte{1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}, "key", uint64(1), uint64(0), int64(-1))
+	f.Add((&frame{attempt: 7, time: 1, key: "a\x00b", body: []byte("body")}).encode(), "k", uint64(1<<63), uint64(1), int64(1<<62))
+	f.Add((&frame{sum: 7}).encode()[:16], "k", uint64(1), uint64(1<<63), int64(1))
+	f.Fuzz(func(t *testing.T, data []byte, key string, attempt, sum uint64, time int64) {
+		in := frame{attempt: attempt, sum: sum, time: time, key: key, body: data}
+		out := frame{sum: 1} // from another message
 		if err := out.decode(in.encode()); err != nil {
 			t.Fatal(err)
 		}
-		if out.attempt != attempt || out.time != time || out.key != key || !bytes.Equal(out.body, data) {
+		if out.attempt != attempt || out.sum != sum || out.time != time || out.key != key || !bytes.Equal(out.body, data) {
 			t.Errorf("%+v became %+v", in, out)
 		}
 		var any frame

@@ -9,8 +9,9 @@ import (
 
 // A frame is what a message is on the wire and in the stream:
 //
-//	1 byte    version
+//	1 byte    version: 1 without a sum, 2 with one
 //	8 bytes   attempt: a random number of the Publish that it comes from
+//	8 bytes   sum
 //	varint    time, Unix milliseconds
 //	uvarint   length of the key, and the key
 //	          the body, to the end
@@ -18,19 +19,29 @@ import (
 // Topic and position are those of the NATS message around it.
 type frame struct {
 	attempt uint64
+	sum     uint64 // 0: none
 	time    int64
 	key     string
 	body    []byte
 }
 
-const frameVersion = 1
+const (
+	versionPlain  = 1
+	versionSummed = 2
+)
 
 var errFrame = errors.New("natsbroker: not a message of this broker")
 
 func (f *frame) encode() []byte {
-	b := make([]byte, 0, 1+8+2*binary.MaxVarintLen64+len(f.key)+len(f.body))
-	b = append(b, frameVersion)
-	b = binary.BigEndian.AppendUint64(b, f.attempt)
+	b := make([]byte, 0, 1+8+8+2*binary.MaxVarintLen64+len(f.key)+len(f.body))
+	if f.sum == 0 {
+		b = append(b, versionPlain)
+		b = binary.BigEndian.AppendUint64(b, f.attempt)
+	} else {
+		b = append(b, versionSummed)
+		b = binary.BigEndian.AppendUint64(b, f.attempt)
+		b = binary.BigEndian.AppendUint64(b, f.sum)
+	}
 	b = binary.AppendVarint(b, f.time)
 	b = binary.AppendUvarint(b, uint64(len(f.key)))
 	b = append(b, f.key...)
@@ -39,11 +50,16 @@ func (f *frame) encode() []byte {
 
 // decode reads b. The body shares its memory.
 func (f *frame) decode(b []byte) error {
-	if len(b) < 9 || b[0] != frameVersion {
+	switch {
+	case len(b) >= 9 && b[0] == versionPlain:
+		f.attempt, f.sum = binary.BigEndian.Uint64(b[1:]), 0
+		b = b[9:]
+	case len(b) >= 17 && b[0] == versionSummed:
+		f.attempt, f.sum = binary.BigEndian.Uint64(b[1:]), binary.BigEndian.Uint64(b[9:])
+		b = b[17:]
+	default:
 		return errFrame
 	}
-	f.attempt = binary.BigEndian.Uint64(b[1:])
-	b = b[9:]
 	time, n := binary.Varint(b)
 	if n <= 0 {
 		return errFrame

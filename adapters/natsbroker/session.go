@@ -60,6 +60,8 @@ type session struct {
 var errSessionClosed = &chathub.Error{Code: chathub.CodeUnavailable, Message: "Try again", Err: chathub.ErrClosed}
 
 var (
+	errOtherMessage = &chathub.Error{Code: chathub.CodeConflict, Message: "This id was used for another message"}
+
 	errNotKept  = errors.New("natsbroker: Topic{} and nodes have no log")
 	errEveryone = errors.New("natsbroker: every session hears Topic{}, and cannot subscribe it")
 )
@@ -121,7 +123,7 @@ func (s *session) Publish(ctx context.Context, m chathub.Message) (chathub.Recei
 	if err := s.usable(ctx); err != nil {
 		return chathub.Receipt{}, err
 	}
-	f := frame{attempt: rand.Uint64(), time: s.now(), key: m.Key, body: m.Body}
+	f := frame{attempt: rand.Uint64(), sum: m.Sum, time: s.now(), key: m.Key, body: m.Body}
 	subject := s.logSubject(m.Topic)
 	id := m.Key
 	if id == "" {
@@ -143,6 +145,9 @@ func (s *session) Publish(ctx context.Context, m chathub.Message) (chathub.Recei
 			return chathub.Receipt{}, err
 		}
 		if first.attempt != f.attempt { // else an earlier try of this call
+			if first.sum != f.sum && first.sum != 0 && f.sum != 0 {
+				return chathub.Receipt{}, errOtherMessage
+			}
 			r.Duplicate = true
 			if first.time > 0 {
 				r.Time = first.time
@@ -186,7 +191,8 @@ func tooLarge(cause error) error {
 	return &chathub.Error{Code: chathub.CodeTooLarge, Message: "Message too large", Err: cause}
 }
 
-// first returns what was stored under a repeated key. If it is gone, its time is 0.
+// first returns the message that was stored under a repeated key. If the stream
+// has dropped it since, its sum is not known any more, and the result is empty.
 func (s *session) first(ctx context.Context, seq uint64) (f frame, err error) {
 	var m stored
 	err = s.persist(ctx, func(ctx context.Context) (err error) {

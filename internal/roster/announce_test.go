@@ -70,7 +70,13 @@ func TestAnnounce(t *testing.T) {
 			announce
 			arrive ana/Ana
 			arrive ana/Zoe
-			announce = 2>3 +ana`,
+			announce = 2>3 +ana
+			rename ana/Ana
+			rename ana/Ana
+			rename eve/Eve
+			announce = 3>4 +ana
+			rename ana/Ana
+			announce`,
 		"a user that nobody has heard of is announced once, under its last name": `
 			arrive bob
 			announce = 0>1 +bob

@@ -35,7 +35,7 @@ func TestNodesAgree(t *testing.T) {
 		{name: "kills and all of it", grace: grace, kills: true, weather: weather{lost: 0.2, twice: 0.3, delay: 400 * time.Millisecond}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			for seed := range uint64(6) {
+			for seed := range uint64(4) {
 				w := newWorld(t, seed, tc.grace)
 				for range 4 {
 					w.weather = tc.weather
@@ -132,6 +132,8 @@ func (w *world) act(kills bool) {
 		for _, u := range m.roster.Users() {
 			m.list[u.ID] = true
 		}
+	case n < 15:
+		m.roster.Rename(user)
 	case n < 50 && m.conns[user.ID] < 3:
 		m.conns[user.ID]++
 		m.roster.Arrive(user)

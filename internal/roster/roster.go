@@ -104,6 +104,21 @@ func (r *Roster) Arrive(u note.User) {
 	}
 }
 
+// Rename gives a user another name. Clients see it in the list, and with the
+// next change of that user.
+func (r *Roster) Rename(u note.User) {
+	if e := r.entries[u.ID]; e != nil && e.user != u {
+		r.setUser(e, u)
+		r.announceLater(e)
+	}
+}
+
+func (r *Roster) setUser(e *entry, u note.User) {
+	e.renamed = e.announced
+	e.user = u
+	r.version++
+}
+
 // Depart takes back one Arrive of a user. If that was its last connection, its
 // grace begins at since; zero: it left of its own accord, and has none.
 func (r *Roster) Depart(id string, since time.Time) {
@@ -127,9 +142,7 @@ func (r *Roster) enter(u note.User) *entry {
 		r.entries[u.ID] = e
 	}
 	if e.user != u {
-		e.renamed = e.announced
-		e.user = u
-		r.version++
+		r.setUser(e, u)
 	}
 	if e.here() {
 		return e

@@ -129,6 +129,15 @@ func TestSettle(t *testing.T) {
 			arrive ana/Zoe
 			settle
 			users = bob ana`,
+		"nor is a user that is renamed": `
+			arrive ana/Ana
+			arrive bob/Bob
+			settle = in ana bob
+			rename ana/Zoe
+			rename eve/Eve
+			settle
+			users = bob ana
+			count = 2`,
 	} {
 		t.Run(name, func(t *testing.T) { runScript(t, lines) })
 	}

@@ -17,6 +17,7 @@ import (
 // each command all invariants hold.
 //
 //	arrive ana/Ana    a connection of a user, with a name
+//	rename ana/Zoe
 //	lose ana          a connection is lost
 //	quit ana          a connection is closed
 //	wait 4s
@@ -74,6 +75,8 @@ func (s *script) run(command string, args []string) string {
 	switch command {
 	case "arrive":
 		s.roster.Arrive(parseUser(args[0]))
+	case "rename":
+		s.roster.Rename(parseUser(args[0]))
 	case "lose":
 		s.roster.Depart(args[0], s.now)
 	case "quit":

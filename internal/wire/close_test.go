@@ -16,7 +16,8 @@ import (
 	"time"
 )
 
-// readToClose reads frames up to a close frame with code, and returns those before it.
+// readToClose reads frames up to a close frame with the given code, and returns
+// those before it.
 func readToClose(r io.Reader, code uint16) (frames []frame, err error) {
 	for {
 		f, err := readFrame(r)
@@ -47,7 +48,8 @@ func checkNumbers(t *testing.T, frames []frame) {
 	}
 }
 
-// fillUp sends numbered frames until the outbox is full, and returns how many.
+// fillUp sends numbered frames until the outbox is full, and returns their
+// number.
 func fillUp(t *testing.T, c *Conn, size int) (n int) {
 	t.Helper()
 	for {
@@ -68,13 +70,14 @@ func isClosed(c *Conn) bool {
 	return c.closed
 }
 
-// checkClosesAt wants the connection to close when d has passed, and not before.
+// checkClosesAt checks that the connection closes when d has passed, and not
+// before.
 func checkClosesAt(t *testing.T, c *Conn, d time.Duration) {
 	t.Helper()
 	time.Sleep(d - time.Nanosecond)
 	synctest.Wait()
 	if isClosed(c) {
-		t.Error("closed before its time")
+		t.Error("closed too early")
 	}
 	time.Sleep(time.Nanosecond)
 	synctest.Wait()
@@ -82,12 +85,12 @@ func checkClosesAt(t *testing.T, c *Conn, d time.Duration) {
 		t.Errorf("not closed after %v", d)
 	}
 	if !atRest(c) {
-		t.Error("closed, but not at rest")
+		t.Error("closed, but still holds frames or a flusher")
 	}
 }
 
-// What was taken is sent before the close frame, and nothing behind it, though others
-// go on sending.
+// Frames that were taken are sent before the close frame, and nothing after it,
+// even if other goroutines go on sending.
 func TestCloseWithIsTheLast(t *testing.T) {
 	overTransports(t, func(t *testing.T, server, client net.Conn) {
 		const senders = 4
@@ -137,7 +140,7 @@ func TestCloseWithIsTheLast(t *testing.T) {
 		await(t, "rest", func() bool { return atRest(c) })
 		c.Abort()
 		if rest, _ := io.ReadAll(r); len(rest) > 0 {
-			t.Errorf("%d bytes behind the close frame", len(rest))
+			t.Errorf("%d bytes after the close frame", len(rest))
 		}
 	})
 }
@@ -162,8 +165,8 @@ func TestCloseWithDiscard(t *testing.T) {
 	})
 }
 
-// What has been taken for writing is dropped too, except what is being written and
-// the frame that this ends in.
+// Frames that were taken for writing are dropped too, except for the one that
+// is being written.
 func TestCloseWithDiscardInABatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, client := pipe(t)
@@ -174,7 +177,7 @@ func TestCloseWithDiscardInABatch(t *testing.T) {
 			c.Enqueue(numbered(i+1, 10_000), Durable)
 		}
 		c.Flush()
-		synctest.Wait() // it writes the first frame, and a part of the second
+		synctest.Wait() // it writes the first frame and a part of the second
 		c.CloseWith(4001, "", true, time.Minute)
 		if n := waitingIn(c); n < 90_000 {
 			t.Errorf("only %d bytes wait before the peer has read", n)
@@ -190,7 +193,7 @@ func TestCloseWithDiscardInABatch(t *testing.T) {
 			t.Fatal(err)
 		}
 		if frames, err := readToClose(client, 4001); err != nil || len(frames) > 0 {
-			t.Errorf("behind the second frame: %d more, %v", len(frames), err)
+			t.Errorf("after the second frame: %d more, %v", len(frames), err)
 		}
 	})
 }
@@ -200,7 +203,7 @@ func TestCloseWithGrace(t *testing.T) {
 		server, client := pipe(t)
 		c := New(server, nil, Limits{Outbox: 1000, Grace: closeGrace})
 		if c.CloseWith(4000, "", false, 7*time.Second) != Ready {
-			t.Fatal("somebody else flushes")
+			t.Fatal("another goroutine flushes")
 		}
 		c.Flush()
 		if _, err := readToClose(client, 4000); err != nil {
@@ -210,8 +213,8 @@ func TestCloseWithGrace(t *testing.T) {
 	})
 }
 
-// A close frame from the layer above, like one of ours, bounds how long a peer may
-// keep the connection.
+// A close frame from the layer above also bounds how long the peer can keep the
+// connection.
 func TestWrittenCloseFrame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, _ := pipe(t)
@@ -219,7 +222,7 @@ func TestWrittenCloseFrame(t *testing.T) {
 		n := fillUp(t, c, 10)
 		f := closeFrame(1002, "")
 		if k, err := c.Write(f); k != len(f) || err != nil {
-			t.Errorf("a close frame where the outbox is full of %d frames: %d, %v", n, k, err)
+			t.Errorf("a close frame when the outbox is full of %d frames: %d, %v", n, k, err)
 		}
 		if res := c.CloseWith(4000, "", false, time.Hour); res != Gone {
 			t.Errorf("CloseWith after it: %d, want %d", res, Gone)
@@ -237,8 +240,8 @@ func TestWrittenCloseFrame(t *testing.T) {
 	})
 }
 
-// The layer above answers a close with the reason that it got, which it has not
-// looked at.
+// The layer above answers a close frame with the same reason, which it has not
+// checked.
 func TestWrittenReasonIsText(t *testing.T) {
 	for _, tt := range []struct {
 		reason string
@@ -266,7 +269,7 @@ func TestWrittenCloseFrameIsSent(t *testing.T) {
 		if _, err := c.Write(f); err != nil {
 			t.Error(err)
 		}
-		f[3]++ // a Write must not keep what it gets
+		f[3]++ // a Write must not keep its argument
 		_ = c.Close()
 		r := bufio.NewReader(client)
 		frames, err := readToClose(r, 1002)
@@ -281,7 +284,7 @@ func TestWrittenCloseFrameIsSent(t *testing.T) {
 }
 
 func TestCloseAfter(t *testing.T) {
-	// read begins a Read, and returns what it ends with.
+	// read begins a Read, and returns a channel for its error.
 	read := func(c *Conn) <-chan error {
 		ended := make(chan error, 1)
 		go func() {
@@ -334,7 +337,7 @@ func TestCloseAfter(t *testing.T) {
 			t.Errorf("%d frames were sent, want %d", len(frames), n)
 		}
 		if d := time.Since(begin); d > 0 {
-			t.Errorf("it took %v", d)
+			t.Errorf("closing took %v", d)
 		}
 		synctest.Wait()
 		if !atRest(c) {
@@ -398,7 +401,7 @@ func TestAbort(t *testing.T) {
 			t.Errorf("stuck since %v", s)
 		}
 		if c.mu.Lock(); slices.Concat(c.queue, c.batch, c.spare) != nil {
-			t.Error("it holds on to frames")
+			t.Error("the connection still holds frames")
 		}
 		c.mu.Unlock()
 		if res := c.Enqueue(Ping, Durable); res != Gone {
@@ -412,7 +415,7 @@ func TestAbort(t *testing.T) {
 	})
 }
 
-// A timer that goes on would hold on to the connection.
+// A timer that goes on would keep the connection in memory.
 func TestAbortStopsTheTimer(t *testing.T) {
 	server, _ := pipe(t)
 	c := New(server, nil, Limits{Outbox: 100, Grace: closeGrace})
@@ -421,11 +424,12 @@ func TestAbortStopsTheTimer(t *testing.T) {
 	c.CloseAfter(time.Hour)
 	c.Abort()
 	if timer.Stop() || c.timer.Stop() {
-		t.Error("a timer goes on")
+		t.Error("the timer still runs")
 	}
 }
 
-// What waits for a Flush is forgotten at once, and the Flush may still come.
+// Frames that wait for a Flush are dropped at once, and the Flush may still
+// come.
 func TestAbortBeforeFlush(t *testing.T) {
 	overTransports(t, func(t *testing.T, server, client net.Conn) {
 		c := New(server, nil, Limits{Outbox: 1 << 20, Grace: closeGrace})
@@ -441,7 +445,7 @@ func TestAbortBeforeFlush(t *testing.T) {
 	})
 }
 
-// slowCloser takes its time to close, as TLS does where its alert has to wait.
+// slowCloser takes its time to close, as TLS does if its alert has to wait.
 type slowCloser struct {
 	net.Conn
 	closing chan struct{}

@@ -1,6 +1,6 @@
-// Package wire is the connection under a WebSocket: it sends ready frames, joins
-// those that wait together into one write, never blocks who hands it a frame, and
-// bounds what a peer may make it hold.
+// Package wire is the connection under a WebSocket. It sends ready frames and
+// joins those that wait together into one write. It never blocks a goroutine
+// that hands it a frame, and it bounds what a peer can make it hold.
 package wire
 
 import (
@@ -12,35 +12,39 @@ import (
 	"unicode/utf8"
 )
 
-// Result says what became of a frame handed to [Conn.Enqueue].
+// Result says what happened to a frame given to [Conn.Enqueue].
 type Result int
 
 const (
-	// Queued: it waits behind others, which are being written.
+	// Queued: the frame waits behind others, which are being written.
 	Queued Result = iota
-	// Ready: it waits and nobody writes; the caller must see to it that
-	// [Conn.Flush] is called, once, soon, by anyone.
+	// Ready: the frame waits, and nobody is writing. The caller must see to it
+	// that [Conn.Flush] is called soon and exactly once, on any goroutine.
 	Ready
-	// Dropped: it may be lost, and the outbox is too full for such.
+	// Dropped: a volatile frame was not taken, because the outbox is too full.
 	Dropped
-	// Overflow: the outbox is full. The caller should close the connection.
+	// Overflow: the frame was not taken, because the outbox is full. The caller
+	// should close the connection.
 	Overflow
-	// Gone: the connection is closing or closed; the frame was not taken.
+	// Gone: the frame was not taken, because the connection is closing or
+	// closed.
 	Gone
 )
 
-// drainPart is how much a blocking write takes at once, so that progress shows.
+// drainPart is the number of bytes that a blocking write takes at a time, so
+// that progress is noticed.
 const drainPart = 16 << 10
 
-// Conn is a net.Conn with an outbox. All methods but Read and Discard may be called
-// by any goroutine and do not wait for the peer; those two are for one goroutine at
-// a time. Write takes one whole control frame per call, which is what the WebSocket
-// library above issues.
+// Conn is a net.Conn with an outbox. All methods except those for reading may
+// be called from any goroutine, and do not wait for the peer. Read, Discard,
+// Wait, Park, Detach and Compressed are for the goroutine that reads, of which
+// there is one at a time. Write takes exactly one control frame per call, which
+// is what the WebSocket library above writes.
 type Conn struct {
 	raw  net.Conn
-	fast rawWriter // nil where the connection cannot be written without blocking
+	fast rawWriter // nil if raw has no non-blocking write
 
-	sock *socket // nil where it is not a plain socket
+	sock *socket // nil if raw is not a plain socket
 
 	// Owned by the reading goroutine.
 	in    input
@@ -48,47 +52,49 @@ type Conn struct {
 
 	rest rest
 
-	// Times by clock.
-	heard atomic.Int64 // when bytes last came
+	// Readings of clock.
+	heard atomic.Int64 // when bytes last arrived
 	begun atomic.Int64 // when the unfinished message began, or 0
-	stuck atomic.Int64 // since when a write waits for the peer, or 0; set by who flushes
+	stuck atomic.Int64 // since when a write waits for the peer, or 0; set by the flushing goroutine
 
 	mu      sync.Mutex
 	queue   [][]byte
-	waiting int // bytes not yet written, those of the batch included
-	limit   int // of waiting
+	waiting int // bytes not yet written, in the queue and the batch
+	limit   int // maximum of waiting
 	grace   time.Duration
-	owned   bool // someone flushes, or was told to
+	owned   bool // a goroutine flushes, or was told to
 	headed  bool // queue[0] is the response to the handshake
-	sealed  bool // a close frame is queued: nothing may follow it
+	sealed  bool // a close frame is queued, and nothing may follow it
 	closing bool // close the connection once the queue is empty
 	closed  bool
-	discard bool        // drop what is in the batch but not begun
-	timer   *time.Timer // closes for good; runs once sealed or closing
+	discard bool        // drop the frames of the batch that are not begun
+	timer   *time.Timer // aborts the connection; runs once sealed or closing
 
-	// Owned by who flushes.
-	spare   [][]byte // the batch's whole slice, to be used again
-	batch   [][]byte // taken from the queue; batch[0] lacks what was written of it
-	partial bool     // batch[0] was begun
+	// Owned by the flushing goroutine.
+	spare   [][]byte // the whole slice under batch, to be used again
+	batch   [][]byte // taken from the queue; batch[0] is what is left to write of it
+	partial bool     // a part of batch[0] has been written
 }
 
 // rawWriter writes without waiting.
 type rawWriter interface {
-	// tryWrite sends what can be sent now, which is nothing where the socket is full.
+	// tryWrite writes as much as the socket takes now. That is nothing if the
+	// socket is full.
 	tryWrite(p []byte) (int, error)
 }
 
-// Limits bound a Conn.
+// Limits are the bounds of a Conn.
 type Limits struct {
-	Message int // bytes of one incoming message; 0: no limit
-	Outbox  int // bytes waiting to be sent
-	// Grace bounds a close that the layer above begins; see CloseAfter.
+	Message int // bytes of an incoming message; 0: no limit
+	Outbox  int // bytes that wait to be sent
+	// Grace bounds a close that the layer above begins; see [Conn.CloseAfter].
 	Grace time.Duration
-	// Deflate says that the peer may compress messages, and be sent compressed ones.
+	// Deflate says that both sides may compress messages.
 	Deflate bool
 }
 
-// New returns a Conn over raw. Early holds bytes that were read from raw already.
+// New returns a Conn over raw. early holds the bytes that were read from raw
+// before.
 func New(raw net.Conn, early []byte, l Limits) *Conn {
 	c := &Conn{raw: raw, sock: newSocket(raw), limit: l.Outbox, grace: l.Grace}
 	if c.sock != nil {
@@ -104,11 +110,11 @@ func New(raw net.Conn, early []byte, l Limits) *Conn {
 
 var start = time.Now()
 
-// clock is a steady clock, in nanoseconds: where the wall clock is set anew, nobody
-// must look silent or stuck.
+// clock returns the nanoseconds since start, on a steady clock. If the wall
+// clock is set, nobody must look silent or stuck.
 func clock() int64 { return int64(time.Since(start)) }
 
-// timeOf is the time of a reading of clock; zero for 0.
+// timeOf returns the time of a reading of clock. It is zero for a reading of 0.
 func timeOf(reading int64) time.Time {
 	if reading == 0 {
 		return time.Time{}
@@ -116,18 +122,20 @@ func timeOf(reading int64) time.Time {
 	return start.Add(time.Duration(reading))
 }
 
-// Kind says how much of an outbox a frame may fill.
+// Kind says how much of the outbox a frame may fill.
 type Kind uint8
 
 const (
-	// Durable frames may fill all of it. One more ends the connection.
+	// Durable frames may fill all of the outbox. One that does not fit ends the
+	// connection.
 	Durable Kind = iota
-	// Volatile frames may fill half of it. One more is dropped.
+	// Volatile frames may fill half of the outbox. One that does not fit is
+	// dropped.
 	Volatile
 )
 
 // Enqueue appends a frame, or several in one slice, to the outbox. It keeps b,
-// which must not change any more.
+// which must not change afterwards.
 func (c *Conn) Enqueue(b []byte, kind Kind) Result {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -146,7 +154,7 @@ func (c *Conn) enqueue(b []byte, kind Kind) Result {
 	return c.push(b)
 }
 
-// ending reports whether nothing more is taken.
+// ending reports whether frames are no longer taken.
 func (c *Conn) ending() bool { return c.sealed || c.closing || c.closed }
 
 func (c *Conn) push(b []byte) Result {
@@ -159,17 +167,19 @@ func (c *Conn) push(b []byte) Result {
 	return Ready
 }
 
-// Write implements io.Writer for the layer above: p is one whole control frame.
-// It is queued like any other, so it neither splits a frame nor blocks the reader.
-// A close frame is the last, as with CloseWith. There are no errors: a pong that
-// finds the outbox full, or closed, is lost, and who fills or closes it knows why.
+// Write implements io.Writer for the layer above. p is exactly one control
+// frame. It is queued like any other frame, so it neither splits one nor blocks
+// the reader. A close frame is the last frame, as with [Conn.CloseWith]. Write
+// returns no errors. If the outbox is full or closed, a pong is lost, and the
+// goroutine that filled or closed the outbox deals with that.
 func (c *Conn) Write(p []byte) (int, error) {
 	b := bytes.Clone(p)
 	var res Result
 	c.mu.Lock()
 	if b[0]&0x0f == opClose {
 		if len(b) > 4 && !utf8.Valid(b[4:]) {
-			// The answer to a close whose reason nobody has looked at (RFC 6455 section 8.1).
+			// This answers a close frame whose reason was not checked (RFC 6455
+			// section 8.1).
 			b = closeFrame(closeInvalidPayload, "")
 		}
 		res = c.seal(b, false, c.grace)
@@ -183,11 +193,15 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// CloseWith queues a close frame, after which nothing is sent, even where the outbox
-// is full, and closes the connection for good once grace has passed; the peer's
-// answer, seen by who reads, closes it earlier. With discard, what waits is dropped,
-// but for what is being written, the frame that this ends in, and the response to
-// the handshake. The results are those of Enqueue; Gone means that the connection is
+// CloseWith queues a close frame, even if the outbox is full. Nothing is sent
+// after it. The connection is closed for good when grace has passed, or
+// earlier, when the peer has answered and the reading goroutine sees that.
+//
+// If discard is set, frames that wait are dropped. Three things are still sent:
+// the frame that is being written, the response to the handshake, and the close
+// frame.
+//
+// The results are those of [Conn.Enqueue]. Gone means that the connection is
 // closing already.
 func (c *Conn) CloseWith(code uint16, reason string, discard bool, grace time.Duration) Result {
 	c.mu.Lock()
@@ -214,9 +228,9 @@ func (c *Conn) seal(frame []byte, discard bool, grace time.Duration) Result {
 	return c.push(frame)
 }
 
-// CloseAfter closes the connection once everything that waits has been sent, and at
-// the latest after grace, or after what is left of an earlier CloseWith's. Reading
-// ends now.
+// CloseAfter closes the connection when everything that waits has been sent,
+// but at the latest after grace, or after the grace of an earlier
+// [Conn.CloseWith]. Reading ends at once.
 func (c *Conn) CloseAfter(grace time.Duration) {
 	c.mu.Lock()
 	if c.closed || c.closing {
@@ -236,13 +250,13 @@ func (c *Conn) CloseAfter(grace time.Duration) {
 	c.wakeReader()
 }
 
-// Close implements net.Conn: see [Conn.CloseAfter].
+// Close implements net.Conn; see [Conn.CloseAfter].
 func (c *Conn) Close() error {
 	c.CloseAfter(c.grace)
 	return nil
 }
 
-// Abort closes the connection at once. What waits is lost.
+// Abort closes the connection at once. Frames that wait are lost.
 func (c *Conn) Abort() {
 	c.mu.Lock()
 	already := c.closed
@@ -258,26 +272,27 @@ func (c *Conn) Abort() {
 	case c.fast != nil:
 		_ = c.raw.Close()
 		c.wake()
-	default: // closing TLS writes an alert, which may wait for the peer
+	default: // closing TLS writes an alert, which may block
 		c.wakeReader()
 		go func() { _ = c.raw.Close() }()
 	}
 }
 
-// wakeReader ends a Read that waits, and all to come.
+// wakeReader ends the present Read and all later ones.
 func (c *Conn) wakeReader() {
 	_ = c.raw.SetReadDeadline(past)
 	c.wake()
 }
 
-// Heard returns when the peer was last heard of.
+// Heard returns when bytes last came from the peer.
 func (c *Conn) Heard() time.Time { return timeOf(c.heard.Load()) }
 
-// MessageBegun returns since when a message is arriving; zero: none is.
+// MessageBegun returns when the message began that is still arriving. It is
+// zero if there is none.
 func (c *Conn) MessageBegun() time.Time { return timeOf(c.begun.Load()) }
 
-// StuckSince returns since when the peer has taken nothing of what waits for it;
-// zero: nothing waits.
+// StuckSince returns since when the peer has taken nothing of what waits for
+// it. It is zero if nothing waits.
 func (c *Conn) StuckSince() time.Time { return timeOf(c.stuck.Load()) }
 
 // LocalAddr implements net.Conn.
@@ -286,7 +301,7 @@ func (c *Conn) LocalAddr() net.Addr { return c.raw.LocalAddr() }
 // RemoteAddr implements net.Conn.
 func (c *Conn) RemoteAddr() net.Addr { return c.raw.RemoteAddr() }
 
-// SetDeadline implements net.Conn. Writes do not block, so they have none.
+// SetDeadline implements net.Conn. It is for reading only: writes do not block.
 func (c *Conn) SetDeadline(t time.Time) error { return c.raw.SetReadDeadline(t) }
 
 // SetReadDeadline implements net.Conn.

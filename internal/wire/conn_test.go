@@ -47,8 +47,9 @@ func TestOutboxBounds(t *testing.T) {
 	step("another close frame", c.CloseWith(4001, "slow", false, minute), Gone, 108)
 }
 
-// A slow reader with small buffers sees every frame whole and each sender's in order,
-// whatever kind of connection it is, while many send at once.
+// A slow reader with small buffers sees every frame whole, and the frames of
+// each sender in order. This holds for each kind of connection, while many
+// goroutines send.
 func TestFramesStayWhole(t *testing.T) {
 	overTransports(t, func(t *testing.T, server, client net.Conn) {
 		const senders, each = 8, 150
@@ -63,7 +64,7 @@ func TestFramesStayWhole(t *testing.T) {
 				rng := rand.New(rand.NewPCG(uint64(s), 0))
 				for i := range each {
 					b := binary.BigEndian.AppendUint32([]byte{byte(s)}, uint32(i))
-					if s%4 == 3 { // these send pongs, as the layer above does
+					if s%4 == 3 { // a pong, as the layer above sends it
 						if _, err := c.Write(append([]byte{finBit | opPong, byte(len(b))}, b...)); err != nil {
 							t.Error(err)
 						}
@@ -95,7 +96,7 @@ func TestFramesStayWhole(t *testing.T) {
 	})
 }
 
-// fill is a length that is small as a rule, and now and then one that needs several
+// fill returns a length that is usually small, and sometimes needs several
 // writes.
 func fill(rng *rand.Rand) int {
 	switch rng.IntN(40) {
@@ -108,8 +109,8 @@ func fill(rng *rand.Rand) int {
 	}
 }
 
-// readSenders reads what TestFramesStayWhole sends, a little at a time, up to the
-// close frame and the end.
+// readSenders reads what TestFramesStayWhole sends, a little at a time, up to
+// the close frame and the end.
 func readSenders(client net.Conn, senders, each int) error {
 	next := make([]uint32, senders)
 	r := bufio.NewReaderSize(client, 600)
@@ -137,7 +138,7 @@ func readSenders(client net.Conn, senders, each int) error {
 	return nil
 }
 
-// aloneWriter notices two writes at once.
+// aloneWriter notices two writes at the same time.
 type aloneWriter struct {
 	net.Conn
 	mu     sync.Mutex
@@ -153,8 +154,8 @@ func (w *aloneWriter) Write(p []byte) (int, error) {
 	return w.Conn.Write(p)
 }
 
-// Where the peer does not read, whoever sends goes on until the outbox is full;
-// where it reads again, it gets everything.
+// If the peer does not read, senders go on until the outbox is full. When it
+// reads again, it gets everything.
 func TestPeerThatDoesNotRead(t *testing.T) {
 	overTransports(t, func(t *testing.T, server, client net.Conn) {
 		const outbox = 1 << 20
@@ -167,7 +168,7 @@ func TestPeerThatDoesNotRead(t *testing.T) {
 			case Queued, Ready:
 				accepted++
 				return false
-			case Overflow: // the socket may have taken some since
+			case Overflow: // the socket may have taken some of it meanwhile
 				return waitingIn(c) > outbox-len(f) && !c.StuckSince().IsZero()
 			default:
 				t.Fatalf("frame %d: %d", accepted, res)
@@ -175,7 +176,7 @@ func TestPeerThatDoesNotRead(t *testing.T) {
 			}
 		})
 		if n := waitingIn(c); n > outbox {
-			t.Errorf("%d bytes wait where %d may", n, outbox)
+			t.Errorf("%d bytes wait, more than the bound of %d", n, outbox)
 		}
 		if res := c.Enqueue(Ping, Volatile); res != Dropped {
 			t.Errorf("a volatile frame: %d, want %d", res, Dropped)
@@ -213,13 +214,13 @@ func TestStuckSince(t *testing.T) {
 			}
 		}
 		if s := c.StuckSince(); !s.IsZero() {
-			t.Errorf("a new one is stuck since %v", s)
+			t.Errorf("a new connection is stuck since %v", s)
 		}
 		send(c, make([]byte, 3*drainPart))
 		check(0)
 		time.Sleep(3 * time.Second)
 		check(0)
-		send(c, Ping) // what is sent is no progress
+		send(c, Ping) // queuing is no progress
 		check(0)
 		for part := range 3 { // each begins when the one before has been read
 			if err := readAll(client, make([]byte, drainPart)); err != nil {
@@ -239,8 +240,8 @@ func TestStuckSince(t *testing.T) {
 	})
 }
 
-// Who may begin to flush finds no trace of the last one, which it might take away
-// later.
+// A goroutine that may begin to flush finds no trace of the last one, which
+// that one might remove later.
 func TestStuckAcrossFlushers(t *testing.T) {
 	server, client := pipe(t)
 	c := New(server, nil, Limits{Outbox: 1 << 20, Grace: closeGrace})
@@ -254,7 +255,7 @@ func TestStuckAcrossFlushers(t *testing.T) {
 		for owned := true; owned; runtime.Gosched() {
 			c.mu.Lock()
 			if owned = c.owned; !owned && !c.StuckSince().IsZero() {
-				t.Errorf("round %d: nobody flushes, but one is stuck", i)
+				t.Errorf("round %d: nobody flushes, but the connection is stuck", i)
 			}
 			c.mu.Unlock()
 		}

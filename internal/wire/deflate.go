@@ -8,31 +8,32 @@ import (
 	"sync"
 )
 
-// ErrDeflate is a compressed message that cannot be decompressed.
+// ErrDeflate means that a message cannot be decompressed.
 var ErrDeflate = errors.New("wire: not DEFLATE data")
 
-// Compressed messages are those of RFC 7692 without context takeover: each stands
-// alone, so one compressed frame serves any number of connections, and none of them
-// keeps a window.
+// Messages are compressed as in RFC 7692, without context takeover. Each is
+// compressed by itself, so one compressed frame serves any number of
+// connections, and no connection keeps a window.
 
 const (
-	rsv1 = 0x40 // a compressed message (RFC 7692 section 6)
+	rsv1 = 0x40 // set for a compressed message (RFC 7692 section 6)
 
-	// window bounds how far back what this side compresses refers: a longer payload
-	// is compressed in parts. So every client can be served that grants this much, and
-	// Python's websockets grants no more.
+	// window is the largest distance that compressed data refers back. A longer
+	// payload is compressed in parts. This way, a client with a window of only
+	// this size can be served, such as Python's websockets.
 	windowBits = 12
 	window     = 1 << windowBits
 )
 
-// syncTail is what a sender leaves out and a receiver puts back (RFC 7692 section
-// 7.2.1), finalTail an empty last block, after which a flate reader ends.
+// syncTail is left out by a sender and put back by a receiver (RFC 7692 section
+// 7.2.1). finalTail is an empty last block, which ends a flate reader.
 const (
 	syncTail  = "\x00\x00\xff\xff"
 	finalTail = "\x01\x00\x00\xff\xff"
 )
 
-// deflater holds what compressing takes: about 1.2 MB, most of it compress/flate's.
+// deflater holds the state of compression. It takes about 1.2 MB, most of it in
+// compress/flate.
 type deflater struct {
 	w   *flate.Writer
 	out []byte
@@ -44,11 +45,11 @@ func (d *deflater) Write(p []byte) (int, error) {
 }
 
 var deflaters = sync.Pool{New: func() any {
-	// The higher levels gain little on messages without context, and each message
-	// would clear their tables.
+	// Higher levels gain little on messages without context, and their tables
+	// would have to be cleared for each message.
 	w, err := flate.NewWriter(nil, flate.BestSpeed)
 	if err != nil {
-		panic(err) // the level is a good one
+		panic(err) // only if the level is wrong
 	}
 	return &deflater{w: w}
 }}
@@ -56,8 +57,8 @@ var deflaters = sync.Pool{New: func() any {
 // maxKept is the largest buffer, in bytes, that goes back into a pool.
 const maxKept = 64 << 10
 
-// Deflate returns a frame made by [Seal] with its payload compressed, in memory of its
-// own, or nil where that would be no shorter.
+// Deflate returns a compressed copy of a frame made by [Seal], or nil if that
+// would not be shorter.
 func Deflate(frame []byte) []byte {
 	d := deflaters.Get().(*deflater)
 	defer deflaters.Put(d)
@@ -66,7 +67,7 @@ func Deflate(frame []byte) []byte {
 		d.w.Reset(d)
 		_, err := d.w.Write(part)
 		if err = errors.Join(err, d.w.Flush()); err != nil {
-			panic(err) // Write of d has none
+			panic(err) // d.Write does not fail
 		}
 	}
 	sealed := Seal(d.out[:max(len(d.out)-len(syncTail), HeaderRoom)])
@@ -80,12 +81,12 @@ func Deflate(frame []byte) []byte {
 	return slices.Clone(sealed)
 }
 
-// inflater holds what decompressing takes: about 45 kB.
+// inflater holds the state of decompression. It takes about 45 kB.
 type inflater struct {
 	r    io.ReadCloser // also a flate.Resetter
 	data []byte        // to be read
 	rest string        // to be read after data
-	buf  [4 << 10]byte // most messages fit
+	buf  [4 << 10]byte // most messages fit into it
 }
 
 var inflaters = sync.Pool{New: func() any {
@@ -94,8 +95,8 @@ var inflaters = sync.Pool{New: func() any {
 	return i
 }}
 
-// ReadByte implements io.ByteReader: with it, compress/flate reads no more than it
-// needs.
+// ReadByte implements io.ByteReader, so that compress/flate reads no more than
+// it needs.
 func (i *inflater) ReadByte() (b byte, err error) {
 	switch {
 	case len(i.data) > 0:
@@ -122,9 +123,9 @@ func (i *inflater) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// Inflate returns what the payload of a compressed message was before, in memory of its
-// own and of its size. Beyond limit bytes it stops, with [ErrMessageTooBig]; any other
-// error is [ErrDeflate].
+// Inflate returns the decompressed payload of a message, in a slice of its own.
+// It returns [ErrMessageTooBig] if that would be more than limit bytes, and
+// [ErrDeflate] if the payload is not valid.
 func Inflate(payload []byte, limit int) ([]byte, error) {
 	i := inflaters.Get().(*inflater)
 	defer inflaters.Put(i)
@@ -150,16 +151,17 @@ func Inflate(payload []byte, limit int) ([]byte, error) {
 		case len(out) == cap(out):
 			size := 2 * len(out)
 			if size >= limit {
-				size = limit + 1 // with which a message is too big
+				size = limit + 1 // one byte more than allowed
 			}
 			out = append(make([]byte, 0, size), out...)
 		}
 	}
 }
 
-// ended reports whether the message ended with its last block: that is finalTail, or
-// one that the peer has marked as the last, after which may come the octet 0x00 of an empty
-// block (RFC 7692 section 7.2.3.4). Anything else there would be data that is lost.
+// ended reports whether the last block was the end of the message. The last
+// block is finalTail, or one that the peer has marked as such. After the peer's
+// own, there may be the octet 0x00 of an empty block (RFC 7692 section
+// 7.2.3.4). Any other data there would be lost.
 func (i *inflater) ended() bool {
 	switch {
 	case len(i.rest) == 0:

@@ -55,7 +55,7 @@ func TestDeflate(t *testing.T) {
 			t.Errorf("%d lines: the frame begins with %#x", n, f[0])
 		}
 		if got, err := Inflate(Payload(f), len(payload)); err != nil || !bytes.Equal(got, payload) {
-			t.Errorf("%d lines: %d bytes again, %v", n, len(got), err)
+			t.Errorf("%d lines: decompressed to %d bytes, %v", n, len(got), err)
 		}
 		f[0] &^= rsv1
 		if got := parseAll(t, f); len(got) != 1 {
@@ -64,13 +64,13 @@ func TestDeflate(t *testing.T) {
 	}
 	for _, payload := range [][]byte{nil, []byte("x"), noise(300), noise(100_000)} {
 		if f := Deflate(sealed(payload)); f != nil {
-			t.Errorf("%d bytes that cannot be compressed have become %d", len(payload), len(f))
+			t.Errorf("%d bytes of noise were compressed to %d", len(payload), len(f))
 		}
 	}
 }
 
-// TestDeflateWindow: what is compressed refers back by no more than the window that
-// was promised, so noise that is repeated beyond it stays noise.
+// Compressed data refers back no further than the promised window. So noise
+// that is repeated at a larger distance stays noise.
 func TestDeflateWindow(t *testing.T) {
 	if f := Deflate(sealed(bytes.Repeat(noise(window/4), 4))); f == nil {
 		t.Error("repetitions within the window were not found")
@@ -80,7 +80,7 @@ func TestDeflateWindow(t *testing.T) {
 	}
 }
 
-// TestInflate has the examples of RFC 7692 section 7.2.3, and what is wrong.
+// The examples of RFC 7692 section 7.2.3, and invalid input.
 func TestInflate(t *testing.T) {
 	for _, tt := range []struct {
 		name, payload, want string
@@ -112,19 +112,19 @@ func TestInflateLimit(t *testing.T) {
 	for _, n := range []int{0, 1, 100, 4095, 4096, 4097, 8192, 65_535, 65_536, 65_537, 200_000} {
 		payload := packed(t, bytes.Repeat([]byte("x"), n))
 		if got, err := Inflate(payload, n); err != nil || len(got) != n {
-			t.Errorf("%d bytes with that limit: %d, %v", n, len(got), err)
+			t.Errorf("%d bytes with exactly that limit: %d, %v", n, len(got), err)
 		}
 		if n == 0 {
 			continue
 		}
 		if got, err := Inflate(payload, n-1); !errors.Is(err, ErrMessageTooBig) {
-			t.Errorf("%d bytes with one too few: %d, %v", n, len(got), err)
+			t.Errorf("%d bytes with a limit of one less: %d, %v", n, len(got), err)
 		}
 	}
 }
 
-// TestInflateBomb: what a message would become costs no memory. In all there is a
-// buffer for the limit, and before it those of half, a quarter, and so on.
+// The size of a decompressed message costs no memory. The buffers are one for
+// the limit, and before it those of half of it, a quarter, and so on.
 func TestInflateBomb(t *testing.T) {
 	const limit = 256 << 10
 	bomb := packed(t, make([]byte, 16<<20))
@@ -136,7 +136,7 @@ func TestInflateBomb(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return m.TotalAlloc
 	}
-	_, _ = Inflate(bomb, limit) // so that the pool has something; with the race detector it may forget that
+	_, _ = Inflate(bomb, limit) // to fill the pool; with the race detector it may drop that
 	before := allocated()
 	_, err := Inflate(bomb, limit)
 	after := allocated()
@@ -149,7 +149,8 @@ func TestInflateBomb(t *testing.T) {
 	}
 }
 
-// clientMessage is a message of a client: whether it is marked, and its fragments.
+// clientMessage is a message from a client: whether it is marked, and its
+// fragments.
 func clientMessage(op byte, marked bool, fragments ...string) (stream []byte) {
 	for i, text := range fragments {
 		f := clientFrame(op, i == len(fragments)-1, []byte(text))
@@ -211,7 +212,7 @@ func TestScannerCompressed(t *testing.T) {
 	}
 }
 
-// TestScannerCompressedLimit: DEFLATE may make a message longer, but not much.
+// DEFLATE may make a message longer, but not by much.
 func TestScannerCompressedLimit(t *testing.T) {
 	const limit = 64 << 10
 	stored := packed(t, noise(limit))
@@ -235,25 +236,24 @@ func TestScannerCompressedLimit(t *testing.T) {
 	}
 }
 
-// TestDiscardCompressed: nobody asks about messages that are discarded, so nothing may
-// gather.
+// Nobody asks about messages that are discarded, so no marks may pile up.
 func TestDiscardCompressed(t *testing.T) {
 	server, client := net.Pipe()
 	defer func() { _ = client.Close() }()
 	c := New(server, clientMessage(opText, true, "early"), Limits{Outbox: 1 << 10, Deflate: true})
 	go func() {
 		for range 100 {
-			_, _ = client.Write(clientMessage(opText, true, "late")) // who reads would notice
+			_, _ = client.Write(clientMessage(opText, true, "late")) // a reader would notice this
 		}
 		_, _ = client.Write(clientFrame(opClose, true, nil))
 	}()
 	c.Discard()
 	if n := len(c.in.scan.marks); n > 0 {
-		t.Errorf("%d marks have gathered", n)
+		t.Errorf("%d marks have piled up", n)
 	}
 }
 
-// FuzzInflate compares with a plain use of compress/flate.
+// FuzzInflate compares Inflate with a plain use of compress/flate.
 func FuzzInflate(f *testing.F) {
 	f.Add([]byte("\xf2\x48\xcd\xc9\xc9\x07\x00"), 5)
 	f.Add([]byte("\xf3\x48\xcd\xc9\xc9\x07\x00\x00"), 4)
@@ -268,9 +268,9 @@ func FuzzInflate(f *testing.F) {
 		want, refErr := io.ReadAll(io.LimitReader(r, int64(limit)+1))
 		switch {
 		case err == nil && (refErr != nil || !bytes.Equal(got, want)):
-			t.Errorf("%d bytes; compress/flate has %d, %v", len(got), len(want), refErr)
+			t.Errorf("%d bytes; compress/flate returns %d, %v", len(got), len(want), refErr)
 		case errors.Is(err, ErrMessageTooBig) != (len(want) > limit):
-			t.Errorf("%v; compress/flate has %d bytes of at most %d", err, len(want), limit)
+			t.Errorf("%v; compress/flate returns %d bytes of at most %d", err, len(want), limit)
 		}
 	})
 }
@@ -288,7 +288,7 @@ func FuzzDeflate(f *testing.F) {
 			return
 		}
 		if got, err := Inflate(Payload(frame), len(payload)); err != nil || !bytes.Equal(got, payload) {
-			t.Errorf("%d bytes again of %d, %v", len(got), len(payload), err)
+			t.Errorf("decompressed to %d bytes of %d, %v", len(got), len(payload), err)
 		}
 	})
 }
@@ -333,14 +333,15 @@ func BenchmarkInflate(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			if _, err := Inflate(bomb, 64<<10); err == nil {
-				b.Fatal("not too big")
+				b.Fatal("the message is not too big")
 			}
 		}
 	})
 }
 
-// emptyBlocks returns size bytes of blocks with Huffman codes of their own and nothing encoded in
-// them (RFC 1951 section 3.2.7): tables are built again and again.
+// emptyBlocks returns size bytes of blocks that have their own Huffman codes,
+// but encode nothing (RFC 1951 section 3.2.7). So tables are built again and
+// again.
 func emptyBlocks(size int) []byte {
 	var b []byte
 	free := 0 // bits of the last byte
@@ -354,12 +355,12 @@ func emptyBlocks(size int) []byte {
 		}
 	}
 	for len(b) < size-12 {
-		put(0b10_0, 3)         // one of several blocks, with codes of its own
+		put(0b10_0, 3)         // not the last block; it has its own codes
 		put(0, 5)              // 257 literals and lengths
 		put(0, 5)              // one distance
-		put(14, 4)             // lengths of 18 codes for lengths follow, in an order that is given:
-		for code := range 18 { // of all of them
-			if code == 2 || code == 17 { // those for many zeros and for one have
+		put(14, 4)             // 18 lengths of codes for lengths follow, in a fixed order:
+		for code := range 18 { // for each of them
+			if code == 2 || code == 17 { // the codes for many zeros and for one have
 				put(1, 3) // a length of one bit
 			} else {
 				put(0, 3)
@@ -368,14 +369,14 @@ func emptyBlocks(size int) []byte {
 		put(1|(138-11)<<1, 8) // 138 zeros
 		put(1|(118-11)<<1, 8) // 118 zeros: no literal has a code,
 		put(0, 2)             // the end and the distance have one of one bit,
-		put(0, 1)             // and here is the end
+		put(0, 1)             // and this is the end
 	}
-	put(0b01_1, 3) // the last block, which has the codes that are given,
+	put(0b01_1, 3) // the last block, with fixed codes,
 	put(0, 7)      // and ends
 	return b
 }
 
-// chat is JSON of a length, with a text that does not repeat itself much.
+// chat returns JSON of a given length, with a text that has few repetitions.
 func chat(length int) string {
 	rng := rand.New(rand.NewPCG(1, 2))
 	words := strings.Fields("the of and to in is you that it he was for on are as with his they at be this have from or one had by word but not what all were we when your can said there use an each which she do how their if will up other about out many then them these so some her would make like him into time has look two more write go see number no way could people my than first water been call who its now find long down day did get come made may part")

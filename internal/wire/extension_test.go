@@ -55,7 +55,7 @@ func offers(lines ...string) http.Header {
 	return http.Header{"Sec-Websocket-Extensions": lines}
 }
 
-// FuzzNegotiate: an answer is one that RFC 7692 allows for what was offered.
+// FuzzNegotiate checks that RFC 7692 allows the answer to the offer.
 func FuzzNegotiate(f *testing.F) {
 	f.Add("permessage-deflate; server_max_window_bits=12; client_max_window_bits=12")
 	f.Add(`x; a="b", permessage-deflate; client_max_window_bits="10" ;server_no_context_takeover`)
@@ -65,10 +65,10 @@ func FuzzNegotiate(f *testing.F) {
 			return
 		}
 		if !strings.Contains(offer, "permessage-deflate") {
-			t.Errorf("%q: agreed to what was not offered", offer)
+			t.Errorf("%q: accepted something that was not offered", offer)
 		}
 		if answer != "" && (answer != "; server_max_window_bits=12" || !strings.Contains(offer, "server_max_window_bits")) {
-			t.Errorf("%q: %q more", offer, answer)
+			t.Errorf("%q: the answer has %q besides", offer, answer)
 		}
 	})
 }

@@ -12,7 +12,7 @@ import (
 	"testing/synctest"
 )
 
-// countingSocket takes everything, and counts how often it is asked to.
+// countingSocket takes everything, and counts the writes.
 type countingSocket struct {
 	writes atomic.Int64
 	got    []byte
@@ -66,7 +66,7 @@ func TestFlusher(t *testing.T) {
 	}
 }
 
-// gatedSocket does not come back from a write until it may.
+// gatedSocket blocks each write until it is allowed to return.
 type gatedSocket struct {
 	asked, pass chan struct{}
 }
@@ -92,7 +92,7 @@ func TestFlusherWaits(t *testing.T) {
 				gate := &gatedSocket{make(chan struct{}), make(chan struct{})}
 				c.fast = gate
 				conns := []*Conn{c}
-				for range flushHere { // so many that they are handed over
+				for range flushHere { // enough to be handed over
 					other := New(server, nil, Limits{Outbox: 1000, Grace: closeGrace})
 					other.fast = &countingSocket{}
 					conns = append(conns, other)
@@ -111,7 +111,7 @@ func TestFlusherWaits(t *testing.T) {
 				synctest.Wait()
 				select {
 				case <-done:
-					t.Error("it came back while a write was under way")
+					t.Error("it returned during a write")
 				default:
 				}
 				close(gate.pass)
@@ -125,7 +125,7 @@ func TestFlusherWaits(t *testing.T) {
 	}
 }
 
-// A peer that does not read does not hold up the others of its part.
+// A peer that does not read does not delay the others of its part.
 func TestFlusherPassesStuckPeers(t *testing.T) {
 	stuckServer, _ := tcpPair(t)
 	stuck := New(stuckServer, nil, Limits{Outbox: 1 << 20, Grace: closeGrace})
@@ -133,7 +133,7 @@ func TestFlusherPassesStuckPeers(t *testing.T) {
 	server, client := tcpPair(t)
 	c := New(server, nil, Limits{Outbox: 1 << 20, Grace: closeGrace})
 	defer c.Abort()
-	stuck.Enqueue(sealed(make([]byte, 1<<19)), Durable) // beyond its socket's buffers
+	stuck.Enqueue(sealed(make([]byte, 1<<19)), Durable) // more than the socket's buffers hold
 	c.Enqueue(sealed("through"), Durable)
 	f := NewFlusher()
 	f.Flush([]*Conn{stuck, c})
@@ -142,7 +142,7 @@ func TestFlusherPassesStuckPeers(t *testing.T) {
 		t.Errorf("%q, %v", got.payload, err)
 	}
 	if stuck.StuckSince().IsZero() {
-		t.Error("the stuck one is not")
+		t.Error("the stuck connection is not stuck")
 	}
 }
 
@@ -164,7 +164,7 @@ func TestFlushJoins(t *testing.T) {
 	}
 }
 
-// errSocket fails.
+// errSocket fails each write.
 type errSocket struct{}
 
 var errTest = errors.New("test")
@@ -179,7 +179,7 @@ func TestFlushError(t *testing.T) {
 	c.Enqueue(sealed("lost too"), Durable)
 	c.Flush()
 	if !atRest(c) || c.batch != nil || c.queue != nil || c.spare != nil {
-		t.Error("it holds on to frames")
+		t.Error("the connection still holds frames")
 	}
 	if res := c.Enqueue(Ping, Durable); res != Gone {
 		t.Errorf("Enqueue: %d, want %d", res, Gone)
@@ -189,7 +189,7 @@ func TestFlushError(t *testing.T) {
 	}
 }
 
-// An idle connection keeps no big queue, nor any frame.
+// An idle connection keeps no large queue, and no frame.
 func TestIdleMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, client := pipe(t)
@@ -198,7 +198,7 @@ func TestIdleMemory(t *testing.T) {
 		f := sealed("x")
 		for _, n := range []int{1, 2, keepQueue, 1000, 1} {
 			send(c, f)
-			synctest.Wait() // it is being written; the next two bursts wait
+			synctest.Wait() // being written; the next two bursts wait
 			for range n {
 				send(c, f)
 			}
@@ -218,14 +218,14 @@ func TestIdleMemory(t *testing.T) {
 			}
 			for _, held := range slices.Concat(c.queue[:cap(c.queue)], c.spare[:cap(c.spare)]) {
 				if held != nil {
-					t.Errorf("after %d frames: one is still held", n)
+					t.Errorf("after %d frames: the connection still holds one", n)
 				}
 			}
 		}
 	})
 }
 
-// exchange has c send frame, handed over n times, and its peer read it.
+// exchange enqueues frame on c n times, flushes, and has the peer read it all.
 func exchange(tb testing.TB, c *Conn, client net.Conn, frame []byte, n int, buf []byte) {
 	for range n {
 		if res := c.Enqueue(frame, Durable); res > Ready {
@@ -248,7 +248,8 @@ func TestFlushDoesNotAllocate(t *testing.T) {
 		frames, rounds int
 	}{
 		{"single", 1, 10},
-		// Two rounds: with the race detector, a sync.Pool forgets one thing in four.
+		// Two rounds, because with the race detector a sync.Pool drops one item
+		// in four.
 		{"joined", keepQueue, 2},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// Opcodes of RFC 6455 section 5.2 that this package has to know.
+// The opcodes of RFC 6455 section 5.2 that this package has to know.
 const (
 	opText   = 0x1
 	opBinary = 0x2
@@ -19,22 +19,24 @@ const (
 	maskBytes = 4
 )
 
-// HeaderRoom is how many bytes a buffer must leave free before its payload for
-// [Seal]: the longest header of an unmasked frame (RFC 6455 section 5.2).
+// HeaderRoom is the number of bytes that a buffer for [Seal] must leave free in
+// front of the payload. It is the length of the longest header of an unmasked
+// frame (RFC 6455 section 5.2).
 const HeaderRoom = 10
 
-// closeInvalidPayload is the close code of RFC 6455 section 7.4.1 for text that is
-// not UTF-8.
+// closeInvalidPayload is the close code for text that is not UTF-8 (RFC 6455
+// section 7.4.1).
 const closeInvalidPayload = 1007
 
-// maxControlPayload is the longest payload of a control frame (RFC 6455
-// section 5.5).
+// maxControlPayload is the maximum length of a control frame's payload (RFC
+// 6455 section 5.5).
 const maxControlPayload = 125
 
-// Ping is a ready ping frame without payload, shared by all connections.
+// Ping is a ping frame without payload. All connections share it.
 var Ping = []byte{finBit | opPing, 0}
 
-// pongFrame returns the answer to a ping, a whole frame of a client (RFC 6455 section 5.5.3).
+// pongFrame returns the answer to a ping, which is a complete frame from a
+// client (RFC 6455 section 5.5.3).
 func pongFrame(ping []byte) []byte {
 	mask, payload := ping[2:2+maskBytes], ping[2+maskBytes:]
 	f := make([]byte, 2, 2+len(payload))
@@ -45,9 +47,9 @@ func pongFrame(ping []byte) []byte {
 	return f
 }
 
-// Seal makes a text frame of b, whose first HeaderRoom bytes are free and whose
-// rest is the payload: it writes the header right before the payload and returns
-// the frame, which shares b's memory. Servers do not mask (RFC 6455 section 5.1), so one
+// Seal makes a text frame of b, which has [HeaderRoom] free bytes and then the
+// payload. It writes the header right before the payload and returns the frame,
+// which shares b's memory. Servers do not mask (RFC 6455 section 5.1), so one
 // frame serves any number of connections.
 func Seal(b []byte) []byte {
 	n := len(b) - HeaderRoom
@@ -81,9 +83,9 @@ func Payload(frame []byte) []byte {
 	}
 }
 
-// closeFrame returns a close frame (RFC 6455 section 5.5.1). A reason that is not
-// UTF-8 is made so, since a peer must fail the connection otherwise; one that does
-// not fit is cut at a rune boundary.
+// closeFrame returns a close frame (RFC 6455 section 5.5.1). Invalid UTF-8 in
+// the reason is replaced, because a peer would have to fail the connection. A
+// reason that is too long is cut at the border of a character.
 func closeFrame(code uint16, reason string) []byte {
 	const most = maxControlPayload - 2
 	reason = strings.ToValidUTF8(reason, string(utf8.RuneError))

@@ -15,8 +15,8 @@ import (
 	"github.com/coder/websocket"
 )
 
-// borders are the payload lengths where the form of a header changes (RFC 6455
-// section 5.2).
+// borders are the payload lengths at which the form of a header changes (RFC
+// 6455 section 5.2).
 var borders = []struct{ length, header int }{
 	{0, 2}, {1, 2}, {125, 2}, {126, 4}, {127, 4}, {65535, 4}, {65536, 10},
 }
@@ -37,10 +37,10 @@ func TestSeal(t *testing.T) {
 		}
 		got := parseAll(t, f)
 		if len(got) != 1 || got[0].op != opText || !bytes.Equal(got[0].payload, payload) {
-			t.Errorf("payload of %d bytes: a reader sees %d frames, or others", tt.length, len(got))
+			t.Errorf("payload of %d bytes: a reader sees %d frames, or a wrong one", tt.length, len(got))
 		}
 		if !bytes.Equal(Payload(f), payload) {
-			t.Errorf("payload of %d bytes: Payload returns %d others", tt.length, len(Payload(f)))
+			t.Errorf("payload of %d bytes: Payload returns %d other bytes", tt.length, len(Payload(f)))
 		}
 	}
 }
@@ -74,7 +74,7 @@ func TestCloseFrame(t *testing.T) {
 	}
 }
 
-// What this package writes is read by the other side of the library above it.
+// The client of the library above reads what this package writes.
 func TestFramesAgainstAClient(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

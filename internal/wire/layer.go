@@ -7,23 +7,25 @@ import (
 )
 
 const (
-	// readBuffer is as small as it can be: Conn has a buffer when it needs one.
+	// readBuffer is as small as possible, because Conn has a buffer itself when
+	// it needs one.
 	readBuffer = 16
-	// controlBuffer lets the layer above write each control frame at once
+	// controlBuffer lets the layer above write each control frame in one call
 	// (RFC 6455 section 5.5: at most 125 bytes and a header).
 	controlBuffer = 131
 )
 
-// layer is the Conn that the WebSocket library above has. It has a life of its own: what the
-// library holds for a connection is more than all the rest, and is not needed by one that
-// nothing comes from.
+// layer is the net.Conn that the WebSocket library above holds. It can be given
+// up before its Conn: the library's memory for a connection is larger than all
+// the rest, and an idle connection does not need it.
 type layer struct {
 	*Conn
-	in       *bufio.Reader // what the library reads ahead into
+	in       *bufio.Reader // what the library has read ahead
 	detached bool
 }
 
-// Close implements net.Conn: see [Conn.CloseAfter].
+// Close implements net.Conn; see [Conn.CloseAfter]. It does nothing once the
+// layer is detached.
 func (l *layer) Close() error {
 	if l.detached {
 		return nil
@@ -31,10 +33,11 @@ func (l *layer) Close() error {
 	return l.Conn.Close()
 }
 
-// ahead reports whether something has been read that the library has not looked at.
+// ahead reports whether the library has read bytes that it has not used.
 func (l *layer) ahead() bool { return l != nil && l.in.Buffered() > 0 }
 
-// attach returns what a library that upgrades has to have: a connection, and its buffers.
+// attach returns what a library gets from a hijacked connection: the connection
+// and its buffers.
 func (c *Conn) attach() (net.Conn, *bufio.ReadWriter) {
 	l := &layer{Conn: c}
 	l.in = bufio.NewReaderSize(l, readBuffer)
@@ -42,8 +45,9 @@ func (c *Conn) attach() (net.Conn, *bufio.ReadWriter) {
 	return l, bufio.NewReadWriter(l.in, bufio.NewWriterSize(l, controlBuffer))
 }
 
-// Detach takes the connection away from the library above, which can then be closed
-// without closing it. It is for who reads, between two messages.
+// Detach takes the connection away from the library above, which can then be
+// closed while the connection stays open. It is for the goroutine that reads,
+// between two messages.
 func (c *Conn) Detach() {
 	if c.layer != nil {
 		c.layer.detached = true
@@ -51,8 +55,8 @@ func (c *Conn) Detach() {
 	}
 }
 
-// Reattach is a ResponseWriter for the handshake that puts a library above a Conn anew,
-// and that nobody sees.
+// Reattach is the ResponseWriter of a handshake that no peer sees. It puts a
+// library above a Conn again.
 type Reattach struct {
 	Conn   *Conn
 	header http.Header

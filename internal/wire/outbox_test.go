@@ -13,7 +13,7 @@ import (
 )
 
 // halfSocket takes a random part of each write without waiting, like a socket
-// with a buffer that is full at times.
+// whose buffer is sometimes full.
 type halfSocket struct {
 	rng *script
 	got []byte
@@ -25,8 +25,9 @@ func (s *halfSocket) tryWrite(p []byte) (int, error) {
 	return n, nil
 }
 
-// script makes the choices of a run of the model: three bytes for each, so that the
-// fuzzer changes one of them by changing a byte. Behind the end all are 0.
+// script makes the choices of a run of the model. It uses three bytes for each,
+// so that the fuzzer changes one choice by changing a byte. After the end of
+// the script, all choices are 0.
 type script struct{ left []byte }
 
 // IntN returns a number from 0 to n-1.
@@ -36,9 +37,9 @@ func (s *script) IntN(n int) int {
 	return int(binary.BigEndian.Uint32(b[:])) % n
 }
 
-// FuzzOutbox compares random steps with a model: a Ready is given exactly when
-// nobody flushes, bounds are kept, and what was taken arrives in order, be the socket one that takes
-// parts without waiting or not.
+// FuzzOutbox compares random steps with a model. A Ready is given exactly when
+// nobody flushes, bounds are kept, and frames that were taken arrive in order.
+// It covers sockets that take parts without waiting, and others.
 func FuzzOutbox(f *testing.F) {
 	for seed := range uint64(200) {
 		rng := rand.New(rand.NewPCG(seed, 0))
@@ -68,11 +69,11 @@ type model struct {
 	rng    *script
 	c      *Conn
 	client net.Conn
-	socket *halfSocket // its got is all that the peer has read
+	socket *halfSocket // its got is everything that the peer has read
 	limit  int
 
-	ready     bool // a Ready was given, and not yet answered by Flush
-	flushing  bool // something waits at the peer
+	ready     bool // a Ready was given, and Flush was not called yet
+	flushing  bool // the peer has something to read
 	sealed    bool
 	discarded bool
 	taken     [][]byte // frames
@@ -132,7 +133,7 @@ func (m *model) enqueue() {
 	}
 	got := m.c.Enqueue(f, kind)
 	if got != want {
-		m.t.Fatalf("Enqueue of %d bytes where %d of %d wait: %d, want %d", len(f), n-len(f), m.limit, got, want)
+		m.t.Fatalf("Enqueue of %d bytes while %d of %d wait: %d, want %d", len(f), n-len(f), m.limit, got, want)
 	}
 	if got <= Ready {
 		m.take(f)
@@ -145,7 +146,7 @@ func (m *model) take(f []byte) {
 	m.bytes += len(f)
 }
 
-// pong goes through Write, which flushes by itself.
+// pong calls Write, which flushes by itself.
 func (m *model) pong() {
 	f := binary.BigEndian.AppendUint32([]byte{finBit | opPong, 4}, uint32(len(m.taken)))
 	fits := !m.sealed && waitingIn(m.c)+len(f) <= m.limit
@@ -173,14 +174,14 @@ func (m *model) settle() {
 	left := waitingIn(m.c)
 	m.flushing = left > 0
 	if unread := m.bytes - len(m.socket.got); !m.discarded && (left < unread || left >= unread+drainPart) {
-		m.t.Fatalf("%d bytes wait where the peer has not read %d", left, unread)
+		m.t.Fatalf("%d bytes wait, but the peer has not read %d", left, unread)
 	}
 	if m.flushing == m.c.StuckSince().IsZero() {
 		m.t.Fatalf("%d bytes wait, stuck since %v", left, m.c.StuckSince())
 	}
 }
 
-// read has the peer read n bytes or what there is.
+// read has the peer read n bytes, or as many as there are.
 func (m *model) read(n int) {
 	for n > 0 && m.flushing {
 		buf := make([]byte, n)
@@ -215,7 +216,7 @@ func (m *model) close() {
 	m.ready = m.ready || got == Ready
 }
 
-// end has everything sent and compares it with what was taken.
+// end has everything sent, and compares it with the frames that were taken.
 func (m *model) end() {
 	if m.ready {
 		m.flush()
@@ -229,10 +230,10 @@ func (m *model) end() {
 	frames := parseAll(m.t, m.socket.got)
 	if !m.discarded {
 		if !bytes.Equal(m.socket.got, bytes.Join(m.taken, nil)) {
-			m.t.Errorf("%d frames taken, %d sent, or others", len(m.taken), len(frames))
+			m.t.Errorf("%d frames taken, %d sent, or wrong ones", len(m.taken), len(frames))
 		}
 	} else if n := len(frames); n == 0 || frames[n-1].op != opClose || n > len(m.taken) {
-		m.t.Errorf("%d frames taken, %d sent, and no close frame behind them", len(m.taken), n)
+		m.t.Errorf("%d frames taken, %d sent, and no close frame after them", len(m.taken), n)
 	} else {
 		for i, f := range frames[:n-1] {
 			if got := binary.BigEndian.Uint32(f.payload[len(f.payload)-4:]); got != uint32(i) {

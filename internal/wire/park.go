@@ -6,38 +6,42 @@ import (
 	"time"
 )
 
-// Sleeper is who reads a connection that can be parked.
+// Sleeper is the reader of a connection that can be parked.
 type Sleeper interface {
-	// Sleep is called by who reads, before the connection is parked.
+	// Sleep is called before the connection is parked, on the goroutine that
+	// reads.
 	Sleep()
-	// Wake is called on a goroutine of its own, once for each time that the
-	// connection was parked, when there may be something to read or it has ended.
+	// Wake is called on a goroutine of its own, once each time that the
+	// connection was parked. There may be something to read then, or the
+	// connection has ended.
 	Wake()
 }
 
-// rest is the state of a connection that waits for input without a goroutine, or
-// that is asked to.
+// rest is the state of a connection that waits for input without a goroutine,
+// or was asked to.
 type rest struct {
-	poller *Poller // nil: it always has a goroutine
+	poller *Poller // nil: the connection always has a goroutine
 	known  bool    // to the poller; owned by the reading goroutine
 
-	// Under Poller.mu:
-	sleeper Sleeper // not nil while it is parked
-	fd      int     // while it is parked
+	// Guarded by Poller.mu:
+	sleeper Sleeper // not nil while parked
+	fd      int     // valid while parked
 
-	// Under Conn.mu:
-	waiting bool // Wait reads
-	asked   bool // by Rest, which has interrupted it
+	// Guarded by Conn.mu:
+	waiting bool // Wait is reading
+	asked   bool // Rest has interrupted it
 }
 
 // past is a deadline that ends a Read at once.
 var past = time.Unix(1, 0)
 
-// Wait waits until there is something to read, or the connection has ended: the
-// next Read will not wait. It reports false where the connection was parked instead: s is
-// woken then, and the caller's goroutine can end. That happens after [Conn.Rest], and
-// where all that came is a ping, which is answered, or a pong. A socket that waits holds no
-// memory for what may come.
+// Wait waits until the next Read will not block: there is something to read, or
+// the connection has ended. A plain socket holds no memory for input while it
+// waits.
+//
+// Wait reports false if the connection was parked instead. The goroutine of the
+// caller can then end, and s is woken later. That happens after [Conn.Rest],
+// and after a single ping or pong, which Wait deals with itself.
 func (c *Conn) Wait(s Sleeper) bool {
 	for !c.readable() {
 		c.setWaiting(true)
@@ -56,22 +60,22 @@ func (c *Conn) Wait(s Sleeper) bool {
 	return true
 }
 
-// readable reports whether there is something to read, or an error: here, or in the buffer
-// of the layer above, where the beginning of a frame may be that came with another's end.
+// readable reports whether there is something to read, or an error. It may be
+// in the buffer of the layer above, if the beginning of a frame came with the
+// end of another.
 func (c *Conn) readable() bool {
 	return len(c.in.unread) > 0 || c.in.err != nil || c.layer.ahead()
 }
 
-// heartbeat reports whether what came is one whole ping or pong frame and nothing else,
-// with which it deals then. What is wrong with such a frame in any way is left to the
-// layer above to see.
+// heartbeat reports whether the input is exactly one ping or pong frame, and
+// then deals with it. A frame that breaks any rule is left to the layer above.
 func (c *Conn) heartbeat() bool {
 	b := c.in.unread
 	if len(b) < 2+maskBytes || len(b) > 2+maskBytes+maxControlPayload || int(b[1]) != maskBit|(len(b)-2-maskBytes) {
 		return false
 	}
 	switch b[0] {
-	case finBit | opPong: // it was heard, which is its purpose
+	case finBit | opPong: // its arrival is all that counts
 	case finBit | opPing:
 		_, _ = c.Write(pongFrame(b))
 	default:
@@ -82,15 +86,17 @@ func (c *Conn) heartbeat() bool {
 	return true
 }
 
-// Park has s woken once there is something to read, and reports whether it has:
-// where it cannot, the caller has to Wait. It is for who reads, between two messages.
+// Park parks the connection and reports true. s is woken once there is
+// something to read. If Park reports false, the caller has to Wait. It is for
+// the goroutine that reads, between two messages.
 func (c *Conn) Park(s Sleeper) bool {
 	p := c.rest.poller
 	if p == nil || c.readable() || !c.in.scan.idle() {
 		return false
 	}
 	s.Sleep()
-	// Who closes it may have come between; and somebody may have woken it already.
+	// The connection may have been closed meanwhile, and s may have been woken
+	// already.
 	return p.park(c, s) && (!c.isClosing() || p.take(c) == nil)
 }
 
@@ -110,19 +116,19 @@ func (c *Conn) wake() {
 	}
 }
 
-// Rest asks a connection from which nothing has come for a while to park. It does
-// not wait, and changes nothing where that cannot be.
+// Rest asks an idle connection to park. It does not wait, and does nothing if
+// the connection cannot park.
 func (c *Conn) Rest() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.rest.poller != nil && c.rest.waiting && !c.rest.asked && !c.closing && !c.closed {
 		c.rest.asked = true
-		_ = c.raw.SetReadDeadline(past) // where it has ended, Wait knows
+		_ = c.raw.SetReadDeadline(past) // if this fails, the connection has ended, and Wait notices
 	}
 }
 
-// setWaiting notes that Wait begins or ends to read. It takes back what Rest did,
-// and reports whether it had.
+// setWaiting records that Wait begins or ends to read. It undoes what Rest did,
+// and reports whether Rest did anything.
 func (c *Conn) setWaiting(waiting bool) (asked bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -7,21 +7,21 @@ import (
 	"syscall"
 )
 
-// Poller waits for the input of any number of connections on one goroutine, where
-// otherwise each of them needs its own. The zero value is ready. Where the system refuses
-// what it needs, nothing is parked.
+// Poller waits for the input of any number of connections on one goroutine, so
+// that they need none of their own. The zero value is ready for use. If the
+// system does not let it wait, no connection is parked.
 type Poller struct {
 	once  sync.Once
-	file  *os.File        // an epoll instance, itself watched by the runtime's; nil: none
-	rc    syscall.RawConn // its
+	file  *os.File        // an epoll instance, watched by Go's runtime; nil: none
+	rc    syscall.RawConn // of file
 	ended chan struct{}
 
 	mu     sync.Mutex
 	parked []*Conn // by file descriptor
 }
 
-// start runs the Poller, with the first connection that is parked: hubs without
-// sockets, as in tests, have none.
+// start starts the Poller when the first connection is parked. Hubs without
+// sockets, as in tests, need none.
 func (p *Poller) start() {
 	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
@@ -41,7 +41,7 @@ func (p *Poller) start() {
 func (p *Poller) Close() {
 	p.once.Do(func() {})
 	if p.file != nil {
-		_ = p.file.Close() // which ends run
+		_ = p.file.Close() // this ends run
 		<-p.ended
 	}
 }
@@ -76,21 +76,22 @@ func (p *Poller) at(fd int) *Conn {
 	return p.parked[fd]
 }
 
-// park has s woken by the next input of c, or by what is there already, and reports
-// whether it has. An event of an earlier connection with the same descriptor may come late:
-// then s is woken in vain.
+// park has s woken by the next input of c, or by input that is there already,
+// and reports whether it could. s may be woken without a reason, by a late
+// event of an earlier connection with the same descriptor.
 func (p *Poller) park(c *Conn, s Sleeper) bool {
 	p.once.Do(p.start)
 	if p.file == nil {
 		return false
 	}
 	parked := false
-	_ = c.sock.rc.Control(func(fd uintptr) { // not called where that is closed
+	_ = c.sock.rc.Control(func(fd uintptr) { // not called if the socket is closed
 		op := syscall.EPOLL_CTL_ADD
-		if c.rest.known { // closing the descriptor takes it out
+		if c.rest.known { // it is forgotten once the descriptor is closed
 			op = syscall.EPOLL_CTL_MOD
 		}
-		// First, since it may be woken at once, and then it is another goroutine's.
+		// Before control, because c may be woken at once, and then belongs to
+		// another goroutine.
 		c.rest.known = true
 		p.remember(int(fd), c, s)
 		e := syscall.EpollEvent{
@@ -121,7 +122,8 @@ func (p *Poller) remember(fd int, c *Conn, s Sleeper) {
 	c.rest.fd, c.rest.sleeper = fd, s
 }
 
-// take returns who is to be woken for c, once; nil where it is not parked.
+// take returns the Sleeper to wake for c, to one caller only. It returns nil if
+// c is not parked.
 func (p *Poller) take(c *Conn) Sleeper {
 	p.mu.Lock()
 	defer p.mu.Unlock()

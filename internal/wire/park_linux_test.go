@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// sleeper reads a connection as a hub does, and parks it where it may.
+// sleeper reads a connection as a hub does, and parks it if it can.
 type sleeper struct {
 	c     *Conn
 	read  atomic.Int64 // bytes
@@ -58,16 +58,16 @@ func (s *sleeper) Wake() {
 	s.parks.Add(1)
 }
 
-// park parks it for the first time.
+// park parks the connection for the first time.
 func (s *sleeper) park(t testing.TB) {
 	t.Helper()
 	s.parks.Add(1)
 	if !s.c.Park(s) {
-		t.Fatal("it cannot park")
+		t.Fatal("the connection did not park")
 	}
 }
 
-// hears sends s to it, and waits until it has read that.
+// hears sends s to the connection, and waits until it has been read.
 func (s *sleeper) hears(t testing.TB, client net.Conn, frame []byte) {
 	t.Helper()
 	want := s.read.Load() + int64(len(frame))
@@ -77,7 +77,7 @@ func (s *sleeper) hears(t testing.TB, client net.Conn, frame []byte) {
 	await(t, "a frame", func() bool { return s.read.Load() == want })
 }
 
-// rests asks it to park, and waits until it has.
+// rests asks the connection to park, and waits until it has.
 func (s *sleeper) rests(t testing.TB) {
 	t.Helper()
 	before := s.parks.Load()
@@ -91,7 +91,7 @@ func (s *sleeper) endsWith(t testing.TB, want error) {
 	t.Helper()
 	await(t, "the end", func() bool { return s.ended.Load() != nil })
 	if err := *s.ended.Load(); !errors.Is(err, want) {
-		t.Errorf("it ended with %v, want %v", err, want)
+		t.Errorf("reading ended with %v, want %v", err, want)
 	}
 }
 
@@ -101,7 +101,7 @@ func TestPark(t *testing.T) {
 	s.hears(t, client, text("one"))
 	s.rests(t)
 	s.hears(t, client, text("two"))
-	s.hears(t, client, text("three")) // it has not parked meanwhile
+	s.hears(t, client, text("three")) // it has not parked a second time
 	for range 20 {
 		s.rests(t)
 		s.hears(t, client, text("again"))
@@ -111,7 +111,7 @@ func TestPark(t *testing.T) {
 	s.endsWith(t, io.EOF)
 }
 
-// What came before it parked wakes it too.
+// Input that came before the connection parked wakes it too.
 func TestParkWithInput(t *testing.T) {
 	s, client := newSleeper(t, newPoller(t))
 	frame := text("early")
@@ -122,7 +122,7 @@ func TestParkWithInput(t *testing.T) {
 	await(t, "the frame", func() bool { return s.read.Load() == int64(len(frame)) })
 }
 
-// A pong has served its purpose once it has come, so the connection parks again.
+// A pong has done its job when it arrives, so the connection parks again.
 func TestParkAfterPong(t *testing.T) {
 	s, client := newSleeper(t, newPoller(t))
 	s.park(t)
@@ -153,9 +153,9 @@ func TestParkEnds(t *testing.T) {
 			tc.end(s.c)
 			s.endsWith(t, tc.want)
 			if s.c.Park(s) {
-				t.Error("it parks although it has ended")
+				t.Error("the connection parked after its end")
 			}
-			s.c.Rest() // changes nothing
+			s.c.Rest() // this changes nothing
 		})
 	}
 }
@@ -172,7 +172,7 @@ func TestCannotPark(t *testing.T) {
 		s.c.Rest()
 		s.hears(t, client, text("whole")[3:])
 		if n := s.parks.Load(); n > 0 {
-			t.Errorf("it has parked %d times", n)
+			t.Errorf("the connection parked %d times", n)
 		}
 		client.Close()
 		s.endsWith(t, io.EOF)
@@ -184,13 +184,13 @@ func TestCannotPark(t *testing.T) {
 		c.rest.poller = p
 		defer c.Abort()
 		if c.Park(&sleeper{c: c}) {
-			t.Error("it parks")
+			t.Error("the connection parked")
 		}
 	})
 	t.Run("no poller", func(t *testing.T) {
 		s, client := newSleeper(t, nil)
 		if s.c.Park(s) {
-			t.Fatal("it parks")
+			t.Fatal("the connection parked")
 		}
 		go s.Wake()
 		s.hears(t, client, text("one"))
@@ -204,12 +204,13 @@ func TestCannotPark(t *testing.T) {
 		closed.Close()
 		s, _ := newSleeper(t, closed)
 		if s.c.Park(s) {
-			t.Error("it parks")
+			t.Error("the connection parked")
 		}
 	})
 }
 
-// A limit that is broken while it is asked to rest is not forgotten.
+// A limit that is broken while the connection is asked to rest is not
+// forgotten.
 func TestParkKeepsErrors(t *testing.T) {
 	p := newPoller(t)
 	for range 20 {
@@ -225,7 +226,7 @@ func TestParkKeepsErrors(t *testing.T) {
 	}
 }
 
-// TestParkedHaveNoGoroutine: that is what parking is for.
+// A parked connection needs no goroutine. That is the purpose of parking.
 func TestParkedHaveNoGoroutine(t *testing.T) {
 	p := newPoller(t)
 	before := runtime.NumGoroutine()
@@ -244,8 +245,8 @@ func TestParkedHaveNoGoroutine(t *testing.T) {
 	}
 }
 
-// TestParkRaces: whatever happens at the same time, nothing that came is left
-// unread, and every connection ends once.
+// Whatever happens at the same time, no input is left unread, and every
+// connection ends once.
 func TestParkRaces(t *testing.T) {
 	p := newPoller(t)
 	for range 50 {
@@ -279,7 +280,7 @@ func TestParkRaces(t *testing.T) {
 		stop.Store(true)
 		resting.Wait()
 		if n := s.ends.Load(); n != 1 {
-			t.Fatalf("it has ended %d times", n)
+			t.Fatalf("the connection ended %d times", n)
 		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// TestMain fails the tests where they leave a goroutine of this package behind.
+// TestMain fails the tests if they leave a goroutine of this package behind.
 func TestMain(m *testing.M) {
 	code := m.Run()
 	if left := leaked(); code == 0 && left != "" {
@@ -26,15 +26,15 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// leaked returns the stacks of this package's goroutines but its caller's, once
-// those that are about to end have had their time.
+// leaked returns the stacks of this package's goroutines except the caller's.
+// It gives those that are about to end time to do so.
 func leaked() string {
 	var left []string
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); runtime.Gosched() {
 		buf := make([]byte, 1<<20)
 		stacks := strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n")
 		left = left[:0]
-		for _, s := range stacks[1:] { // the first is our own
+		for _, s := range stacks[1:] { // the first is the caller's
 			if strings.Contains(s, "internal/wire.") {
 				left = append(left, s)
 			}
@@ -46,13 +46,13 @@ func leaked() string {
 	return strings.Join(left, "\n\n")
 }
 
-// await waits for what other goroutines are about to bring about. Where there is a
-// bubble, synctest.Wait does that better.
+// await waits for a condition that other goroutines bring about. In a bubble,
+// synctest.Wait does that better.
 func await(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); !done(); runtime.Gosched() {
 		if time.Now().After(end) {
-			t.Fatalf("waited in vain for: %s", what)
+			t.Fatalf("timed out waiting for: %s", what)
 		}
 	}
 }
@@ -60,7 +60,7 @@ func await(t testing.TB, what string, done func() bool) {
 // closeGrace is the grace of the connections under test.
 const closeGrace = 5 * time.Second
 
-// opContinuation is an opcode that only tests name.
+// opContinuation is an opcode that only tests use by name.
 const opContinuation = 0x0
 
 // clientFrame returns a frame as a client sends it, masked.
@@ -87,17 +87,17 @@ func clientFrame(op byte, fin bool, payload []byte) []byte {
 	return b
 }
 
-// text returns a client's whole text message.
+// text returns a complete text message from a client.
 func text(payload string) []byte { return clientFrame(opText, true, []byte(payload)) }
 
-// frame is a frame of a server.
+// frame is a frame from a server.
 type frame struct {
 	op      byte
 	payload []byte
 }
 
-// readFrame reads one frame and refuses what no server of ours may send: RFC 6455
-// sections 5.2 and 5.5. An io.EOF is one between two frames.
+// readFrame reads one frame, and refuses what this server may not send (RFC
+// 6455 sections 5.2 and 5.5). It returns io.EOF only between two frames.
 func readFrame(r io.Reader) (f frame, err error) {
 	var h [10]byte
 	if _, err := io.ReadFull(r, h[:1]); err != nil {
@@ -135,7 +135,7 @@ func readFrame(r io.Reader) (f frame, err error) {
 	return f, readAll(r, f.payload)
 }
 
-// readAll fills p; an end before that is not io.EOF.
+// readAll fills p. It returns io.ErrUnexpectedEOF instead of io.EOF.
 func readAll(r io.Reader, p []byte) error {
 	_, err := io.ReadFull(r, p)
 	if err == io.EOF {
@@ -163,14 +163,14 @@ func sealed[T string | []byte](payload T) []byte {
 	return Seal(append(make([]byte, HeaderRoom), payload...))
 }
 
-// transport is a kind of connection that a Conn may be put over.
+// transport is a kind of connection that a Conn can be put over.
 type transport struct {
 	name string
 	pair func(t *testing.T) (server, client net.Conn)
 }
 
-// transports are the kinds that differ for a Conn: those it writes to without
-// blocking, and those it cannot.
+// transports are the kinds of connections that make a difference to a Conn: it
+// can write to them without blocking, or it cannot.
 var transports = []transport{
 	{"tcp", tcpPair},
 	{"unix", unixPair},
@@ -204,7 +204,7 @@ func unixPair(t *testing.T) (server, client net.Conn) {
 	return socketPair(t, "unix", filepath.Join(t.TempDir(), "s"))
 }
 
-// socketPair returns connected sockets whose buffers are small, so that a peer that
+// socketPair returns connected sockets with small buffers, so that a peer that
 // does not read is noticed soon.
 func socketPair(t testing.TB, network, addr string) (server, client net.Conn) {
 	t.Helper()
@@ -225,7 +225,7 @@ func socketPair(t testing.TB, network, addr string) (server, client net.Conn) {
 		server.Close()
 		client.Close()
 	})
-	// A test that waits in vain fails then.
+	// A test that would wait forever fails then.
 	if err := client.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +244,7 @@ func tlsPair(t *testing.T) (server, client net.Conn) {
 	https.Close()
 	s, c := tcpPair(t)
 	srv := tls.Server(s, &tls.Config{Certificates: https.TLS.Certificates})
-	cl := tls.Client(c, &tls.Config{InsecureSkipVerify: true}) // the test's own
+	cl := tls.Client(c, &tls.Config{InsecureSkipVerify: true}) // the certificate is the test's own
 	shaken := make(chan error, 1)
 	go func() { shaken <- srv.HandshakeContext(t.Context()) }()
 	if err := cl.HandshakeContext(t.Context()); err != nil {
@@ -256,7 +256,7 @@ func tlsPair(t *testing.T) (server, client net.Conn) {
 	return srv, cl
 }
 
-// send enqueues b and sees to it that it is flushed.
+// send enqueues b, and flushes if it has to.
 func send(c *Conn, b []byte) Result {
 	res := c.Enqueue(b, Durable)
 	if res == Ready {
@@ -265,7 +265,7 @@ func send(c *Conn, b []byte) Result {
 	return res
 }
 
-// waitingIn returns how many bytes of c are not sent yet.
+// waitingIn returns the number of bytes that c has not sent yet.
 func waitingIn(c *Conn) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()

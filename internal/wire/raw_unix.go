@@ -10,10 +10,10 @@ import (
 	"syscall"
 )
 
-// socket reads from and writes to a plain socket in ways that net.Conn has not:
-// writing without waiting, and waiting without a buffer to read into. One goroutine
-// at a time may read, and one write. The callbacks and what they work on are fields, so
-// that nothing is allocated for a call.
+// socket reads from and writes to a plain socket in two ways that net.Conn does
+// not offer: it writes without waiting, and waits for input without a buffer.
+// One goroutine may read and one may write at the same time. The callbacks and
+// their results are fields, so that a call allocates nothing.
 type socket struct {
 	rc syscall.RawConn
 
@@ -28,8 +28,8 @@ type socket struct {
 	writeErr error
 }
 
-// newSocket returns nil where raw is not a plain socket: TLS has no non-blocking
-// write, and a wrapper must not be gone around.
+// newSocket returns nil if raw is not a plain socket. TLS has no non-blocking
+// write, and a wrapper must not be bypassed.
 func newSocket(raw net.Conn) *socket {
 	var sc syscall.Conn
 	switch c := raw.(type) {
@@ -49,7 +49,8 @@ func newSocket(raw net.Conn) *socket {
 	return s
 }
 
-// read waits for input and returns it in a borrowed buffer, nil on an error.
+// read waits for input and returns it in a borrowed buffer, which is nil after
+// an error.
 func (s *socket) read() (*[readSize]byte, int, error) {
 	s.buf = nil
 	err := s.rc.Read(s.reading)
@@ -73,7 +74,7 @@ func (s *socket) readFD(fd uintptr) bool {
 	n, err := restarted(func() (int, error) { return syscall.Read(int(fd), buf[:]) })
 	if errors.Is(err, syscall.EAGAIN) {
 		readBuffers.Put(buf)
-		return false // wait, without a buffer
+		return false // wait, and hold no buffer
 	}
 	s.buf, s.got, s.readErr = buf, n, err
 	return true
@@ -97,10 +98,10 @@ func (s *socket) tryWrite(p []byte) (int, error) {
 
 func (s *socket) writeFD(fd uintptr) bool {
 	s.put, s.writeErr = restarted(func() (int, error) { return syscall.Write(int(fd), s.p) })
-	return true // done, even where the socket is full: never wait
+	return true // done, even if the socket is full: never wait
 }
 
-// restarted calls f until no signal interrupts it.
+// restarted calls f again for as long as a signal interrupts it.
 func restarted(f func() (int, error)) (int, error) {
 	for {
 		if n, err := f(); !errors.Is(err, syscall.EINTR) {

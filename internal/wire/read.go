@@ -6,25 +6,26 @@ import (
 )
 
 const (
-	// readSize is how much is read at once: more than most messages are long.
+	// readSize is the number of bytes read at a time. Most messages are
+	// shorter.
 	readSize = 8 << 10
-	// ownSize is the same where waiting needs a buffer, and is what an idle
-	// connection costs then.
+	// ownSize is the same for a connection that cannot wait without a buffer.
+	// An idle one holds that much.
 	ownSize = 1 << 10
 )
 
 var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
 
-// input is what came from the peer. It belongs to the goroutine that reads.
+// input is the input from the peer. It belongs to the goroutine that reads.
 type input struct {
 	scan   scanner
-	unread []byte          // came, but was not handed on
-	buf    *[readSize]byte // what unread is in, where that is a borrowed buffer
-	own    []byte          // where nothing can be borrowed
-	err    error           // what comes after unread
+	unread []byte          // arrived, but not yet handed on
+	buf    *[readSize]byte // holds unread if that is in a borrowed buffer
+	own    []byte          // used if no buffer can be borrowed
+	err    error           // follows unread
 }
 
-// take scans what came, and keeps what may be handed on.
+// take scans b, and keeps the part of it that may be handed on.
 func (in *input) take(buf *[readSize]byte, b []byte, now time.Duration) {
 	n, err := in.scan.feed(b, now)
 	if in.unread = b[:n]; err != nil && in.err == nil {
@@ -34,7 +35,8 @@ func (in *input) take(buf *[readSize]byte, b []byte, now time.Duration) {
 	in.release()
 }
 
-// release gives the borrowed buffer back once all of it has been handed on.
+// release gives the borrowed buffer back if everything in it has been handed
+// on.
 func (in *input) release() {
 	if len(in.unread) > 0 {
 		return
@@ -63,7 +65,8 @@ func (c *Conn) fill() {
 	c.took(nil, c.in.own[:n])
 }
 
-// took takes note of what came, in a borrowed buffer unless buf is nil.
+// took takes in bytes that have arrived. buf is the borrowed buffer that they
+// are in, or nil.
 func (c *Conn) took(buf *[readSize]byte, b []byte) {
 	now := clock()
 	if len(b) > 0 {
@@ -77,9 +80,9 @@ func (c *Conn) took(buf *[readSize]byte, b []byte) {
 	}
 }
 
-// Read implements net.Conn. Its errors are those of the connection below and of the
-// limits: [ErrMessageTooBig], [ErrFragments], [ErrControlFlood]. What came before the
-// frame that breaks one is handed on first.
+// Read implements net.Conn. Its errors are those of the connection below and of
+// the limits: [ErrMessageTooBig], [ErrFragments], [ErrControlFlood]. Bytes
+// before the frame that breaks a limit are handed on first.
 func (c *Conn) Read(p []byte) (int, error) {
 	if len(c.in.unread) == 0 {
 		if c.in.err == nil {
@@ -95,19 +98,21 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Compressed reports whether the message that the layer above has begun to read is
-// compressed: then its payload is for [Inflate]. It is for who reads, once for each message.
+// Compressed reports whether the message that the layer above has begun to read
+// is compressed. If so, its payload is for [Inflate]. It is for the goroutine
+// that reads, which must call it exactly once for each message.
 func (c *Conn) Compressed() bool { return c.in.scan.compressed() }
 
-// Discard takes the place of who reads, after an error of the limits or of the layer
-// above. It forgets what the peer still sends, until that is a close frame, or the
-// connection ends: closing it earlier, with input unread, would reset it, and the
-// peer might not see why it was closed (RFC 9293 section 3.10.4).
+// Discard reads instead of Read, after an error of the limits or of the layer
+// above. It drops the input until the peer sends a close frame or the
+// connection ends. Closing the connection earlier, with unread input, would
+// reset it, and the peer might not see why it was closed (RFC 9293 section
+// 3.10.4).
 func (c *Conn) Discard() {
 	if isLimit(c.in.err) {
 		c.in.err = nil
 	}
-	c.in.scan.deflate, c.in.scan.marks = false, nil // nobody asks any more
+	c.in.scan.deflate, c.in.scan.marks = false, nil // no caller asks for marks any more
 	for {
 		c.in.unread = nil
 		c.in.release()

@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// The whole frames before the one that is refused get through, by every size of
+// Complete frames before the refused one get through, whatever the size of
 // reads.
-func TestReadHandsOnWhatIsBefore(t *testing.T) {
+func TestReadBeforeAnError(t *testing.T) {
 	good := slices.Concat(text("one"), clientFrame(opPing, true, nil), text("two"))
 	bad := slices.Concat(text("far too much"), text("more"))
 	for _, early := range []int{0, 1, len(good), len(good) + 1, len(good) + 3, len(good) + len(bad)} {
@@ -85,13 +85,13 @@ func TestHeardAndMessageBegun(t *testing.T) {
 		receive(clientFrame(opPong, true, nil))
 		check(4*time.Second, 3*time.Second)
 		time.Sleep(time.Second)
-		// The message ends, and another begins, in one read.
+		// One message ends and another begins in the same read.
 		receive(append(clientFrame(opContinuation, true, nil), text("b")[:1]...))
 		check(5*time.Second, 5*time.Second)
 	})
 }
 
-// reader waits for input on a goroutine of its own, within a bubble.
+// reader waits for input on a goroutine of its own, in a bubble.
 type reader struct {
 	c    *Conn
 	done chan struct{}
@@ -121,7 +121,7 @@ func TestWait(t *testing.T) {
 	pong := clientFrame(opPong, true, []byte("?"))
 	for _, tt := range []struct {
 		name   string
-		before []byte // which Read has taken
+		before []byte // taken by Read
 		stream []byte
 		ends   bool
 	}{
@@ -151,14 +151,14 @@ func TestWait(t *testing.T) {
 				}
 				r := startWait(c)
 				if !r.waits() {
-					t.Fatal("it does not wait for anything")
+					t.Fatal("Wait did not wait")
 				}
 				time.Sleep(time.Second)
 				if _, err := client.Write(tt.stream); err != nil {
 					t.Fatal(err)
 				}
 				if r.waits() == tt.ends {
-					t.Fatalf("it waits on: %t, want %t", !tt.ends, tt.ends)
+					t.Fatalf("Wait still waits: %t, want %t", !tt.ends, tt.ends)
 				}
 				if d := time.Since(c.Heard()); d > 0 {
 					t.Errorf("the peer was heard %v ago", d)
@@ -191,11 +191,11 @@ func TestWaitEnds(t *testing.T) {
 			t.Fatalf("%x, %v", buf[:n], err)
 		}
 		if c.in.buf != nil || c.in.unread != nil {
-			t.Error("it holds on to a buffer that was read")
+			t.Error("the connection still holds a buffer that was read")
 		}
 		go func() { _, _ = client.Write(text("far too much")) }()
 		c.Wait(nil)
-		for c.in.err == nil { // the header may come apart from the rest
+		for c.in.err == nil { // the header may come in a read of its own
 			c.fill()
 		}
 		if _, err := io.Copy(io.Discard, c); !errors.Is(err, ErrMessageTooBig) {
@@ -236,13 +236,14 @@ func TestWaitEndsWithTheConnection(t *testing.T) {
 				if n, err := c.Read(make([]byte, 1)); n != 0 || !tt.is(err) {
 					t.Errorf("Read: %d, %v", n, err)
 				}
-				c.Wait(nil) // does not any more
+				c.Wait(nil) // it no longer does
 			})
 		})
 	}
 }
 
-// Discard ends where the peer has answered with a close frame, whatever is before it.
+// Discard ends when the peer has answered with a close frame, whatever comes
+// before that.
 func TestDiscardUntilClose(t *testing.T) {
 	bye := clientFrame(opClose, true, []byte{0x03, 0xe8})
 	for _, tt := range []struct {
@@ -264,7 +265,7 @@ func TestDiscardUntilClose(t *testing.T) {
 						c := New(server, tt.stream[:early], Limits{Message: 5, Outbox: 100, Grace: closeGrace})
 						defer c.Abort()
 						go func() { _, _ = client.Write(tt.stream[early:]) }()
-						if read { // up to an error, or the end of the close frame
+						if read { // up to an error, or to the end of the close frame
 							_, _ = io.CopyN(io.Discard, c, int64(len(tt.stream)))
 						}
 						done := make(chan struct{})
@@ -276,10 +277,10 @@ func TestDiscardUntilClose(t *testing.T) {
 						select {
 						case <-done:
 						default:
-							t.Error("it waits on, though the peer has closed")
+							t.Error("Discard still waits, though the peer has closed")
 						}
 						if !c.in.scan.closed {
-							t.Error("it ended before the peer has closed")
+							t.Error("Discard ended before the peer closed")
 						}
 					})
 				})
@@ -293,12 +294,12 @@ func TestDiscardUntilTheEnd(t *testing.T) {
 		c := New(server, []byte("early"), Limits{Message: 1, Grace: closeGrace})
 		defer c.Abort()
 		go func() {
-			_, _ = client.Write(make([]byte, 1<<20)) // fragments without end
+			_, _ = client.Write(make([]byte, 1<<20)) // endless fragments
 			client.Close()
 		}()
 		c.Discard()
 		if _, err := server.Read(make([]byte, 1)); err == nil {
-			t.Error("it ended before the peer")
+			t.Error("Discard ended before the peer closed")
 		}
 	})
 }
@@ -308,15 +309,15 @@ func TestReadDoesNotAllocate(t *testing.T) {
 	c := New(server, nil, Limits{Message: 1000, Grace: closeGrace})
 	defer c.Abort()
 	f, buf, read := text("hello"), make([]byte, 100), make(chan int)
-	go func() { // waits before the peer writes, as a rule
+	go func() { // usually, it waits before the peer writes
 		defer close(read)
 		for n := len(f); n == len(f); read <- n {
 			c.Wait(nil)
 			n, _ = c.Read(buf)
 		}
 	}()
-	// Less than one for each message: with the race detector, a sync.Pool forgets one
-	// thing in four.
+	// Fewer than one for each message, because with the race detector a
+	// sync.Pool drops one item in four.
 	n := testing.AllocsPerRun(500, func() {
 		if _, err := client.Write(f); err != nil {
 			t.Fatal(err)

@@ -6,14 +6,16 @@ import (
 	"time"
 )
 
-// What the scanner refuses. The WebSocket library above counts the bytes of a
-// message only, and only once they are there.
+// The limits that the scanner enforces. The WebSocket library above only counts
+// the bytes of a message, and only once they have arrived.
 var (
-	// ErrMessageTooBig is a message over the limit, by the lengths it claims.
+	// ErrMessageTooBig means that a message is over the limit, by the lengths
+	// in its headers.
 	ErrMessageTooBig = errors.New("wire: message is too big")
-	// ErrFragments is a message of too many fragments.
+	// ErrFragments means that a message has too many fragments.
 	ErrFragments = errors.New("wire: too many fragments")
-	// ErrControlFlood is too many control frames within a second.
+	// ErrControlFlood means that there were too many control frames within a
+	// second.
 	ErrControlFlood = errors.New("wire: too many control frames")
 )
 
@@ -22,34 +24,36 @@ const (
 	maxControlRate = 100 // pings, pongs and closes per second
 )
 
-// scanner follows the frame headers in the bytes that pass by, to bound what
-// the layer above does not: the number of fragments, the rate of control frames, and the
-// claimed size of a message before it is there. It does not validate frames. It
-// belongs to the reading goroutine.
+// scanner follows the frame headers in the bytes that pass through. It bounds
+// what the layer above does not: the number of fragments, the rate of control
+// frames, and the size of a message before it has arrived. It does not validate
+// frames. It belongs to the goroutine that reads.
 //
-// Where compression was negotiated, it hides that from the layer above, which would
-// keep buffers for each connection: it notes which messages are compressed, and takes
-// the mark off their first frames. A mark that may not be there it leaves to be refused.
+// If compression was negotiated, the scanner hides it from the layer above,
+// which would keep buffers for each connection. It notes which messages are
+// compressed, and removes the mark from their first frames. A mark in the wrong
+// place stays there for the layer above to refuse.
 type scanner struct {
-	limit     uint64        // bytes of a message; 0: none
-	remaining uint64        // bytes of the present frame, mask included, to come
-	size      uint64        // bytes of the present message so far
-	begun     time.Duration // when the present message, or control frame between two, began
-	window    time.Duration // the second in which controls were counted
+	limit     uint64        // of a message, in bytes; 0: none
+	remaining uint64        // bytes of the present frame that are to come, mask included
+	size      uint64        // bytes of the present message until now
+	begun     time.Duration // when the present message began, or a control frame between two
+	window    time.Duration // the second that controls belong to
 	controls  int32
 	fragments int32    // of the present message
-	header    [10]byte // what there is of the present frame's header
-	have      uint8    // bytes of header
+	header    [10]byte // the present frame's header, as far as it has arrived
+	have      uint8    // bytes in header
 	open      bool     // within a fragmented message
-	failed    bool     // a limit was broken: follow the frames, and count no more
-	closed    bool     // a close frame came
+	failed    bool     // a limit was broken: nothing more is handed on
+	closed    bool     // a close frame has come
 	deflate   bool     // messages may be compressed
-	packed    bool     // the present one is
-	marks     []bool   // for each message that began, and was not asked for: is it?
-	asked     int      // of marks
+	packed    bool     // the present message is compressed
+	marks     []bool   // of messages that have begun: whether they are compressed
+	asked     int      // number of marks that were asked for
 }
 
-// compressed reports whether the next message that began, in order, is compressed.
+// compressed reports whether the next message is compressed. Each call is about
+// one message, in the order in which they began.
 func (s *scanner) compressed() bool {
 	if !s.deflate || s.asked == len(s.marks) {
 		return false
@@ -64,19 +68,19 @@ func (s *scanner) compressed() bool {
 	return packed
 }
 
-// keepMarks is the largest capacity of marks that an idle connection holds on to.
+// keepMarks is the largest capacity of marks that an idle connection keeps.
 const keepMarks = 16
 
-// feed takes the next bytes of the stream, at the time now of any steady clock; it may
-// take marks off them. It
-// returns how many of them may be handed on, which is all, or those before the first
-// frame that breaks a limit, which it says once.
+// feed takes the next bytes of the stream, and may remove marks from them. now
+// is the time of any steady clock. It returns the number of bytes that may be
+// handed on: all, or those before the first frame that breaks a limit. It
+// returns the error of that frame once.
 func (s *scanner) feed(p []byte, now time.Duration) (n int, err error) {
 	n = len(p)
 	if s.failed {
 		n = 0
 	}
-	start := 0 // where the present frame begins in p, or 0: in what came earlier
+	start := 0 // of the present frame in p; 0 if it began earlier
 	for i := 0; i < len(p); {
 		if s.remaining > 0 {
 			n := min(s.remaining, uint64(len(p)-i))
@@ -108,8 +112,8 @@ func (s *scanner) feed(p []byte, now time.Duration) (n int, err error) {
 	return n, err
 }
 
-// unmark takes the mark of a compressed message off the first byte of a frame (RFC 7692
-// section 6: only that of its first frame has one).
+// unmark removes the mark of a compressed message from the first byte of a
+// frame. Only the first frame of a message has one (RFC 7692 section 6).
 func (s *scanner) unmark(b *byte) {
 	if op := *b & 0x0f; op != opText && op != opBinary {
 		return
@@ -118,7 +122,8 @@ func (s *scanner) unmark(b *byte) {
 	*b &^= rsv1
 }
 
-// headerLen is the length of a header without its mask, by its second byte.
+// headerLen returns the length of a header without its mask, given its second
+// byte.
 func headerLen(b byte) int {
 	switch b &^ maskBit {
 	case 126:
@@ -130,13 +135,13 @@ func headerLen(b byte) int {
 	}
 }
 
-// isLimit reports whether an error is one of the scanner's.
+// isLimit reports whether err is one of the scanner's.
 func isLimit(err error) bool {
 	return errors.Is(err, ErrMessageTooBig) || errors.Is(err, ErrFragments) || errors.Is(err, ErrControlFlood)
 }
 
-// frame takes note of the frame whose header is complete, and returns what limit it
-// breaks.
+// frame counts a frame whose header is complete, and returns the error of the
+// limit that it breaks.
 func (s *scanner) frame(now time.Duration) error {
 	op, fin := s.header[0]&0x0f, s.header[0]&finBit != 0
 	n := uint64(s.header[1] &^ maskBit)
@@ -178,8 +183,8 @@ func (s *scanner) frame(now time.Duration) error {
 	return nil
 }
 
-// bound is the limit of the present message. DEFLATE makes some longer; how long they are
-// in truth is seen when they are decompressed.
+// bound returns the limit for the present message. DEFLATE makes some messages
+// longer; decompression checks their real size.
 func (s *scanner) bound() uint64 {
 	const longer = 64
 	if s.packed && s.limit > 0 {

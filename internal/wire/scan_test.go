@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// lying returns the header of a client's frame that claims n bytes, in the longest
-// form.
+// lying returns the header of a client's frame that claims n bytes, in the
+// longest form.
 func lying(op byte, n uint64) []byte {
 	b := binary.BigEndian.AppendUint64([]byte{finBit | op, maskBit | 127}, n)
 	return append(b, 1, 2, 3, 4)
@@ -22,7 +22,7 @@ func lying(op byte, n uint64) []byte {
 
 func repeat(f []byte, n int) []byte { return bytes.Repeat(f, n) }
 
-// fragmented returns a message in as many frames as there are parts.
+// fragmented returns a message with one frame for each part.
 func fragmented(parts ...string) (b []byte) {
 	for i, p := range parts {
 		op := byte(opContinuation)
@@ -34,11 +34,11 @@ func fragmented(parts ...string) (b []byte) {
 	return b
 }
 
-// scans are streams that end in what is refused, where err is set.
+// scans are streams. If err is set, they end in something that is refused.
 var scans = []struct {
 	name  string
 	limit int
-	good  []byte // what comes before the offending frame
+	good  []byte // the part before the refused frame
 	bad   []byte
 	err   error
 }{
@@ -82,8 +82,9 @@ func TestScanner(t *testing.T) {
 	}
 }
 
-// checkPieces feeds stream in pieces and wants what feeding it at once gives.
-// It takes the length of the next piece from cut, which knows how many bytes are left.
+// checkPieces feeds stream in pieces, and wants the same result as from feeding
+// it at once. cut returns the length of the next piece, given the number of
+// bytes that are left.
 func checkPieces(t *testing.T, stream []byte, limit int, cut func(left int) int) {
 	t.Helper()
 	whole := newScanner(limit)
@@ -105,7 +106,7 @@ func checkPieces(t *testing.T, stream []byte, limit int, cut func(left int) int)
 		handedOn += n
 		at = end
 	}
-	// The beginning of the offending header may be handed on.
+	// The beginning of the refused header may be handed on.
 	most := wantN
 	if wantErr != nil {
 		most += len(whole.header) - 1
@@ -129,8 +130,8 @@ func checkReference(t *testing.T, stream []byte, limit int) {
 	}
 }
 
-// reference returns how much of stream comes before what breaks a limit, and which,
-// and whether there is a close frame anywhere in it.
+// reference returns how much of stream comes before the frame that breaks a
+// limit, the error of that limit, and whether there is a close frame anywhere.
 func reference(stream []byte, limit uint64) (good int, closed bool, err error) {
 	var size, fragments, controls uint64
 	breaks := func(at int, limit error) {
@@ -150,7 +151,7 @@ func reference(stream []byte, limit uint64) (good int, closed bool, err error) {
 			if controls++; controls > 100 {
 				breaks(at, ErrControlFlood)
 			}
-		case err == nil: // what is behind the first error does not count
+		case err == nil: // nothing after the first error counts
 			fragments++
 			switch {
 			case fragments > 1024:
@@ -176,7 +177,8 @@ func reference(stream []byte, limit uint64) (good int, closed bool, err error) {
 	return good, closed, err
 }
 
-// parseHeader returns the length that a frame claims, and what follows that.
+// parseHeader returns the length that a frame claims, and the bytes after its
+// header.
 func parseHeader(b []byte) (n uint64, rest []byte, ok bool) {
 	if len(b) < 2 {
 		return 0, nil, false
@@ -191,7 +193,7 @@ func parseHeader(b []byte) (n uint64, rest []byte, ok bool) {
 	return n, rest, n < 126
 }
 
-// randomStream returns frames as they come, not all of them right.
+// randomStream returns frames in random order, some of them wrong.
 func randomStream(rng *rand.Rand) (b []byte) {
 	ops := []byte{opText, opBinary, opContinuation, opContinuation, opContinuation, opPing, opPong, opClose}
 	for range rng.IntN(400) {
@@ -257,7 +259,7 @@ func TestScannerControlRate(t *testing.T) {
 	}
 	over := clientFrame(opPing, true, nil)
 	if _, err := s.feed(over, 5*time.Second-1); !errors.Is(err, ErrControlFlood) {
-		t.Errorf("one more within the last second: %v", err)
+		t.Errorf("one more frame within the last second: %v", err)
 	}
 }
 
@@ -274,13 +276,13 @@ func TestScannerIdle(t *testing.T) {
 				t.Errorf("at %v, after byte %d of %d: idle is %t", at, i, len(b), s.idle())
 			}
 			if s.begun != begun {
-				t.Errorf("at %v: a message that began at %v, want %v", at, s.begun, begun)
+				t.Errorf("at %v: the message began at %v, want %v", at, s.begun, begun)
 			}
 		}
 		at++
 	}
 	if !s.idle() {
-		t.Error("a new one is not idle")
+		t.Error("a new scanner is not idle")
 	}
 	feed(text("whole"), true, 0)
 	feed(clientFrame(opText, false, []byte("in parts")), false, 1)
@@ -290,11 +292,11 @@ func TestScannerIdle(t *testing.T) {
 	feed(text("again"), true, 5)
 }
 
-// Who sends without a pause is not within one message all the time.
+// A peer that sends without a pause is not in one message all the time.
 func TestScannerBegunInAStream(t *testing.T) {
 	s := newScanner(0)
 	stream := repeat(text("0123456789"), 100)
-	const step = 7 // does not divide a frame: most ends are within one
+	const step = 7 // no divisor of a frame's length: most pieces end within a frame
 	for at := 0; at+step <= len(stream); at += step {
 		now := time.Duration(at)
 		if _, err := s.feed(stream[at:at+step], now); err != nil {

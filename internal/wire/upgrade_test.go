@@ -21,7 +21,7 @@ import (
 const handshake = "GET / HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
 	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 
-// ginWriter holds the status back until it is told not to, as Gin's writer does.
+// ginWriter holds the status back until it is told not to, like Gin's writer.
 type ginWriter struct {
 	http.ResponseWriter
 	status  int
@@ -46,7 +46,7 @@ func (w *ginWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return w.ResponseWriter.(http.Hijacker).Hijack()
 }
 
-// wrapper is a middleware's writer, which can do nothing but unwrap.
+// wrapper is a middleware's writer that can only be unwrapped.
 type wrapper struct{ under http.ResponseWriter }
 
 func (w wrapper) Header() http.Header         { return w.under.Header() }
@@ -67,8 +67,8 @@ var stacks = []struct {
 	{"middleware in gin", func(w http.ResponseWriter) http.ResponseWriter { return wrapper{gin(w)} }},
 }
 
-// echo answers each message with the same, through the outbox, on a goroutine that
-// outlives the handler.
+// echo returns each message to its sender, through the outbox, on a goroutine
+// that outlives the handler.
 func echo(t *testing.T, wrap func(http.ResponseWriter) http.ResponseWriter, ended chan<- error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		u := &Upgrade{ResponseWriter: wrap(w), Limits: Limits{Outbox: 1 << 20, Grace: closeGrace}}
@@ -116,7 +116,7 @@ func TestUpgradeEarlyBytes(t *testing.T) {
 					checkHandshake(t, r)
 					for _, want := range []string{first, second} {
 						if f, err := readFrame(r); err != nil || string(f.payload) != want {
-							t.Fatalf("%d bytes come back, want %d; %v", len(f.payload), len(want), err)
+							t.Fatalf("%d bytes came back, want %d; %v", len(f.payload), len(want), err)
 						}
 					}
 					rest := string(text("cut off")[3:]) + string(clientFrame(opClose, true, []byte{0x03, 0xe8}))
@@ -144,14 +144,14 @@ func dial(t *testing.T, srv *httptest.Server) net.Conn {
 		DialContext(ctx context.Context, network, addr string) (net.Conn, error)
 	} = new(net.Dialer)
 	if srv.TLS != nil {
-		dialer = &tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}} // the test's own
+		dialer = &tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}} // the certificate is the test's own
 	}
 	c, err := dialer.DialContext(t.Context(), "tcp", srv.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	// A test that waits in vain fails then.
+	// A test that would wait forever fails then.
 	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +172,8 @@ func checkHandshake(t *testing.T, r *bufio.Reader) http.Header {
 	return res.Header
 }
 
-// A ping is answered by one Write, and so by one frame, however long it is.
+// A ping is answered with a single Write, and so with a single frame, whatever
+// its length.
 func TestUpgradeAnswersPings(t *testing.T) {
 	ended := make(chan error, 1)
 	srv := httptest.NewServer(echo(t, stacks[0].wrap, ended))
@@ -196,11 +197,11 @@ func TestUpgradeAnswersPings(t *testing.T) {
 	}
 	client.Close()
 	if err := <-ended; err == nil {
-		t.Error("the server reads on")
+		t.Error("the server still reads")
 	}
 }
 
-// cannotHijack finds out late that it cannot.
+// cannotHijack fails only when Hijack is called.
 type cannotHijack struct{ http.ResponseWriter }
 
 func (cannotHijack) Hijack() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, errTest }
@@ -227,7 +228,7 @@ func TestHijackable(t *testing.T) {
 	}
 }
 
-// Where hijacking fails, the client has not been told that it works.
+// If hijacking fails, the client has not been told that it succeeded.
 func TestUpgradeFails(t *testing.T) {
 	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(handshake)))
 	if err != nil {
@@ -248,8 +249,8 @@ func TestUpgradeFails(t *testing.T) {
 	}
 }
 
-// The response is complete whatever the bound of the outbox, has what middleware has
-// set, and nothing of a body.
+// Whatever the bound of the outbox, the response is complete. It has the header
+// fields that middleware has set, except those about a body.
 func TestUpgradeResponse(t *testing.T) {
 	ended := make(chan error, 1)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -300,8 +301,8 @@ func (h hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return h.conn, bufio.NewReadWriter(bufio.NewReader(h.conn), bufio.NewWriter(h.conn)), nil
 }
 
-// A client that is cut off at once still gets a whole response before the close
-// frame: else it would read the one as the other.
+// A client that is closed at once still gets the whole response before the
+// close frame. Otherwise it would read one as the other.
 func TestUpgradeResponseIsNotDiscarded(t *testing.T) {
 	server, client := pipe(t)
 	u := &Upgrade{ResponseWriter: hijacked{httptest.NewRecorder(), server}, Limits: Limits{Outbox: 1 << 10, Grace: closeGrace}}
