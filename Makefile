@@ -98,6 +98,7 @@ tidy-check: ## Check that go.mod and go.sum say what the code needs
 			echo "$$dir"; \
 			go -C "$$dir" mod tidy -diff; \
 		done
+	@go list -m all >/dev/null # completes go.work.sum, as go doc does
 
 $(GOLANGCI_LINT):
 	$(call say,Installing golangci-lint $(GOLANGCI_LINT_VERSION): the first time takes some minutes)

@@ -41,9 +41,10 @@ type Client struct {
 // is at most one at a time, and none while the connection is parked.
 type clientOnRead struct {
 	ws        *websocket.Conn // nil while parked
-	limiter   lazyLimiter     // of events
-	malformed strikes         // envelopes that could not be decoded
-	overRate  strikes         // events over the rate
+	events    lazyLimiter
+	bytes     lazyLimiter // of events
+	malformed strikes     // envelopes that could not be decoded
+	overRate  strikes     // events over the rate
 }
 
 // clientOnHandler belongs to the goroutine that handles the client's events.
@@ -175,6 +176,7 @@ func (c *Client) send(frame []byte, kind wire.Kind) error {
 	}
 	switch c.conn.Enqueue(c.compress(frame), kind) {
 	case wire.Ready:
+		c.hub.counters.delivered.Add(1)
 		c.conn.Flush()
 	case wire.Overflow:
 		c.close(closeSlowConsumer, "slow consumer")
@@ -184,6 +186,7 @@ func (c *Client) send(frame []byte, kind wire.Kind) error {
 	case wire.Gone:
 		return ErrClientGone
 	case wire.Queued:
+		c.hub.counters.delivered.Add(1)
 	}
 	return nil
 }
@@ -243,6 +246,9 @@ func (c *Client) Join(ctx context.Context, rooms ...string) error {
 // join has the loop carry out j, with its topic acquired.
 func (c *Client) join(ctx context.Context, j *join) (*join, error) {
 	j.c, j.done = c, make(chan struct{})
+	if err := c.mayJoin(j.room); err != nil { // before anything is made for the room
+		return nil, err
+	}
 	t := Topic{Room: j.room}
 	head, err := c.hub.subs.acquire(ctx, t)
 	if err != nil {
@@ -260,6 +266,20 @@ func (c *Client) join(ctx context.Context, j *join) (*join, error) {
 	}
 	return j, j.err
 }
+
+// mayJoin checks Config.MaxRooms, as the loop does again: other goroutines may
+// join rooms meanwhile.
+func (c *Client) mayJoin(room string) error {
+	most := c.hub.cfg.MaxRooms
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if most >= 0 && len(c.mu.rooms) >= most && !slices.Contains(c.mu.rooms, room) {
+		return errTooManyRooms(most)
+	}
+	return nil
+}
+
+func errTooManyRooms(most int) *Error { return errorf(CodeLimitExceeded, "In %d rooms already", most) }
 
 // Leave takes the client out of rooms. It is no error if the client is not in
 // one of them.

@@ -16,14 +16,9 @@ const inflateRate = 256 << 10
 // the goroutine that reads may call it.
 func (c *Client) inflate(b []byte) ([]byte, error) {
 	now := time.Now()
-	r := c.limits.inflate.get(inflateRate, inflateRate).ReserveN(now, min(len(b), inflateRate))
+	r := c.limits.inflated.get(inflateRate, inflateRate).ReserveN(now, min(len(b), inflateRate))
 	if wait := r.DelayFrom(now); wait > 0 {
-		timer := time.NewTimer(wait)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-c.Context().Done():
-		}
+		_ = sleep(c.Context(), wait) // a connection that has ended is not read again
 	}
 	return wire.Inflate(b, c.hub.cfg.MaxMessageBytes)
 }

@@ -120,7 +120,9 @@ func (c *Client) turnAway(err error) {
 	c.hub.counters.refused.Add(1)
 	c.hub.traceRefused(e)
 	c.setEnd(Disconnect{Code: int(refusalOf(e).close), Reason: e.Message})
-	c.hub.turnAway(c.onRead.ws, c.conn, e)
+	if c.hub.admission.refuse(&c.place) { // else it is cut off: too many are being refused
+		c.hub.turnAway(c.onRead.ws, c.conn, e)
+	}
 }
 
 // reportDisconnected ends the client after its connection could not be read any

@@ -1,6 +1,7 @@
 package chathub
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 
@@ -8,44 +9,168 @@ import (
 	"golang.org/x/time/rate"
 )
 
+// userLimits holds the limits that all connections of a user share. They outlive
+// the last connection: see place.leaveUser.
+type userLimits struct {
+	id      string
+	conns   int  // guarded by admission.mu, as is
+	resting bool // in admission.resting
+
+	events     lazyLimiter
+	bytes      lazyLimiter // of events
+	broadcasts lazyLimiter // messages to everyone
+	inflated   lazyLimiter // compressed bytes
+	replayed   lazyLimiter // bytes read from logs
+	replaying  lazySlot    // one connection reads from logs at a time
+}
+
+// rested reports whether every limit is back at its burst, so that a new
+// userLimits would be the same.
+func (u *userLimits) rested(now time.Time) bool {
+	for _, lim := range []*lazyLimiter{&u.events, &u.bytes, &u.broadcasts, &u.inflated, &u.replayed} {
+		if r := lim.made.Load(); r != nil && r.TokensAt(now) < float64(r.Burst()) {
+			return false
+		}
+	}
+	return true
+}
+
 // refuseInput answers an envelope that could not be decoded.
 func (c *Client) refuseInput(e *Event, fault *Error) {
-	_ = c.send(errorFrame(e.ID, fault), wire.Durable)
+	c.hub.counters.malformed.Add(1)
+	c.reject(e, fault)
 	if c.onRead.malformed.hit(time.Now()) > badPerMinute {
 		c.close(closeViolations, "too many bad messages")
 	}
 }
 
-// allow reports whether an event is within the rate limits. If not, it refuses
-// it.
-func (c *Client) allow(e *Event) bool {
+// allow reports whether an event of so many bytes is within the rate limits. If
+// not, it refuses it.
+func (c *Client) allow(e *Event, size int) bool {
 	now, cfg := time.Now(), &c.hub.cfg
-	wait := reserve(c.onRead.limiter.get(cfg.Rate, cfg.Burst), now)
+	message := "Too many events"
+	wait := reserve(c.onRead.events.get(cfg.Rate, cfg.Burst), 1, now)
 	if wait == 0 { // a refused event does not count for the user's other connections
-		wait = reserve(c.limits.limiter.get(cfg.UserRate, cfg.UserBurst), now)
+		wait = reserve(c.limits.events.get(cfg.UserRate, cfg.UserBurst), 1, now)
+	}
+	if wait == 0 {
+		message = "Too many bytes"
+		wait = reserve(c.onRead.bytes.get(cfg.ByteRate, cfg.ByteBurst), size, now)
+	}
+	if wait == 0 {
+		wait = reserve(c.limits.bytes.get(cfg.UserByteRate, cfg.UserByteBurst), size, now)
 	}
 	if wait == 0 {
 		return true
 	}
-	c.refuseOverRate(e, "Too many events", wait)
+	c.refuseOverRate(e, message, wait)
 	return false
 }
 
 // refuseOverRate refuses an event that is over a limit.
 func (c *Client) refuseOverRate(e *Event, message string, wait time.Duration) {
-	_ = c.send(errorFrame(e.ID, &Error{Code: CodeRateLimited, Message: message, RetryAfter: wait}), wire.Durable)
+	c.hub.counters.rateLimited.Add(1)
+	c.reject(e, overRate(message, wait))
 	if c.onRead.overRate.hit(time.Now()) > limitsPerMinute {
 		c.close(closeRateLimited, "rate limit exceeded repeatedly")
 	}
 }
 
-// reserve takes a token and returns 0. If there is none, it returns the time
-// until the next.
-func reserve(l *rate.Limiter, now time.Time) time.Duration {
+// reject answers an event that is not handled with an error.
+func (c *Client) reject(e *Event, err *Error) {
+	c.hub.traceRejected(c, err)
+	_ = c.send(errorFrame(e.ID, err), wire.Durable) // a client that is gone needs no answer
+}
+
+func overRate(message string, wait time.Duration) *Error {
+	return &Error{Code: CodeRateLimited, Message: message, RetryAfter: wait}
+}
+
+// mayBroadcast is the check of a message to everyone, which costs the server
+// much more than its sender.
+func mayBroadcast(c *Client, e *Event) *Error {
+	cfg := &c.hub.cfg
+	if cfg.MaxBroadcastBytes >= 0 && len(e.Data) > cfg.MaxBroadcastBytes {
+		return errorf(CodeTooLarge, "Data of a message to everyone is over %d bytes", cfg.MaxBroadcastBytes)
+	}
+	if wait := reserve(c.limits.broadcasts.get(cfg.BroadcastRate, cfg.BroadcastBurst), 1, time.Now()); wait > 0 {
+		return overRate("Too many messages to everyone", wait)
+	}
+	return nil
+}
+
+// What a user may have read from logs, by history, joins and resumes: half of
+// MaxOutboxBytes per second, which is what one resume returns at most, and 16
+// times as much at once.
+const (
+	replayRateParts  = 2
+	replayBurstTimes = 8
+	// replayCost is what each read costs besides the bytes that it returns.
+	replayCost = 1 << 10
+	// replayPatience is how long a request waits for the budget of its user.
+	// If that is not enough, it is refused.
+	replayPatience = 5 * time.Second
+)
+
+// awaitReplay waits until the user may have more read from logs. There is no
+// limit if Config.UserRate is off.
+func (c *Client) awaitReplay(ctx context.Context) error {
+	if c.hub.cfg.UserRate < 0 {
+		return nil
+	}
+	budget := c.replayBudget()
+	debt := -budget.TokensAt(time.Now())
+	if debt <= 0 {
+		return nil
+	}
+	wait := time.Duration(debt / float64(budget.Limit()) * float64(time.Second))
+	if wait > replayPatience {
+		return overRate("Too much history", wait)
+	}
+	return sleep(ctx, wait)
+}
+
+// readLog reads from a log for the client, and charges its user. The reads of
+// one user come one after another, so that they cannot take up all processors.
+func (c *Client) readLog(ctx context.Context, t Topic, r Range) (Page, error) {
+	if err := c.limits.replaying.take(ctx); err != nil {
+		return Page{}, err
+	}
+	defer c.limits.replaying.free()
+	page, err := c.hub.session.Read(ctx, t, r)
+	cost := replayCost
+	for i := range page.Messages {
+		cost += len(page.Messages[i].Body)
+	}
+	budget := c.replayBudget()
+	budget.ReserveN(time.Now(), min(cost, budget.Burst()))
+	return page, err
+}
+
+func (c *Client) replayBudget() *rate.Limiter {
+	most := c.hub.cfg.MaxOutboxBytes
+	return c.limits.replayed.get(float64(most/replayRateParts), most*replayBurstTimes)
+}
+
+// sleep waits, or returns ctx's error if that ends first.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// reserve takes n tokens, or a whole burst if that is less, and returns 0. If
+// there are too few, it takes none and returns the time until there are enough.
+func reserve(l *rate.Limiter, n int, now time.Time) time.Duration {
 	if l == nil {
 		return 0
 	}
-	r := l.ReserveN(now, 1)
+	r := l.ReserveN(now, min(n, max(l.Burst(), 1)))
 	if !r.OK() {
 		return time.Minute // a burst of zero: never
 	}
@@ -84,3 +209,22 @@ func (lim *lazyLimiter) get(perSecond float64, burst int) *rate.Limiter {
 	}
 	return lim.made.Load()
 }
+
+// lazySlot is a lock that is made when it is first needed, and whose takers may
+// give up.
+type lazySlot struct{ made atomic.Pointer[chan struct{}] }
+
+func (s *lazySlot) take(ctx context.Context) error {
+	if s.made.Load() == nil {
+		slot := make(chan struct{}, 1)
+		s.made.CompareAndSwap(nil, &slot)
+	}
+	select {
+	case *s.made.Load() <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *lazySlot) free() { <-*s.made.Load() }

@@ -182,6 +182,9 @@ func (c *Client) receive() (*Event, error) {
 		return nil, err
 	case c.isEnded():
 		return nil, nil
+	}
+	c.hub.counters.received.Add(1)
+	switch {
 	case typ != websocket.MessageText:
 		c.refuseInput(&Event{}, errorf(CodeBadRequest, "Binary messages are not part of the protocol"))
 		return nil, nil
@@ -194,9 +197,9 @@ func (c *Client) receive() (*Event, error) {
 		c.refuseInput(e, fault)
 	case e.Type == eventAck || e.Type == eventError:
 		if !c.takeAnswer(e) {
-			c.allow(e) // ignored, but it counts as an event
+			c.allow(e, len(b)) // ignored, but it counts as an event
 		}
-	case !c.allow(e):
+	case !c.allow(e, len(b)):
 	case e.Type == eventPing:
 		c.pong(e)
 	default:

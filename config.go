@@ -102,6 +102,11 @@ type Config struct {
 
 	// MaxRooms bounds the rooms that one client is in. Default 128.
 	MaxRooms int
+	// MaxHandshakes bounds the handshakes of this hub that are under way, from
+	// the request until the client is authenticated. Further ones are refused
+	// with 4000, so that clients come back. Strangers thus take no place of
+	// MaxConns. Default 1000.
+	MaxHandshakes int
 	// MaxConns, MaxConnsPerUser and MaxConnsPerAddress bound the connections of
 	// this hub. A client over a limit is refused with 4504. IPv6 addresses
 	// count by their /64, which is what one customer gets. Defaults 100,000,
@@ -119,6 +124,27 @@ type Config struct {
 	// Defaults: twice Rate, and the larger of twice Burst and twice UserRate.
 	UserRate  float64
 	UserBurst int
+
+	// ByteRate is how many bytes of events per second a client may send on
+	// average, and ByteBurst how many at once. Further events get
+	// [CodeRateLimited]. Defaults 64 KiB and 1 MiB; off if Rate is off. A burst
+	// must be at least MaxMessageBytes.
+	ByteRate  float64
+	ByteBurst int
+	// UserByteRate and UserByteBurst bound all connections of one user together.
+	// Defaults: twice ByteRate and twice ByteBurst; off if UserRate is off.
+	UserByteRate  float64
+	UserByteBurst int
+
+	// BroadcastRate is how many messages to everyone (message) a user may send
+	// per second on average, and BroadcastBurst how many at once. Further ones
+	// get [CodeRateLimited]. MaxBroadcastBytes bounds the data of one of them;
+	// a larger one gets [CodeTooLarge]. Each message reaches every client of
+	// every node, so a user could otherwise make the server send a thousand
+	// times what they send. Defaults 1 (off if UserRate is off), 10 and 4 KiB. To turn these messages off,
+	// refuse them in Authorize.
+	BroadcastRate                     float64
+	BroadcastBurst, MaxBroadcastBytes int
 
 	// PingInterval is how long a client may be silent before it is pinged.
 	// PongTimeout is how long it then has to answer before it is closed with
@@ -160,7 +186,10 @@ type Config struct {
 	TypingTimeout time.Duration
 
 	// ReplayLimit bounds how many missed messages of one room a client may
-	// recover, and how many it may ask for at once. Default 256.
+	// recover, and how many it may ask for at once. All connections of a user
+	// together may have half of MaxOutboxBytes per second read from logs, and
+	// 16 times as much at once. A request over that waits for a few seconds, or
+	// gets [CodeRateLimited]. That is off if UserRate is off. Default 256.
 	ReplayLimit int
 	// DrainWindow bounds the time over which clients are told to come back when
 	// the hub shuts down. If there are few, the time is shorter: 2ms for each
@@ -181,6 +210,7 @@ func (cfg Config) withDefaults() Config {
 	def(&cfg.MaxOutboxBytes, 1<<20)
 	def(&cfg.CompressFrom, -1)
 	def(&cfg.MaxRooms, 128)
+	def(&cfg.MaxHandshakes, 1000)
 	def(&cfg.MaxConns, 100_000)
 	def(&cfg.MaxConnsPerUser, 32)
 	def(&cfg.MaxConnsPerAddress, -1)
@@ -188,6 +218,13 @@ func (cfg Config) withDefaults() Config {
 	def(&cfg.Burst, max(1, int(2*cfg.Rate)))
 	def(&cfg.UserRate, 2*cfg.Rate)
 	def(&cfg.UserBurst, max(1, 2*cfg.Burst, int(2*cfg.UserRate)))
+	def(&cfg.ByteRate, offWith(cfg.Rate, 64<<10))
+	def(&cfg.ByteBurst, max(1<<20, cfg.MaxMessageBytes))
+	def(&cfg.UserByteRate, offWith(cfg.UserRate, 2*cfg.ByteRate))
+	def(&cfg.UserByteBurst, 2*cfg.ByteBurst)
+	def(&cfg.BroadcastRate, offWith(cfg.UserRate, 1))
+	def(&cfg.BroadcastBurst, 10)
+	def(&cfg.MaxBroadcastBytes, 4<<10)
 	def(&cfg.PingInterval, 25*time.Second)
 	def(&cfg.PongTimeout, 10*time.Second)
 	def(&cfg.MessageTimeout, 30*time.Second)
@@ -211,6 +248,14 @@ func (cfg Config) withDefaults() Config {
 // origins returns the pages that may connect.
 func (cfg *Config) origins() *handshake.Origins {
 	return &handshake.Origins{Allowed: cfg.Origins, Any: cfg.DangerouslyAllowAnyOrigin, Required: cfg.RequireOrigin}
+}
+
+// offWith returns a default that is off if another limit is off.
+func offWith(other, byDefault float64) float64 {
+	if other < 0 {
+		return -1
+	}
+	return byDefault
 }
 
 func finite(f float64) bool { return !math.IsNaN(f) && !math.IsInf(f, 0) }
@@ -240,8 +285,20 @@ func (cfg Config) validate() error {
 			bad("Origins: %w", err)
 		}
 	}
-	if !finite(cfg.Rate) || !finite(cfg.UserRate) {
-		bad("Rate and UserRate must be numbers")
+	for _, rate := range []float64{cfg.Rate, cfg.UserRate, cfg.ByteRate, cfg.UserByteRate, cfg.BroadcastRate} {
+		if !finite(rate) {
+			bad("Rate, UserRate, ByteRate, UserByteRate and BroadcastRate must be numbers")
+			break
+		}
+	}
+	for _, burst := range []struct {
+		name  string
+		rate  float64
+		value int
+	}{{"ByteBurst", cfg.ByteRate, cfg.ByteBurst}, {"UserByteBurst", cfg.UserByteRate, cfg.UserByteBurst}} {
+		if burst.rate >= 0 && 0 <= burst.value && burst.value < cfg.MaxMessageBytes {
+			bad("%s (%d) must be at least MaxMessageBytes (%d)", burst.name, burst.value, cfg.MaxMessageBytes)
+		}
 	}
 	if cfg.DangerouslyAllowAnyOrigin && len(cfg.Origins) > 0 {
 		bad("Origins and DangerouslyAllowAnyOrigin contradict each other")

@@ -100,10 +100,10 @@ func (c *Client) durable(t Topic, e *Event, env *envelope, r note.Routed) Messag
 // contentSum is a checksum of what makes an event the same message as another
 // one with its ID: kind, recipient and data. The room is left to the topic, and
 // the sender's name may change in between.
-func (e *Event) contentSum(env *envelope) uint64 {
-	sum := e.sum
+func (ev *Event) contentSum(env *envelope) uint64 {
+	sum := ev.sum
 	if sum == 0 { // an Event that middleware made
-		sum = checksum(e.Data)
+		sum = checksum(ev.Data)
 	}
 	return max(1, crc64.Update(sum, checksumTable, []byte(env.typ+"\x00"+env.to)))
 }

@@ -10,7 +10,6 @@ import (
 // handle handles one event of a client and answers it.
 func (c *Client) handle(e *Event) {
 	h := c.hub
-	h.counters.received.Add(1)
 	start := time.Now()
 	var ack []byte
 	published := false
@@ -47,7 +46,10 @@ type ackCommand struct {
 	frame []byte
 }
 
-func (cmd *ackCommand) run(l *loop) { l.enqueue(cmd.c, cmd.frame, wire.Durable) }
+func (cmd *ackCommand) run(l *loop) {
+	l.enqueue(cmd.c, cmd.frame, wire.Durable)
+	l.hub.counters.delivered.Add(1)
+}
 
 // dispatch checks an event, asks Authorize, and runs its handler.
 func (c *Client) dispatch(e *Event) (any, error) {

@@ -24,9 +24,9 @@ type catchUp struct {
 	lists  int      // bytes that lists of users may still have in the answer
 }
 
-// newFetched returns an empty catchUp. User lists may take a quarter of the
+// newCatchUp returns an empty catchUp. User lists may take a quarter of the
 // outbox, so that the messages that follow (see replay) fit as well.
-func newFetched(c *Client) *catchUp {
+func newCatchUp(c *Client) *catchUp {
 	return &catchUp{c: c, lists: c.hub.cfg.MaxOutboxBytes / 4}
 }
 
@@ -92,7 +92,7 @@ func (cu *catchUp) ahead(ctx context.Context, t Topic, pos *Position, since *Pos
 	if since == nil || since.Epoch != pos.Epoch || since.Seq <= pos.Seq {
 		return false, nil
 	}
-	page, err := cu.c.hub.session.Read(ctx, t, Range{}) // for the head of the log
+	page, err := cu.c.readLog(ctx, t, Range{}) // for the head of the log
 	switch head := page.Head.Seq; {
 	case err != nil:
 		return false, err
@@ -109,12 +109,12 @@ func (cu *catchUp) ahead(ctx context.Context, t Topic, pos *Position, since *Pos
 // replay reads the messages that a client wants, up to pos. It takes at most
 // budget bytes and reduces the budget by them. recovered reports whether the
 // client then misses nothing.
-func (h *Hub) replay(ctx context.Context, t Topic, pos Position, w replayRequest, budget *int) (frames [][]byte, recovered bool, err error) {
-	limit := min(w.History, max(h.cfg.ReplayLimit, 0))
+func (c *Client) replay(ctx context.Context, t Topic, pos Position, w replayRequest, budget *int) (frames [][]byte, recovered bool, err error) {
+	limit := min(w.History, max(c.hub.cfg.ReplayLimit, 0))
 	r := Range{Before: pos.Seq + 1, Limit: limit}
 	known := w.Since != nil && w.Since.Epoch == pos.Epoch && w.Since.Seq <= pos.Seq
 	if w.Since != nil {
-		r.Limit = max(h.cfg.ReplayLimit, 0)
+		r.Limit = max(c.hub.cfg.ReplayLimit, 0)
 		if known {
 			if r.After = w.Since.Seq; r.After == pos.Seq {
 				return nil, true, nil
@@ -124,7 +124,7 @@ func (h *Hub) replay(ctx context.Context, t Topic, pos Position, w replayRequest
 	if r.Limit <= 0 {
 		return nil, false, nil
 	}
-	page, err := h.session.Read(ctx, t, r)
+	page, err := c.readLog(ctx, t, r)
 	if err != nil {
 		return nil, false, err
 	}
@@ -167,7 +167,7 @@ func (c *Client) rejoin(ctx context.Context, room string, w replayRequest, budge
 	var frames [][]byte
 	recovered, err := f.ahead(ctx, t, &j.pos, w.Since)
 	if err == nil && !recovered {
-		frames, recovered, err = c.hub.replay(ctx, t, j.pos, w, budget)
+		frames, recovered, err = c.replay(ctx, t, j.pos, w, budget)
 	}
 	if err != nil {
 		if j.fresh {
@@ -184,7 +184,12 @@ func onJoinRoom(ctx context.Context, c *Client, e *Event) (any, error) {
 	if err := decodeData(e, &w); err != nil {
 		return nil, err
 	}
-	c.onHandler.catchUp = newFetched(c)
+	if w.Since != nil || w.History > 0 {
+		if err := c.awaitReplay(ctx); err != nil {
+			return nil, err
+		}
+	}
+	c.onHandler.catchUp = newCatchUp(c)
 	budget := c.hub.cfg.MaxOutboxBytes / 2
 	j, recovered, err := c.rejoin(ctx, e.Room, w, &budget)
 	if err != nil {
@@ -227,7 +232,10 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 	if err := decodeData(e, &data); err != nil {
 		return nil, err
 	}
-	f := newFetched(c)
+	if err := c.awaitReplay(ctx); err != nil {
+		return nil, err
+	}
+	f := newCatchUp(c)
 	c.onHandler.catchUp = f
 	budget := c.hub.cfg.MaxOutboxBytes / 2
 	result := struct {
@@ -247,7 +255,7 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 		f.hold(t)
 		recovered, err := f.ahead(ctx, t, &pos, data.Inbox)
 		if err == nil && !recovered {
-			inbox, recovered, err = c.hub.replay(ctx, t, pos, replayRequest{Since: data.Inbox}, &budget)
+			inbox, recovered, err = c.replay(ctx, t, pos, replayRequest{Since: data.Inbox}, &budget)
 		}
 		if err != nil {
 			return nil, err
@@ -309,7 +317,10 @@ func onHistory(ctx context.Context, c *Client, e *Event) (any, error) {
 	if c.hub.cfg.ReplayLimit < 0 {
 		return nil, errorf(CodeForbidden, "History is off")
 	}
-	page, err := c.hub.session.Read(ctx, Topic{Room: e.Room}, Range{
+	if err := c.awaitReplay(ctx); err != nil {
+		return nil, err
+	}
+	page, err := c.readLog(ctx, Topic{Room: e.Room}, Range{
 		Before: data.Before,
 		Limit:  min(data.Limit, c.hub.cfg.ReplayLimit),
 	})

@@ -37,20 +37,13 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	place, err := h.admission.enter(handshake.ClientAddr(r, h.cfg.TrustedProxies))
-	if err != nil {
-		if place, ok := h.admission.enterRefusal(); ok {
-			h.refuse(w, r, err, place)
-		} else {
-			h.refuseHTTP(w, err)
-		}
-		return
+	var id Identity
+	if err == nil {
+		id, err = h.identify(r)
 	}
-	id, err := h.identify(r)
-	if err != nil {
-		h.refuse(w, r, err, place)
-		return
+	if err == nil {
+		err = place.admit(id.User.ID)
 	}
-	limits, err := place.enterUser(id.User.ID)
 	if err != nil {
 		h.refuse(w, r, err, place)
 		return
@@ -62,7 +55,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := newClient(h, id, ws, conn)
-	c.place, c.limits = place, limits
+	c.place, c.limits = place, place.user
 	c.takesCompressed = extension != ""
 	// connect needs r before ServeHTTP returns: routers and middleware reuse
 	// what is in its context.
@@ -198,7 +191,7 @@ func refusalOf(e *Error) refusal {
 // body. Any other client gets an HTTP response. The place is released when the
 // connection has gone.
 func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, e *Error, p place) {
-	if !handshake.OffersSubprotocol(r) {
+	if !handshake.OffersSubprotocol(r) || !h.admission.refuse(&p) {
 		defer p.release()
 		h.refuseHTTP(w, e)
 		return
@@ -218,11 +211,16 @@ func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, e *Error, p place) 
 	}()
 }
 
+// refusalTimeout bounds how long a refused client may take to accept the reason
+// and to close.
+const refusalTimeout = 2 * time.Second
+
 // turnAway sends the reason and a close frame, and waits for the peer to close.
 func (h *Hub) turnAway(ws *websocket.Conn, conn *wire.Conn, e *Error) {
 	env := envelope{typ: eventConnectError, data: errorData(e)}
 	ready := conn.Enqueue(env.frame(), wire.Durable) == wire.Ready
-	if h.sendClose(conn, refusalOf(e).close, e.Message) == wire.Ready || ready {
+	grace := min(refusalTimeout, h.cfg.WriteTimeout)
+	if conn.CloseWith(uint16(refusalOf(e).close), e.Message, false, grace) == wire.Ready || ready {
 		conn.Flush()
 	}
 	for {

@@ -1,8 +1,10 @@
 package chathub
 
 import (
+	"container/list"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/chathub-go/chathub/internal/wire"
 )
@@ -12,26 +14,31 @@ import (
 type admission struct {
 	cfg *Config
 
-	mu        sync.Mutex
-	closed    bool
-	empty     chan struct{} // closed once no connection is left after close
-	connected int
-	refusals  int
-	addrs     map[netip.Addr]int // only if there is a limit
-	users     map[string]*userLimits
-	conns     map[*wire.Conn]struct{}
+	mu     sync.Mutex
+	closed bool
+	empty  chan struct{} // closed once no connection is left after close
+	places [stageCount]int
+	addrs  map[netip.Addr]int // only if there is a limit
+	users  map[string]*userLimits
+	// resting are the users without connections whose limits are not back at
+	// their bursts yet.
+	resting list.List
+	conns   map[*wire.Conn]struct{}
 }
 
-// userLimits holds the limits that all connections of a user share.
-type userLimits struct {
-	conns   int         // guarded by admission.mu
-	limiter lazyLimiter // of events
-	inflate lazyLimiter // of compressed bytes
-}
+// stage is how far a connection has come.
+type stage int
 
-// maxRefusals bounds the number of handshakes over a limit that are being
-// refused on a WebSocket. Beyond it, they are refused in plain HTTP.
-const maxRefusals = 256
+const (
+	handshaking stage = iota // not authenticated yet
+	admitted                 // authenticated, until it ends
+	refusing                 // is told on a WebSocket that it is refused
+	stageCount
+)
+
+// maxRefusing bounds the connections that are refused on a WebSocket. Beyond
+// it, they are refused in plain HTTP.
+const maxRefusing = 256
 
 func (adm *admission) init(cfg *Config) {
 	adm.cfg = cfg
@@ -48,38 +55,35 @@ var errServerFull = errorf(CodeLimitExceeded, "Too many connections")
 // place is what a connection takes up of the limits, from the handshake on. Its
 // holder must release it exactly once.
 type place struct {
-	adm     *admission
-	refusal bool       // only to tell a client that it is refused
-	addr    netip.Addr // key in admission.addrs
-	user    string     // empty until enterUser
+	adm   *admission
+	stage stage
+	addr  netip.Addr  // key in admission.addrs; zero: not counted
+	user  *userLimits // nil until it is admitted
 }
 
 // enter takes a place for a handshake from addr. It fails if a limit is reached
-// or the hub is shutting down.
+// or the hub is shutting down. Strangers have a limit of their own, so that
+// they take no place of MaxConns.
 func (adm *admission) enter(addr netip.Addr) (place, *Error) {
 	adm.mu.Lock()
 	defer adm.mu.Unlock()
-	limited := adm.limitsAddress(addr)
-	addr = network(addr)
+	p := place{adm: adm}
+	if adm.cfg.MaxConnsPerAddress >= 0 && addr.IsValid() { // a Unix socket has no address
+		p.addr = network(addr)
+	}
 	switch {
 	case adm.closed:
 		return place{}, errorf(CodeUnavailable, "Server is shutting down")
-	case adm.cfg.MaxConns >= 0 && adm.connected >= adm.cfg.MaxConns:
-		return place{}, errServerFull
-	case limited && adm.addrs[addr] >= adm.cfg.MaxConnsPerAddress:
+	case adm.cfg.MaxHandshakes >= 0 && adm.places[handshaking] >= adm.cfg.MaxHandshakes:
+		return place{}, &Error{Code: CodeUnavailable, Message: "Too many handshakes", RetryAfter: time.Second}
+	case p.addr.IsValid() && adm.addrs[p.addr] >= adm.cfg.MaxConnsPerAddress:
 		return place{}, errorf(CodeLimitExceeded, "Too many connections from this address")
 	}
-	adm.connected++
-	if limited {
-		adm.addrs[addr]++
+	adm.places[handshaking]++
+	if p.addr.IsValid() {
+		adm.addrs[p.addr]++
 	}
-	return place{adm: adm, addr: addr}, nil
-}
-
-// limitsAddress reports whether connections from addr are counted. A connection
-// over a Unix socket has no address.
-func (adm *admission) limitsAddress(addr netip.Addr) bool {
-	return adm.cfg.MaxConnsPerAddress >= 0 && addr.IsValid()
+	return p, nil
 }
 
 // network returns the key under which an address is counted: for IPv6, its /64.
@@ -90,57 +94,110 @@ func network(addr netip.Addr) netip.Addr {
 	return addr
 }
 
-// enterRefusal takes a place for a handshake that enter has refused, so that
-// the client can be told on a WebSocket. It reports false if too many are being
-// told already.
-func (adm *admission) enterRefusal() (place, bool) {
-	adm.mu.Lock()
-	defer adm.mu.Unlock()
-	if adm.closed || adm.refusals >= maxRefusals {
-		return place{}, false
-	}
-	adm.refusals++
-	return place{adm: adm, refusal: true}, true
-}
-
-// enterUser counts the connection for its user, and returns the limits that all
-// connections of the user share.
-func (p *place) enterUser(id string) (*userLimits, *Error) {
+// admit counts the connection for its user, who is authenticated.
+func (p *place) admit(userID string) *Error {
 	adm := p.adm
 	adm.mu.Lock()
 	defer adm.mu.Unlock()
-	u := adm.users[id]
+	adm.forgetRested(time.Now())
+	if adm.cfg.MaxConns >= 0 && adm.places[admitted] >= adm.cfg.MaxConns {
+		return errServerFull
+	}
+	u := adm.users[userID]
 	if u == nil {
-		u = &userLimits{}
-		adm.users[id] = u
+		u = &userLimits{id: userID}
+		adm.users[userID] = u
 	}
 	if adm.cfg.MaxConnsPerUser >= 0 && u.conns >= adm.cfg.MaxConnsPerUser {
-		return nil, errorf(CodeLimitExceeded, "Too many connections of this user")
+		return errorf(CodeLimitExceeded, "Too many connections of this user")
 	}
 	u.conns++
-	p.user = id
-	return u, nil
+	p.user = u
+	p.move(admitted)
+	return nil
 }
 
-// release gives the place back.
-func (p *place) release() {
-	adm := p.adm
+// refuse makes the place, which may be the zero value, one for telling the
+// client on a WebSocket that it is refused. It reports false if too many are
+// being told already.
+func (adm *admission) refuse(p *place) bool {
 	adm.mu.Lock()
 	defer adm.mu.Unlock()
-	switch {
-	case p.refusal:
-		adm.refusals--
-	default:
-		adm.connected--
-		if adm.limitsAddress(p.addr) {
-			if adm.addrs[p.addr]--; adm.addrs[p.addr] <= 0 {
-				delete(adm.addrs, p.addr)
-			}
+	if adm.closed || adm.places[refusing] >= maxRefusing {
+		return false
+	}
+	if p.adm == nil {
+		*p = place{adm: adm, stage: refusing}
+		adm.places[refusing]++
+		return true
+	}
+	p.leaveUser()
+	p.move(refusing)
+	return true
+}
+
+// move changes the stage. It needs the lock, as do the two below.
+func (p *place) move(to stage) {
+	p.adm.places[p.stage]--
+	p.adm.places[to]++
+	p.stage = to
+}
+
+// leaveUser ends what admit has begun. The limits of a user outlive the last
+// connection until they are back at their bursts: else a reconnect would renew
+// them.
+func (p *place) leaveUser() {
+	u := p.user
+	if u == nil {
+		return
+	}
+	p.user = nil
+	if u.conns--; u.conns > 0 {
+		return
+	}
+	if u.rested(time.Now()) {
+		delete(p.adm.users, u.id)
+	} else if !u.resting {
+		u.resting = true
+		p.adm.resting.PushBack(u)
+	}
+}
+
+// forgetRested forgets users whose limits mean nothing any more. It looks at
+// two, which is more than one connection can leave.
+func (adm *admission) forgetRested(now time.Time) {
+	for range 2 {
+		front := adm.resting.Front()
+		if front == nil {
+			return
+		}
+		u := front.Value.(*userLimits)
+		switch {
+		case u.conns > 0:
+			u.resting = false
+			adm.resting.Remove(front)
+		case u.rested(now):
+			adm.resting.Remove(front)
+			delete(adm.users, u.id)
+		default:
+			adm.resting.MoveToBack(front)
 		}
 	}
-	if u := adm.users[p.user]; u != nil && p.user != "" {
-		if u.conns--; u.conns <= 0 {
-			delete(adm.users, p.user)
+}
+
+// release gives the place back. The zero value has none.
+func (p *place) release() {
+	adm := p.adm
+	if adm == nil {
+		return
+	}
+	adm.mu.Lock()
+	defer adm.mu.Unlock()
+	p.leaveUser()
+	adm.places[p.stage]--
+	if p.addr.IsValid() {
+		if adm.addrs[p.addr]--; adm.addrs[p.addr] <= 0 {
+			delete(adm.addrs, p.addr)
 		}
 	}
 	adm.checkEmpty()
@@ -170,7 +227,7 @@ func (adm *admission) close() <-chan struct{} {
 }
 
 func (adm *admission) checkEmpty() {
-	if adm.closed && adm.connected == 0 && adm.refusals == 0 {
+	if adm.closed && adm.places == [stageCount]int{} {
 		select {
 		case <-adm.empty:
 		default:

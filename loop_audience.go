@@ -200,7 +200,9 @@ func (l *loop) send(c *Client, frame []byte, kind wire.Kind) {
 	l.flushFor(c)
 	if l.enqueue(c, frame, kind) == wire.Dropped {
 		l.hub.counters.dropped.Add(1)
+		return
 	}
+	l.hub.counters.delivered.Add(1)
 }
 
 // flushFor moves everything that is pending for c into its outbox.

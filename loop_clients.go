@@ -37,10 +37,11 @@ func (cmd *register) run(l *loop) {
 
 // sendWelcome sends a client its first frames.
 func (l *loop) sendWelcome(c *Client, inbox Position) {
-	first := l.welcome(c, inbox)
+	first, frames := l.welcome(c, inbox), 1
 	if l.presenceOn() {
 		e := envelope{typ: eventOnlineUsers, data: l.snapshotOf(&l.presence.online)}
 		first = append(first, e.frame()...)
+		frames++
 	}
 	// This needs the lock. Nothing may overtake the first frames, and a
 	// goroutine that acts on the welcome must find the client registered. The
@@ -51,8 +52,10 @@ func (l *loop) sendWelcome(c *Client, inbox Position) {
 	for _, f := range early.frames {
 		first = append(first, f...)
 	}
+	frames += len(early.frames)
 	res := c.conn.Enqueue(first, wire.Durable)
 	c.mu.Unlock()
+	l.hub.counters.delivered.Add(uint64(frames))
 	l.afterEnqueue(c, res)
 	if len(early.rooms) > 0 { // from a goroutine of OnConnect, after the joins were prepared
 		l.joinLater([]*Client{c}, early.rooms)

@@ -204,7 +204,7 @@ func TestVanished(t *testing.T) {
 // A slow handler does not keep its client from showing that it is there.
 func TestHeartbeatWhileHandling(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		hub := hubtest.New(t, chathub.Config{})
+		hub := hubtest.New(t, chathub.Config{BroadcastRate: -1})
 		chathub.On(hub, "work", func(ctx context.Context, _ *chathub.Client, n int) error {
 			select {
 			case <-time.After(time.Duration(n) * time.Second):

@@ -42,7 +42,7 @@ func (cmd *join) run(l *loop) {
 	r := l.rooms[cmd.room]
 	member := r != nil && c.onLoop.seatIn(&r.audience) >= 0
 	if !member && l.cfg.MaxRooms >= 0 && c.onLoop.roomCount() >= l.cfg.MaxRooms {
-		cmd.err = errorf(CodeLimitExceeded, "In %d rooms already", l.cfg.MaxRooms)
+		cmd.err = errTooManyRooms(l.cfg.MaxRooms)
 		return
 	}
 	if r == nil {

@@ -19,7 +19,9 @@ type Stats struct {
 	// Since the hub started:
 	Accepted      uint64 `json:"accepted"`      // connections that were welcomed
 	Refused       uint64 `json:"refused"`       // handshakes that were refused
-	Received      uint64 `json:"received"`      // events from clients
+	Received      uint64 `json:"received"`      // messages from clients, pings and refused ones included
+	Malformed     uint64 `json:"malformed"`     // of these, bad input
+	RateLimited   uint64 `json:"rateLimited"`   // of these, events over a rate limit
 	Delivered     uint64 `json:"delivered"`     // frames handed to outboxes
 	Dropped       uint64 `json:"dropped"`       // volatile frames that found their outbox half full
 	SlowConsumers uint64 `json:"slowConsumers"` // clients closed with 4001
@@ -27,7 +29,8 @@ type Stats struct {
 
 // counters are what Stats reports. Any goroutine may read them and add to them.
 type counters struct {
-	accepted, refused, received       atomic.Uint64
+	accepted, refused                 atomic.Uint64
+	received, malformed, rateLimited  atomic.Uint64
 	delivered, dropped, slowConsumers atomic.Uint64
 
 	// Set by the loop at the end of each burst.
@@ -48,6 +51,8 @@ func (h *Hub) Stats() Stats {
 		Accepted:      n.accepted.Load(),
 		Refused:       n.refused.Load(),
 		Received:      n.received.Load(),
+		Malformed:     n.malformed.Load(),
+		RateLimited:   n.rateLimited.Load(),
 		Delivered:     n.delivered.Load(),
 		Dropped:       n.dropped.Load(),
 		SlowConsumers: n.slowConsumers.Load(),

@@ -13,6 +13,9 @@ type Trace struct {
 	Refused func(err *Error)
 	// Disconnected is called when a client that was welcomed has gone.
 	Disconnected func(c *Client, d Disconnect)
+	// Rejected is called when a message of a client is refused before it is
+	// handled: bad input, or an event over a rate limit.
+	Rejected func(c *Client, err *Error)
 	// Handled is called when an event of a client has been handled. Err is what
 	// the client was told, or nil.
 	Handled func(c *Client, e *Event, took time.Duration, err *Error)
@@ -33,6 +36,12 @@ func (h *Hub) traceRefused(e *Error) {
 func (h *Hub) traceDisconnected(c *Client, d Disconnect) {
 	if f := h.cfg.Trace.Disconnected; f != nil {
 		_ = h.guard("Trace.Disconnected", func() error { f(c, d); return nil })
+	}
+}
+
+func (h *Hub) traceRejected(c *Client, e *Error) {
+	if f := h.cfg.Trace.Rejected; f != nil {
+		_ = h.guard("Trace.Rejected", func() error { f(c, e); return nil })
 	}
 }
 

@@ -12,8 +12,8 @@ import (
 	"github.com/chathub-go/chathub"
 )
 
-// open puts a new hub on the broker. Its callbacks do what the names of users, rooms
-// and events ask for: panic, or wait for ever.
+// open puts a new hub on the broker. Its callbacks do what the names of users,
+// rooms and events say: panic, or wait forever.
 func (s *server) open() error {
 	hub, err := chathub.New(chathub.Config{
 		Auth:         s,
@@ -60,8 +60,8 @@ func (s *server) open() error {
 	return nil
 }
 
-// misbehave panics where name is "panic-WHERE", and waits for the end of ctx where it
-// is "hang-WHERE"; a number may follow.
+// misbehave panics if name is "panic-WHERE", and waits for the end of ctx if it
+// is "hang-WHERE". A number ("#1") may follow.
 func misbehave(ctx context.Context, name, where string) {
 	switch name, _, _ := strings.Cut(name, "#"); name {
 	case "panic-" + where:
@@ -71,8 +71,8 @@ func misbehave(ctx context.Context, name, where string) {
 	}
 }
 
-// Authenticate implements chathub.Authenticator: the token is the user's id, behind which
-// "~1500" makes it expire after so many milliseconds.
+// Authenticate implements chathub.Authenticator. The token is the user's id.
+// With "~1500" behind it, the token expires after so many milliseconds.
 func (s *server) Authenticate(ctx context.Context, token string, r *http.Request) (chathub.Identity, error) {
 	name, ttl, expires := strings.Cut(token, "~")
 	if r != nil {
@@ -92,7 +92,7 @@ func (s *server) Authenticate(ctx context.Context, token string, r *http.Request
 
 func (s *server) onConnect(ctx context.Context, c *chathub.Client, _ *http.Request) error {
 	if strings.HasPrefix(c.User().ID, "hang-connect") {
-		<-s.released // ctx does not end before: who is not connected yet is not read from
+		<-s.released // ctx does not end earlier: nothing is read before OnConnect returns
 		return nil
 	}
 	misbehave(ctx, c.User().ID, "connect")

@@ -8,25 +8,28 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/chathub-go/chathub/hubtest"
 )
 
-// calmEvery is how often the calm client says something: within the rate of the hub.
+// calmEvery is how often the calm client speaks. That is within the hub's rate
+// limit.
 const calmEvery = 25 * time.Millisecond
 
-// calm is two clients that talk beside a fault and must not notice it: one speaks,
-// the other, and itself, hears.
+// calm is two clients that talk during a fault and must not notice it. One
+// speaks, and the other listens.
 type calm struct {
 	speaker, listener *peer
-	stop              chan struct{} // closed: the speaker says no more
+	stop              chan struct{} // closed to end the speaker
 	done              sync.WaitGroup
 
 	mu       sync.Mutex
-	spoke    []time.Time // by number
+	spoke    []time.Time // by message number
 	acked    map[int]bool
 	heard    map[int]int
-	last     int // heard
+	last     int // the last number heard
 	disorder int
-	waits    []time.Duration // from speaking to hearing
+	waits    []time.Duration // from sending to receiving
 	offline  map[string]time.Time
 	ends     []error
 }
@@ -46,7 +49,7 @@ func startCalm(ctx context.Context, d dialer) (c *calm, err error) {
 	}
 	c.done.Go(func() { c.listen(c.listener, c.hear) })
 	c.done.Go(func() {
-		c.listen(c.speaker, func(e envelope) {
+		c.listen(c.speaker, func(e hubtest.Frame) {
 			if n, err := strconv.Atoi(e.ID); err == nil && e.Type == "ack" {
 				c.acked[n] = true
 			}
@@ -68,13 +71,13 @@ func (c *calm) speak() {
 		c.mu.Lock()
 		c.spoke = append(c.spoke, time.Now())
 		c.mu.Unlock()
-		if c.speaker.send(envelope{Type: "room-message", ID: strconv.Itoa(n), Room: "calm"}) != nil {
-			return // who listens has the reason
+		if c.speaker.send(hubtest.Frame{Type: "room-message", ID: strconv.Itoa(n), Room: "calm"}) != nil {
+			return // the listener has the reason
 		}
 	}
 }
 
-func (c *calm) listen(p *peer, hear func(envelope)) {
+func (c *calm) listen(p *peer, hear func(hubtest.Frame)) {
 	for {
 		e, err := p.next()
 		c.mu.Lock()
@@ -88,11 +91,11 @@ func (c *calm) listen(p *peer, hear func(envelope)) {
 	}
 }
 
-// hear notes what the listener hears. Holds mu.
-func (c *calm) hear(e envelope) {
+// hear notes what the listener hears. The caller holds mu.
+func (c *calm) hear(e hubtest.Frame) {
 	switch e.Type {
 	case "room-message":
-		n, _ := strconv.Atoi(e.ID) // the speaker's alone are in this room
+		n, _ := strconv.Atoi(e.ID) // only the speaker is in this room
 		c.heard[n]++
 		if n <= c.last {
 			c.disorder++
@@ -106,22 +109,23 @@ func (c *calm) hear(e envelope) {
 	}
 }
 
-// mark returns a place in the listener's measurements.
+// mark returns the number of measurements so far.
 func (c *calm) mark() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.waits)
 }
 
-// offlineAt returns when the listener was told that a user has gone; zero: not yet.
+// offlineAt returns when the listener was told that a user is offline, or zero
+// if it was not told yet.
 func (c *calm) offlineAt(user string) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.offline[user]
 }
 
-// finish ends the talk, once all that was said has arrived, and adds it up. Since is where the
-// fault began.
+// finish ends the talk once everything has arrived, and returns its figures.
+// The fault began at the measurement since.
 func (c *calm) finish(since int) (f calmFigures, problems []string) {
 	close(c.stop)
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {

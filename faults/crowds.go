@@ -11,19 +11,22 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/hubtest"
 )
 
-// crowder is one of thousands. It looks at as little as it can of what it gets: they
-// share the machine with the server.
+// crowder is one of thousands of clients. It reads as little as it can of what
+// it gets, since all of them share the machine with the server.
 type crowder struct {
 	*peer
 	epoch string
-	last  uint64 // seq, without a gap before it
+	last  uint64 // seq; all before it were seen
 
 	lost, doubled atomic.Int64
-	at            atomic.Uint64 // last, for others
-	presence      atomic.Int64  // envelopes
-	bytes         atomic.Int64  // of presence
+	at            atomic.Uint64 // last, for other goroutines
+	presence      atomic.Int64  // events
+	bytes         atomic.Int64  // of presence events
 }
 
 // follow reads until the connection has ended.
@@ -54,15 +57,16 @@ func (c *crowder) step(seq uint64) {
 	c.at.Store(seq)
 }
 
-// seqOf returns the seq of an envelope, behind which there is only ts.
+// seqOf returns the seq of an envelope, in which only ts follows it.
 func seqOf(b []byte) uint64 {
 	_, b, _ = bytes.Cut(b[bytes.LastIndex(b, []byte(`,"seq":`)):], []byte(":"))
 	digits, _, _ := bytes.Cut(b, []byte(","))
-	seq, _ := strconv.ParseUint(string(digits), 10, 64) // 0 is doubled
+	seq, _ := strconv.ParseUint(string(digits), 10, 64) // 0 counts as doubled
 	return seq
 }
 
-// crowdSize is how many connections the limit of open files lets there be, of want.
+// crowdSize returns how many of want connections the limit on open files
+// allows.
 func crowdSize(want int) int {
 	var l syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l) != nil {
@@ -71,8 +75,8 @@ func crowdSize(want int) int {
 	return min(want, int(l.Cur)-200)
 }
 
-// crowd: thousands connect and join a room at once, lose their connections at once, and
-// come back at once, while someone speaks in the room.
+// crowd lets thousands of clients connect and join a room at once, lose their
+// connections at once, and come back at once, while someone speaks in the room.
 func crowd(t *trial) {
 	n := crowdSize(t.scale(5000, 300))
 	speaker := t.member("speaker", "crowd")
@@ -80,12 +84,12 @@ func crowd(t *trial) {
 	go func() {
 		defer close(silent)
 		for tick := time.Tick(100 * time.Millisecond); ; <-tick {
-			r, err := speaker.request(envelope{Type: "room-message", Room: "crowd", Data: data("words")})
+			r, err := speaker.request(hubtest.Frame{Type: "room-message", Room: "crowd", Data: hubtest.Data("words")})
 			if err != nil || r.Type != "ack" {
 				t.failf("the speaker: %s %v", r.Data, err)
 				return
 			}
-			spoken = r.Seq // who waits for silent reads it
+			spoken = r.Seq // read once silent is closed
 			select {
 			case <-hush:
 				return
@@ -122,7 +126,7 @@ func crowd(t *trial) {
 	}
 	following.Wait()
 	returning := arrive(func(c *crowder, _ int) {
-		r, err := c.request(envelope{Type: "resume", Data: data(map[string]any{"rooms": map[string]any{"crowd": position{c.epoch, c.last}}})})
+		r, err := c.request(hubtest.Frame{Type: "resume", Data: hubtest.Data(map[string]any{"rooms": map[string]any{"crowd": chathub.Position{Epoch: c.epoch, Seq: c.last}}})})
 		t.must(err)
 		if bytes.Contains(r.Data, []byte(`"recovered":true`)) {
 			recovered.Add(1)
@@ -145,11 +149,12 @@ func crowd(t *trial) {
 	if lost+doubled > 0 || recovered.Load() != int64(n) {
 		t.failf("%d lost, %d doubled, %d of %d recovered", lost, doubled, recovered.Load(), n)
 	}
-	// Were each told of each arrival, it would be n for everyone.
+	// If each client were told of each arrival, everyone would get n.
 	if bound := int64(100 + n/10); most > bound {
 		t.failf("%d envelopes of presence for one client, want at most %d", most, bound)
 	}
 	t.figure("%d clients: joined within %s; dropped, resumed within %s, %d recovered; of %d messages meanwhile to each, %d lost, %d doubled; presence, besides the list on connecting: %.1f envelopes each, at most %d (%d bytes)",
 		n, round(joining), round(returning), recovered.Load(), spoken, lost, doubled, float64(all)/float64(n), most, mostBytes)
-	runtime.GC() // of what thousands of peers have left behind in this process, before it measures again
+	// The garbage of thousands of peers must not count for the next fault.
+	runtime.GC()
 }

@@ -7,6 +7,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/hubtest"
 )
 
 func TestMain(m *testing.M) {
@@ -17,12 +20,12 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestFaults provokes every fault in its quick form. What it finds out is the table of
-// docs/faults.md, in small.
+// TestFaults provokes every fault in its quick form. The result is the table of
+// docs/faults.md, with smaller numbers.
 func TestFaults(t *testing.T) {
 	for _, s := range scenarios() {
 		t.Run(s.name, func(t *testing.T) {
-			t.Parallel() // most of the time is waiting
+			t.Parallel() // most of the time is spent waiting
 			r := s.run(t.Context(), true)
 			for _, p := range r.Problems {
 				t.Error(p)
@@ -37,12 +40,12 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestSeen: what is lost and doubled is counted, or the table would say nothing.
+// TestSeen: lost and doubled messages are counted.
 func TestSeen(t *testing.T) {
-	s := newSeen(&peer{room: position{"e", 3}}, "red")
+	s := newSeen(&peer{room: chathub.Position{Epoch: "e", Seq: 3}}, "red")
 	for _, seq := range []uint64{4, 5, 5, 8, 8, 8} {
-		s.note(envelope{Type: "room-message", Room: "red", Seq: seq})
-		s.note(envelope{Type: "room-message", Room: "blue", Seq: 6})
+		s.note(hubtest.Frame{Type: "room-message", Room: "red", Seq: seq})
+		s.note(hubtest.Frame{Type: "room-message", Room: "blue", Seq: 6})
 	}
 	if lost, doubled := s.count(9); lost != 3 || doubled != 3 || s.top() != 5 {
 		t.Errorf("%d lost, %d doubled, up to %d", lost, doubled, s.top())
@@ -59,7 +62,7 @@ func TestSeen(t *testing.T) {
 	}
 }
 
-// TestCalmFindsLoss: a calm client that lost something, or has it twice, says so.
+// TestCalmFindsLoss: a calm client reports lost and doubled messages.
 func TestCalmFindsLoss(t *testing.T) {
 	c := &calm{acked: map[int]bool{0: true, 1: true}, heard: map[int]int{0: 2}, spoke: make([]time.Time, 3), ends: []error{ended{4001}}}
 	f, problems := c.sum(0)

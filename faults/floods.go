@@ -10,163 +10,167 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/chathub-go/chathub/hubtest"
 )
 
 // flood is what a client sends without end.
 type flood struct {
 	name string
-	want int // the code that it is closed with
+	want int // the close code
 	make func(i int) []byte
 }
 
 var floods = []flood{
 	{"messages to a room", 4005, func(i int) []byte {
-		return text(envelope{Type: "room-message", ID: fmt.Sprint(i), Room: "flood", Data: data("flood")})
+		return text(hubtest.Frame{Type: "room-message", ID: fmt.Sprint(i), Room: "flood", Data: hubtest.Data("flood")})
 	}},
-	{"messages to everyone", 4005, func(int) []byte { return text(envelope{Type: "message", Data: data("flood")}) }},
+	{"messages to everyone", 4005, func(int) []byte { return text(hubtest.Frame{Type: "message", Data: hubtest.Data("flood")}) }},
 	{"typing", 4005, func(i int) []byte {
-		return text(envelope{Type: []string{"typing", "stop-typing"}[i%2], Room: "flood"})
+		return text(hubtest.Frame{Type: []string{"typing", "stop-typing"}[i%2], Room: "flood"})
 	}},
 	{"joins", 4005, func(i int) []byte {
-		return text(envelope{Type: []string{"join-room", "leave-room"}[i%2], Room: fmt.Sprint("room", i/2%50)})
+		return text(hubtest.Frame{Type: []string{"join-room", "leave-room"}[i%2], Room: fmt.Sprint("room", i/2%50)})
 	}},
-	{"`ping` events", 4005, func(int) []byte { return text(envelope{Type: "ping"}) }},
+	{"`ping` events", 4005, func(int) []byte { return text(hubtest.Frame{Type: "ping"}) }},
 	{"ping frames", 4005, func(int) []byte { return masked(nil, opPing, true, []byte("flood"), -1) }},
 	{"pong frames", 4005, func(int) []byte { return masked(nil, opPong, true, nil, -1) }},
-	{"unknown events", 4005, func(int) []byte { return text(envelope{Type: "nonsense"}) }},
-	{"answers to no question", 4005, func(int) []byte { return text(envelope{Type: "ack", ID: "none"}) }},
+	{"unknown events", 4005, func(int) []byte { return text(hubtest.Frame{Type: "nonsense"}) }},
+	{"answers to no question", 4005, func(int) []byte { return text(hubtest.Frame{Type: "ack", ID: "none"}) }},
 	{"what is not JSON", 4501, func(int) []byte { return masked(nil, opText, true, []byte("nonsense"), -1) }},
 	{"binary messages", 4501, func(int) []byte { return masked(nil, opBinary, true, []byte("nonsense"), -1) }},
 }
 
-// run has several clients flood, and come back each time they are closed.
+// flooding is a flood in progress.
+type flooding struct {
+	flood
+	until         time.Time
+	sent, refused atomic.Int64
+
+	mu    sync.Mutex
+	codes map[int]int // how often each close code came
+}
+
+// run floods the hub with several clients, which come back each time they are
+// closed.
 func (f flood) run(t *trial) {
-	n, until := t.scale(8, 3), time.Now().Add(time.Duration(t.scale(5000, 700))*time.Millisecond)
+	n, lasts := t.scale(8, 3), time.Duration(t.scale(5000, 700))*time.Millisecond
 	witness := t.member("witness", "flood")
 	var heard atomic.Int64
 	gone := make(chan struct{})
 	go func() {
 		defer close(gone)
-		for {
-			if _, err := witness.next(); err != nil {
-				return
-			}
-			heard.Add(1)
-		}
+		witness.readAll(func(hubtest.Frame) { heard.Add(1) })
 	}()
-	var sent, refused atomic.Int64
-	var mu sync.Mutex
-	codes := make(map[int]int)
+	r := &flooding{flood: f, until: time.Now().Add(lasts), codes: make(map[int]int)}
 	t.each(n, func(i int) {
-		for first := true; first || time.Now().Before(until); first = false { // each is closed once at least
-			p := t.connect(fmt.Sprint("flood", i))
-			err := p.join("flood")
-			ends := make(chan int, 1)
-			if err == nil {
-				go func() {
-					for {
-						e, err := p.next()
-						if err != nil {
-							ends <- endOf(err)
-							return
-						}
-						if e.Type == "error" {
-							refused.Add(1)
-						}
-					}
-				}()
-				code, closed := f.pour(p, ends, until, first, &sent)
-				if closed {
-					mu.Lock()
-					codes[code]++
-					mu.Unlock()
-				}
-			} // else the user's rate was used up by the last connection
-			p.drop()
+		for first := true; first || time.Now().Before(r.until); first = false {
+			r.attack(t, fmt.Sprint("flood", i), first)
 		}
 	})
 	witness.drop()
 	<-gone
-	if len(codes) == 0 || len(codes) > 1 || codes[f.want] == 0 {
-		t.failf("closed %s, want %d", tallied(codes), f.want)
+	if len(r.codes) != 1 || r.codes[f.want] == 0 {
+		t.failf("closed %s, want %d", tallied(r.codes), f.want)
 	}
 	t.figure("%d clients for %s sent %d: %d errors, closed %s; %d envelopes reached a member of their room",
-		n, time.Duration(t.scale(5000, 700))*time.Millisecond, sent.Load(), refused.Load(), tallied(codes), heard.Load())
+		n, lasts, r.sent.Load(), r.refused.Load(), tallied(r.codes), heard.Load())
 }
 
-// pour writes until the connection is closed, and returns the code, or, unless it is the first,
-// until it is time.
-func (f flood) pour(p *peer, ends <-chan int, until time.Time, first bool, sent *atomic.Int64) (code int, closed bool) {
+// attack floods the hub over one connection until the hub closes it or the time
+// is up. The first connection of a client goes on until it is closed.
+func (r *flooding) attack(t *trial, user string, first bool) {
+	p := t.connect(user)
+	defer p.drop()
+	if p.join("flood") != nil {
+		return // the user's last connection has used up the rate
+	}
+	end := make(chan int, 1)
+	go func() {
+		end <- p.readAll(func(e hubtest.Frame) {
+			if e.Type == "error" {
+				r.refused.Add(1)
+			}
+		})
+	}()
+	if code, closed := r.pour(p, end, first); closed {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.codes[code]++
+	}
+}
+
+// pour writes until the connection is closed, and returns the close code. If
+// this is not the first connection of a client, pour also returns when the time
+// is up.
+func (r *flooding) pour(p *peer, end <-chan int, first bool) (code int, closed bool) {
 	const batch = 32
 	for i := 0; ; i += batch {
 		var b []byte
 		for k := range batch {
-			b = append(b, f.make(i+k)...)
+			b = append(b, r.make(i+k)...)
 		}
 		select {
-		case code := <-ends:
+		case code := <-end:
 			return code, true
 		default:
 		}
 		if p.write(b) != nil {
-			return <-ends, true // who reads has the reason
+			return <-end, true // the reader has the reason
 		}
-		sent.Add(batch)
-		if !first && time.Now().After(until) {
+		r.sent.Add(batch)
+		if !first && time.Now().After(r.until) {
 			return 0, false
 		}
 	}
 }
 
-// limits are small ones on connections.
+// limits are small limits on connections.
 var limits = settings{MaxConns: 60, ConnsPerUser: 5, ConnsPerAddress: 20}
 
-// connections: more of them than a user, an address or the hub may have.
+// crowding is one of the limits on connections, and how to exceed it.
+type crowding struct {
+	name string
+	want int // connections
+	user func(i int) string
+	from func(i int) net.IP
+}
+
+var crowdings = []crowding{
+	{
+		name: "of a user", want: limits.ConnsPerUser,
+		user: func(int) string { return "one" },
+		from: func(i int) net.IP { return net.IPv4(127, 0, 1, byte(1+i%20)) },
+	},
+	{
+		name: "of an address", want: limits.ConnsPerAddress,
+		user: func(i int) string { return fmt.Sprint("user", i) },
+		from: func(int) net.IP { return net.IPv4(127, 0, 2, 1) },
+	},
+	{
+		name: "in all", want: limits.MaxConns - 2, // the calm clients have two
+		user: func(i int) string { return fmt.Sprint("user", i) },
+		from: func(i int) net.IP { return net.IPv4(127, 0, 3, byte(1+i%20)) },
+	},
+}
+
+// connections opens more connections than a user, an address or the hub may
+// have.
 func connections(t *trial) {
 	tries := t.scale(1000, 150)
-	for _, kind := range []struct {
-		name string
-		want int // connections
-		user func(i int) string
-		from func(i int) net.IP
-	}{
-		{"of a user", limits.ConnsPerUser, func(int) string { return "one" },
-			func(i int) net.IP { return net.IPv4(127, 0, 1, byte(1+i%20)) }},
-		{"of an address", limits.ConnsPerAddress, func(i int) string { return fmt.Sprint("user", i) },
-			func(int) net.IP { return net.IPv4(127, 0, 2, 1) }},
-		{"in all", limits.MaxConns - 2, func(i int) string { return fmt.Sprint("user", i) }, // two are the calm ones'
-			func(i int) net.IP { return net.IPv4(127, 0, 3, byte(1+i%20)) }},
-	} {
-		var mu sync.Mutex
-		var peers []*peer
-		refusals := make(map[string]int)
-		t.each(tries, func(i int) {
-			d := t.dialer
-			d.from = kind.from(i)
-			p, err := d.open(t, kind.user(i))
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil { // a crowd of the refused gets no WebSocket to be told it over
-				refusals[err.Error()]++
-				return
-			}
-			if e, err := p.next(); err == nil && e.Type == "welcome" {
-				peers = append(peers, p)
-				return
-			}
-			refusals[fmt.Sprint("close ", p.end())]++
-		})
+	for _, c := range crowdings {
+		peers, refusals := c.open(t, tries)
 		for why := range refusals {
 			if why != "close 4504" && why != "HTTP 503" && why != "HTTP 429" {
-				t.failf("%s: %d were refused with %s", kind.name, refusals[why], why)
+				t.failf("%s: %d were refused with %s", c.name, refusals[why], why)
 			}
 		}
-		if len(peers) != kind.want {
-			t.failf("%s: %d connections, want %d", kind.name, len(peers), kind.want)
+		if len(peers) != c.want {
+			t.failf("%s: %d connections, want %d", c.name, len(peers), c.want)
 		}
 		for _, p := range peers {
-			if r, err := p.request(envelope{Type: "ping"}); err != nil || r.Type != "ack" {
-				t.failf("%s: one that was let in: %s %v", kind.name, r.Type, err)
+			if r, err := p.request(hubtest.Frame{Type: "ping"}); err != nil || r.Type != "ack" {
+				t.failf("%s: an admitted client: %s %v", c.name, r.Type, err)
 			}
 			p.drop()
 		}
@@ -175,6 +179,30 @@ func connections(t *trial) {
 		for _, k := range slices.Sorted(maps.Keys(refusals)) {
 			why = append(why, fmt.Sprintf("%d × %s", refusals[k], k))
 		}
-		t.figure("%d %s: %d let in, refused %v", tries, kind.name, len(peers), why)
+		t.figure("%d %s: %d let in, refused %v", tries, c.name, len(peers), why)
 	}
+}
+
+// open tries to open connections, all at once. It returns the peers that were
+// welcomed, and how often each reason for a refusal came.
+func (c crowding) open(t *trial, tries int) (peers []*peer, refusals map[string]int) {
+	refusals = make(map[string]int)
+	var mu sync.Mutex
+	t.each(tries, func(i int) {
+		d := t.dialer
+		d.from = c.from(i)
+		p, err := d.open(t, c.user(i))
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil { // too many refusals: the hub spends no WebSocket on them
+			refusals[err.Error()]++
+			return
+		}
+		if e, err := p.next(); err == nil && e.Type == "welcome" {
+			peers = append(peers, p)
+			return
+		}
+		refusals[fmt.Sprint("close ", p.end())]++
+	})
+	return peers, refusals
 }

@@ -7,10 +7,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/chathub-go/chathub/hubtest"
 )
 
-// closedWith has n peers do something wrong, and checks how they are closed. It tells
-// how long it took from then until the last was.
+// closedWith lets n peers do something wrong, and checks how they are closed.
+// It returns how long it took until the last one was closed.
 func (t *trial) closedWith(what string, want, n int, wrong func(p *peer)) time.Duration {
 	codes := make(map[int]int)
 	var mu sync.Mutex
@@ -30,7 +32,7 @@ func (t *trial) closedWith(what string, want, n int, wrong func(p *peer)) time.D
 	return time.Since(began)
 }
 
-// fragments: messages in fragments without end and content.
+// fragments sends messages of empty fragments without end.
 func fragments(t *trial) {
 	n := t.scale(50, 5)
 	var sent atomic.Int64
@@ -49,16 +51,16 @@ func fragments(t *trial) {
 	t.figure("%d clients sent %d empty fragments: closed %d × 4501, all within %s", n, sent.Load(), n, round(took))
 }
 
-// slowFrames have this long to arrive.
+// slowFrames leaves frames this much time to arrive.
 var slowFrames = settings{Begun: 2 * time.Second, Ping: time.Second, Pong: time.Second}
 
-// bytewise: frames of which a byte comes now and then.
+// bytewise sends a frame byte by byte, slowly.
 func bytewise(t *trial) {
 	n, every := t.scale(200, 20), 250*time.Millisecond
 	if !t.quick {
 		every = time.Second
 	}
-	b := text(envelope{Type: "message", Data: data(fmt.Sprintf("%1000d", 1))})
+	b := text(hubtest.Frame{Type: "message", Data: hubtest.Data(fmt.Sprintf("%1000d", 1))})
 	took := t.closedWith("bytes", 4002, n, func(p *peer) {
 		for i := range b {
 			if p.write(b[i:i+1]) != nil {
@@ -73,11 +75,12 @@ func bytewise(t *trial) {
 	t.figure("%d clients that send a byte every %s: closed %d × 4002, all within %s (MessageTimeout %s)", n, every, n, round(took), slowFrames.Begun)
 }
 
-// lies: lengths that are not true.
+// lies sends frames with false lengths.
 func lies(t *trial) {
 	n := t.scale(500, 50)
 	header := func(claim int64) func(p *peer) {
-		return func(p *peer) { _ = p.write(masked(nil, opText, true, nil, claim)) } // who reads sees the end
+		// The reader sees the end.
+		return func(p *peer) { _ = p.write(masked(nil, opText, true, nil, claim)) }
 	}
 	for _, lie := range []struct {
 		what string
@@ -122,7 +125,7 @@ func utf8(t *trial) {
 	for what, send := range kinds {
 		t.closedWith(what, 1007, n, send)
 	}
-	// What is valid passes, wherever it is cut.
+	// Valid text passes, wherever it is cut.
 	speaker := t.member("speaker", "texts")
 	const word = "Zürich 🚋"
 	for at := range len(word) {
@@ -133,8 +136,8 @@ func utf8(t *trial) {
 		e, err := witness.next()
 		t.must(err)
 		if e.Type == "room-message" {
-			if heard++; string(e.Data) != `"`+word+`"` || e.From.ID != "speaker" {
-				t.failf("a member of the room heard %s from %s", e.Data, e.From.ID)
+			if heard++; string(e.Data) != `"`+word+`"` || sender(e) != "speaker" {
+				t.failf("a member of the room heard %s from %s", e.Data, sender(e))
 			}
 		}
 	}

@@ -1,14 +1,16 @@
 //go:build linux
 
-// Command faults provokes, one by one, the faults that a hub of one node must survive, with a server
-// in a process of its own, over TCP, and reports what came of it: what was lost and doubled, how
-// clients were closed, the server's memory, and the latency of calm clients beside it.
+// Command faults provokes the faults that a hub of one node must survive, one
+// by one. The server is a process of its own, and clients connect over TCP. For
+// each fault, the command reports lost and doubled messages, how clients were
+// closed, the server's memory, and the latency of calm clients during the
+// fault.
 //
 //	go run ./faults                # the table of docs/faults.md, some minutes
 //	go run ./faults -quick         # smaller numbers
 //	go run ./faults -run SIGSTOP   # the rows that match
 //
-// It ends with status 1 where something is not as it must be.
+// The exit status is 1 if a fault had consequences that it must not have.
 package main
 
 import (
@@ -56,19 +58,23 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if run := inRole(); run != nil {
-		// Whoever has started it ends it; an interrupt of the terminal reaches both.
+		// The parent process ends this one. An interrupt from the terminal
+		// reaches both.
 		if err := run(context.WithoutCancel(ctx), os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, os.Getenv(role)+":", err)
 			os.Exit(1)
 		}
 		return
 	}
-	quick := flag.Bool("quick", false, "smaller numbers and shorter times")
-	pattern := flag.String("run", "", "regular expression that rows must match")
+	quick := flag.Bool("quick", false, "use smaller numbers and shorter times")
+	pattern := flag.String("run", "", "run the rows that match `regexp`")
 	flag.Parse()
 	which, err := regexp.Compile(*pattern)
 	if err != nil || flag.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "usage: faults [-quick] [-run REGEXP]", err)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "faults: -run:", err)
+		}
+		flag.Usage()
 		os.Exit(2)
 	}
 	var rows []row
@@ -90,7 +96,8 @@ func main() {
 	}
 }
 
-// inRole returns what this process is to do for a trial; nil: it is none of those.
+// inRole returns what this process does in a trial, or nil if it is not part of
+// one.
 func inRole() func(context.Context, io.Reader, io.Writer) error {
 	switch os.Getenv(role) {
 	case "server":
@@ -103,7 +110,8 @@ func inRole() func(context.Context, io.Reader, io.Writer) error {
 
 // printTable prints rows as Markdown.
 func printTable(w io.Writer, rows []row) {
-	p := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) } // a broken pipe ends the program
+	// A broken pipe ends the program.
+	p := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
 	p("| fault | what was provoked, and what came of it | server memory before / peak / after, MB | calm clients: sent, lost, doubled | their latency before, p50 / p99 | during |\n|---|---|---|---|---|---|\n")
 	mb := func(b uint64) float64 { return float64(b) / 1e6 }
 	for _, r := range rows {
@@ -112,7 +120,7 @@ func printTable(w io.Writer, rows []row) {
 			text += f + ". "
 		}
 		for _, problem := range r.Problems {
-			text += "**Not as it must be: " + problem + ".** "
+			text += "**Problem: " + problem + ".** "
 		}
 		calm := "| | "
 		if c := r.Calm; c != nil {

@@ -6,17 +6,19 @@ import (
 	"fmt"
 	"net"
 	"time"
+
+	"github.com/chathub-go/chathub/hubtest"
 )
 
-// panics: a panic in each callback, again and again.
+// panics provokes a panic in each callback, again and again.
 func panics(t *trial) {
 	rounds := t.scale(100, 10)
-	internal := func(where string, e envelope) {
-		if e.code() != "internal" {
+	internal := func(where string, e hubtest.Frame) {
+		if e.Code() != "internal" {
 			t.failf("%s was answered with %s %s", where, e.Type, e.Data)
 		}
 	}
-	ask := func(p *peer, where string, e envelope) {
+	ask := func(p *peer, where string, e hubtest.Frame) {
 		r, err := p.request(e)
 		t.must(err)
 		internal(where, r)
@@ -38,20 +40,20 @@ func panics(t *trial) {
 		t.connect(fmt.Sprint("panic-disconnect#", i)).drop()
 		t.connect(fmt.Sprint("panic-connected#", i)).drop()
 		handled := t.connect(fmt.Sprint("panic-handled#", i))
-		_, err := handled.request(envelope{Type: "online-users"})
+		_, err := handled.request(hubtest.Frame{Type: "online-users"})
 		t.must(err)
 		handled.drop()
-		ask(p, "authorize", envelope{Type: "join-room", Room: "panic-authorize"})
-		ask(p, "middleware", envelope{Type: "message", Data: data("panic-middleware")})
-		ask(p, "handler", envelope{Type: "handler", Data: data("panic-handler")})
+		ask(p, "authorize", hubtest.Frame{Type: "join-room", Room: "panic-authorize"})
+		ask(p, "middleware", hubtest.Frame{Type: "message", Data: hubtest.Data("panic-middleware")})
+		ask(p, "handler", hubtest.Frame{Type: "handler", Data: hubtest.Data("panic-handler")})
 	}
-	r, err := p.request(envelope{Type: "ping"})
+	r, err := p.request(hubtest.Frame{Type: "ping"})
 	t.must(err)
 	if r.Type != "ack" {
 		t.failf("the client is answered with %s", r.Data)
 	}
 	p.drop()
-	t.errors = 5 * rounds // what the five answers came from
+	t.errors = 5 * rounds // one for each answer "internal"
 	const callbacks = 8
 	want := callbacks * rounds
 	t.until("the stacks of all panics", func() bool { return t.order(order{Do: "stats"}).Stacks >= want })
@@ -62,7 +64,7 @@ func panics(t *trial) {
 		rounds, callbacks, want)
 }
 
-// knock sends a handshake whose answer nobody waits for.
+// knock sends a handshake and does not wait for the answer.
 func (d dialer) knock(t *trial, token string) net.Conn {
 	var nd net.Dialer
 	c, err := nd.DialContext(t, "tcp", d.addr)
@@ -73,8 +75,8 @@ func (d dialer) knock(t *trial, token string) net.Conn {
 	return c
 }
 
-// hangs: each callback waits for ever, for many clients at once. The clients go after a
-// while, and with them the contexts that most of it waits for.
+// hangs lets each callback wait forever, for many clients at once. The clients
+// go after a while, which ends the contexts that most callbacks wait for.
 func hangs(t *trial) {
 	n := t.scale(50, 5)
 	var knocks []net.Conn
@@ -82,10 +84,10 @@ func hangs(t *trial) {
 	for i := range n {
 		knocks = append(knocks, t.knock(t, fmt.Sprint("hang-authenticate#", i)), t.knock(t, fmt.Sprint("hang-connect#", i)))
 		t.connect(fmt.Sprint("hang-disconnect#", i)).drop()
-		for _, e := range []envelope{
+		for _, e := range []hubtest.Frame{
 			{Type: "join-room", Room: "hang-authorize"},
-			{Type: "message", Data: data("hang-middleware")},
-			{Type: "handler", Data: data("hang-handler")},
+			{Type: "message", Data: hubtest.Data("hang-middleware")},
+			{Type: "handler", Data: hubtest.Data("hang-handler")},
 		} {
 			p := t.connect(fmt.Sprint("hanging", i))
 			t.must(p.join("elsewhere"))
@@ -95,11 +97,11 @@ func hangs(t *trial) {
 	}
 	began := time.Now()
 	time.Sleep(time.Duration(t.scale(5000, 1500)) * time.Millisecond)
-	// They are held up in what they asked for, and in nothing else.
+	// Only the requests of these clients wait. Everything else goes on.
 	head, err := pump(t, t.dialer, "pump", "elsewhere", 10, 10)
 	t.must(err)
 	for _, p := range peers {
-		t.must(p.send(envelope{Type: "ping"}))
+		t.must(p.send(hubtest.Frame{Type: "ping"}))
 		messages, pongs := uint64(0), 0
 		for messages < head || pongs < 1 {
 			e, err := p.next()
@@ -125,7 +127,7 @@ func hangs(t *trial) {
 		n, round(lasted))
 }
 
-// round is for figures.
+// round rounds a duration for the figures.
 func round(d time.Duration) time.Duration {
 	switch {
 	case d > 10*time.Second:

@@ -9,6 +9,6 @@ import (
 )
 
 func main() {
-	fmt.Fprintln(os.Stderr, "faults: only on Linux: it has the kernel drop packets, and reads /proc")
+	fmt.Fprintln(os.Stderr, "faults: runs on Linux only, since it makes the kernel drop packets and reads /proc")
 	os.Exit(1)
 }

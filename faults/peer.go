@@ -15,11 +15,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/hubtest"
 	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 )
 
-// patience bounds every wait for what must come.
+// patience is the longest wait for anything.
 const patience = 60 * time.Second
 
 // Opcodes of RFC 6455 section 5.2.
@@ -32,78 +33,45 @@ const (
 	opPong         = 0xa
 )
 
-// envelope is an envelope of the protocol.
-type envelope struct {
-	Type string `json:"type"`
-	ID   string `json:"id,omitzero"`
-	Room string `json:"room,omitzero"`
-	To   string `json:"to,omitzero"`
-	From struct {
-		ID string `json:"id"`
-	} `json:"from,omitzero"`
-	Seq  uint64         `json:"seq,omitzero"`
-	Data jsontext.Value `json:"data,omitzero"`
-}
-
-// code returns the code of an error.
-func (e envelope) code() string {
-	var d struct {
-		Code string `json:"code"`
+// sender returns the id of the user that a frame is from, or "" if it is from
+// the hub.
+func sender(f hubtest.Frame) string {
+	if f.From == nil {
+		return ""
 	}
-	_ = json.Unmarshal(e.Data, &d) // none is the empty one
-	return d.Code
+	return f.From.ID
 }
 
-// position is a place in a log.
-type position struct {
-	Epoch string `json:"epoch"`
-	Seq   uint64 `json:"seq"`
-}
-
-func (e envelope) position() (p position) {
-	_ = json.Unmarshal(e.Data, &p) // none is the zero one
-	return p
-}
-
-// data returns v as JSON.
-func data(v any) jsontext.Value {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(err)
-	}
-	return b
-}
-
-// ended is the end of a connection; 0: it broke off.
+// ended is the end of a connection. The code is 0 if there was no close frame.
 type ended struct{ code int }
 
 func (e ended) Error() string { return fmt.Sprint("closed with ", e.code) }
 
-// endOf returns the close code that an error of reading is about.
+// endOf returns the close code in an error of reading.
 func endOf(err error) int {
 	var e ended
 	errors.As(err, &e)
 	return e.code
 }
 
-// peer is a WebSocket client that does what it is told, right or wrong. One goroutine
-// reads; any may write.
+// peer is a WebSocket client that does what it is told, right or wrong. One
+// goroutine reads; any goroutine may write.
 type peer struct {
 	conn *net.TCPConn
 	br   *bufio.Reader
-	room position // joined last
+	room chathub.Position // as of the last join
 
-	mu sync.Mutex // of writing
+	mu sync.Mutex // held while writing
 }
 
-// dialer says how to connect.
+// dialer is how to connect.
 type dialer struct {
 	addr    string
-	from    net.IP // nil: any
-	receive int    // the kernel's buffer, in bytes; 0: its default
+	from    net.IP // nil for any
+	receive int    // the size of the kernel's buffer in bytes, or 0 for its default
 }
 
-// open connects and makes a handshake.
+// open connects and makes the handshake.
 func (d dialer) open(ctx context.Context, token string) (*peer, error) {
 	nd := net.Dialer{Timeout: patience}
 	if d.from != nil {
@@ -146,7 +114,7 @@ func (d dialer) connect(ctx context.Context, token string) (*peer, error) {
 	e, err := p.next()
 	if err == nil && e.Type != "welcome" {
 		if _, err = p.next(); err == nil {
-			err = errors.New("welcomed with " + e.Type)
+			err = errors.New("the first frame is " + e.Type)
 		}
 	}
 	if err != nil {
@@ -156,8 +124,8 @@ func (d dialer) connect(ctx context.Context, token string) (*peer, error) {
 	return p, nil
 }
 
-// masked appends a frame of a client to b, with a mask that changes nothing. Claim, where
-// not negative, is the length in its header.
+// masked appends a client's frame to b, with a mask of zeros. If claim is not
+// negative, it is the length in the header.
 func masked(b []byte, op byte, fin bool, payload []byte, claim int64) []byte {
 	if fin {
 		op |= 0x80
@@ -178,7 +146,7 @@ func masked(b []byte, op byte, fin bool, payload []byte, claim int64) []byte {
 }
 
 // text returns an envelope as a frame.
-func text(e envelope) []byte {
+func text(e hubtest.Frame) []byte {
 	b, err := json.Marshal(e)
 	if err != nil {
 		panic(err)
@@ -186,7 +154,7 @@ func text(e envelope) []byte {
 	return masked(nil, opText, true, b, -1)
 }
 
-// write writes bytes as they are.
+// write writes bytes unchanged.
 func (p *peer) write(b []byte) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -195,7 +163,7 @@ func (p *peer) write(b []byte) error {
 	return err
 }
 
-func (p *peer) send(e envelope) error { return p.write(text(e)) }
+func (p *peer) send(e hubtest.Frame) error { return p.write(text(e)) }
 
 // read returns the next frame.
 func (p *peer) read() (op byte, payload []byte, err error) {
@@ -222,9 +190,9 @@ func (p *peer) read() (op byte, payload []byte, err error) {
 	return op, payload, err
 }
 
-// next returns the next envelope, and answers pings meanwhile. The error is an ended
-// where the connection has come to its end.
-func (p *peer) next() (e envelope, err error) {
+// next returns the next envelope. It answers pings. When the connection has
+// ended, the error is an ended.
+func (p *peer) next() (e hubtest.Frame, err error) {
 	for {
 		op, payload, err := p.read()
 		var timeout net.Error
@@ -236,13 +204,13 @@ func (p *peer) next() (e envelope, err error) {
 		}
 		switch op {
 		case opPing:
-			_ = p.write(masked(nil, opPong, true, payload, -1)) // who reads learns of the end
+			_ = p.write(masked(nil, opPong, true, payload, -1)) // the reader sees the end
 		case opClose:
 			code := 1005 // RFC 6455 section 7.1.5
 			if len(payload) >= 2 {
 				code = int(binary.BigEndian.Uint16(payload))
 			}
-			_ = p.write(masked(nil, opClose, true, payload, -1)) // it may have gone
+			_ = p.write(masked(nil, opClose, true, payload, -1)) // the peer may have gone
 			return e, ended{code}
 		case opText:
 			return e, json.Unmarshal(payload, &e)
@@ -250,11 +218,13 @@ func (p *peer) next() (e envelope, err error) {
 	}
 }
 
-// requests numbers requests: one with the id of another would be taken for its repetition.
+// requests numbers requests. One with the id of another would count as a
+// repetition.
 var requests atomic.Uint64
 
-// request sends an event and returns the answer; what comes before it is dropped.
-func (p *peer) request(e envelope) (envelope, error) {
+// request sends an event and returns the answer. Frames before the answer are
+// dropped.
+func (p *peer) request(e hubtest.Frame) (hubtest.Frame, error) {
 	e.ID = fmt.Sprint("request", requests.Add(1))
 	if err := p.send(e); err != nil {
 		return e, err
@@ -269,27 +239,35 @@ func (p *peer) request(e envelope) (envelope, error) {
 	}
 }
 
-// join joins a room, with data or without.
+// join joins a room.
 func (p *peer) join(room string) error {
-	r, err := p.request(envelope{Type: "join-room", Room: room})
+	r, err := p.request(hubtest.Frame{Type: "join-room", Room: room})
 	if err == nil && r.Type == "error" {
-		err = errors.New("join-room: " + r.code())
+		err = fmt.Errorf("join-room: %s", r.Code())
 	}
-	p.room = r.position()
+	_ = json.Unmarshal(r.Data, &p.room) // after an error, room stays as it is
 	return err
 }
 
-// end reads until the connection has ended, and returns the code.
-func (p *peer) end() int {
+// readAll calls f for each envelope until the connection has ended, and returns
+// the close code.
+func (p *peer) readAll(f func(e hubtest.Frame)) (code int) {
 	for {
-		if _, err := p.next(); err != nil {
-			p.drop()
+		e, err := p.next()
+		if err != nil {
 			return endOf(err)
 		}
+		f(e)
 	}
 }
 
-// drop breaks the connection off, with a reset.
+// end reads until the connection has ended, and returns the close code.
+func (p *peer) end() (code int) {
+	defer p.drop()
+	return p.readAll(func(hubtest.Frame) {})
+}
+
+// drop breaks off the connection with a reset.
 func (p *peer) drop() {
 	_ = p.conn.SetLinger(0)
 	_ = p.conn.Close()

@@ -3,23 +3,19 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
-	"os/exec"
-	"sync"
 	"time"
 
+	"github.com/chathub-go/chathub/internal/tools/child"
 	"github.com/go-json-experiment/json"
 )
 
 // role in the environment makes this program a server or a client of a trial.
 const role = "CHATHUB_FAULTS_ROLE"
 
-// nanos has durations go over the pipe as numbers.
+// nanos and nanosOut send durations over the pipe as numbers.
 var nanos = json.WithUnmarshalers(json.UnmarshalFunc(func(b []byte, d *time.Duration) error {
 	return json.Unmarshal(b, (*int64)(d))
 }))
@@ -31,55 +27,32 @@ var nanosOut = json.WithMarshalers(json.MarshalFunc(func(d time.Duration) ([]byt
 func slogOf(h slog.Handler) *slog.Logger { return slog.New(h) }
 
 // process is this program, run again in another role.
-type process struct {
-	cmd *exec.Cmd
-	in  io.WriteCloser
-
-	mu  sync.Mutex // one order at a time
-	out *bufio.Reader
-}
+type process struct{ *child.Process }
 
 func startProcess(ctx context.Context, as string) (*process, error) {
-	self, err := os.Executable()
+	cmd, err := child.Self(ctx, role+"="+as)
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, self)
-	cmd.Env = append(os.Environ(), role+"="+as)
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
+	c, err := child.Start(cmd)
 	if err != nil {
 		return nil, err
 	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	return &process{cmd: cmd, in: in, out: bufio.NewReader(out)}, cmd.Start()
+	return &process{c}, nil
 }
 
-// ask writes a line and reads one.
+// ask sends a question as JSON, and reads the answer.
 func (p *process) ask(question, answer any) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	b, err := json.Marshal(question, nanosOut)
 	if err != nil {
 		return err
 	}
-	if _, err := p.in.Write(append(b, '\n')); err != nil {
-		return err
-	}
-	line, err := p.out.ReadBytes('\n')
+	line, err := p.Ask(b)
 	if err != nil {
-		return fmt.Errorf("the process has gone: %w", err)
+		return err
 	}
 	return json.Unmarshal(line, answer, nanos)
 }
 
-// stop ends the process and waits for it.
-func (p *process) stop() error {
-	_ = p.in.Close()
-	kill := time.AfterFunc(20*time.Second, func() { _ = p.cmd.Process.Kill() })
-	defer kill.Stop()
-	return p.cmd.Wait()
-}
+// stop ends the process and waits for its end.
+func (p *process) stop() error { return p.Stop(20 * time.Second) }

@@ -10,16 +10,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"runtime"
-	"runtime/debug"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/internal/tools/child"
 	"github.com/go-json-experiment/json"
 )
 
@@ -31,10 +28,10 @@ type settings struct {
 	Rate                                    float64
 	Burst                                   int
 	Replay                                  int
-	Log                                     int // messages that the broker keeps of a room
+	Log                                     int // messages kept for each room
 }
 
-// order is one line that the server carries out; see [server.carryOut].
+// order is a line for the server; see [server.carryOut].
 type order struct {
 	Do   string
 	User string
@@ -42,19 +39,20 @@ type order struct {
 	Wait time.Duration
 }
 
-// reading is what the server says of itself, one line for each order.
+// reading is the server's answer to an order: its state.
 type reading struct {
-	Addr                      string `json:",omitzero"` // in the first
-	RSS                       uint64 // bytes
-	Heap                      uint64 // bytes; after "idle", those in use
-	Goroutines                int    //
+	Addr string `json:",omitzero"` // only in the first
+	child.Usage
 	Connections, Users, Rooms int
-	Ends                      map[string][]int `json:",omitzero"` // close codes by user, the oldest first
-	Stacks                    int              // panics logged with their stacks
-	Errors                    int              // everything else logged as an error
-	Took                      time.Duration
-	Err                       string            `json:",omitzero"`
-	Keys                      map[string]uint64 `json:",omitzero"` // "user/id" of stored messages, and their seqs
+
+	Stacks int // panics logged with a stack
+	Errors int // other errors logged
+	Took   time.Duration
+	Err    string `json:",omitzero"`
+	// Ends are the close codes by user, oldest first.
+	Ends map[string][]int `json:",omitzero"`
+	// Keys are the seqs of stored messages by "user/id".
+	Keys map[string]uint64 `json:",omitzero"`
 }
 
 // server is the process under test.
@@ -63,16 +61,17 @@ type server struct {
 	broker *chathub.MemoryBroker
 	hub    atomic.Pointer[chathub.Hub]
 
-	released chan struct{} // closed: what waits for ever goes on
+	released chan struct{} // closed to end callbacks that wait forever
 
 	mu      sync.Mutex
 	ends    map[string][]int
-	revoked map[string]bool // user/room
+	revoked map[string]bool // by "user/room"
 	stacks  int
 	errors  int
 }
 
-// runServer serves until in ends, and carries out the orders that it reads there.
+// runServer serves until in ends, and carries out the orders that it reads from
+// it.
 func runServer(ctx context.Context, in io.Reader, out io.Writer) error {
 	lines := bufio.NewScanner(in)
 	if !lines.Scan() {
@@ -83,7 +82,7 @@ func runServer(ctx context.Context, in io.Reader, out io.Writer) error {
 		return err
 	}
 	if s.set.Grace == 0 {
-		s.set.Grace = 200 * time.Millisecond // so that a trial need not wait for the end of it
+		s.set.Grace = 200 * time.Millisecond // so that a trial does not wait long for it to end
 	}
 	s.broker = &chathub.MemoryBroker{MaxMessages: s.set.Log, MaxBytes: 64 << 20}
 	if err := s.open(); err != nil {
@@ -99,15 +98,17 @@ func runServer(ctx context.Context, in io.Reader, out io.Writer) error {
 		ReadHeaderTimeout: 10 * time.Second,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			if tcp, ok := c.(*net.TCPConn); ok {
-				// So that who does not read is found out within seconds; but not so small that who
-				// reads is held up by its own kernel, which acks 40 ms later where it has nothing to say.
+				// A small buffer shows within seconds that a client does not
+				// read. A smaller one would hold up clients that read: their
+				// kernel acks 40 ms late if it has nothing to send.
 				_ = tcp.SetWriteBuffer(256 << 10)
 			}
 			return ctx
 		},
-		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // connections that were broken off
+		// Connections that break off would fill the log.
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 	}
-	go func() { _ = web.Serve(l) }() // until Close
+	go func() { _ = web.Serve(l) }() // returns after Close
 
 	first := s.read(true)
 	first.Addr = l.Addr().String()
@@ -130,13 +131,13 @@ func say(out io.Writer, r reading) error {
 	return err
 }
 
-// carryOut does what o says:
+// carryOut carries out an order:
 //
-//	stats     nothing but the reading
-//	idle      collects garbage first
+//	stats     does nothing but the reading
+//	idle      collects garbage before the reading
 //	logout    disconnects a user everywhere
-//	revoke    takes a user out of a room, for good
-//	release   ends the waiting of OnConnect and OnDisconnect
+//	revoke    takes a user out of a room for good
+//	release   lets OnConnect and OnDisconnect return
 //	shutdown  shuts the hub down, within Wait
 //	restart   puts a new hub on the same broker
 //	stored    reads a room's log
@@ -186,13 +187,7 @@ func (s *server) stored(ctx context.Context, room string) (map[string]uint64, er
 }
 
 func (s *server) read(collect bool) reading {
-	if collect {
-		runtime.GC() // of two, the second frees what pools hold
-		debug.FreeOSMemory()
-	}
-	var mem runtime.MemStats
-	runtime.ReadMemStats(&mem)
-	r := reading{RSS: residentMemory(), Heap: mem.HeapAlloc, Goroutines: runtime.NumGoroutine()}
+	r := reading{Usage: child.Measure(collect)}
 	stats := s.hub.Load().Stats()
 	r.Connections, r.Users, r.Rooms = stats.Connections, stats.Users, stats.Rooms
 	s.mu.Lock()
@@ -205,17 +200,7 @@ func (s *server) read(collect bool) reading {
 	return r
 }
 
-// residentMemory returns the resident memory of this process in bytes.
-func residentMemory() uint64 {
-	b, _ := os.ReadFile("/proc/self/statm")
-	if fields := strings.Fields(string(b)); len(fields) > 1 {
-		pages, _ := strconv.ParseUint(fields[1], 10, 64)
-		return pages * uint64(os.Getpagesize())
-	}
-	return 0
-}
-
-// Handle implements slog.Handler: it counts.
+// Handle implements slog.Handler. It counts errors.
 func (s *server) Handle(_ context.Context, r slog.Record) error {
 	stack := false
 	r.Attrs(func(a slog.Attr) bool {

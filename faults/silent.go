@@ -13,21 +13,23 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/chathub-go/chathub/hubtest"
 	"github.com/go-json-experiment/json"
 	"golang.org/x/sys/unix"
 )
 
-// short are times in which a silent client is found out within seconds.
+// short has timeouts with which a silent client is found within seconds.
 var short = settings{
 	Outbox: 256 << 10, Message: 16 << 10, Replay: 500, Log: 100_000, Rate: -1,
 	Ping: time.Second, Pong: time.Second, Write: 2 * time.Second, Grace: 300 * time.Millisecond,
 }
 
-// foundOut is by when a client without a word must be gone: heartbeat and timeout, the sweep of a
-// second that looks for it, the time for its answer to the close; and as much again for a busy machine.
+// foundOut is how soon a silent client must be disconnected: after the
+// heartbeat and its timeout, the sweep that looks for it once a second, and the
+// time to answer the close. A busy machine gets twice as long.
 var foundOut = 2 * (short.Ping + short.Pong + time.Second + short.Write)
 
-// neverReads: clients that are in a busy room and read nothing.
+// neverReads has clients that are in a busy room and read nothing.
 func neverReads(t *trial) {
 	n, messages := t.scale(50, 8), t.scale(5000, 1500)
 	victims := make([]*peer, n)
@@ -63,7 +65,7 @@ func neverReads(t *trial) {
 		t.failf("closed with %s, want %s", codes, want)
 	}
 	if lost, doubled := read.count(head); lost+doubled > 0 {
-		t.failf("a member that reads lost %d, has %d twice", lost, doubled)
+		t.failf("a member that reads: %d lost, %d doubled", lost, doubled)
 	}
 	if grown := int64(t.peak() - t.row.Before); grown > int64(n*short.Outbox+messages*2000+32<<20) {
 		t.failf("memory grew by %d bytes", grown)
@@ -73,38 +75,25 @@ func neverReads(t *trial) {
 		n, messages, codes, n, lost, doubled)
 }
 
-// comeBack has clients whose connections the server has ended read what is left in
-// them, and resume. It returns what they lost and have twice.
+// comeBack lets clients whose connections the server has ended read the rest of
+// them, and resume. It returns how many messages they lost, and how many came
+// twice.
 func (t *trial) comeBack(victims []*peer, user, room string, head uint64) (lost, doubled int) {
-	var mu sync.Mutex
+	have := make([]*seen, len(victims))
 	t.each(len(victims), func(i int) {
-		s := newSeen(victims[i], room)
-		_ = victims[i].conn.SetReadBuffer(1 << 20) // what waits in the server's kernel would come in drops otherwise
-		for {
-			e, err := victims[i].next()
-			if err != nil {
-				break
-			}
-			s.note(e)
-		}
+		have[i] = newSeen(victims[i], room)
+		// With the small buffer, the server's kernel sends the rest in small
+		// parts.
+		_ = victims[i].conn.SetReadBuffer(1 << 20)
+		victims[i].readAll(have[i].note)
 		victims[i].drop()
-		p := t.connect(fmt.Sprint(user, i))
-		defer p.drop()
-		_, _, err := s.resume(p)
-		t.must(err)
-		l, d := s.count(head)
-		mu.Lock()
-		defer mu.Unlock()
-		lost, doubled = lost+l, doubled+d
 	})
-	if lost+doubled > 0 {
-		t.failf("%d lost, %d doubled by who came back", lost, doubled)
-	}
-	return lost, doubled
+	return t.resumeAll(have, user, head)
 }
 
-// deafen has the kernel drop every packet for a socket, before TCP looks at it: to the other side it
-// is as if the network, or the machine, had gone without a word. Needs no privilege.
+// deafen makes the kernel drop every packet for a socket before TCP sees it. To
+// the other side, it is as if the network or the machine had gone without a
+// word. It needs no privilege.
 func deafen(p *peer) error {
 	raw, err := p.conn.SyscallConn()
 	if err != nil {
@@ -118,7 +107,7 @@ func deafen(p *peer) error {
 	return errors.Join(err, set)
 }
 
-// hear has the kernel drop packets no more.
+// hear makes the kernel deliver packets again.
 func hear(p *peer) error {
 	raw, err := p.conn.SyscallConn()
 	if err != nil {
@@ -129,8 +118,8 @@ func hear(p *peer) error {
 	return errors.Join(err, set)
 }
 
-// vanish: connections from which nothing comes any more and nothing is taken, neither FIN nor
-// reset nor the ack of a packet; half of them with traffic, half without.
+// vanish has connections that vanish: nothing comes from them and nothing
+// reaches them, neither FIN nor reset nor ack. Half of them have traffic.
 func vanish(t *trial) {
 	n, messages := t.scale(40, 6), t.scale(3000, 600)
 	idle, busy := make([]*peer, n), make([]*peer, n)
@@ -148,33 +137,35 @@ func vanish(t *trial) {
 	quietCodes, busyCodes := t.codes("idle", n), t.codes("busy", n)
 	took := time.Since(began)
 	if want := fmt.Sprintf("%d × 4002", n); quietCodes != want {
-		t.failf("without traffic closed with %s, want %s", quietCodes, want)
+		t.failf("those without traffic were closed with %s, want %s", quietCodes, want)
 	}
 	if took > foundOut {
-		t.failf("found out after %v", took)
+		t.failf("closed after %v, want at most %v", took, foundOut)
 	}
 	t.toldOffline(n, "idle", "busy")
 	for i := range n { // the network is back, the old connections are not
 		t.must(hear(idle[i]))
 		idle[i].drop()
 		t.must(hear(busy[i]))
-		t.must(busy[i].send(envelope{Type: "ping"})) // which is answered with a reset
+		t.must(busy[i].send(hubtest.Frame{Type: "ping"})) // the kernel answers with a reset
 	}
 	lost, doubled := t.comeBack(busy, "busy", "busy", head)
 	t.figure("%d connections without traffic, %d in a room with %d messages of 1 kB: closed %s and %s, all within %s; presence told it. Come back: %d lost, %d doubled",
 		n, n, messages, quietCodes, busyCodes, round(took), lost, doubled)
 }
 
-// toldOffline waits until the calm listener was told of everyone who has gone.
+// toldOffline waits until the calm listener was told that all users are
+// offline.
 func (t *trial) toldOffline(n int, users ...string) {
 	for i := range n {
 		for _, user := range users {
-			t.until("presence to tell of "+user, func() bool { return !t.calm.offlineAt(fmt.Sprint(user, i)).IsZero() })
+			t.until("presence to tell about "+user, func() bool { return !t.calm.offlineAt(fmt.Sprint(user, i)).IsZero() })
 		}
 	}
 }
 
-// stopped: client processes under SIGSTOP, with traffic and without, which go on later.
+// stopped stops client processes with SIGSTOP, half of them with traffic, and
+// continues them later.
 func stopped(t *trial) {
 	n, messages := t.scale(4, 2), t.scale(3000, 600)
 	type client struct {
@@ -195,7 +186,7 @@ func stopped(t *trial) {
 		clients = append(clients, c)
 	}
 	for _, c := range clients {
-		t.must(c.cmd.Process.Signal(syscall.SIGSTOP))
+		t.must(c.Signal(syscall.SIGSTOP))
 	}
 	began := time.Now()
 	head, err := pump(t, t.dialer, "pump", "busy", messages, 1000)
@@ -203,21 +194,21 @@ func stopped(t *trial) {
 	quietCodes, busyCodes := t.codes("idle", n), t.codes("busy", n)
 	took := time.Since(began)
 	if want := fmt.Sprintf("%d × 4002", n); quietCodes != want {
-		t.failf("without traffic closed with %s, want %s", quietCodes, want)
+		t.failf("those without traffic were closed with %s, want %s", quietCodes, want)
 	}
 	if took > foundOut {
-		t.failf("found out after %v", took)
+		t.failf("closed after %v, want at most %v", took, foundOut)
 	}
 	t.toldOffline(n, "idle", "busy")
 	lost, doubled := 0, 0
 	for _, c := range clients {
-		t.must(c.cmd.Process.Signal(syscall.SIGCONT))
+		t.must(c.Signal(syscall.SIGCONT))
 		upTo := head
 		if c.room == "quiet" {
 			upTo = 0
 		}
 		var r tally
-		t.until("a client that goes on to have everything", func() bool {
+		t.until("a client to have everything after SIGCONT", func() bool {
 			t.must(c.ask(clientOrder{UpTo: upTo}, &r))
 			return r.Resumed > 0 && r.Lost == 0
 		})
@@ -231,8 +222,8 @@ func stopped(t *trial) {
 		n, n, messages, quietCodes, busyCodes, round(took), lost, doubled)
 }
 
-// clientOrder is a line that a client process reads: the first says where to go, the
-// others ask for a tally.
+// clientOrder is a line for a client process. The first one says where to
+// connect; the others request a tally.
 type clientOrder struct {
 	Addr, User, Room string
 	UpTo             uint64
@@ -240,7 +231,8 @@ type clientOrder struct {
 
 type tally struct{ Lost, Doubled, Resumed int }
 
-// runClient is a client process: it reads, and comes back when its connection ends.
+// runClient is a client process. It reads, and comes back when its connection
+// ends.
 func runClient(ctx context.Context, in io.Reader, out io.Writer) error {
 	lines := bufio.NewScanner(in)
 	var first clientOrder

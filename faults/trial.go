@@ -10,24 +10,25 @@ import (
 	"sync"
 	"time"
 
+	"github.com/chathub-go/chathub/hubtest"
 	"github.com/go-json-experiment/json"
 )
 
-// scenario is a fault and how it is provoked.
+// scenario is a fault, and how to provoke it.
 type scenario struct {
 	name    string
 	set     settings
-	noCalm  bool // the fault ends everyone's connection
+	noCalm  bool // because the fault ends all connections
 	provoke func(*trial)
 }
 
-// calmFigures are what the calm clients saw.
+// calmFigures is what the calm clients saw.
 type calmFigures struct {
 	Sent, Lost, Doubled int
 	Before, During      latency
 }
 
-// latency is from speaking to hearing.
+// latency is from sending to receiving.
 type latency struct{ P50, P99 time.Duration }
 
 func (l latency) String() string {
@@ -44,42 +45,43 @@ func quantiles(d []time.Duration) (l latency) {
 	return l
 }
 
-// row is what a trial found out.
+// row is the result of a trial.
 type row struct {
 	Fault               string
 	Figures             []string
 	Calm                *calmFigures
-	Before, Peak, After uint64 // resident bytes of the server
+	Before, Peak, After uint64 // resident memory of the server in bytes
 	Problems            []string
 }
 
-// trial is one scenario in progress: a server, and calm clients beside the fault.
+// trial is a scenario in progress: a server, and calm clients that talk during
+// the fault.
 type trial struct {
 	context.Context
 	dialer
 	quick  bool
 	server *process
 	calm   *calm
-	since  int // where the fault begins among the calm clients' measurements
+	since  int // the calm clients' measurement at which the fault began
 	before reading
-	errors int // that are expected in the server's log, besides panics
+	errors int // expected in the server's log, besides panics
 
 	mu   sync.Mutex
 	row  row
-	stop chan struct{} // closed: no more samples
+	stop chan struct{} // closed to end sample
 }
 
 // gaveUp is what must panics with.
 type gaveUp struct{ error }
 
-// must gives up where there is an error.
+// must gives up the trial if err is not nil.
 func (t *trial) must(err error) {
 	if err != nil {
 		panic(gaveUp{err})
 	}
 }
 
-// failf notes what is not as it must be.
+// failf notes a problem.
 func (t *trial) failf(format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -88,12 +90,12 @@ func (t *trial) failf(format string, args ...any) {
 	}
 }
 
-// figure notes what is to be reported.
+// figure notes a result for the table.
 func (t *trial) figure(format string, args ...any) {
 	t.row.Figures = append(t.row.Figures, fmt.Sprintf(format, args...))
 }
 
-// scale returns how many of something there are to be.
+// scale returns the full or the quick number.
 func (t *trial) scale(full, quick int) int {
 	if t.quick {
 		return quick
@@ -101,7 +103,7 @@ func (t *trial) scale(full, quick int) int {
 	return full
 }
 
-// order has the server do something.
+// order sends the server an order and returns its answer.
 func (t *trial) order(o order) reading {
 	var r reading
 	t.must(t.server.ask(o, &r))
@@ -111,18 +113,18 @@ func (t *trial) order(o order) reading {
 	return r
 }
 
-// peak returns the most memory that the server has had until now.
+// peak returns the most memory that the server has had so far.
 func (t *trial) peak() uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.row.Peak
 }
 
-// until waits for something to come about.
+// until waits until done returns true.
 func (t *trial) until(what string, done func() bool) {
 	for end := time.Now().Add(patience); !done(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.must(fmt.Errorf("waited in vain for %s", what))
+			t.must(fmt.Errorf("after %v, still waiting for %s", patience, what))
 		}
 	}
 }
@@ -134,15 +136,15 @@ func (t *trial) connect(token string) *peer {
 	return p
 }
 
-// member connects a user, and joins a room.
+// member connects a user and joins a room.
 func (t *trial) member(token, room string) *peer {
 	p := t.connect(token)
 	t.must(p.join(room))
 	return p
 }
 
-// codes waits until the connections of so many users, whose names begin with prefix,
-// have ended for the server, and tells how.
+// codes waits until the server has ended the connections of so many users whose
+// names begin with prefix. It returns the close codes.
 func (t *trial) codes(prefix string, users int) string {
 	tally := make(map[int]int)
 	t.until("the end of "+prefix, func() bool {
@@ -161,7 +163,7 @@ func (t *trial) codes(prefix string, users int) string {
 	return tallied(tally)
 }
 
-// tallied puts "4005: 12, 4001: 3".
+// tallied returns "12 × 4005, 3 × 4001".
 func tallied(tally map[int]int) string {
 	var parts []string
 	for code, n := range tally {
@@ -171,7 +173,8 @@ func tallied(tally map[int]int) string {
 	return strings.Join(parts, ", ")
 }
 
-// each runs f for 0 to n-1, all at once. What it gives up over is given up over here.
+// each runs f for 0 to n-1, all at once. If one of them gives up, each gives
+// up.
 func (t *trial) each(n int, f func(i int)) {
 	var wg sync.WaitGroup
 	failed := make(chan any, n)
@@ -193,7 +196,7 @@ func (t *trial) each(n int, f func(i int)) {
 	}
 }
 
-// run carries out a scenario.
+// run runs a scenario.
 func (s *scenario) run(ctx context.Context, quick bool) (r row) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -219,7 +222,7 @@ func (s *scenario) run(ctx context.Context, quick bool) (r row) {
 	t.must(err)
 	t.must(t.server.ask(s.set, &t.before))
 	t.addr = t.before.Addr
-	t.connect("first").drop() // what a hub starts once is there from now on
+	t.connect("first").drop() // starts what a hub starts only once
 	t.until("the first to be gone", func() bool { return t.order(order{Do: "stats"}).Connections == 0 })
 	t.before = t.order(order{Do: "idle"})
 	t.row.Before, t.row.Peak = t.before.RSS, t.before.RSS
@@ -244,7 +247,7 @@ func (s *scenario) run(ctx context.Context, quick bool) (r row) {
 	return t.row
 }
 
-// sample looks at the server's memory now and then.
+// sample reads the server's memory from time to time.
 func (t *trial) sample(done chan<- struct{}) {
 	defer close(done)
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -257,7 +260,7 @@ func (t *trial) sample(done chan<- struct{}) {
 		}
 		var r reading
 		if t.server.ask(order{Do: "stats"}, &r) != nil {
-			return // who asks next finds out
+			return // the next order reports it
 		}
 		t.mu.Lock()
 		t.row.Peak = max(t.row.Peak, r.RSS)
@@ -265,7 +268,7 @@ func (t *trial) sample(done chan<- struct{}) {
 	}
 }
 
-// settle waits until the server has nothing left of anyone.
+// settle waits until nothing is left of any client in the server.
 func (t *trial) settle() {
 	var r reading
 	for end := time.Now().Add(patience / 2); ; time.Sleep(100 * time.Millisecond) {
@@ -285,14 +288,14 @@ func (t *trial) settle() {
 	}
 }
 
-// usersOf returns the ids in an event of presence.
-func usersOf(e envelope) (ids []string) {
+// usersOf returns the user ids in a presence event.
+func usersOf(e hubtest.Frame) (ids []string) {
 	var d struct {
 		Users []struct {
 			ID string `json:"id"`
 		} `json:"users"`
 	}
-	_ = json.Unmarshal(e.Data, &d) // a count alone has no ids
+	_ = json.Unmarshal(e.Data, &d) // a count has no ids
 	for _, u := range d.Users {
 		ids = append(ids, u.ID)
 	}

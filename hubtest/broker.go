@@ -14,17 +14,17 @@ import (
 	"github.com/chathub-go/chathub"
 )
 
-// TestBroker checks that a broker keeps the contract of [chathub.Broker].
-// Whoever writes one calls it from a test:
+// TestBroker checks that a broker meets the contract of [chathub.Broker]. Call
+// it from a test of the broker:
 //
 //	func TestConformance(t *testing.T) {
 //		hubtest.TestBroker(t, func(t *testing.T) chathub.Broker { return mybroker.New(t) })
 //	}
 //
-// Every subtest calls newBroker once. It may return the same Broker, or one on
-// the same server, each time: names and keys are not used twice. What it opens it
-// closes with t.Cleanup. The Broker must keep at least 500 messages of a topic, for
-// as long as the test runs, and remember keys for as long.
+// Each subtest calls newBroker once. It may always return the same Broker, or
+// brokers on the same server, because no name or key is used twice. It should
+// use t.Cleanup to close what it has opened. The Broker must keep at least 500
+// messages of a topic, and remember all keys, until the test ends.
 func TestBroker(t *testing.T, newBroker func(t *testing.T) chathub.Broker) {
 	for _, c := range []struct {
 		name string
@@ -66,10 +66,10 @@ type brokerTest struct {
 	*testing.T
 	broker chathub.Broker
 	run    string
-	epochs sync.Map // chathub.Topic: the epoch that was named first
+	epochs sync.Map // the first epoch seen of each chathub.Topic
 }
 
-// sameEpoch checks that receipts and positions of a topic name one log.
+// sameEpoch checks that all receipts and positions of a topic have one epoch.
 func (b *brokerTest) sameEpoch(topic chathub.Topic, epoch string) {
 	b.Helper()
 	if first, _ := b.epochs.LoadOrStore(topic, epoch); epoch == "" || epoch != first {
@@ -77,16 +77,16 @@ func (b *brokerTest) sameEpoch(topic chathub.Topic, epoch string) {
 	}
 }
 
-// room returns a topic that no other test has.
+// room returns a topic that no other test uses.
 func (b *brokerTest) room(name string) chathub.Topic {
 	return chathub.Topic{Room: name + "-" + b.run}
 }
 
-// brokerHub stands for a hub: it notes what is delivered to it.
+// brokerHub takes the place of a hub. It records the messages that it receives.
 type brokerHub struct {
 	chathub.BrokerSession
 	t       *brokerTest
-	ctx     context.Context // of all calls
+	ctx     context.Context // for all calls
 	deliver func(chathub.Message)
 
 	mu      sync.Mutex
@@ -98,8 +98,8 @@ type brokerHub struct {
 
 func (b *brokerTest) attach() *brokerHub { return b.attachWith(nil) }
 
-// attachWith attaches a hub whose deliver, where it is not nil, runs before the
-// message is noted.
+// attachWith attaches a hub that calls deliver, unless it is nil, before it
+// records a message.
 func (b *brokerTest) attachWith(deliver func(chathub.Message)) *brokerHub {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(b.Context(), brokerWait)
@@ -126,8 +126,8 @@ func (b *brokerTest) attachWith(deliver func(chathub.Message)) *brokerHub {
 	return h
 }
 
-// attachBlocking attaches a hub whose deliver says that it is entered and then
-// blocks, until release is called, once and for all.
+// attachBlocking attaches a hub that closes entered at its first message, and
+// blocks all deliveries until release is called.
 func (b *brokerTest) attachBlocking() (h *brokerHub, entered <-chan struct{}, release func()) {
 	b.Helper()
 	in, out := make(chan struct{}), make(chan struct{})
@@ -177,7 +177,8 @@ func (h *brokerHub) received(topic chathub.Topic) []chathub.Message {
 	return slices.Clone(h.got[topic])
 }
 
-// await returns what was delivered of a topic once it includes the key.
+// await returns the messages that were delivered of a topic, once one of them
+// has the key.
 func (h *brokerHub) await(topic chathub.Topic, key string) []chathub.Message {
 	h.t.Helper()
 	return h.awaitThat(topic, func(got []chathub.Message) bool {
@@ -199,12 +200,12 @@ func (h *brokerHub) awaitThat(topic chathub.Topic, enough func([]chathub.Message
 		select {
 		case <-changed:
 		case <-timeout.C:
-			h.t.Fatalf("%+q: what must be delivered was not in %v; %d messages were", topic, brokerWait, len(got))
+			h.t.Fatalf("%+q: the expected messages were not delivered within %v, only %d others", topic, brokerWait, len(got))
 		}
 	}
 }
 
-// end closes the hub; every deliver after that is an error.
+// end closes the hub. Any delivery after that is an error.
 func (h *brokerHub) end() {
 	h.t.Helper()
 	if err := h.Close(h.ctx); err != nil {
@@ -232,8 +233,8 @@ func (h *brokerHub) unsubscribe(topic chathub.Topic) {
 	}
 }
 
-// publish publishes a message and returns it as it must be in the log. It may
-// be called from any goroutine; on failure it returns what it has.
+// publish publishes a message. It returns the message as it must be in the log,
+// and whether it is a duplicate. It may be called from any goroutine.
 func (h *brokerHub) publish(topic chathub.Topic, key string, body []byte) (chathub.Message, bool) {
 	h.t.Helper()
 	m := chathub.Message{Topic: topic, Key: key, Body: body, Seq: 1 << 60, Time: 1}
@@ -259,7 +260,8 @@ func (h *brokerHub) say(topic chathub.Topic, body string) chathub.Message {
 	return m
 }
 
-// send sends a message and returns it as it must arrive, but for its Time.
+// send sends a message. It returns the message as it must arrive, except for
+// its Time.
 func (h *brokerHub) send(topic chathub.Topic, body string) chathub.Message {
 	h.t.Helper()
 	m := chathub.Message{Topic: topic, Key: rand.Text(), Body: []byte(body), Seq: 7}
@@ -279,10 +281,11 @@ func (h *brokerHub) read(topic chathub.Topic, r chathub.Range) chathub.Page {
 	return p
 }
 
-// brokerAll is more than any log of these tests has.
+// brokerAll is more than the number of messages in any log of these tests.
 const brokerAll = 500
 
-// equal checks messages, of which those that were only sent may have any time.
+// equal compares messages. Those that were sent, not published, may have any
+// Time.
 func (b *brokerTest) equal(what string, got, want []chathub.Message) {
 	b.Helper()
 	for i := range min(len(got), len(want)) {
@@ -303,6 +306,7 @@ func brokerMessage(m chathub.Message) string {
 	return fmt.Sprintf("{%+q key %q body %.40q (%d bytes) seq %d time %d}", m.Topic, m.Key, m.Body, len(m.Body), m.Seq, m.Time)
 }
 
+// conflict checks that a call of Publish has failed with a conflict.
 func (b *brokerTest) conflict(what string, r chathub.Receipt, err error) {
 	b.Helper()
 	var e *chathub.Error
@@ -311,6 +315,7 @@ func (b *brokerTest) conflict(what string, r chathub.Receipt, err error) {
 	}
 }
 
+// unavailable checks that a call has failed because it could not do its work.
 func (b *brokerTest) unavailable(what string, err error) {
 	b.Helper()
 	var e *chathub.Error

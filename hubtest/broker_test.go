@@ -11,7 +11,8 @@ func TestMemoryBroker(t *testing.T) {
 	hubtest.TestBroker(t, func(*testing.T) chathub.Broker { return &chathub.MemoryBroker{} })
 }
 
-// One Broker for all subtests: they must leave each other alone.
+// TestMemoryBrokerShared uses one Broker for all subtests, which must not
+// affect each other.
 func TestMemoryBrokerShared(t *testing.T) {
 	broker := &chathub.MemoryBroker{}
 	hubtest.TestBroker(t, func(*testing.T) chathub.Broker { return broker })

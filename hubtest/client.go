@@ -28,7 +28,8 @@ type Frame struct {
 	Data jsontext.Value `json:"data,omitzero"`
 }
 
-// Data returns v as the data of a [Frame]. It panics where v has no JSON.
+// Data returns v as the data of a [Frame]. It panics if v cannot be marshaled
+// to JSON.
 func Data(v any) jsontext.Value {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -37,29 +38,33 @@ func Data(v any) jsontext.Value {
 	return b
 }
 
-// Code returns the code of an error or connect-error frame.
+// Code returns the code of an error or connect-error frame, and "" for other
+// frames.
 func (f Frame) Code() chathub.Code {
 	var e struct {
 		Code chathub.Code `json:"code"`
 	}
-	_ = json.Unmarshal(f.Data, &e) // no code is the empty one
+	_ = json.Unmarshal(f.Data, &e) // on an error, there is no code
 	return e.Code
 }
 
-// Client is a connection to a hub in memory. A goroutine of its own reads, so
-// that a test may look at what came when it likes; another writes. Its methods are for the
-// goroutine of the test, and fail the test where the connection fails them.
+// Client is a connection to a hub in memory. Call its methods from the
+// goroutine of the test. They fail the test if the connection has ended, or if
+// something does not arrive within 10 s.
+//
+// A goroutine reads all frames as they arrive, so a test can look at them
+// later. Another goroutine writes.
 type Client struct {
 	t     testing.TB
 	ws    *websocket.Conn
 	valve *valve
 
-	// Welcome is the first frame.
+	// Welcome is the first frame. It is set by [Dial].
 	Welcome Frame
 
 	frames chan Frame
 	closed chan struct{} // closed when reading has ended
-	end    error         // why; after closed
+	end    error         // the reason; set before closed
 
 	mu     sync.Mutex
 	out    []message
@@ -68,20 +73,22 @@ type Client struct {
 	nextID int
 }
 
-// message is what waits to be written; without a type, it is the end.
+// message is a WebSocket message that waits to be written. Without a type, it
+// stands for the end of the connection.
 type message struct {
 	typ  websocket.MessageType
 	data []byte
 }
 
-// patience is how long a client waits for what must come.
+// patience is how long a client waits for a frame.
 const patience = 10 * time.Second
 
-// inbox is how many frames a client keeps unread before it stops reading.
+// inbox is how many frames a client receives before a test looks at them. Then
+// it stops reading.
 const inbox = 1 << 16
 
-// Dial connects to a hub, or to a handler that serves one at its root, with a
-// token, and waits for the welcome. The connection is closed when the test ends.
+// Dial connects to h, a hub or a handler that serves one at its root, and waits
+// for the welcome. The connection is dropped when the test ends.
 func Dial(t testing.TB, h http.Handler, token string) *Client {
 	t.Helper()
 	c, err := DialHeader(t, h, http.Header{"Authorization": {"Bearer " + token}})
@@ -94,11 +101,14 @@ func Dial(t testing.TB, h http.Handler, token string) *Client {
 	return c
 }
 
-// DialHeader connects with a handshake of the given header, and offers
-// chathub.v1 unless that names another Sec-WebSocket-Protocol. Where the header has
-// Sec-WebSocket-Extensions, whatever that is, compression is offered (permessage-deflate
-// without context takeover), and used for all messages if the hub accepts. It waits for nothing: the first frame is
-// welcome or connect-error. The error is that of the handshake.
+// DialHeader connects with the given header in the handshake, and returns the
+// error of the handshake. It does not wait for the first frame, which is
+// welcome or connect-error.
+//
+// It offers the protocol chathub.v1 unless the header has a
+// Sec-WebSocket-Protocol. If the header has a Sec-WebSocket-Extensions of any
+// value, it offers compression (permessage-deflate without context takeover),
+// and compresses all messages if the hub accepts.
 func DialHeader(t testing.TB, h http.Handler, header http.Header) (*Client, error) {
 	t.Helper()
 	header = header.Clone()
@@ -164,11 +174,12 @@ func (c *Client) write() {
 		c.mu.Unlock()
 		for _, m := range out {
 			if m.typ == 0 {
-				_ = c.ws.Close(websocket.StatusNormalClosure, "") // it may be closed already
+				// The error does not matter: it may be closed already.
+				_ = c.ws.Close(websocket.StatusNormalClosure, "")
 				return
 			}
 			if c.ws.Write(context.Background(), m.typ, m.data) != nil {
-				return // the reader has the reason
+				return // read has the error
 			}
 		}
 		if len(out) > 0 {
@@ -182,7 +193,7 @@ func (c *Client) write() {
 	}
 }
 
-// Send sends a frame. It does not wait.
+// Send sends a frame. It does not wait until the frame is written.
 func (c *Client) Send(f Frame) {
 	c.t.Helper()
 	b, err := json.Marshal(f)
@@ -192,10 +203,12 @@ func (c *Client) Send(f Frame) {
 	c.SendText(string(b))
 }
 
-// SendText sends a text message as it is. It does not wait.
+// SendText sends a text message that need not be a valid frame. It does not
+// wait until the message is written.
 func (c *Client) SendText(s string) { c.SendRaw(false, []byte(s)) }
 
-// SendRaw sends a message as it is, be it text or binary. It does not wait.
+// SendRaw sends a text or binary message that need not be a valid frame. It
+// does not wait until the message is written.
 func (c *Client) SendRaw(binary bool, data []byte) {
 	m := message{typ: websocket.MessageText, data: data}
 	if binary {
@@ -214,8 +227,9 @@ func (c *Client) queue(m message) {
 	}
 }
 
-// Request sends a frame, with an id of its own unless it has one, and returns the
-// ack or error that answers it. What comes before the answer is dropped.
+// Request sends a frame and returns the ack or error that answers it. If the
+// frame has no id, it gets one. Frames that arrive before the answer are
+// dropped.
 func (c *Client) Request(f Frame) Frame {
 	c.t.Helper()
 	if f.ID == "" {
@@ -230,7 +244,7 @@ func (c *Client) Request(f Frame) Frame {
 	}
 }
 
-// Must is [Client.Request] for what must be acknowledged.
+// Must is [Client.Request], and fails the test unless the answer is an ack.
 func (c *Client) Must(f Frame) Frame {
 	c.t.Helper()
 	r := c.Request(f)
@@ -240,7 +254,7 @@ func (c *Client) Must(f Frame) Frame {
 	return r
 }
 
-// Next returns the next frame.
+// Next returns the next frame, and waits for it if necessary.
 func (c *Client) Next() Frame {
 	c.t.Helper()
 	timeout := time.NewTimer(patience)
@@ -261,7 +275,8 @@ func (c *Client) Next() Frame {
 	return Frame{}
 }
 
-// Wait returns the next frame of a type. What comes before it is dropped.
+// Wait returns the next frame of a type. Frames that arrive before it are
+// dropped.
 func (c *Client) Wait(typ string) Frame {
 	c.t.Helper()
 	for {
@@ -271,8 +286,9 @@ func (c *Client) Wait(typ string) Frame {
 	}
 }
 
-// Pending returns the frames that have come and were not looked at. It does not
-// wait: within testing/synctest, call synctest.Wait before.
+// Pending returns the frames that have arrived and that no other call has
+// returned. It does not wait. Within testing/synctest, call synctest.Wait
+// first.
 func (c *Client) Pending() []Frame {
 	var all []Frame
 	for {
@@ -285,8 +301,9 @@ func (c *Client) Pending() []Frame {
 	}
 }
 
-// Closed waits for the end of the connection and returns the close code and
-// reason; -1 where it ended without. Frames that came before stay to be looked at.
+// Closed waits up to a minute for the end of the connection, and returns the
+// close code and reason. The code is -1 if the connection ended without one.
+// Frames that arrived before can still be read.
 func (c *Client) Closed() (int, string) {
 	c.t.Helper()
 	timeout := time.NewTimer(time.Minute)
@@ -303,25 +320,26 @@ func (c *Client) Closed() (int, string) {
 	return -1, ""
 }
 
-// Pause stops reading, perhaps after one more read, like a client that hangs.
+// Pause stops reading from the connection, perhaps after one more read, like a
+// client that hangs.
 func (c *Client) Pause() { c.valve.pause() }
 
-// Resume goes on reading after Pause.
+// Resume undoes Pause.
 func (c *Client) Resume() { c.valve.resume() }
 
-// Close closes the connection as a browser does, once what was sent before is on
-// its way. It waits for the end.
+// Close closes the connection as a browser does, after everything that was sent
+// before. It waits up to 10 s for the answer of the hub.
 func (c *Client) Close() {
 	c.queue(message{})
 	timeout := time.NewTimer(patience)
 	defer timeout.Stop()
 	select {
 	case <-c.closed:
-	case <-timeout.C: // the hub does not answer
+	case <-timeout.C:
 	}
 }
 
-// Drop breaks the connection off, as when a network fails.
+// Drop ends the connection without closing it, as if the network had failed.
 func (c *Client) Drop() {
 	c.mu.Lock()
 	select {

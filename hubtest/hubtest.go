@@ -1,6 +1,6 @@
-// Package hubtest runs a hub and its clients in memory, for the tests of
-// applications that embed chathub. Nothing listens on a port, and everything works inside
-// testing/synctest, where timeouts cost no time:
+// Package hubtest runs a hub and its clients in memory, for tests of
+// applications that embed chathub. It needs no port, and works inside
+// testing/synctest, where timeouts take no time:
 //
 //	synctest.Test(t, func(t *testing.T) {
 //		hub := hubtest.New(t, chathub.Config{})
@@ -23,7 +23,7 @@ import (
 	"github.com/chathub-go/chathub"
 )
 
-// Auth is an [chathub.Authenticator] for tests: the token is the user's id, or
+// Auth is a [chathub.Authenticator] for tests. The token is the user's id, or
 // "id/name". An empty token is refused.
 type Auth struct{}
 
@@ -39,8 +39,9 @@ func (Auth) Authenticate(_ context.Context, token string, _ *http.Request) (chat
 	return chathub.Identity{User: chathub.User{ID: id, Name: name}}, nil
 }
 
-// New returns a running hub, which is closed when the test ends. Where cfg has no
-// Auth it is [Auth], and where it has no Logger, the hub logs to the test.
+// New returns a running hub, which is closed when the test ends. If cfg has no
+// Auth, the hub uses [Auth]. If cfg has no Logger, the hub logs to the output
+// of the test. New fails the test if cfg is not valid.
 func New(t testing.TB, cfg chathub.Config) *chathub.Hub {
 	t.Helper()
 	if cfg.Auth == nil {
@@ -61,11 +62,11 @@ func New(t testing.TB, cfg chathub.Config) *chathub.Hub {
 	return hub
 }
 
-// transport carries requests to a handler in memory: where the handler takes the
-// connection over, the response's body is the other end of a pipe.
+// transport is an http.RoundTripper that calls a handler. If the handler takes
+// over the connection, the body of the response is the other end of a pipe.
 type transport struct {
 	handler http.Handler
-	valve   *valve // of the last connection taken over
+	valve   *valve // of the last connection that was taken over
 }
 
 func (tr *transport) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -86,12 +87,12 @@ func (tr *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}()
 	select {
 	case conn := <-w.hijacked:
-		return tr.takenOver(conn, r)
+		return tr.readResponse(conn, r)
 	case <-served:
 	}
 	select {
 	case conn := <-w.hijacked:
-		return tr.takenOver(conn, r)
+		return tr.readResponse(conn, r)
 	default:
 	}
 	return &http.Response{
@@ -106,8 +107,9 @@ func (tr *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// takenOver reads the response that the handler writes to the connection.
-func (tr *transport) takenOver(conn net.Conn, r *http.Request) (*http.Response, error) {
+// readResponse reads the response from a connection that the handler has taken
+// over.
+func (tr *transport) readResponse(conn net.Conn, r *http.Request) (*http.Response, error) {
 	v := newValve(conn)
 	res, err := http.ReadResponse(v.br, r)
 	if err != nil {
@@ -123,7 +125,7 @@ type responseWriter struct {
 	header   http.Header
 	status   int
 	body     strings.Builder
-	hijacked chan net.Conn // holds the client's end, once
+	hijacked chan net.Conn // gets the client's end; has room for it
 }
 
 func (w *responseWriter) Header() http.Header         { return w.header }
@@ -136,12 +138,12 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return server, bufio.NewReadWriter(bufio.NewReader(server), bufio.NewWriter(server)), nil
 }
 
-// valve is a connection whose reading can be stopped.
+// valve is a connection that can stop reading.
 type valve struct {
 	net.Conn
 	br     *bufio.Reader
 	mu     sync.Mutex
-	open   chan struct{} // closed: reads pass
+	open   chan struct{} // closed while reading is allowed
 	closed chan struct{}
 	once   sync.Once
 }

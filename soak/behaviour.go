@@ -4,6 +4,8 @@ import (
 	"context"
 	"strings"
 	"time"
+
+	"github.com/chathub-go/chathub/hubtest"
 )
 
 // kind is how a peer behaves. All of them send, receive and check.
@@ -124,9 +126,9 @@ func (p *peer) leave(s *session) bool {
 
 // flood sends much more than the limits allow.
 func (p *peer) flood(s *session) {
-	f, n := frame{Type: "typing", Room: p.rooms[0]}, 400
+	f, n := hubtest.Frame{Type: "typing", Room: p.rooms[0]}, 400
 	if p.rand.IntN(4) == 0 {
-		f, n = frame{Type: "No such Type"}, 60
+		f, n = hubtest.Frame{Type: "No such Type"}, 60
 		p.fault("nonsense")
 	} else {
 		p.fault("flood")
@@ -141,7 +143,7 @@ func (p *peer) flood(s *session) {
 // speak sends one message.
 func (p *peer) speak(s *session) {
 	p.mu.Lock()
-	f := frame{Type: "room-message", ID: p.nextID(), Room: p.rooms[p.rand.IntN(len(p.rooms))]}
+	f := hubtest.Frame{Type: "room-message", ID: p.nextID(), Room: p.rooms[p.rand.IntN(len(p.rooms))]}
 	data := payload{At: time.Since(p.began).Nanoseconds(), Live: p.kind == calm}
 	switch r := p.rand.IntN(20); {
 	case r < 3:
@@ -154,7 +156,7 @@ func (p *peer) speak(s *session) {
 	case f.Room == square:
 		data.Pad = strings.Repeat("x", squareBytes)
 	}
-	f.Data = must(data)
+	f.Data = hubtest.Data(data)
 	p.unacked[f.ID] = &message{frame: f, retryAt: time.Now().Add(answerWithin)}
 	p.mu.Unlock()
 	p.sent.Add(1)
@@ -182,11 +184,10 @@ func (p *peer) retryAll() {
 // resend sends again what has no ack and is due.
 func (p *peer) resend(s *session) {
 	p.mu.Lock()
-	var due []frame
+	var due []hubtest.Frame
 	for _, m := range p.unacked {
 		if time.Now().After(m.retryAt) && len(due) < resendAtOnce {
 			m.retryAt = time.Now().Add(answerWithin)
-			m.frame.Data = must(payload{}) // its age tells nothing about the server
 			due = append(due, m.frame)
 		}
 	}
@@ -202,8 +203,8 @@ func (p *peer) refresh(s *session) {
 	token, expires := p.token(p.kind.tokenLife())
 	s.expires = expires
 	p.mu.Lock()
-	f := frame{Type: "refresh-token", ID: p.nextID(), Data: must(map[string]string{"token": token})}
-	s.calls[f.ID] = func(a frame) {
+	f := hubtest.Frame{Type: "refresh-token", ID: p.nextID(), Data: hubtest.Data(map[string]string{"token": token})}
+	s.calls[f.ID] = func(a hubtest.Frame) {
 		if a.Type == "error" {
 			p.wrong("%s: refresh: %s", p.id, a.Data)
 		}
@@ -216,7 +217,7 @@ func (p *peer) refresh(s *session) {
 // One page is asked for at a time.
 func (p *peer) fetch(s *session) {
 	p.mu.Lock()
-	var f frame
+	var f hubtest.Frame
 	for _, name := range p.rooms {
 		if t := p.tracks[room(name)]; t != nil && !s.fetching && f.Type == "" {
 			if g, ok := t.fillable(); ok {

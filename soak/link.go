@@ -8,22 +8,18 @@ import (
 	"sync"
 	"time"
 
+	"github.com/chathub-go/chathub/hubtest"
 	"github.com/coder/websocket"
 	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 )
 
-// frame is an envelope of the protocol.
-type frame struct {
-	Type string `json:"type"`
-	ID   string `json:"id,omitzero"`
-	Room string `json:"room,omitzero"`
-	To   string `json:"to,omitzero"`
-	From struct {
-		ID string `json:"id"`
-	} `json:"from,omitzero"`
-	Seq  uint64         `json:"seq,omitzero"`
-	Data jsontext.Value `json:"data,omitzero"`
+// sender returns the id of the user that a frame is from, or "" if it is from
+// the hub.
+func sender(f hubtest.Frame) string {
+	if f.From == nil {
+		return ""
+	}
+	return f.From.ID
 }
 
 // link is one connection over TCP, which can be made to fail as networks and
@@ -68,7 +64,7 @@ func dial(ctx context.Context, addr, token string) (*link, error) {
 }
 
 // read returns the next frame.
-func (l *link) read() (f frame, err error) {
+func (l *link) read() (f hubtest.Frame, err error) {
 	_, b, err := l.ws.Read(context.Background())
 	if err != nil {
 		return f, err
@@ -78,7 +74,7 @@ func (l *link) read() (f frame, err error) {
 
 // send sends a frame. It fails where the connection has ended, which its reader
 // learns too.
-func (l *link) send(f frame) error {
+func (l *link) send(f hubtest.Frame) error {
 	b, err := json.Marshal(f)
 	if err != nil {
 		return err

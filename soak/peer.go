@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/hubtest"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/golang-jwt/jwt/v5"
@@ -33,7 +35,7 @@ type peer struct {
 
 // message is something durable that a peer has sent.
 type message struct {
-	frame   frame
+	frame   hubtest.Frame
 	seq     uint64    // of the ack, 0 where it has none
 	retryAt time.Time // when to send it again
 }
@@ -48,12 +50,12 @@ type session struct {
 	left    bool          // by the peer's own doing
 
 	// Under peer.mu:
-	calls    map[string]func(frame) // what to do with an answer
-	inbox    bool                   // counts: what was missed before comes no more
-	fetching bool                   // a page of history is asked for
-	live     map[string]uint64      // where each topic stood when it was joined
-	afterMs  int                    // when to come back, as the server says
-	expires  time.Time              // of the token
+	calls    map[string]func(hubtest.Frame) // what to do with an answer
+	inbox    bool                           // counts: what was missed before comes no more
+	fetching bool                           // a page of history is asked for
+	live     map[string]uint64              // where each topic stood when it was joined
+	afterMs  int                            // when to come back, as the server says
+	expires  time.Time                      // of the token
 }
 
 func room(name string) string  { return "room " + name }
@@ -104,7 +106,7 @@ func (p *peer) connected(ctx context.Context, l *link, expires time.Time) time.D
 		gone:    make(chan struct{}),
 		welcome: make(chan struct{}),
 		ready:   make(chan struct{}),
-		calls:   make(map[string]func(frame)),
+		calls:   make(map[string]func(hubtest.Frame)),
 		live:    make(map[string]uint64),
 		expires: expires,
 	}
@@ -184,7 +186,7 @@ func (p *peer) begin(s *session) {
 		return
 	}
 	p.mu.Lock()
-	var frames []frame
+	var frames []hubtest.Frame
 	waiting := 0
 	done := func() {
 		if waiting--; waiting == 0 {
@@ -198,8 +200,8 @@ func (p *peer) begin(s *session) {
 		if p.tracks[room(name)] != nil {
 			continue
 		}
-		f := frame{Type: "join-room", ID: p.nextID(), Room: name}
-		s.calls[f.ID] = func(a frame) {
+		f := hubtest.Frame{Type: "join-room", ID: p.nextID(), Room: name}
+		s.calls[f.ID] = func(a hubtest.Frame) {
 			p.joined(s, room(name), a.Data)
 			done()
 		}
@@ -213,39 +215,33 @@ func (p *peer) begin(s *session) {
 	s.await(s.ready)
 }
 
-// position is a place in a log.
-type position struct {
-	Epoch string `json:"epoch"`
-	Seq   uint64 `json:"seq"`
-}
-
 // joinedPart is what an answer says of one log.
 type joinedPart struct {
-	position  `json:",inline"`
-	Recovered bool           `json:"recovered"`
-	Error     jsontext.Value `json:"error"`
+	chathub.Position `json:",inline"`
+	Recovered        bool           `json:"recovered"`
+	Error            jsontext.Value `json:"error"`
 }
 
 // resume returns the request for everything that was missed, false where nothing
 // can have been. It has done called once that is answered.
-func (p *peer) resume(s *session, done func()) (frame, bool) {
+func (p *peer) resume(s *session, done func()) (hubtest.Frame, bool) {
 	type topics[T any] struct {
 		Rooms map[string]T `json:"rooms"`
 		Inbox T            `json:"inbox,omitzero"`
 	}
-	data := topics[position]{Rooms: make(map[string]position)}
+	data := topics[chathub.Position]{Rooms: make(map[string]chathub.Position)}
 	for _, name := range p.rooms {
 		if t := p.tracks[room(name)]; t != nil {
-			data.Rooms[name] = position{t.epoch, t.last}
+			data.Rooms[name] = chathub.Position{Epoch: t.epoch, Seq: t.last}
 		}
 	}
 	if t := p.tracks[inbox(p.id)]; !s.inbox {
-		data.Inbox = position{t.epoch, t.last}
+		data.Inbox = chathub.Position{Epoch: t.epoch, Seq: t.last}
 	} else if len(data.Rooms) == 0 {
-		return frame{}, false
+		return hubtest.Frame{}, false
 	}
-	f := frame{Type: "resume", ID: p.nextID(), Data: must(data)}
-	s.calls[f.ID] = func(a frame) {
+	f := hubtest.Frame{Type: "resume", ID: p.nextID(), Data: hubtest.Data(data)}
+	s.calls[f.ID] = func(a hubtest.Frame) {
 		defer done()
 		var all topics[jsontext.Value]
 		if err := json.Unmarshal(a.Data, &all); err != nil || a.Type == "error" {
@@ -291,7 +287,7 @@ func (p *peer) wrong(format string, args ...any) {
 }
 
 // handle handles a frame. It needs p.mu.
-func (p *peer) handle(s *session, f frame) {
+func (p *peer) handle(s *session, f hubtest.Frame) {
 	switch f.Type {
 	case "welcome":
 		p.welcomed(s, f)
@@ -306,18 +302,18 @@ func (p *peer) handle(s *session, f frame) {
 	case "room-message":
 		p.got(s, room(f.Room), f)
 	case "private-message":
-		if f.To != p.id && f.From.ID != p.id {
+		if f.To != p.id && sender(f) != p.id {
 			p.foreign.Add(1)
-			p.note("%s got a private message of %s to %s", p.id, f.From.ID, f.To)
+			p.note("%s got a private message of %s to %s", p.id, sender(f), f.To)
 		} else if s.inbox { // what comes earlier comes again, behind the answer
 			p.got(s, inbox(p.id), f)
 		}
 	}
 }
 
-func (p *peer) welcomed(s *session, f frame) {
+func (p *peer) welcomed(s *session, f hubtest.Frame) {
 	var data struct {
-		Inbox position `json:"inbox"`
+		Inbox chathub.Position `json:"inbox"`
 	}
 	if err := json.Unmarshal(f.Data, &data); err != nil {
 		p.wrong("%s: welcome: %s", p.id, f.Data)
@@ -332,7 +328,7 @@ func (p *peer) welcomed(s *session, f frame) {
 }
 
 // got checks a message that came.
-func (p *peer) got(s *session, topic string, f frame) {
+func (p *peer) got(s *session, topic string, f hubtest.Frame) {
 	t := p.tracks[topic]
 	stood, joined := s.live[topic]
 	if t == nil || !joined {
@@ -353,21 +349,24 @@ func (p *peer) got(s *session, topic string, f frame) {
 	}
 	var data payload
 	if p.kind == calm && f.Seq > stood && json.Unmarshal(f.Data, &data) == nil && data.Live {
-		p.latency.add(time.Since(p.began) - time.Duration(data.At))
+		age := time.Since(p.began) - time.Duration(data.At)
+		if age < answerWithin { // an older one was sent again, and its age tells nothing about the server
+			p.latency.add(age)
+		}
 	}
 }
 
 // history returns the request for the newest page of a gap.
-func (p *peer) history(s *session, t *track, name string, g stretch) frame {
+func (p *peer) history(s *session, t *track, name string, g stretch) hubtest.Frame {
 	s.fetching = true
-	f := frame{Type: "history", ID: p.nextID(), Room: name, Data: must(map[string]uint64{"before": g.to + 1, "limit": 200})}
-	s.calls[f.ID] = func(a frame) {
+	f := hubtest.Frame{Type: "history", ID: p.nextID(), Room: name, Data: hubtest.Data(map[string]uint64{"before": g.to + 1, "limit": 200})}
+	s.calls[f.ID] = func(a hubtest.Frame) {
 		s.fetching = false
 		if a.Type == "error" {
 			return // the next tick asks again
 		}
 		var page struct {
-			Messages []frame `json:"messages"`
+			Messages []hubtest.Frame `json:"messages"`
 		}
 		if err := json.Unmarshal(a.Data, &page); err != nil {
 			p.wrong("%s: history: %s", p.id, a.Data)
@@ -388,7 +387,7 @@ func (p *peer) history(s *session, t *track, name string, g stretch) frame {
 }
 
 // answered handles an ack or an error.
-func (p *peer) answered(s *session, f frame) {
+func (p *peer) answered(s *session, f hubtest.Frame) {
 	if f.Type == "error" {
 		var e struct {
 			Code       string `json:"code"`
@@ -461,12 +460,4 @@ type payload struct {
 	At   int64  `json:"at"`   // nanoseconds since the soak began
 	Live bool   `json:"live"` // it left at that time
 	Pad  string `json:"pad,omitzero"`
-}
-
-func must(v any) jsontext.Value {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(err) // plain structs only
-	}
-	return b
 }

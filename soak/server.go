@@ -10,14 +10,11 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"runtime"
-	"runtime/debug"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/internal/tools/child"
 	"github.com/go-json-experiment/json"
 )
 
@@ -30,10 +27,8 @@ type settings struct {
 
 // reading is what the server says of itself, one line for each command.
 type reading struct {
-	Addr        string `json:"addr,omitzero"` // in the first
-	RSS         uint64 `json:"rss"`           // bytes; 0 where the system does not say
-	Heap        uint64 `json:"heap"`          // bytes
-	Goroutines  int    `json:"goroutines"`
+	Addr string `json:"addr,omitzero"` // in the first
+	child.Usage
 	Connections int    `json:"connections"`
 	Users       int    `json:"users"`
 	Rooms       int    `json:"rooms"`
@@ -209,42 +204,16 @@ func (s *server) drain(h *chathub.Hub) {
 }
 
 func (s *server) read(collect bool) reading {
-	if collect {
-		runtime.GC() // of two, the second frees what pools hold
-		debug.FreeOSMemory()
-	}
-	var mem runtime.MemStats
-	runtime.ReadMemStats(&mem)
 	r := reading{
-		RSS:        residentMemory(),
-		Heap:       mem.HeapAlloc,
-		Goroutines: runtime.NumGoroutine(),
-		Errors:     s.errors.Load(),
-		Draining:   s.draining.Load() > 0,
+		Usage:    child.Measure(collect),
+		Errors:   s.errors.Load(),
+		Draining: s.draining.Load() > 0,
 	}
 	if h := s.hub.Load(); h != nil {
 		stats := h.Stats()
 		r.Connections, r.Users, r.Rooms, r.Slow = stats.Connections, stats.Users, stats.Rooms, stats.SlowConsumers
 	}
 	return r
-}
-
-// residentMemory returns the resident memory of this process in bytes, 0 where
-// there is no /proc.
-func residentMemory() uint64 {
-	b, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
-		return 0
-	}
-	fields := strings.Fields(string(b))
-	if len(fields) < 2 {
-		return 0
-	}
-	pages, err := strconv.ParseUint(fields[1], 10, 64)
-	if err != nil {
-		return 0
-	}
-	return pages * uint64(os.Getpagesize())
 }
 
 // counter counts what is logged as an error.

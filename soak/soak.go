@@ -218,7 +218,7 @@ func (s *soak) untilEmpty() (last reading, err error) {
 			return last, err
 		}
 		empty := last.Connections == 0 && last.Users == 0 && last.Rooms == 0 && !last.Draining
-		if empty && last.Goroutines <= s.server.start.Goroutines || time.Now().After(end) {
+		if empty && last.Goroutines <= s.server.start.Goroutines+leakGoroutines || time.Now().After(end) {
 			return last, nil
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chathub-go/chathub/internal/tools/child"
 	"github.com/go-json-experiment/json"
 )
 
@@ -138,12 +139,15 @@ func TestHistogram(t *testing.T) {
 }
 
 func TestLeaks(t *testing.T) {
-	r := report{Start: reading{Goroutines: 8, Heap: 1 << 20}}
-	r.End, r.Empty = reading{Goroutines: 8}, reading{Heap: 1<<20 + 256<<10}
+	server := func(goroutines int, heap uint64) reading {
+		return reading{Usage: child.Usage{Goroutines: goroutines, Heap: heap}}
+	}
+	r := report{Start: server(8, 1<<20), End: server(8, 0), Empty: server(0, 1<<20+256<<10)}
 	if got := r.leaks(); len(got) > 0 {
 		t.Errorf("leaks: %v", got)
 	}
-	r.End, r.Empty = reading{Goroutines: 20, Users: 1}, reading{Heap: 9 << 20}
+	r.End, r.Empty = server(20, 0), server(0, 9<<20)
+	r.End.Users = 1
 	if got := r.leaks(); len(got) != 3 {
 		t.Errorf("leaks: %v", got)
 	}

@@ -19,10 +19,10 @@ import (
 	"github.com/chathub-go/chathub/adapters/natsbroker"
 )
 
-// What a message costs, and what a topic does. docs/scaling.md has the figures and the
-// commands.
+// The benchmarks measure the cost of messages and topics. docs/scaling.md has
+// the commands and the results.
 
-// rig is a broker and what its servers, if they are processes of their own, have used.
+// rig is a broker, and its servers if they are separate processes.
 type rig struct {
 	broker  chathub.Broker
 	servers []*process
@@ -33,8 +33,8 @@ var rigs = []struct {
 	make func(b *testing.B) rig
 }{
 	{"memory", func(*testing.B) rig { return rig{broker: &chathub.MemoryBroker{}} }},
-	{"embedded", func(b *testing.B) rig { return rig{broker: embedded(b, b.TempDir())} }},
-	{"embedded-SyncAlways", func(b *testing.B) rig { return rig{broker: embedded(b, b.TempDir(), natsbroker.SyncAlways())} }},
+	{"embedded", func(b *testing.B) rig { return rig{broker: openEmbedded(b, b.TempDir())} }},
+	{"embedded-SyncAlways", func(b *testing.B) rig { return rig{broker: openEmbedded(b, b.TempDir(), natsbroker.SyncAlways())} }},
 	{"one-server", func(b *testing.B) rig {
 		p := &process{Name: "alone", Dir: b.TempDir(), Port: freePort(b), t: b}
 		b.Cleanup(p.kill)
@@ -55,7 +55,7 @@ var rigs = []struct {
 	}},
 }
 
-// cpu returns what this process and the servers have used.
+// cpu returns the CPU time that this process and the servers have used.
 func (r *rig) cpu(b *testing.B) (here, servers time.Duration) {
 	b.Helper()
 	var u syscall.Rusage
@@ -68,7 +68,7 @@ func (r *rig) cpu(b *testing.B) (here, servers time.Duration) {
 			b.Fatal(err)
 		}
 		_, rest, _ := strings.Cut(string(stat), ") ")
-		for _, ticks := range strings.Fields(rest)[11:13] { // utime, stime: proc(5)
+		for _, ticks := range strings.Fields(rest)[11:13] { // utime and stime
 			n, err := strconv.Atoi(ticks)
 			if err != nil {
 				b.Fatal(err)
@@ -79,7 +79,8 @@ func (r *rig) cpu(b *testing.B) (here, servers time.Duration) {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), servers
 }
 
-// measure runs f, which handles n messages, and reports their rate and what each cost.
+// measure runs f, which handles n messages. It reports their rate, and the CPU
+// time for each.
 func (r *rig) measure(b *testing.B, n int, f func()) {
 	b.Helper()
 	here, servers := r.cpu(b)
@@ -96,7 +97,8 @@ func (r *rig) measure(b *testing.B, n int, f func()) {
 
 var benchBody = []byte(strings.Repeat("x", 200))
 
-// BenchmarkLatency: a message at a time, from Publish to its delivery on another node.
+// BenchmarkLatency publishes one message at a time, until its delivery on
+// another node.
 func BenchmarkLatency(b *testing.B) {
 	for _, c := range rigs {
 		b.Run(c.name, func(b *testing.B) {
@@ -132,7 +134,8 @@ func BenchmarkLatency(b *testing.B) {
 	}
 }
 
-// BenchmarkThroughput: 64 publish at a time to 100 rooms, which one node and another have.
+// BenchmarkThroughput publishes from 64 goroutines to 100 rooms that two nodes
+// have.
 func BenchmarkThroughput(b *testing.B) {
 	const publishers, rooms = 64, 100
 	for _, c := range rigs {
@@ -178,11 +181,11 @@ func BenchmarkThroughput(b *testing.B) {
 	}
 }
 
-// BenchmarkSend: a volatile message, from one node to another, of many on their way.
+// BenchmarkSend sends many volatile messages from one node to another.
 func BenchmarkSend(b *testing.B) {
 	for _, c := range rigs {
 		if c.name == "embedded-SyncAlways" {
-			continue // nothing is stored
+			continue // volatile messages are not stored
 		}
 		b.Run(c.name, func(b *testing.B) {
 			r := c.make(b)
@@ -214,8 +217,8 @@ func BenchmarkSend(b *testing.B) {
 	}
 }
 
-// BenchmarkTopics: what 20,000 topics of a node cost: 10,000 rooms with a message each, and 10,000
-// inboxes without.
+// BenchmarkTopics measures 20,000 topics of one node: 10,000 rooms with one
+// message each, and 10,000 empty inboxes.
 func BenchmarkTopics(b *testing.B) {
 	const each = 10_000
 	for _, c := range rigs {
@@ -259,7 +262,7 @@ func BenchmarkTopics(b *testing.B) {
 				}
 				b.ReportMetric(each/time.Since(began).Seconds(), "msgs/s")
 
-				// At rest: the watch, and in a cluster the sweep.
+				// At rest, only the watch runs, and in a cluster the sweep.
 				here, servers = r.cpu(b)
 				began = time.Now()
 				time.Sleep(40 * time.Second) // longer than SweepEvery
@@ -271,8 +274,8 @@ func BenchmarkTopics(b *testing.B) {
 	}
 }
 
-// BenchmarkCatchUp: a node whose connection is back, with 10,000 rooms, of which each has
-// missed one message.
+// BenchmarkCatchUp reconnects a node that has missed one message in each of its
+// 10,000 rooms.
 func BenchmarkCatchUp(b *testing.B) {
 	const rooms = 10_000
 	for range b.N {
@@ -298,8 +301,9 @@ func BenchmarkCatchUp(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// BenchmarkManyRooms: what 300,000 rooms with one message each cost the server that has them, and how long
-// it takes to start with them after it was killed.
+// BenchmarkManyRooms measures the memory of a server that stores 300,000 rooms
+// with one message each, and how long it takes to start again after it was
+// killed.
 func BenchmarkManyRooms(b *testing.B) {
 	const rooms = 300_000
 	for range b.N {
@@ -326,7 +330,7 @@ func BenchmarkManyRooms(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// resident returns the memory that a server occupies, in bytes.
+// resident returns the resident memory of a server, in bytes.
 func resident(b *testing.B, p *process) int64 {
 	b.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
@@ -341,11 +345,12 @@ func resident(b *testing.B, p *process) int64 {
 	return kib << 10
 }
 
-// BenchmarkRead: the newest messages of a room, some from its middle, and what came since the last but
-// 20, where the room has one in a hundred of the stream's 100,000 messages, or one in 5,000 of 500,000.
+// BenchmarkRead reads the newest messages of a room, some from its middle, and
+// the last 20. The room has one in 100 of the 100,000 messages of the stream,
+// or one in 5,000 of 500,000.
 func BenchmarkRead(b *testing.B) {
 	for _, c := range []struct{ rooms, each int }{{100, 1000}, {5000, 100}} {
-		broker := embedded(b, b.TempDir(), natsbroker.MaxMessages(-1))
+		broker := openEmbedded(b, b.TempDir(), natsbroker.MaxMessages(-1))
 		n, member := attach(b, broker), attach(b, broker)
 		member.subscribe(room("0"))
 		var log []uint64

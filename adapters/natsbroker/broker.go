@@ -1,13 +1,15 @@
-// Package natsbroker is a [chathub.Broker] on NATS JetStream: durable, and for
-// as many hubs as there are. Either a server inside the process keeps everything in a
-// directory, or the hubs meet at NATS servers:
+// Package natsbroker is a [chathub.Broker] on NATS JetStream. Messages are on
+// disk, and any number of hubs form one chat. Use either a server inside the
+// process, which keeps everything in a directory, or NATS servers that all hubs
+// connect to:
 //
 //	broker, err := natsbroker.Embedded("data")                  // one process
 //	broker, err := natsbroker.Connect("nats://10.0.0.1:4222")   // several
 //	hub, err := chathub.New(chathub.Config{Broker: broker, Auth: auth})
 //
-// Close the broker after the hub. The README says what is promised, how it
-// behaves in failures, and how to run it; docs/design.md why it is made like this.
+// Close the broker after the hub. The README has the guarantees, the behaviour
+// in failures, and how to run it. The reasons for the design are in
+// docs/design.md.
 package natsbroker
 
 import (
@@ -23,22 +25,24 @@ import (
 
 var _ chathub.Broker = (*Broker)(nil)
 
-// Broker is a [chathub.Broker]. Each hub that attaches gets a connection of its own.
-// Its methods may be called concurrently.
+// Broker is a [chathub.Broker]. Its methods may be called concurrently. Each
+// hub that attaches gets its own connection to the server.
 type Broker struct {
 	cfg    config
 	url    string
-	server *embedded // nil: elsewhere
+	server *localServer // nil with Connect
 
 	mu     sync.Mutex
 	closed bool
-	opened bool // the stream has been looked at
+	opened bool // the stream exists and has been checked
 }
 
 // Embedded starts a NATS server inside this process that keeps the stream in
-// dir, which it creates. It listens on no port. One process at a time may have dir. Close
-// ends it. A process that is killed loses nothing that was acked; see [SyncEvery] for
-// a machine that is.
+// dir. It creates dir if necessary, and listens on no port. Only one process at
+// a time can use dir. Close stops the server.
+//
+// If the process is killed, nothing that was acked is lost. If the machine
+// loses power, see [SyncEvery].
 func Embedded(dir string, options ...Option) (*Broker, error) {
 	cfg, err := newConfig(true, options)
 	if err != nil {
@@ -54,10 +58,12 @@ func Embedded(dir string, options ...Option) (*Broker, error) {
 	return &Broker{cfg: cfg, server: server}, nil
 }
 
-// Connect uses NATS servers with JetStream, of version 2.11 or later: url is one, or several of
-// a cluster, comma separated. It connects when a hub attaches. The stream is created where it is
-// not there. One that is there stays as it is: options that ask for something else are
-// logged.
+// Connect uses NATS servers with JetStream, version 2.11 or later. url is the
+// URL of one server, or of several servers of a cluster, separated by commas.
+// The connection is made when a hub attaches.
+//
+// The stream is created if it does not exist. An existing stream is left as it
+// is; a warning is logged if the options ask for something else.
 func Connect(url string, options ...Option) (*Broker, error) {
 	cfg, err := newConfig(false, options)
 	if err != nil {
@@ -69,9 +75,9 @@ func Connect(url string, options ...Option) (*Broker, error) {
 	return &Broker{cfg: cfg, url: url}, nil
 }
 
-// Attach implements [chathub.Broker]. Once attached, a session survives any outage of
-// the servers; where they cannot be reached now, Attach fails with
-// [chathub.CodeUnavailable].
+// Attach implements [chathub.Broker]. It fails with [chathub.CodeUnavailable]
+// if the servers cannot be reached within [Timeout]. Once attached, a session
+// survives any outage of the servers.
 func (b *Broker) Attach(ctx context.Context, deliver func(chathub.Message)) (chathub.BrokerSession, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.timeout)
 	defer cancel()
@@ -85,15 +91,15 @@ func (b *Broker) Attach(ctx context.Context, deliver func(chathub.Message)) (cha
 	if err := s.open(ctx); err != nil {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.cfg.timeout)
 		defer cancel()
-		_ = s.Close(closing) // which nothing can hold up yet
+		_ = s.Close(closing) // nothing can delay it yet
 		return nil, err
 	}
 	return s, nil
 }
 
-// Close stops the embedded server, once everything is on disk; otherwise it does nothing
-// but to refuse further sessions. Sessions that are still open find their server gone: close the
-// hubs first.
+// Close refuses further sessions. It also stops the embedded server, after
+// everything has been written to disk. Close the hubs first, because sessions
+// that are still open lose their server.
 func (b *Broker) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -113,8 +119,8 @@ func (b *Broker) isClosed() bool {
 	return b.closed
 }
 
-// connectOptions are those of a session's connection, in addition to the
-// application's, over which they win.
+// connectOptions returns the options of a session's connection. They include
+// the application's, and override them.
 func (b *Broker) connectOptions(ctx context.Context, s *session) []nats.Option {
 	patience := b.cfg.timeout
 	if end, ok := ctx.Deadline(); ok {
@@ -126,7 +132,7 @@ func (b *Broker) connectOptions(ctx context.Context, s *session) []nats.Option {
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(reconnectWait),
 		nats.ReconnectJitter(reconnectWait, reconnectWait),
-		// What is sent while there is no connection fails, instead of coming late.
+		// Without a connection, sending fails at once instead of arriving late.
 		nats.ReconnectBufSize(-1),
 		nats.IgnoreAuthErrorAbort(),
 		nats.PingInterval(pingInterval),

@@ -22,8 +22,8 @@ import (
 
 var faultRooms = []chathub.Topic{room("one"), room("two"), room("three"), {User: "ana"}}
 
-// trial is three nodes with writers on a cluster of three servers, each node with links
-// of its own to all servers.
+// trial is one fault: three nodes with writers, on a cluster of three servers.
+// Each node has its own links to all servers.
 type trial struct {
 	t       *testing.T
 	name    string // of the stream
@@ -37,11 +37,11 @@ type trial struct {
 	acked       map[chathub.Topic][]string
 	acks        [][]ackTime // by node
 	unavailable int
-	broken      time.Time // when the fault was made
-	healed      time.Time
+	broken      time.Time // the fault has begun
+	healed      time.Time // the fault is over
 }
 
-// ackTime is when a publish began and when it was acked.
+// ackTime is the time from the start of a publish to its ack.
 type ackTime struct{ began, ended time.Time }
 
 func newTrial(t *testing.T, servers []*process, name string) *trial {
@@ -80,7 +80,8 @@ func newTrial(t *testing.T, servers []*process, name string) *trial {
 	return f
 }
 
-// write publishes until stop. What gets no ack is repeated, as clients do.
+// write publishes until stop. It repeats a message that gets no ack, as clients
+// do.
 func (f *trial) write(i int) {
 	pace := time.NewTicker(8 * time.Millisecond)
 	defer pace.Stop()
@@ -115,7 +116,7 @@ func (f *trial) write(i int) {
 	}
 }
 
-// run breaks something, for a while, and mends it.
+// run breaks something, waits, and repairs it.
 func (f *trial) run(breaks func(*trial), during time.Duration, heals func(*trial)) row {
 	f.progress(time.Now(), 20)
 	f.broken = time.Now()
@@ -129,7 +130,8 @@ func (f *trial) run(breaks func(*trial), during time.Duration, heals func(*trial
 	return f.judge()
 }
 
-// progress waits until every node has had n acks of what was published after since.
+// progress waits until every node has n acks for messages that were published
+// after since.
 func (f *trial) progress(since time.Time, n int) {
 	f.t.Helper()
 	eventually(f.t, "acks on every node", func() bool {
@@ -155,7 +157,7 @@ type row struct {
 	silent, whole         time.Duration
 }
 
-// judge compares what was acked, what is in the log, and what each node was given.
+// judge compares the acks, the log, and the messages that each node received.
 func (f *trial) judge() row {
 	r := row{unavailable: f.unavailable}
 	for _, topic := range faultRooms {
@@ -224,8 +226,8 @@ func (f *trial) follower() *process {
 	return f.servers[slices.IndexFunc(f.servers, func(p *process) bool { return p != leader })]
 }
 
-// TestFaults breaks what there is to break, on a cluster of three servers with three nodes
-// that publish and listen. It prints a table.
+// TestFaults causes one fault after another on a cluster of three servers,
+// while three nodes publish and listen. It prints the table of the README.
 func TestFaults(t *testing.T) {
 	onDisk, inMemory := startCluster(t, 0), startCluster(t, 96<<20)
 	var victim *process
@@ -283,8 +285,8 @@ func TestFaults(t *testing.T) {
 	t.Log(table.String())
 }
 
-// killNode runs a node in a process of its own, and kills it in the middle of what it
-// says. What it noted as acked counts.
+// killNode runs a node in a separate process, and kills it while it publishes.
+// The messages that it has reported as acked must be in the log.
 func killNode(f *trial) {
 	self, err := os.Executable()
 	if err != nil {

@@ -7,16 +7,16 @@ import (
 	"github.com/chathub-go/chathub"
 )
 
-// A frame is what a message is on the wire and in the stream:
+// A frame is a message on the wire and in the stream:
 //
 //	1 byte    version: 1 without a sum, 2 with one
-//	8 bytes   attempt: a random number of the Publish that it comes from
-//	8 bytes   sum
-//	varint    time, Unix milliseconds
-//	uvarint   length of the key, and the key
-//	          the body, to the end
+//	8 bytes   attempt, a random number for each call of Publish
+//	8 bytes   sum, in version 2 only
+//	varint    time, in Unix milliseconds
+//	uvarint   length of the key, followed by the key
+//	          the body, up to the end
 //
-// Topic and position are those of the NATS message around it.
+// Topic and position are part of the NATS message that contains the frame.
 type frame struct {
 	attempt uint64
 	sum     uint64 // 0: none
@@ -48,7 +48,7 @@ func (f *frame) encode() []byte {
 	return append(b, f.body...)
 }
 
-// decode reads b. The body shares its memory.
+// decode reads b. The body shares the memory of b.
 func (f *frame) decode(b []byte) error {
 	switch {
 	case len(b) >= 9 && b[0] == versionPlain:
@@ -74,7 +74,7 @@ func (f *frame) decode(b []byte) error {
 	return nil
 }
 
-// message decodes what was stored or sent; a seq of 0 is a volatile one.
+// message decodes the data of a NATS message. Volatile messages have seq 0.
 func message(t chathub.Topic, seq uint64, data []byte) (chathub.Message, error) {
 	var f frame
 	if err := f.decode(data); err != nil {

@@ -4,8 +4,8 @@ package natsbroker
 
 import "os"
 
-// lockFile opens a file. There is no lock here: that one process at a time uses the
-// directory is up to who starts them.
+// lockFile opens a file, without a lock on this operating system. The operator
+// must make sure that only one process uses the directory.
 func lockFile(name string) (*os.File, error) {
 	return os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
 }

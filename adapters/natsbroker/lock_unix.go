@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// lockFile opens a file that no other process has open like this. The lock goes with
-// the file's closing, or the process.
+// lockFile opens a file and locks it. It fails if another process holds the
+// lock. The lock ends when the file is closed, or with the process.
 func lockFile(name string) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

@@ -10,24 +10,25 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Any server that has the stream answers a direct get, one that lags behind too; in a
-// cluster only the leader's word says what is not there. So everything here that ends
-// because there is no more has asked the leader.
+// A direct get is answered by any server that has the stream, even if its copy
+// lags behind. Only the leader of a cluster knows that a message does not
+// exist. So everything in this file asks the leader before it concludes that
+// there are no more messages.
 
 const (
-	// pageSize and pageBytes bound what one direct get brings.
+	// pageSize and pageBytes bound the answer to one direct get.
 	pageSize  = 256
 	pageBytes = 1 << 20
 )
 
-// stored is one message of the stream.
-type stored struct {
+// entry is one message of the stream.
+type entry struct {
 	seq  uint64
 	data []byte
 }
 
-// storedMessage is how the API has it.
-type storedMessage struct {
+// entryAnswer is the API's answer to a request for one message.
+type entryAnswer struct {
 	answer
 	Message struct {
 		Seq  uint64 `json:"seq"`
@@ -35,35 +36,37 @@ type storedMessage struct {
 	} `json:"message"`
 }
 
-// get asks the leader for one message; seq 0 means there is none.
-func (s *session) get(ctx context.Context, request string) (stored, error) {
-	var m storedMessage
-	err := s.ask(ctx, s.api.get, request, &m)
+// get asks the leader for one message. If it does not exist, the result has
+// seq 0.
+func (s *session) get(ctx context.Context, request string) (entry, error) {
+	var m entryAnswer
+	err := s.request(ctx, s.api.get, request, &m)
 	var api *apiError
 	switch {
 	case err == nil:
-		return stored{m.Message.Seq, m.Message.Data}, nil
+		return entry{m.Message.Seq, m.Message.Data}, nil
 	case errors.As(err, &api) && api.ErrCode == codeNoMessage:
-		return stored{}, nil
+		return entry{}, nil
 	default:
-		return stored{}, err
+		return entry{}, err
 	}
 }
 
-// head returns the position of the newest message of a subject; 0: it has none.
+// head returns the position of the newest message of a subject, or 0 if there
+// is no message.
 func (s *session) head(ctx context.Context, subject string) (uint64, error) {
 	m, err := s.get(ctx, `{"last_by_subj":`+quote(subject)+`}`)
 	return m.seq, err
 }
 
-// next returns the first message of a subject at or after seq.
-func (s *session) next(ctx context.Context, subject string, seq uint64) (stored, error) {
+// next returns the first message of a subject at or after seq, like get.
+func (s *session) next(ctx context.Context, subject string, seq uint64) (entry, error) {
 	return s.get(ctx, fmt.Sprintf(`{"seq":%d,"next_by_subj":%s}`, max(seq, 1), quote(subject)))
 }
 
-// page returns up to limit messages of a subject, from seq on, and how many come
-// after these. It may lack the newest.
-func (s *session) page(ctx context.Context, subject string, seq uint64, limit int) (messages []stored, pending uint64, err error) {
+// page returns up to limit messages of a subject, starting at seq, and how many
+// come after them. The newest messages may be missing.
+func (s *session) page(ctx context.Context, subject string, seq uint64, limit int) (messages []entry, pending uint64, err error) {
 	limit = min(limit, pageSize)
 	reply, answers, forget := s.replies.expect(limit + 1)
 	defer forget()
@@ -82,7 +85,7 @@ func (s *session) page(ctx context.Context, subject string, seq uint64, limit in
 		switch status := statusOf(m); status {
 		case "404":
 			return nil, 0, nil
-		case "204": // the end; its headers say what was sent before
+		case "204": // the end, with headers about the answers before it
 			pending, err = number(m, "Nats-Num-Pending")
 			if before, bad := number(m, "Nats-Last-Sequence"); err == nil && (bad != nil || before != last) {
 				err = errors.New("an answer was lost")
@@ -103,13 +106,13 @@ func (s *session) page(ctx context.Context, subject string, seq uint64, limit in
 			return nil, 0, errors.New("an answer was lost")
 		}
 		last = at
-		messages = append(messages, stored{at, m.Data})
+		messages = append(messages, entry{at, m.Data})
 	}
 }
 
-// scan hands the messages of a subject from first to last on, in order, until yield
-// returns false. It asks for so many at a time.
-func (s *session) scan(ctx context.Context, subject string, first, last uint64, batch int, yield func(stored) bool) error {
+// scan calls yield for the messages of a subject from first to last, in order,
+// until yield returns false. It requests batch messages at a time.
+func (s *session) scan(ctx context.Context, subject string, first, last uint64, batch int, yield func(entry) bool) error {
 	for first <= last {
 		messages, _, err := s.page(ctx, subject, first, int(min(uint64(batch), last-first+1)))
 		if err != nil {
@@ -132,7 +135,7 @@ func (s *session) scan(ctx context.Context, subject string, first, last uint64, 
 	return nil
 }
 
-// read is Read, without repeating what fails.
+// read is Read without retries.
 func (s *session) read(ctx context.Context, t chathub.Topic, r chathub.Range) (chathub.Page, error) {
 	subject := s.logSubject(t)
 	head, err := s.head(ctx, subject)
@@ -161,8 +164,9 @@ func (s *session) read(ctx context.Context, t chathub.Topic, r chathub.Range) (c
 		limit = int(min(uint64(r.Limit), last-r.After))
 	}
 
-	// From r.After itself on: if it is still there, nothing after it was dropped.
-	var some []stored
+	// The page begins with r.After itself. If that message still exists,
+	// nothing after it was dropped.
+	var some []entry
 	var pending uint64
 	if limit > 0 {
 		if some, pending, err = s.page(ctx, subject, r.After, min(limit, pageSize-1)+1); err != nil {
@@ -174,7 +178,7 @@ func (s *session) read(ctx context.Context, t chathub.Topic, r chathub.Range) (c
 		some = some[1:]
 		page.Trimmed = r.After - 1
 	}
-	var found []stored
+	var found []entry
 	if limit > 0 {
 		w := window{first: r.After + 1, last: last, limit: limit, some: some, left: pending}
 		if found, page.More, err = s.newest(ctx, subject, w); err != nil {
@@ -197,21 +201,21 @@ func (s *session) read(ctx context.Context, t chathub.Topic, r chathub.Range) (c
 	return page, nil
 }
 
-// window is where newest looks: limit messages of those from first to last, of which some
-// are known, the oldest ones, and how many come after them.
+// window is the range of positions in which newest looks for messages.
 type window struct {
 	first, last uint64
-	limit       int
-	some        []stored
-	left        uint64
+	limit       int     // of messages to return
+	some        []entry // the oldest messages of the window, already fetched
+	left        uint64  // how many messages come after some
 }
 
-// newest returns the newest messages in the window, and whether there are older ones in
-// it. Positions of a subject are not dense and JetStream reads forwards, so it guesses
-// where to begin, and begins earlier where that was too late.
-func (s *session) newest(ctx context.Context, subject string, w window) (found []stored, more bool, err error) {
-	keep := func(first, last uint64, limit int) (part []stored, err error) {
-		err = s.scan(ctx, subject, first, last, limit+limit/4+1, func(m stored) bool {
+// newest returns the newest messages in the window, and whether the window has
+// older ones. JetStream only reads forwards, and the positions of a subject are
+// not dense. So newest guesses a position to start from, and tries an earlier
+// one if it finds too few messages.
+func (s *session) newest(ctx context.Context, subject string, w window) (found []entry, more bool, err error) {
+	keep := func(first, last uint64, limit int) (part []entry, err error) {
+		err = s.scan(ctx, subject, first, last, limit+limit/4+1, func(m entry) bool {
 			if part = append(part, m); len(part) > limit {
 				part = part[1:]
 				more = true
@@ -252,33 +256,33 @@ func (s *session) newest(ctx context.Context, subject string, w window) (found [
 	}
 }
 
-// trimmed returns a position at or above those of all messages of a subject that
-// were dropped. It is the smaller the more is known.
+// trimmed returns a position that is not below that of any message that the
+// subject has lost. It is as low as what is known allows.
 func (s *session) trimmed(ctx context.Context, subject string, after uint64) (uint64, error) {
 	first, pending, err := s.page(ctx, subject, 1, 1)
 	if err != nil {
 		return 0, err
 	}
-	if len(first) == 0 { // on a server that lags behind, or by now
+	if len(first) == 0 { // the server lags behind, or all were just dropped
 		m, err := s.next(ctx, subject, 1)
 		if err != nil {
 			return 0, err
 		}
-		if m.seq == 0 { // the last has gone meanwhile
+		if m.seq == 0 { // the last message was dropped in the meantime
 			st, err := s.refresh(ctx)
 			if err != nil {
 				return 0, err
 			}
 			return st.firstSeq - 1, nil
 		}
-		first, pending = []stored{m}, 0
+		first, pending = []entry{m}, 0
 	}
 	oldest := first[0].seq
 	if after >= oldest-1 {
 		return oldest - 1, nil
 	}
-	// A log that is not full lost what it lost to age or MaxBytes, which take the oldest of
-	// the whole stream.
+	// If the log is not full, it has only lost messages to MaxAge or MaxBytes.
+	// These drop the oldest messages of the whole stream.
 	st, err := s.refresh(ctx)
 	if err != nil {
 		return 0, err
@@ -299,10 +303,10 @@ func (s *session) refresh(ctx context.Context) (*streamState, error) {
 	return newState(info), nil
 }
 
-// logSubject is where the topic's durable messages go.
+// logSubject is the subject of a topic's durable messages.
 func (s *session) logSubject(t chathub.Topic) string { return s.broker.cfg.name + logTree + branch(t) }
 
-// hearSubject is where what is for those who have the topic goes.
+// hearSubject is the subject that sessions subscribe to receive a topic.
 func (s *session) hearSubject(t chathub.Topic) string {
 	if t == (chathub.Topic{}) {
 		return s.broker.cfg.name + hearAll

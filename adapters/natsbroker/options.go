@@ -9,8 +9,9 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Option changes a default of [Embedded] and [Connect]. Where a duration or number
-// bounds something, 0 is refused and negative means no bound, unless it says otherwise.
+// Option changes a default of [Embedded] or [Connect]. In an option that sets a
+// bound, 0 is an error and a negative value means no bound, unless its
+// documentation says otherwise.
 type Option func(*config)
 
 type config struct {
@@ -19,7 +20,7 @@ type config struct {
 	replicas    int
 	maxMessages int
 	maxAge      time.Duration
-	maxBytes    int64
+	maxBytes    int64 // 0: the default
 	window      time.Duration
 	memory      bool
 	existing    bool
@@ -30,7 +31,7 @@ type config struct {
 	cache       int
 	nats        []nats.Option
 	log         *slog.Logger
-	clock       func() time.Time // another one in tests
+	clock       func() time.Time // replaced in tests
 
 	embedded bool
 	errs     []error
@@ -42,7 +43,6 @@ func newConfig(embedded bool, options []Option) (config, error) {
 		replicas:    1,
 		maxMessages: 1000,
 		maxAge:      30 * 24 * time.Hour,
-		maxBytes:    1 << 30,
 		window:      5 * time.Minute,
 		syncEvery:   10 * time.Second,
 		timeout:     5 * time.Second,
@@ -56,7 +56,7 @@ func newConfig(embedded bool, options []Option) (config, error) {
 		o(&c)
 	}
 	if c.maxAge > 0 {
-		c.window = min(c.window, c.maxAge) // JetStream insists
+		c.window = min(c.window, c.maxAge) // required by JetStream
 	}
 	return c, errors.Join(c.errs...)
 }
@@ -67,7 +67,7 @@ func (c *config) check(ok bool, format string, args ...any) {
 	}
 }
 
-// only notes that an option does not go with the other mode.
+// only reports an error unless an option is used with the right constructor.
 func (c *config) only(embedded bool, option, why string) {
 	mode := "Connect"
 	if embedded {
@@ -76,8 +76,10 @@ func (c *config) only(embedded bool, option, why string) {
 	c.check(c.embedded == embedded, "%s is for %s: %s", option, mode, why)
 }
 
-// Name names the stream and is the first token of all subjects: letters, digits, - and
-// _. Applications that share a NATS account need different names. Default "chathub".
+// Name sets the name of the stream, which is also the first token of all
+// subjects. It consists of 1 to 64 ASCII letters, digits, '-' and '_'.
+// Applications that share a NATS account need different names. Default
+// "chathub".
 func Name(name string) Option {
 	return func(c *config) {
 		c.check(plain(name) && len(name) <= 64, "Name %q is not 1 to 64 letters, digits, - and _", name)
@@ -85,10 +87,12 @@ func Name(name string) Option {
 	}
 }
 
-// Replicas is on how many servers of a cluster the stream is kept: 1, 3 or 5. With 1,
-// the server that has it being away means that nothing durable works until it is back, and
-// its disk being lost that all history is. With 3, one of them may be away or lost at any
-// time; an ack means that two have the message. It counts when the stream is created. Default 1.
+// Replicas sets how many servers of a cluster store the stream: 1, 3 or 5. It
+// is only used when the stream is created. Default 1.
+//
+// With 1, nothing durable works while that server is away, and all history is
+// lost if its disk is lost. With 3, one server may be away or lost at any time.
+// An ack then means that two servers have the message.
 func Replicas(n int) Option {
 	return func(c *config) {
 		c.only(false, "Replicas", "one process has one copy")
@@ -97,9 +101,10 @@ func Replicas(n int) Option {
 	}
 }
 
-// MaxMessages bounds the number of messages in the log of a topic; beyond it the oldest
-// go. JetStream has no bound in bytes for a topic: it is MaxMessages times
-// chathub.Config.MaxMessage, and MaxBytes bounds all together. Default 1000.
+// MaxMessages bounds the number of messages in the log of each topic. Beyond
+// it, the oldest messages are dropped. JetStream cannot bound the bytes of a
+// topic. A topic takes up to MaxMessages times chathub.Config.MaxMessage, and
+// [MaxBytes] bounds all topics together. Default 1000.
 func MaxMessages(n int) Option {
 	return func(c *config) {
 		c.check(n != 0, "MaxMessages is 0")
@@ -107,7 +112,7 @@ func MaxMessages(n int) Option {
 	}
 }
 
-// MaxAge is how long a message is kept. Default 30 days.
+// MaxAge sets how long a message is kept, at least 1 s. Default 30 days.
 func MaxAge(d time.Duration) Option {
 	return func(c *config) {
 		c.check(d < 0 || d >= time.Second, "MaxAge %v is less than a second", d)
@@ -115,10 +120,15 @@ func MaxAge(d time.Duration) Option {
 	}
 }
 
-// MaxBytes bounds the whole stream on each server that keeps it; beyond it the oldest
-// messages of all topics go, so that a full stream does not stop the chat. A server refuses
-// to create a stream that promises more than it may store. Without a bound, a full disk
-// stops the chat. Default 1 GiB.
+// MaxBytes bounds the size of the whole stream on each server that stores it,
+// at least 1 MiB. Beyond it, the oldest messages of all topics are dropped. So
+// a full stream does not stop the chat, but a full disk does. Without a bound,
+// or with one that is larger than the disk, the disk may become full.
+//
+// Default 1 GiB. If the disk has too little room for that, the default of
+// [Embedded] is three quarters of the free space; it does not shrink later. A
+// stream is not created if MaxBytes is more than the free space, or, with
+// [Connect], more than its server may store.
 func MaxBytes(n int64) Option {
 	return func(c *config) {
 		c.check(n < 0 || n >= 1<<20, "MaxBytes %d is less than a MiB", n)
@@ -126,10 +136,15 @@ func MaxBytes(n int64) Option {
 	}
 }
 
-// DuplicateWindow is how long the key of a message is remembered, at least 100 ms. Each
-// costs the memory of every server that has the stream about 200 bytes: at 1,000 messages a
-// second, 5 minutes are 60 MB. MaxAge bounds it. It cannot be off: repeating a publish that got no answer depends on it.
-// Default 5 min.
+// DuplicateWindow sets how long the key of a message is remembered, at least
+// 100 ms and at most [MaxAge]. Default 5 min.
+//
+// A key takes about 200 bytes of memory on every server that stores the stream.
+// At 1,000 messages a second, 5 minutes take 60 MB. The window cannot be
+// disabled, because a publish without an answer is repeated.
+//
+// If a log drops a message within the window, its key is still remembered, but
+// not the Sum.
 func DuplicateWindow(d time.Duration) Option {
 	return func(c *config) {
 		c.check(d >= 100*time.Millisecond, "DuplicateWindow %v is less than 100 ms", d)
@@ -137,46 +152,51 @@ func DuplicateWindow(d time.Duration) Option {
 	}
 }
 
-// MemoryStorage keeps the stream in the memory of its servers: history ends with the
-// last of them. It is an error where the stream exists on disk.
+// MemoryStorage stores the stream in memory. Its history is lost when the last
+// of its servers stops. It is an error if the stream exists on disk.
 func MemoryStorage() Option {
 	return func(c *config) { c.memory = true }
 }
 
-// ExistingStream leaves the stream to the operator: it is an error where there is none
-// or it lacks what the broker needs. The other options about it have no effect. The
-// README has the command that creates it, and the permissions that are enough then.
+// ExistingStream requires that the operator has created the stream. Attach
+// fails if the stream does not exist, or lacks something that the broker needs.
+// Other options about the stream have no effect. The README has the command
+// that creates the stream, and the permissions that the broker then needs.
 func ExistingStream() Option {
 	return func(c *config) {
-		c.only(false, "ExistingStream", "nobody else could create it")
+		c.only(false, "ExistingStream", "only this process can create its stream")
 		c.existing = true
 	}
 }
 
-// SyncEvery is how often an embedded server makes the disk write what the operating
-// system holds: what was acked since then is lost when power fails or the system crashes, and
-// positions of clients may name other messages after that. A process that crashes or is
-// killed loses nothing. Of a server that you connect to, this is sync_interval in its
-// configuration, 2 minutes where it is not set. Default 10 s.
+// SyncEvery sets how often an embedded server flushes its data to the disk. If
+// power fails or the operating system crashes, messages that were acked since
+// the last flush are lost, and the positions of clients may then stand for
+// other messages. Nothing is lost if only the process crashes or is killed.
+// Default 10 s.
+//
+// With [Connect], this is sync_interval in the configuration of the server, 2
+// minutes by default.
 func SyncEvery(d time.Duration) Option {
 	return func(c *config) {
-		c.only(true, "SyncEvery", "it is in the server's configuration")
+		c.only(true, "SyncEvery", "set it in the server's configuration")
 		c.check(d >= time.Millisecond, "SyncEvery %v is less than a millisecond", d)
 		c.syncEvery = d
 	}
 }
 
-// SyncAlways has an embedded server write every message to disk before its ack, so that
-// nothing acked is lost when power fails. What that costs depends on the disk; see the README.
+// SyncAlways makes an embedded server flush every message to the disk before it
+// is acked. Nothing that was acked is lost if power fails. The cost depends on
+// the disk; see the README.
 func SyncAlways() Option {
 	return func(c *config) {
-		c.only(true, "SyncAlways", "it is in the server's configuration")
+		c.only(true, "SyncAlways", "set it in the server's configuration")
 		c.syncAlways = true
 	}
 }
 
-// Timeout bounds how long a call tries while the server is away, where its ctx does not end
-// sooner. Calls in between wait for the server to come back. Default 5 s.
+// Timeout bounds how long a call waits for a server that is away, at least
+// 10 ms. The ctx of the call may end it sooner. Default 5 s.
 func Timeout(d time.Duration) Option {
 	return func(c *config) {
 		c.check(d >= 10*time.Millisecond, "Timeout %v is less than 10 ms", d)
@@ -184,11 +204,12 @@ func Timeout(d time.Duration) Option {
 	}
 }
 
-// SweepEvery is how often every topic of a node is compared with the stream, where
-// several servers form a cluster: a connection between two of them that breaks and is
-// back within a second can lose the newest message of a topic on its way, and neither node nor
-// client would notice before the next one. It costs the stream's server one small
-// request for each topic of each node in that time. Default 30 s.
+// SweepEvery sets how often every topic of a node is compared with the stream,
+// at least 1 s. It is only used with a cluster of servers. If the connection
+// between two servers breaks for less than a second, the newest message of a
+// topic may be lost on its way. Nobody would notice before the next message of
+// that topic. A sweep costs the stream's server one small request for each
+// topic of each node. Default 30 s.
 func SweepEvery(d time.Duration) Option {
 	return func(c *config) {
 		c.check(d >= time.Second, "SweepEvery %v is less than a second", d)
@@ -196,9 +217,10 @@ func SweepEvery(d time.Duration) Option {
 	}
 }
 
-// CacheBytes bounds what each node keeps in memory of the newest messages of its topics, up
-// to 64 KiB and 256 messages of each, to serve those who come back without asking the
-// stream. Negative: nothing is kept. Default 64 MiB.
+// CacheBytes bounds the cache of the newest messages that each node has in
+// memory, up to 64 KiB and 256 messages of each of its topics. Clients that
+// reconnect are served from the cache, without a request to the stream.
+// Negative: no cache. Default 64 MiB.
 func CacheBytes(n int) Option {
 	return func(c *config) {
 		c.check(n != 0, "CacheBytes is 0")
@@ -206,22 +228,24 @@ func CacheBytes(n int) Option {
 	}
 }
 
-// Domain is the JetStream domain of the stream, where it is not that of the server.
+// Domain sets the JetStream domain of the stream, if it differs from that of
+// the server.
 func Domain(name string) Option {
 	return func(c *config) {
-		c.only(false, "Domain", "it has none")
+		c.only(false, "Domain", "the server in this process has no domain")
 		c.domain = name
 	}
 }
 
-// NATS adds options of the connections to the server: TLS, credentials, a name. The
-// broker itself decides about reconnecting, pings and handlers of errors.
+// NATS adds options for the connections to the servers, such as TLS,
+// credentials or a name. Options about reconnecting, pings and error handlers
+// have no effect, because the broker sets these itself.
 func NATS(options ...nats.Option) Option {
 	return func(c *config) { c.nats = append(c.nats, options...) }
 }
 
-// Logger is told about connections, catching up, and what cannot be read. Default
-// slog.Default().
+// Logger sets the logger for events of the connections, missing messages, and
+// messages that cannot be read. Default slog.Default().
 func Logger(l *slog.Logger) Option {
 	return func(c *config) {
 		c.check(l != nil, "Logger is nil")

@@ -15,15 +15,16 @@ import (
 )
 
 const (
-	// attemptTimeout bounds one try of a request: whoever was to answer may be gone.
+	// attemptTimeout bounds one attempt of a request, because the server that
+	// should answer may be gone.
 	attemptTimeout = 2 * time.Second
-	// The pause before the next try, which grows up to the second.
+	// The pause between two attempts grows from firstPause to mostPause.
 	firstPause = 20 * time.Millisecond
 	mostPause  = 300 * time.Millisecond
 )
 
-// persist calls f until it succeeds, fails for good, or ctx ends, which has at most
-// Timeout left from here on. What it returns then is unavailable.
+// persist calls f until it succeeds or returns a finalError. It gives up with
+// unavailable when ctx ends, or after Timeout.
 func (s *session) persist(ctx context.Context, f func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, s.broker.cfg.timeout)
 	defer cancel()
@@ -34,7 +35,7 @@ func (s *session) persist(ctx context.Context, f func(ctx context.Context) error
 			return err
 		}
 		try, cancel := context.WithTimeout(ctx, attemptTimeout)
-		cut := context.AfterFunc(s.link.Load().up, cancel) // no answer will come any more
+		cut := context.AfterFunc(s.link.Load().up, cancel)
 		err := f(try)
 		cut()
 		cancel()
@@ -56,9 +57,9 @@ func (s *session) persist(ctx context.Context, f func(ctx context.Context) error
 	}
 }
 
-// link is one connection to a server, of those that a session has one after another.
+// link is the present connection of a session. Each reconnect makes a new one.
 type link struct {
-	up   context.Context // ends with it
+	up   context.Context // ends when the connection is lost
 	lost context.CancelFunc
 }
 
@@ -68,10 +69,10 @@ func (s *session) newLink() {
 	s.link.Store(l)
 }
 
-// finalError is what a repetition cannot mend.
+// finalError is an error that persist does not retry.
 type finalError struct{ error }
 
-// apiError is how JetStream refuses a request.
+// apiError is an error in an answer of JetStream's API.
 type apiError struct {
 	Code        int    `json:"code"`
 	ErrCode     int    `json:"err_code"`
@@ -80,23 +81,26 @@ type apiError struct {
 
 func (e *apiError) Error() string { return fmt.Sprintf("%s (%d)", e.Description, e.ErrCode) }
 
-// Error codes of JetStream: nats-server, server/errors.json.
+// Error codes of JetStream, from server/errors.json of nats-server.
 const (
+	codeNoPeers         = 10005 // in a cluster
+	codeNoMemory        = 10028
 	codeNoMessage       = 10037
+	codeNoStorage       = 10047
 	codeMessageTooLarge = 10054
 	codeStoreFailed     = 10049
 )
 
-// answer is what all answers of the API may have.
+// answer is the part that all answers of the API have in common.
 type answer struct {
 	Error *apiError `json:"error"`
 }
 
 func (a *answer) failure() *apiError { return a.Error }
 
-// ask sends a request to JetStream's API and decodes what its leader answers.
-func (s *session) ask(ctx context.Context, subject, request string, into interface{ failure() *apiError }) error {
-	m, err := s.nc.RequestWithContext(ctx, subject, []byte(request))
+// request sends a request to JetStream's API and decodes the leader's answer.
+func (s *session) request(ctx context.Context, subject, body string, into interface{ failure() *apiError }) error {
+	m, err := s.nc.RequestWithContext(ctx, subject, []byte(body))
 	if err != nil {
 		return err
 	}
@@ -109,9 +113,9 @@ func (s *session) ask(ctx context.Context, subject, request string, into interfa
 	return nil
 }
 
-// replies gets the answers that consist of several messages. nats.go's own inbox
-// takes one answer a request, and a subscription for each would be told to every
-// server of a cluster.
+// replies receives answers that consist of several messages. The inbox of
+// nats.go only takes one message per request. A subscription for each request
+// would have to be announced to every server of a cluster.
 type replies struct {
 	prefix string
 	sub    *nats.Subscription
@@ -133,12 +137,13 @@ func (r *replies) receive(m *nats.Msg) {
 	c := r.waiting[m.Subject]
 	r.mu.Unlock()
 	select {
-	case c <- m: // nil where nobody waits any more
-	default: // more than was asked for
+	case c <- m: // c is nil if the request has been given up
+	default: // more messages than requested
 	}
 }
 
-// expect returns the subject for up to n answers, and where they arrive, until forget.
+// expect returns a subject for up to n answers, and the channel on which they
+// arrive until forget is called.
 func (r *replies) expect(n int) (subject string, answers <-chan *nats.Msg, forget func()) {
 	subject = r.prefix + strconv.FormatUint(r.last.Add(1), 36)
 	c := make(chan *nats.Msg, n)
@@ -152,7 +157,7 @@ func (r *replies) expect(n int) (subject string, answers <-chan *nats.Msg, forge
 	}
 }
 
-// statusOf returns the status of an answer without content; "" for one with.
+// statusOf returns the status of an answer without data, or "" if it has data.
 func statusOf(m *nats.Msg) string {
 	if len(m.Data) > 0 {
 		return ""
@@ -168,10 +173,11 @@ func number(m *nats.Msg, header string) (uint64, error) {
 	return n, nil
 }
 
-// quote is for subjects in requests: they have nothing that JSON escapes.
+// quote returns a subject as a JSON string. Subjects have no characters that
+// need escaping.
 func quote(subject string) string { return `"` + subject + `"` }
 
-// apiPrefix is where JetStream's requests go.
+// apiPrefix is the prefix of the subjects of JetStream's API.
 func apiPrefix(domain string) string {
 	if domain == "" {
 		return "$JS.API."

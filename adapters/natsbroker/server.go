@@ -4,27 +4,29 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// embedded is a NATS server in this process.
-type embedded struct {
+// localServer is a NATS server in this process.
+type localServer struct {
 	*server.Server
-	dir *os.File // locked
+	path string
+	lock *os.File
 }
 
-// startServer starts a server on dir. It returns once that can be used: it has
-// read what is in dir by then.
-func startServer(dir string, cfg *config) (*embedded, error) {
+// startServer starts a server that stores its data in dir. It returns once the
+// server has read dir and can be used.
+func startServer(dir string, cfg *config) (*localServer, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("natsbroker: %w", err)
 	}
 	lock, err := lockFile(filepath.Join(dir, "lock"))
 	if err != nil {
-		return nil, fmt.Errorf("natsbroker: %s is in use by another process, or cannot be locked: %w", dir, err)
+		return nil, fmt.Errorf("natsbroker: %s is in use by another process or cannot be locked: %w", dir, err)
 	}
 	s, err := server.NewServer(&server.Options{
 		ServerName:   cfg.name,
@@ -34,8 +36,14 @@ func startServer(dir string, cfg *config) (*embedded, error) {
 		SyncInterval: cfg.syncEvery,
 		SyncAlways:   cfg.syncAlways,
 		NoSigs:       true,
-		MaxPayload:   8 << 20,
-		MaxPending:   64 << 20,
+		// By default, the limits depend on what is free when the server starts.
+		// On a disk that other files have filled since, the server would refuse
+		// to write to its own stream. See space.maxBytes instead.
+		JetStreamMaxStore:  math.MaxInt64,
+		JetStreamMaxMemory: math.MaxInt64,
+
+		MaxPayload: 8 << 20,
+		MaxPending: 64 << 20,
 	})
 	if err != nil {
 		_ = lock.Close()
@@ -46,25 +54,24 @@ func startServer(dir string, cfg *config) (*embedded, error) {
 	if !s.ReadyForConnections(cfg.timeout) || !s.JetStreamEnabled() {
 		s.Shutdown()
 		_ = lock.Close()
-		return nil, errors.New("natsbroker: the embedded server did not start; its log says why")
+		return nil, errors.New("natsbroker: the embedded server did not start; see its log for the reason")
 	}
-	return &embedded{Server: s, dir: lock}, nil
+	return &localServer{Server: s, path: dir, lock: lock}, nil
 }
 
-func (e *embedded) stop() error {
-	e.Shutdown()
-	e.WaitForShutdown()
-	return e.dir.Close()
+func (srv *localServer) stop() error {
+	srv.Shutdown()
+	srv.WaitForShutdown()
+	return srv.lock.Close()
 }
 
-// serverLog hands on what is wrong, and leaves out what a server says when it starts.
-type serverLog struct{ log *slog.Logger }
+// serverLog passes the server's warnings and errors on. Its notices, such as
+// those of a start, are for debugging.
+type serverLog struct{ *slog.Logger }
 
-func (l serverLog) Noticef(format string, v ...any) {
-	l.log.Debug("nats: " + fmt.Sprintf(format, v...))
-}
-func (l serverLog) Warnf(format string, v ...any)  { l.log.Warn("nats: " + fmt.Sprintf(format, v...)) }
-func (l serverLog) Fatalf(format string, v ...any) { l.log.Error("nats: " + fmt.Sprintf(format, v...)) }
-func (l serverLog) Errorf(format string, v ...any) { l.log.Error("nats: " + fmt.Sprintf(format, v...)) }
-func (l serverLog) Debugf(string, ...any)          {}
-func (l serverLog) Tracef(string, ...any)          {}
+func (sl serverLog) Noticef(format string, v ...any) { sl.Debug("nats: " + fmt.Sprintf(format, v...)) }
+func (sl serverLog) Warnf(format string, v ...any)   { sl.Warn("nats: " + fmt.Sprintf(format, v...)) }
+func (sl serverLog) Fatalf(format string, v ...any)  { sl.Error("nats: " + fmt.Sprintf(format, v...)) }
+func (sl serverLog) Errorf(format string, v ...any)  { sl.Error("nats: " + fmt.Sprintf(format, v...)) }
+func (sl serverLog) Debugf(string, ...any)           {}
+func (sl serverLog) Tracef(string, ...any)           {}

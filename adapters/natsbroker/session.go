@@ -16,15 +16,18 @@ import (
 
 const (
 	reconnectWait = 100 * time.Millisecond // and up to as much again
-	pingInterval  = 2 * time.Second        // two without an answer, and the connection is given up
+	pingInterval  = 2 * time.Second        // at most two without an answer
 	writeTimeout  = 5 * time.Second
-	// arrivalsSize is how many messages may wait to be delivered. What comes beyond
-	// that is dropped: volatile messages are lost, durable ones fetched again.
+	// arrivalsSize is how many messages may wait for delivery. Further ones are
+	// dropped. Durable messages are then fetched from the log; volatile ones
+	// are lost.
 	arrivalsSize = 8192
 )
 
-// session is one hub's attachment. Its topics are delivered by the goroutine of
-// dispatch, or, while one lacks messages, by one of catchUp.
+// session is one hub's connection to the broker. Its methods may be called
+// concurrently. The goroutine of dispatch delivers all topics. A topic that
+// misses messages is delivered by a goroutine of its catchUp instead, until it
+// has them all.
 type session struct {
 	broker  *Broker
 	log     *slog.Logger
@@ -33,23 +36,25 @@ type session struct {
 	nc      *nats.Conn
 	replies replies
 
-	arrivals chan *nats.Msg // of all subscriptions
+	arrivals chan *nats.Msg // from all subscriptions
 	everyone *topic
 	state    atomic.Pointer[streamState]
-	// offset is what the leader's clock is ahead of the one here, in milliseconds.
+	// offset is how far the leader's clock is ahead of ours, in milliseconds.
 	offset atomic.Int64
-	// broken is set when the stream is not the one any more that the positions are of.
+	// broken is set once the stream has been replaced by another one, to which
+	// the positions do not apply.
 	broken atomic.Pointer[error]
-	// resync holds one: all topics must be compared with the stream.
-	resync  chan struct{}
-	dropped atomic.Bool // a message was, since the watch last looked
-	link    atomic.Pointer[link]
-	cached  atomic.Int64 // bytes in the tails of all topics
+	// resync asks watch to compare all topics with the stream. One request is
+	// enough, so it has room for one.
+	resync     chan struct{}
+	overflow   atomic.Bool // arrivals has been full since watch last looked
+	link       atomic.Pointer[link]
+	cacheBytes atomic.Int64 // in the tails of all topics
 
 	life context.Context // ends with Close
 	end  context.CancelFunc
-	work sync.WaitGroup // goroutines that may call deliver, and others
-	idle chan struct{}  // closed once work has ended after Close
+	work sync.WaitGroup // all goroutines of the session
+	idle chan struct{}  // closed after Close, once work is done
 
 	mu     sync.RWMutex
 	topics map[chathub.Topic]*topic
@@ -63,7 +68,7 @@ var (
 	errOtherMessage = &chathub.Error{Code: chathub.CodeConflict, Message: "This id was used for another message"}
 
 	errNotKept  = errors.New("natsbroker: Topic{} and nodes have no log")
-	errEveryone = errors.New("natsbroker: every session hears Topic{}, and cannot subscribe it")
+	errEveryone = errors.New("natsbroker: every session receives Topic{} without a subscription")
 )
 
 func newSession(b *Broker, deliver func(chathub.Message)) *session {
@@ -86,7 +91,7 @@ func newSession(b *Broker, deliver func(chathub.Message)) *session {
 	return s
 }
 
-// open connects, and starts what runs until Close.
+// open connects to the server and starts the goroutines of the session.
 func (s *session) open(ctx context.Context) error {
 	var err error
 	if s.nc, err = nats.Connect(s.broker.url, s.broker.connectOptions(ctx, s)...); err != nil {
@@ -99,7 +104,7 @@ func (s *session) open(ctx context.Context) error {
 	if err := s.everyone.listen(); err != nil {
 		return unavailable(err)
 	}
-	// A round trip: the subscriptions are known to the server.
+	// After this round trip, the server knows the subscriptions.
 	var st *streamState
 	if err := s.persist(ctx, func(ctx context.Context) (err error) {
 		st, err = s.broker.openStream(ctx, s.nc)
@@ -108,14 +113,15 @@ func (s *session) open(ctx context.Context) error {
 		return err
 	}
 	s.state.Store(st)
-	_ = s.observe(ctx) // for the clock; it has just answered
+	_ = s.observe(ctx) // for the clock; the server has just answered
 	s.work.Go(s.dispatch)
 	s.work.Go(s.watch)
 	return nil
 }
 
-// Publish tries until it is answered, or time is up. A repetition has the same message id, so
-// one that was stored without an answer is found.
+// Publish implements [chathub.BrokerSession]. It repeats the request until
+// there is an answer. All repetitions have the same message id, so a message is
+// stored once even if its answer was lost.
 func (s *session) Publish(ctx context.Context, m chathub.Message) (chathub.Receipt, error) {
 	if !kept(m.Topic) {
 		return chathub.Receipt{}, errNotKept
@@ -126,8 +132,8 @@ func (s *session) Publish(ctx context.Context, m chathub.Message) (chathub.Recei
 	f := frame{attempt: rand.Uint64(), sum: m.Sum, time: s.now(), key: m.Key, body: m.Body}
 	subject := s.logSubject(m.Topic)
 	id := m.Key
-	if id == "" {
-		id = "\x00" + formatSeq(f.attempt) + formatSeq(rand.Uint64()) // of this call alone
+	if id == "" { // for the repetitions of this call
+		id = "\x00" + formatSeq(f.attempt) + formatSeq(rand.Uint64())
 	}
 	msg := &nats.Msg{Subject: subject, Data: f.encode(), Header: nats.Header{"Nats-Msg-Id": {messageID(subject, id)}}}
 	var ack pubAck
@@ -144,7 +150,7 @@ func (s *session) Publish(ctx context.Context, m chathub.Message) (chathub.Recei
 		if err != nil {
 			return chathub.Receipt{}, err
 		}
-		if first.attempt != f.attempt { // else an earlier try of this call
+		if first.attempt != f.attempt { // else, this call has repeated itself
 			if first.sum != f.sum && first.sum != 0 && f.sum != 0 {
 				return chathub.Receipt{}, errOtherMessage
 			}
@@ -157,7 +163,7 @@ func (s *session) Publish(ctx context.Context, m chathub.Message) (chathub.Recei
 	return r, nil
 }
 
-// pubAck is how JetStream answers a publish.
+// pubAck is JetStream's answer to a publish.
 type pubAck struct {
 	answer
 	Stream    string `json:"stream"`
@@ -182,7 +188,7 @@ func (s *session) store(ctx context.Context, msg *nats.Msg, ack *pubAck) error {
 	case ack.Error != nil:
 		return ack.Error
 	case ack.Seq == 0 || ack.Stream != s.broker.cfg.name:
-		return errors.New("an ack of something else")
+		return errors.New("the ack is not from the stream")
 	}
 	return nil
 }
@@ -191,10 +197,10 @@ func tooLarge(cause error) error {
 	return &chathub.Error{Code: chathub.CodeTooLarge, Message: "Message too large", Err: cause}
 }
 
-// first returns the message that was stored under a repeated key. If the stream
-// has dropped it since, its sum is not known any more, and the result is empty.
+// first returns the message that was stored under a repeated key. It returns an
+// empty frame if the stream has dropped that message.
 func (s *session) first(ctx context.Context, seq uint64) (f frame, err error) {
-	var m stored
+	var m entry
 	err = s.persist(ctx, func(ctx context.Context) (err error) {
 		m, err = s.get(ctx, `{"seq":`+formatSeq(seq)+`}`)
 		return err
@@ -205,8 +211,8 @@ func (s *session) first(ctx context.Context, seq uint64) (f frame, err error) {
 	return f, err
 }
 
-// Send does not wait for a connection that is down: what is volatile is of no
-// use later.
+// Send implements [chathub.BrokerSession]. It fails at once if the connection
+// is down, because a volatile message is of no use later.
 func (s *session) Send(ctx context.Context, m chathub.Message) error {
 	if err := s.usable(ctx); err != nil {
 		return err
@@ -227,7 +233,7 @@ func (s *session) Read(ctx context.Context, t chathub.Topic, r chathub.Range) (p
 	if !kept(t) {
 		return chathub.Page{}, s.usable(ctx)
 	}
-	if r.Before > 0 { // how a hub asks what a client has missed
+	if r.Before > 0 { // a hub reads what a client has missed
 		if err := s.usable(ctx); err != nil {
 			return chathub.Page{}, err
 		}
@@ -251,7 +257,7 @@ func (s *session) Close(ctx context.Context) error {
 	if first {
 		s.end()
 		if s.nc != nil {
-			s.nc.Close() // what was sent leaves first
+			s.nc.Close() // after everything that was sent
 		}
 		go func() {
 			s.work.Wait()
@@ -284,7 +290,8 @@ func (s *session) usable(ctx context.Context) error {
 	return nil
 }
 
-// start runs f unless the session is closed; Close waits for it.
+// start runs f in a goroutine that Close waits for. It does nothing if the
+// session is closed.
 func (s *session) start(f func()) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -293,6 +300,7 @@ func (s *session) start(f func()) {
 	}
 }
 
-// now is the time of the stream's leader, as far as it is known, in Unix
-// milliseconds: nodes whose clocks differ give messages times that do not.
+// now returns the time on the clock of the stream's leader, in Unix
+// milliseconds, up to the time of a round trip. So the times of messages are
+// comparable even if the clocks of the nodes differ.
 func (s *session) now() int64 { return s.broker.cfg.clock().UnixMilli() + s.offset.Load() }

@@ -1,6 +1,7 @@
 package natsbroker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,26 +12,27 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// streamState is what a session knows of the stream, a second old at most.
+// streamState is a session's knowledge of the stream, renewed once a second.
 type streamState struct {
 	epoch       string
-	firstSeq    uint64 // of all topics; what is older is gone
+	firstSeq    uint64 // of all topics; older messages have been dropped
 	lastSeq     uint64
-	maxMessages int // of a topic; 0 or less: no bound
+	maxMessages int // per topic; 0 or less: no bound
 	maxAge      time.Duration
-	// raised: up to this position the bound was lower once.
+	// raised is the last position that was stored under a lower maxMessages.
 	raised    uint64
 	clustered bool
-	leader    string // and since when: changes with every election
+	leader    string // with the time of its election
 }
 
-// raisedKey is in the stream's metadata where the bound of messages was raised: Read must
-// not take a log that has fewer messages than the bound for one that has lost none.
+// raisedKey is set in the stream's metadata when MaxMessages is raised. A log
+// with fewer messages than the new bound may have lost some under the old one,
+// and Read must know that.
 const raisedKey = "chathub-raised-at"
 
 func newState(i *jetstream.StreamInfo) *streamState {
 	st := &streamState{
-		// Stays the same when servers restart, and never comes again.
+		// It stays the same when servers restart, and no other stream has it.
 		epoch:       strconv.FormatInt(i.Created.UnixNano(), 36),
 		firstSeq:    i.State.FirstSeq,
 		lastSeq:     i.State.LastSeq,
@@ -40,7 +42,8 @@ func newState(i *jetstream.StreamInfo) *streamState {
 	if i.State.Msgs == 0 {
 		st.firstSeq = i.State.LastSeq + 1
 	}
-	st.raised, _ = strconv.ParseUint(i.Config.Metadata[raisedKey], 10, 64) // absent: 0
+	// If the key is absent, raised is 0.
+	st.raised, _ = strconv.ParseUint(i.Config.Metadata[raisedKey], 10, 64)
 	if c := i.Cluster; c != nil && c.Name != "" {
 		st.clustered = true
 		st.leader = c.Leader
@@ -51,7 +54,8 @@ func newState(i *jetstream.StreamInfo) *streamState {
 	return st
 }
 
-// streamConfig is the stream that the options describe.
+// streamConfig returns the configuration of the stream according to the
+// options.
 func (c *config) streamConfig() jetstream.StreamConfig {
 	storage := jetstream.FileStorage
 	if c.memory {
@@ -68,7 +72,7 @@ func (c *config) streamConfig() jetstream.StreamConfig {
 		Replicas:          c.replicas,
 		MaxMsgsPerSubject: int64(c.maxMessages),
 		MaxAge:            c.maxAge,
-		MaxBytes:          c.maxBytes,
+		MaxBytes:          cmp.Or(c.maxBytes, defaultBytes),
 		MaxMsgs:           -1,
 		MaxConsumers:      -1,
 		MaxMsgSize:        -1,
@@ -77,8 +81,8 @@ func (c *config) streamConfig() jetstream.StreamConfig {
 	}
 }
 
-// openStream creates the stream, or checks the one that is there. Its error is final where
-// it is about the stream.
+// openStream creates the stream, or checks the existing one. An error about the
+// stream itself is a finalError.
 func (b *Broker) openStream(ctx context.Context, nc *nats.Conn) (*streamState, error) {
 	js, err := newJetStream(nc, b.cfg.domain)
 	if err != nil {
@@ -93,7 +97,8 @@ func (b *Broker) openStream(ctx context.Context, nc *nats.Conn) (*streamState, e
 	case err == nil:
 		err = b.checkStream(info)
 	case !errors.As(err, &api) || api.Code == 503 || api.ErrorCode == codeStoreFailed:
-		return nil, err // the servers are starting, or deleting the last one still
+		// The servers are still starting, or deleting an earlier stream.
+		return nil, err
 	}
 	if err != nil {
 		return nil, finalError{fmt.Errorf("natsbroker: %w", err)}
@@ -116,25 +121,32 @@ func (b *Broker) findStream(ctx context.Context, js jetstream.JetStream, opened 
 	stream, err := js.Stream(ctx, want.Name)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound) && !b.cfg.existing:
+		if err := b.fit(&want, nil); err != nil {
+			return nil, finalError{err}
+		}
 		stream, err = js.CreateStream(ctx, want)
-		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // by another node, at the same time
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+			// Another node has just created it.
 			stream, err = js.Stream(ctx, want.Name)
 		}
 	case err == nil && b.cfg.embedded && !opened:
+		if err := b.fit(&want, stream.CachedInfo()); err != nil {
+			return nil, finalError{err}
+		}
 		stream, err = update(ctx, js, stream, want)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("stream %q: %w", want.Name, err)
+		return nil, fmt.Errorf("stream %q: %w%s", want.Name, err, remedy(err, want.MaxBytes))
 	}
 	return stream.CachedInfo(), nil
 }
 
-// update gives an embedded stream the limits that the options ask for now.
+// update applies changed options to an existing embedded stream.
 func update(ctx context.Context, js jetstream.JetStream, stream jetstream.Stream, want jetstream.StreamConfig) (jetstream.Stream, error) {
 	info := stream.CachedInfo()
 	have := info.Config
 	if have.Storage != want.Storage {
-		return nil, finalError{fmt.Errorf("natsbroker: stream %q is stored in %v; MemoryStorage says otherwise", want.Name, have.Storage)}
+		return nil, finalError{fmt.Errorf("natsbroker: stream %q is stored in %v, and the options ask for %v", want.Name, have.Storage, want.Storage)}
 	}
 	if have.MaxMsgsPerSubject == want.MaxMsgsPerSubject && have.MaxAge == want.MaxAge &&
 		have.MaxBytes == want.MaxBytes && have.Duplicates == want.Duplicates {
@@ -152,8 +164,8 @@ func update(ctx context.Context, js jetstream.JetStream, stream jetstream.Stream
 
 func raises(have, want int64) bool { return have > 0 && (want <= 0 || want > have) }
 
-// checkStream refuses a stream that does not do what the broker is built on, and logs
-// limits that are not those of the options.
+// checkStream returns an error if the stream lacks something that the broker
+// needs. It logs a warning if its limits differ from those of the options.
 func (b *Broker) checkStream(info *jetstream.StreamInfo) error {
 	have, want := info.Config, b.cfg.streamConfig()
 	var errs []error
@@ -162,20 +174,20 @@ func (b *Broker) checkStream(info *jetstream.StreamInfo) error {
 			errs = append(errs, fmt.Errorf("stream %q: "+format, append([]any{want.Name}, args...)...))
 		}
 	}
-	require(len(have.Subjects) == 1 && have.Subjects[0] == want.Subjects[0], "its subjects are %q, must be %q", have.Subjects, want.Subjects)
+	require(len(have.Subjects) == 1 && have.Subjects[0] == want.Subjects[0], "its subjects are %q, want %q", have.Subjects, want.Subjects)
 	r := have.RePublish
 	require(r != nil && r.Source == want.RePublish.Source && r.Destination == want.RePublish.Destination && !r.HeadersOnly,
 		"it does not republish %s to %s", want.RePublish.Source, want.RePublish.Destination)
 	require(have.AllowDirect, "it does not allow direct gets")
-	require(have.Retention == jetstream.LimitsPolicy, "its retention is %v, must be limits", have.Retention)
-	require(have.Discard == jetstream.DiscardOld, "it discards new messages, must be old ones")
+	require(have.Retention == jetstream.LimitsPolicy, "its retention is %v, want limits", have.Retention)
+	require(have.Discard == jetstream.DiscardOld, "it discards new messages instead of old ones")
 	require(have.Duplicates >= 100*time.Millisecond, "it has no duplicate window")
-	if err := errors.Join(errs...); err != nil || b.cfg.existing {
+	if err := errors.Join(errs...); err != nil || b.cfg.existing || b.cfg.embedded {
 		return err
 	}
 	if have.Storage != want.Storage || have.Replicas != want.Replicas || have.MaxMsgsPerSubject != want.MaxMsgsPerSubject ||
 		have.MaxAge != want.MaxAge || have.MaxBytes != want.MaxBytes || have.Duplicates != want.Duplicates {
-		b.cfg.log.Warn("natsbroker: the stream is there, and is not what the options say; it stays as it is",
+		b.cfg.log.Warn("natsbroker: the existing stream differs from the options and is left as it is",
 			"stream", want.Name, "storage", have.Storage, "replicas", have.Replicas, "messages", have.MaxMsgsPerSubject,
 			"age", have.MaxAge, "bytes", have.MaxBytes, "window", have.Duplicates)
 	}

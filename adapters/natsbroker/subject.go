@@ -7,28 +7,30 @@ import (
 	"github.com/chathub-go/chathub"
 )
 
-// Subjects, with "chathub" for the broker's name:
+// The subjects, if "chathub" is the name of the broker:
 //
-//	chathub.log.r.lobby    what is published to the room lobby; the stream stores it
-//	chathub.log.u.ana      the same for the inbox of the user ana
-//	chathub.hear.r.lobby   what who has the topic hears: stored messages as the stream
-//	                       republishes them, and volatile ones
+//	chathub.log.r.lobby    durable messages of the room lobby; the stream
+//	                       stores them
+//	chathub.log.u.ana      durable messages of the inbox of the user ana
+//	chathub.hear.r.lobby   what sessions receive of the room lobby: volatile
+//	                       messages, and the durable ones that the stream
+//	                       has stored and republishes
 //	chathub.hear.n.4kq…    volatile messages to one hub
 //	chathub.hear.all       volatile messages to everyone
 //
-// Nodes publish to all of them and subscribe hear alone.
+// Nodes publish to all of these, and only subscribe to hear.
 const (
 	logTree  = ".log"
 	hearTree = ".hear"
 	hearAll  = hearTree + ".all"
 )
 
-// maxToken bounds what a name becomes in a subject, in bytes. With it a subject
-// stays far below the 4096 bytes that a server reads as one protocol line.
+// maxToken bounds the length of a name in a subject, in bytes. It keeps a
+// subject far below the 4096 bytes that a server accepts as one protocol line.
 const maxToken = 256
 
-// branch returns the part of a topic's subjects that comes after the tree. No two
-// topics have the same.
+// branch returns the part of a topic's subjects that follows the tree. It is
+// different for each topic.
 func branch(t chathub.Topic) string {
 	switch {
 	case t.Room != "":
@@ -40,9 +42,9 @@ func branch(t chathub.Topic) string {
 	}
 }
 
-// token returns a name as one token of a subject. Plain names stay readable;
-// the others are in base64, behind a character that plain names do not have; of
-// one that is too long for that there is a hash, behind two of them.
+// token returns a name as one token of a subject. A plain name is left as it
+// is, to stay readable. Any other name is in base64, after a '~', which no
+// plain name contains. If that is too long, it is a hash, after "~~".
 func token(name string) string {
 	if len(name) <= maxToken && plain(name) {
 		return name
@@ -68,9 +70,10 @@ func plain(name string) bool {
 	return name != ""
 }
 
-// messageID is what JetStream recognises a repeated message by. It does so for the
-// whole stream, so the topic is part of it. Hashed, it costs the server's memory the same
-// for every key, and a key may hold what a header may not.
+// messageID returns the id by which JetStream recognises a repeated message.
+// Ids belong to the whole stream, so the topic is part of the id. A hash takes
+// the same memory of the server for every key, and a key may contain characters
+// that a header must not.
 func messageID(subject, key string) string {
 	h := sha256.New()
 	h.Write([]byte(subject)) // has no 0 byte

@@ -7,48 +7,51 @@ import (
 	"github.com/chathub-go/chathub"
 )
 
-// What a tail has at most: enough for those who come back after a short while.
+// The bounds of a tail. It is long enough for clients that reconnect after a
+// short while.
 const (
 	tailMessages = 256
 	tailBytes    = 64 << 10
-	// tailCost is what a message in it occupies besides its body and key.
+	// tailCost is what a message takes in addition to its body and key, in
+	// bytes.
 	tailCost = 160
 )
 
-// tail is the end of a topic's log as it was delivered, from which Read serves what is
-// asked for most: JetStream finds messages of one subject among those of many by looking
-// through all of them.
+// tail is a cache of the newest messages of a topic, as they were delivered. It
+// serves most calls of Read. JetStream has to search the messages of all
+// subjects to find those of one. Its methods may be called concurrently.
 type tail struct {
 	mu sync.Mutex
-	// messages are all after the position first, up to last.
+	// messages are all messages of the topic with first < Seq <= last.
 	first, last uint64
 	messages    []chathub.Message
 	bytes       int
 }
 
-// begin is for a topic whose delivery begins after seq.
+// begin empties the tail of a topic whose delivery begins after seq.
 func (l *tail) begin(seq uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.first, l.last = seq, seq
 }
 
-// reached notes that there is nothing up to seq that was not added.
+// reached says that all messages up to seq have been added.
 func (l *tail) reached(seq uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.last = max(l.last, seq)
 }
 
-// add adds the next message, and returns by how many bytes the tail has grown.
-func (l *tail) add(m chathub.Message, most int) (grown int) {
+// add adds the next message, and drops the oldest ones beyond limit. It returns
+// by how many bytes the tail has grown, which may be negative.
+func (l *tail) add(m chathub.Message, limit int) (grown int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before := l.bytes
 	l.last = m.Seq
 	l.messages = append(l.messages, m)
 	l.bytes += cost(&m)
-	for len(l.messages) > 0 && (len(l.messages) > most || l.bytes > tailBytes) {
+	for len(l.messages) > 0 && (len(l.messages) > limit || l.bytes > tailBytes) {
 		l.first = l.messages[0].Seq
 		l.bytes -= cost(&l.messages[0])
 		l.messages[0] = chathub.Message{}
@@ -59,7 +62,7 @@ func (l *tail) add(m chathub.Message, most int) (grown int) {
 
 func cost(m *chathub.Message) int { return len(m.Body) + len(m.Key) + tailCost }
 
-// forget makes room, and returns how much.
+// forget drops all messages, and returns how many bytes that has freed.
 func (l *tail) forget() (freed int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -68,8 +71,8 @@ func (l *tail) forget() (freed int) {
 	return freed
 }
 
-// read returns the page if all of it is here. What is older than the time oldest may
-// not be given out any more.
+// read returns the page, and whether the tail has all of it. It returns no page
+// with messages that are older than the time oldest.
 func (l *tail) read(r chathub.Range, end uint64, oldest int64) (page chathub.Page, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -80,7 +83,7 @@ func (l *tail) read(r chathub.Range, end uint64, oldest int64) (page chathub.Pag
 	from, _ := slices.BinarySearchFunc(l.messages, after+1, bySeq)
 	to, _ := slices.BinarySearchFunc(l.messages, end+1, bySeq)
 	found := l.messages[min(from, to):to]
-	// Whether there are more before those that are here, only the log knows.
+	// Only the log knows whether there are older messages.
 	if r.After < l.first && len(found) <= r.Limit {
 		return chathub.Page{}, false
 	}
@@ -105,29 +108,30 @@ func bySeq(m chathub.Message, seq uint64) int {
 	return 0
 }
 
-// keep adds a delivered message to the topic's tail, and makes room elsewhere
-// where that is too much.
+// keep adds a delivered message to the topic's tail. If the tails of all topics
+// become too large together, it empties some of them.
 func (t *topic) keep(m chathub.Message) {
 	s := t.s
 	if s.broker.cfg.cache < 0 {
 		return
 	}
-	most := tailMessages
+	limit := tailMessages
 	if n := s.state.Load().maxMessages; n > 0 {
-		most = min(most, n)
+		limit = min(limit, n)
 	}
 	bound := int64(s.broker.cfg.cache)
-	if s.cached.Add(int64(t.tail.add(m, most))) <= bound {
+	if s.cacheBytes.Add(int64(t.tail.add(m, limit))) <= bound {
 		return
 	}
 	for _, other := range s.list() { // in random order
-		if s.cached.Add(-int64(other.tail.forget())) <= bound/8*7 {
+		if s.cacheBytes.Add(-int64(other.tail.forget())) <= bound/8*7 {
 			return
 		}
 	}
 }
 
-// readTail is Read from what the session has of the topic itself.
+// readTail is Read from the topic's tail. It reports whether the tail has the
+// page.
 func (s *session) readTail(t chathub.Topic, r chathub.Range, end uint64) (chathub.Page, bool) {
 	s.mu.RLock()
 	has := s.topics[t]
@@ -147,7 +151,7 @@ func (s *session) readTail(t chathub.Topic, r chathub.Range, end uint64) (chathu
 	return page, ok
 }
 
-// newest is how far the topic has been delivered.
+// newest returns the position up to which the topic has been delivered.
 func (l *tail) newest() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -9,33 +9,35 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// waitingSize is how many volatile messages wait while a topic catches up.
-const waitingSize = 256
+// pendingSize is how many volatile messages wait while a topic catches up.
+const pendingSize = 256
 
-// topic is one that the session has.
+// topic is a subscription of a session.
 type topic struct {
 	s       *session
 	name    chathub.Topic
 	subject string // of its log
 	sub     *nats.Subscription
-	life    context.Context // ends when the session has it no more
+	life    context.Context // ends when the session unsubscribes
 	end     context.CancelFunc
+	tail    tail
+
 	// calls is held (full) during Subscribe and Unsubscribe.
 	calls chan struct{}
-	// turn is held during deliver. It guards what follows, and is a channel so that who
-	// waits for it can give up.
+	// turn is held (full) while a message is delivered, and guards the fields
+	// below. It is a channel so that a caller who waits for it can give up.
 	turn chan struct{}
-	live bool
-	gone bool
+
+	live bool   // Subscribe has succeeded
+	gone bool   // Unsubscribe has succeeded, or Subscribe failed
 	seq  uint64 // of the newest message delivered, or the position of Subscribe
-	// behind: messages up to target are missing, and catchUp fetches them. Meanwhile
-	// dispatch delivers nothing: stored messages will be fetched, others wait.
+	// behind is set while messages up to target are missing and catchUp fetches
+	// them. In the meantime, dispatch delivers nothing. Durable messages that
+	// arrive raise the target, and volatile ones wait in pending.
 	behind  bool
 	target  uint64
-	waiting []chathub.Message
-	tail    tail // has a lock of its own
-	// heard: a stored message has come since the last sweep.
-	heard bool
+	pending []chathub.Message
+	heard   bool // a durable message has arrived since the last sweep
 }
 
 func newTopic(s *session, name chathub.Topic) *topic {
@@ -67,12 +69,13 @@ func (t *topic) listen() error {
 	return nil
 }
 
-// drop ends the arrival of messages and forgets the topic. The caller has its turn.
+// drop ends the arrival of messages and removes the topic from the session. The
+// caller holds turn.
 func (t *topic) drop() {
 	t.gone = true
 	t.end()
 	s := t.s
-	s.cached.Add(-int64(t.tail.forget()))
+	s.cacheBytes.Add(-int64(t.tail.forget()))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.topics, t.name)
@@ -96,8 +99,8 @@ func hold(ctx context.Context, lock chan struct{}) error {
 	}
 }
 
-// enter returns the topic with its calls held, creating it where create is true; else
-// it may be nil.
+// enter returns a topic and holds its calls. If the session does not have the
+// topic, it is created, or nil if create is false.
 func (s *session) enter(ctx context.Context, name chathub.Topic, create bool) (*topic, error) {
 	for {
 		if err := s.usable(ctx); err != nil {
@@ -119,12 +122,13 @@ func (s *session) enter(ctx context.Context, name chathub.Topic, create bool) (*
 		if t.life.Err() == nil {
 			return t, nil
 		}
-		<-t.calls // dropped meanwhile
+		<-t.calls // dropped in the meantime
 	}
 }
 
-// Subscribe listens first and asks for the head then: the request reaches the leader on the
-// way that the news of the subscription went before.
+// Subscribe implements [chathub.BrokerSession]. It starts to listen before it
+// asks the leader for the head of the log. The leader learns of the
+// subscription first, because both take the same way.
 func (s *session) Subscribe(ctx context.Context, name chathub.Topic) (chathub.Position, error) {
 	if name == (chathub.Topic{}) {
 		return chathub.Position{}, errEveryone
@@ -149,7 +153,7 @@ func (s *session) Subscribe(ctx context.Context, name chathub.Topic) (chathub.Po
 	if err == nil {
 		seq, err = s.position(ctx, t)
 	}
-	t.turn <- struct{}{} // nobody keeps it: nothing is delivered yet
+	t.turn <- struct{}{} // not for long, because nothing is delivered yet
 	defer func() { <-t.turn }()
 	if err != nil {
 		t.drop()
@@ -158,11 +162,11 @@ func (s *session) Subscribe(ctx context.Context, name chathub.Topic) (chathub.Po
 	t.live = true
 	t.seq = seq
 	t.tail.begin(seq)
-	s.start(t.catchUp) // which ends what is behind
+	s.start(t.catchUp) // clears behind
 	return s.at(name, seq), nil
 }
 
-// at is the position of a topic; nodes have none.
+// at returns a position in the log of a topic. Nodes have no log.
 func (s *session) at(name chathub.Topic, seq uint64) chathub.Position {
 	if !kept(name) {
 		return chathub.Position{}
@@ -170,9 +174,9 @@ func (s *session) at(name chathub.Topic, seq uint64) chathub.Position {
 	return chathub.Position{Epoch: s.state.Load().epoch, Seq: seq}
 }
 
-// position returns the head of a topic's log. An empty one is where the stream was a
-// moment ago: there is no message of the topic before that, and all that come are after it.
-// A node has none: the round trip is all that is needed.
+// position returns the head of a topic's log. The head of an empty log is the
+// end of the stream a moment ago, because every later message of the topic
+// comes after it. A node has no log, and only needs the round trip.
 func (s *session) position(ctx context.Context, t *topic) (head uint64, err error) {
 	if !kept(t.name) {
 		return 0, s.persist(ctx, func(ctx context.Context) error { return s.nc.FlushWithContext(ctx) })
@@ -203,7 +207,7 @@ func (s *session) Unsubscribe(ctx context.Context, name chathub.Topic) error {
 	return nil
 }
 
-// dispatch delivers what arrives, in order.
+// dispatch delivers messages in the order of their arrival.
 func (s *session) dispatch() {
 	for {
 		select {
@@ -220,7 +224,7 @@ func (s *session) dispatch() {
 	}
 }
 
-// receive delivers a message that arrived, or notes that it is there.
+// receive delivers a message that has arrived, or leaves it to catchUp.
 func (t *topic) receive(m *nats.Msg) {
 	var seq, before uint64
 	if m.Header != nil {
@@ -250,12 +254,11 @@ func (t *topic) receive(m *nats.Msg) {
 		t.fallBehind(seq)
 	default:
 		t.heard = true
-		t.give(seq, m.Data)
+		t.durable(seq, m.Data)
 	}
 }
 
-// The methods below need the turn.
-
+// volatile delivers a volatile message. The caller holds turn.
 func (t *topic) volatile(m *nats.Msg) {
 	msg, err := message(t.name, 0, m.Data)
 	switch {
@@ -263,12 +266,13 @@ func (t *topic) volatile(m *nats.Msg) {
 		t.s.log.Error("natsbroker: volatile message", "topic", t.name, "err", err)
 	case !t.behind:
 		t.hand(msg)
-	case len(t.waiting) < waitingSize:
-		t.waiting = append(t.waiting, msg)
+	case len(t.pending) < pendingSize:
+		t.pending = append(t.pending, msg)
 	}
 }
 
-func (t *topic) give(seq uint64, data []byte) {
+// durable delivers the next message of the log. The caller holds turn.
+func (t *topic) durable(seq uint64, data []byte) {
 	msg, err := message(t.name, seq, data)
 	if err != nil {
 		t.s.log.Error("natsbroker: a stored message cannot be read", "topic", t.name, "seq", seq, "err", err)
@@ -280,20 +284,21 @@ func (t *topic) give(seq uint64, data []byte) {
 	t.seq = seq
 }
 
-// hand delivers, unless the session was closed.
+// hand calls deliver, unless the session is closed. The caller holds turn.
 func (t *topic) hand(m chathub.Message) {
 	if t.s.life.Err() == nil {
 		t.s.deliver(m)
 	}
 }
 
+// fallBehind starts catchUp. The caller holds turn.
 func (t *topic) fallBehind(target uint64) {
 	t.behind = true
 	t.target = max(t.target, target)
 	t.s.start(t.catchUp)
 }
 
-// catchUp fetches and delivers what is missing up to target, until nothing is.
+// catchUp fetches and delivers the missing messages up to target.
 func (t *topic) catchUp() {
 	failed := false
 	for pause := firstPause; ; {
@@ -302,10 +307,10 @@ func (t *topic) catchUp() {
 		}
 		if t.gone || t.seq >= t.target {
 			t.behind = false
-			for _, m := range t.waiting {
+			for _, m := range t.pending {
 				t.hand(m)
 			}
-			t.waiting = nil
+			t.pending = nil
 			<-t.turn
 			return
 		}
@@ -323,8 +328,8 @@ func (t *topic) catchUp() {
 		if t.life.Err() != nil {
 			return
 		}
-		if !failed { // of those that follow, each would say the same
-			t.s.log.Warn("natsbroker: catching up", "topic", t.name, "from", from, "err", err)
+		if !failed { // further failures would only repeat this
+			t.s.log.Warn("natsbroker: catching up failed, will retry", "topic", t.name, "from", from, "err", err)
 			failed = true
 		}
 		select {
@@ -336,19 +341,20 @@ func (t *topic) catchUp() {
 	}
 }
 
-// fetched delivers one message of the log. It returns false where nobody wants more.
-func (t *topic) fetched(m stored) bool {
+// fetched delivers a message that catchUp has fetched. It returns false if the
+// topic is gone.
+func (t *topic) fetched(m entry) bool {
 	if hold(t.life, t.turn) != nil {
 		return false
 	}
 	defer func() { <-t.turn }()
 	if !t.gone && m.seq > t.seq {
-		t.give(m.seq, m.data)
+		t.durable(m.seq, m.data)
 	}
 	return !t.gone
 }
 
-// reached notes that the log has nothing more up to seq.
+// reached says that all messages up to seq have been delivered.
 func (t *topic) reached(seq uint64) {
 	if hold(t.life, t.turn) != nil {
 		return
@@ -358,8 +364,9 @@ func (t *topic) reached(seq uint64) {
 	t.tail.reached(t.seq)
 }
 
-// check compares the topic with its log, and catches up. It is for what no later message
-// shows to be missing.
+// check compares the topic with the head of its log, and starts catchUp if
+// messages are missing. Otherwise this would not be noticed before the next
+// message arrives.
 func (t *topic) check(ctx context.Context) error {
 	if !kept(t.name) {
 		return nil

@@ -13,15 +13,15 @@ import (
 )
 
 const (
-	// watchInterval is how often a session asks about the stream.
+	// watchInterval is how often a session requests the state of the stream.
 	watchInterval = time.Second
-	// checkers is how many topics are compared with the stream at a time.
+	// checkers is how many topics are compared with the stream concurrently.
 	checkers = 32
 )
 
-// watch notices what may have kept messages from arriving: a lost connection, a new
-// leader, an overflow. Then all topics are compared with the stream. In a cluster they are, little
-// by little, in any case.
+// watch looks for reasons why messages may not have arrived: a lost connection,
+// a new leader, or an overflow. It then compares all topics with the stream. In
+// a cluster of servers it does so all the time, a few topics at a time.
 func (s *session) watch() {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
@@ -53,14 +53,15 @@ func (s *session) watch() {
 			away = false
 			s.suspect()
 		}
-		// Only the first of several drops in a row is reported, so as long as the sum grows,
-		// there may have been one after the topics were compared.
-		if s.dropped.Load() {
+		// Of several drops in a row, nats.go only reports the first. As long as
+		// the sum grows, there may have been drops after the topics were
+		// compared.
+		if s.overflow.Load() {
 			if sum := s.sumDropped(); sum != lost {
 				lost = sum
 				s.suspect()
 			} else {
-				s.dropped.Store(false)
+				s.overflow.Store(false)
 			}
 		}
 		if now.clustered {
@@ -69,7 +70,7 @@ func (s *session) watch() {
 	}
 }
 
-// suspect has all topics compared with the stream soon.
+// suspect makes watch compare all topics with the stream soon.
 func (s *session) suspect() {
 	select {
 	case s.resync <- struct{}{}:
@@ -77,26 +78,26 @@ func (s *session) suspect() {
 	}
 }
 
-// observe renews what is known of the stream.
+// observe renews the state of the stream and the offset of its leader's clock.
 func (s *session) observe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	asked := s.broker.cfg.clock()
+	began := s.broker.cfg.clock()
 	info, err := s.info(ctx)
 	if err != nil {
 		return err
 	}
-	took := s.broker.cfg.clock().Sub(asked)
+	took := s.broker.cfg.clock().Sub(began)
 	st, known := newState(info), s.state.Load()
 	if st.epoch != known.epoch {
-		err := fmt.Errorf("stream %q was created anew: restart the hub", s.broker.cfg.name)
-		s.log.Error("natsbroker: all positions are void", "err", err)
+		err := fmt.Errorf("stream %q was created anew; restart the process", s.broker.cfg.name)
+		s.log.Error("natsbroker: the positions of all clients are invalid", "err", err)
 		s.broken.Store(&err)
 		return err
 	}
 	s.state.Store(st)
 	if !info.TimeStamp.IsZero() {
-		s.offset.Store(info.TimeStamp.Sub(asked.Add(took / 2)).Milliseconds())
+		s.offset.Store(info.TimeStamp.Sub(began.Add(took / 2)).Milliseconds())
 	}
 	return nil
 }
@@ -106,13 +107,13 @@ func (s *session) info(ctx context.Context) (*jetstream.StreamInfo, error) {
 		answer
 		jetstream.StreamInfo
 	}
-	if err := s.ask(ctx, s.api.info, "", &info); err != nil {
+	if err := s.request(ctx, s.api.info, "", &info); err != nil {
 		return nil, err
 	}
 	return &info.StreamInfo, nil
 }
 
-// list returns the topics that there are.
+// list returns all topics of the session.
 func (s *session) list() []*topic {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -123,7 +124,7 @@ func (s *session) list() []*topic {
 	return all
 }
 
-// sumDropped returns how many messages of the topics that there are were dropped.
+// sumDropped returns how many messages were dropped, of all present topics.
 func (s *session) sumDropped() int {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -136,7 +137,8 @@ func (s *session) sumDropped() int {
 	return sum
 }
 
-// checkAll compares topics with the stream. What could not be asked is asked again.
+// checkAll compares topics with the stream. If it fails, all topics are
+// compared again soon.
 func (s *session) checkAll(topics []*topic) {
 	var failed atomic.Bool
 	var wg sync.WaitGroup
@@ -165,14 +167,15 @@ func (s *session) checkAll(topics []*topic) {
 	}
 }
 
-// sweeper goes through all topics in SweepEvery.
+// sweeper goes through all topics once in every SweepEvery.
 type sweeper struct {
 	topics []*topic
 	step   int
 }
 
-// part returns the topics whose turn it is: those that have been silent since the
-// last time, for of others the next message shows whether one is missing.
+// part returns the next topics to compare with the stream. It leaves out those
+// that had a message since the last sweep. Of these, the next message shows
+// whether one is missing.
 func (w *sweeper) part(s *session) (silent []*topic) {
 	if len(w.topics) == 0 {
 		w.topics = s.list()
@@ -207,15 +210,15 @@ func (s *session) disconnected(_ *nats.Conn, err error) {
 	}
 }
 
-// failed is what the connection reports between calls.
+// failed handles errors of the connection that are not the result of a call.
 func (s *session) failed(_ *nats.Conn, sub *nats.Subscription, err error) {
 	if errors.Is(err, nats.ErrSlowConsumer) {
-		s.dropped.Store(true)
-		return // may come in thousands; the hub says how far it is behind
+		s.overflow.Store(true)
+		return // not logged, because there may be thousands
 	}
 	subject := ""
 	if sub != nil {
 		subject = sub.Subject
 	}
-	s.log.Error("natsbroker: connection", "subject", subject, "err", err)
+	s.log.Error("natsbroker: error of the connection", "subject", subject, "err", err)
 }

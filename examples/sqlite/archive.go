@@ -10,24 +10,25 @@ import (
 	"github.com/chathub-go/chathub"
 )
 
-// archive saves what is sent through a hub, and gives it out again.
+// archive saves the messages of a hub in a database, and answers clients that
+// ask for them.
 type archive struct {
 	db  *database
 	log *slog.Logger
 }
 
-// addTo registers the archive. Middleware that changes messages comes before it, so
-// that they are saved as they are sent.
+// addTo registers the archive with a hub. Register middleware that changes
+// messages first, so that messages are saved as they are sent.
 func (a *archive) addTo(hub *chathub.Hub) {
 	hub.Use(a.saving)
 	chathub.OnAck(hub, "room-archive", a.ofRoom)
 	chathub.OnAck(hub, "private-archive", a.ofConversation)
 }
 
-// saveTimeout bounds how long a sender waits for its ack.
+// saveTimeout bounds how long saving a message may take.
 const saveTimeout = 10 * time.Second
 
-// saving is middleware: the ack of a message follows only once it is saved.
+// saving is middleware that saves a message before it is acked.
 func (a *archive) saving(next chathub.Handler) chathub.Handler {
 	return func(ctx context.Context, c *chathub.Client, e *chathub.Event) (any, error) {
 		m := &message{ID: e.ID, From: c.User(), Data: e.Data}
@@ -40,8 +41,9 @@ func (a *archive) saving(next chathub.Handler) chathub.Handler {
 			return next(ctx, c, e)
 		}
 
-		// Before it is sent: the hub remembers ids for some minutes, the database for good. And
-		// while the database does not answer, nobody gets what could not be saved.
+		// Look before sending. The hub remembers ids for a few minutes, but the
+		// database remembers them for good. And while the database is down, no
+		// message is sent that could not be saved.
 		receipt, found, err := a.db.saved(ctx, m)
 		switch {
 		case err != nil:
@@ -55,8 +57,8 @@ func (a *archive) saving(next chathub.Handler) chathub.Handler {
 		if err != nil || !ok {
 			return result, err
 		}
-		// It is in the hub's log and on its way to everyone. That the sender goes, which ends
-		// ctx, must not keep it out of the database.
+		// The message is in the hub's log and on its way to everyone. It must
+		// be saved even if the sender disconnects, which ends ctx.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
 		defer cancel()
 		if err := a.db.save(ctx, m, receipt); err != nil {
@@ -66,8 +68,8 @@ func (a *archive) saving(next chathub.Handler) chathub.Handler {
 	}
 }
 
-// failed logs an error of the database, and returns what the client is told: to try
-// again, with the same id, which doubles nothing.
+// failed logs an error of the database, and returns the error for the client.
+// It asks the client to try again. With the same id, nothing is stored twice.
 func (a *archive) failed(ctx context.Context, what string, err error) error {
 	if own := (*chathub.Error)(nil); errors.As(err, &own) {
 		return err
@@ -81,7 +83,7 @@ const (
 	largestPage = 200
 )
 
-// pageSize returns how many messages to give to who asks for n.
+// pageSize returns the size of a page if the client asks for n messages.
 func pageSize(n int) int {
 	if n <= 0 {
 		n = defaultPage
@@ -89,8 +91,8 @@ func pageSize(n int) int {
 	return min(n, largestPage)
 }
 
-// ofRoom answers room-archive: messages of a room before a position, be it in the
-// hub's log of today or in one of an earlier process.
+// ofRoom handles room-archive. It returns messages of a room before a position,
+// which may be in the hub's present log, or in the log of an earlier process.
 func (a *archive) ofRoom(ctx context.Context, c *chathub.Client, q struct {
 	Before *chathub.Position `json:"before"`
 	Limit  int               `json:"limit"`
@@ -106,8 +108,8 @@ func (a *archive) ofRoom(ctx context.Context, c *chathub.Client, q struct {
 	return p, nil
 }
 
-// ofConversation answers private-archive: what the client's user and another one sent
-// each other.
+// ofConversation handles private-archive. It returns the messages that the
+// client's user and another user sent each other.
 func (a *archive) ofConversation(ctx context.Context, c *chathub.Client, q struct {
 	Before int64 `json:"before"`
 	Limit  int   `json:"limit"`

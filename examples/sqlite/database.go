@@ -15,12 +15,12 @@ import (
 	_ "modernc.org/sqlite" // the driver: pure Go
 )
 
-// schema is for a new database. A log is one life of the log of a room, or of a
-// user's inbox, in the hub's broker: positions (seq) of different lives do not compare, so
-// logs are numbered in the order in which they began.
+// schema creates the tables of a new database. A log is the log of a room, or
+// of a user's inbox, under one epoch. Positions (seq) in different logs do not
+// compare, so logs are numbered in the order in which they began.
 //
-// A message sent privately is in the inboxes of two users, and saved once: with its position
-// in the sender's. A conversation is in the order of n.
+// A private message is in the inboxes of two users. It is saved once, with its
+// position in the sender's inbox. A conversation is in the order of n.
 const schema = `
 CREATE TABLE IF NOT EXISTS logs (
 	log   INTEGER PRIMARY KEY,
@@ -59,8 +59,8 @@ const (
 		recipient <> '' AND min(sender, recipient) = ? AND max(sender, recipient) = ? AND n < ? ORDER BY n DESC LIMIT ?`
 )
 
-// message is a message as clients get it from the archive: an envelope of the protocol
-// with two more fields.
+// message is a message as the archive sends it to clients. It is an envelope of
+// the protocol with two additional fields, N and Epoch.
 type message struct {
 	N     int64          `json:"n"`
 	Epoch string         `json:"epoch"`
@@ -74,22 +74,23 @@ type message struct {
 	Data  jsontext.Value `json:"data,omitzero"`
 }
 
-// database keeps messages. Its methods may be called by any goroutine.
+// database stores messages. Its methods may be called concurrently.
 type database struct{ db *sql.DB }
 
-// openDatabase opens a file, which it creates where there is none.
+// openDatabase opens the database in a file, and creates it if necessary.
 func openDatabase(ctx context.Context, file string) (*database, error) {
 	pragmas := url.Values{"_pragma": {
-		"journal_mode(WAL)",  // who reads does not wait for who writes
-		"synchronous(FULL)",  // what is acked survives a power cut
-		"busy_timeout(5000)", // milliseconds, for another process that writes
+		"journal_mode(WAL)",  // readers do not wait for a writer
+		"synchronous(FULL)",  // acked messages survive a power failure
+		"busy_timeout(5000)", // milliseconds to wait for another process
 		"foreign_keys(ON)",
 	}}
 	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: url.PathEscape(file), RawQuery: pragmas.Encode()}).String())
 	if err != nil {
 		return nil, err
 	}
-	// SQLite has one writer at a time. They wait in database/sql, where ctx ends the waiting.
+	// SQLite allows one writer at a time. The others wait in database/sql, and
+	// give up when their ctx ends.
 	db.SetMaxOpenConns(1)
 	if _, err := db.ExecContext(ctx, schema); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", file, err), db.Close())
@@ -99,11 +100,12 @@ func openDatabase(ctx context.Context, file string) (*database, error) {
 
 func (d *database) close() error { return d.db.Close() }
 
-// errOtherMessage refuses an id that its sender has used for something else. Acked as
-// a repetition, the message would vanish without a word.
+// errOtherMessage refuses an id that its sender has used for another message.
+// If it were acked as a repetition, the new message would be lost.
 var errOtherMessage = &chathub.Error{Code: chathub.CodeConflict, Message: "This id was used for another message"}
 
-// saved returns where a message is that has been saved already, by its sender and id.
+// saved looks for a message by its sender and id. If it has been saved before,
+// saved returns its receipt.
 func (d *database) saved(ctx context.Context, m *message) (r chathub.Receipt, found bool, err error) {
 	if m.ID == "" {
 		return r, false, nil
@@ -123,9 +125,10 @@ func (d *database) saved(ctx context.Context, m *message) (r chathub.Receipt, fo
 	return r, true, nil
 }
 
-// save saves a message at the position of its receipt. Saving again changes nothing.
+// save saves a message at the position of its receipt. It does nothing if the
+// message has been saved before.
 func (d *database) save(ctx context.Context, m *message, r chathub.Receipt) error {
-	owner := "" // of the log that r is about
+	owner := "" // of the log to which r belongs
 	if m.Room == "" {
 		owner = m.From.ID
 	}
@@ -133,7 +136,7 @@ func (d *database) save(ctx context.Context, m *message, r chathub.Receipt) erro
 	if err != nil {
 		return err
 	}
-	defer func() { _ = tx.Rollback() }() // of no effect after Commit
+	defer func() { _ = tx.Rollback() }() // no effect after Commit
 	if _, err := tx.ExecContext(ctx, `
 		INSERT INTO logs (room, owner, epoch) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`,
 		m.Room, owner, r.Epoch); err != nil {
@@ -153,15 +156,17 @@ func (d *database) save(ctx context.Context, m *message, r chathub.Receipt) erro
 	if n, err := res.RowsAffected(); err != nil || n > 0 {
 		return err
 	}
-	_, _, err = d.saved(ctx, m) // two at once with one id: was it the same message?
+	// A message with this id was saved at the same time. Is it the same?
+	_, _, err = d.saved(ctx, m)
 	return err
 }
 
-// newest, as the position of a message, is after all that there are.
+// newest is a position after all messages.
 const newest = math.MaxInt64
 
-// room returns messages of a room, oldest first: those before a position of its log, or
-// the newest where that is nil. A log that nothing was saved of is the newest one.
+// room returns messages of a room, oldest first: those before a position, or
+// the newest ones if before is nil. A log without messages in the database
+// counts as the newest one.
 func (d *database) room(ctx context.Context, room string, before *chathub.Position, limit int) (page, error) {
 	log, seq := int64(newest), uint64(newest)
 	if before != nil {
@@ -175,8 +180,8 @@ func (d *database) room(ctx context.Context, room string, before *chathub.Positi
 	return d.page(ctx, limit, selectRoom, room, log, seq)
 }
 
-// conversation returns what two users sent each other, oldest first: what is before n,
-// or the newest where n is 0.
+// conversation returns the messages that two users sent each other, oldest
+// first: those before n, or the newest ones if n is 0.
 func (d *database) conversation(ctx context.Context, one, other string, n int64, limit int) (page, error) {
 	if n <= 0 {
 		n = newest
@@ -184,17 +189,18 @@ func (d *database) conversation(ctx context.Context, one, other string, n int64,
 	return d.page(ctx, limit, selectConversation, min(one, other), max(one, other), n)
 }
 
-// page is a stretch of messages, oldest first.
+// page is a part of a room or conversation, oldest message first.
 type page struct {
 	Messages []message `json:"messages"`
 	More     bool      `json:"more"` // there are older ones
 }
 
-// pageBytes bounds the data of a page, which must fit into the client's outbox.
+// pageBytes bounds the data of a page, in bytes, because it must fit into the
+// client's outbox.
 const pageBytes = 256 << 10
 
-// page returns the messages of a query that gives the newest first, and whose last
-// argument is how many.
+// page returns up to limit messages of a query. The query must return the
+// newest message first, and its last parameter must be the number of rows.
 func (d *database) page(ctx context.Context, limit int, query string, args ...any) (p page, err error) {
 	rows, err := d.db.QueryContext(ctx, query, append(args, limit+1)...)
 	if err != nil {

@@ -1,4 +1,4 @@
-package main
+package main_test
 
 import (
 	"os"
@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestDocs: what docs/saving.md shows is in the code, to the letter.
+// TestDocs checks that the code in docs/saving.md is the code of this example.
 func TestDocs(t *testing.T) {
 	var code string
 	for _, name := range []string{"archive.go", "database.go"} {
@@ -22,12 +22,12 @@ func TestDocs(t *testing.T) {
 	}
 	blocks := strings.Split(string(text), "```")
 	for i := 1; i < len(blocks); i += 2 {
-		_, block, _ := strings.Cut(blocks[i], "\n") // behind the language
+		_, block, _ := strings.Cut(blocks[i], "\n") // after the language
 		if !strings.Contains(code, block) {
 			t.Errorf("this is not in the example:\n%s", block)
 		}
 	}
 	if len(blocks) < 3 || len(blocks)%2 == 0 {
-		t.Errorf("%d pieces between code fences", len(blocks))
+		t.Errorf("%d parts between code fences", len(blocks))
 	}
 }

@@ -1,5 +1,6 @@
 // Command sqlite is a chat server that saves every message in a SQLite database
-// before it is acknowledged, and from there serves what is older than the hub's log: see README.md.
+// before it acknowledges the message. Messages that are older than the hub's
+// log are served from the database. See README.md.
 package main
 
 import (
@@ -47,12 +48,13 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 		return errors.Join(err, db.close())
 	}
 	(&archive{db: db, log: log}).addTo(hub)
-	return errors.Join(serve(ctx, *addr, hub, log), db.close()) // after the last handler
+	// The database is closed after the last handler.
+	return errors.Join(serve(ctx, *addr, hub, log), db.close())
 }
 
 // serve serves the hub until ctx ends.
 func serve(ctx context.Context, addr string, hub *chathub.Hub, log *slog.Logger) error {
-	defer func() { _ = hub.Close() }() // of no effect after Shutdown
+	defer func() { _ = hub.Close() }() // no effect after Shutdown
 	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return err
@@ -60,7 +62,7 @@ func serve(ctx context.Context, addr string, hub *chathub.Hub, log *slog.Logger)
 	srv := &http.Server{Handler: hub, ReadHeaderTimeout: 5 * time.Second}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
-	log.Warn("demonstration log-in: the token is the user's name, and everyone is believed")
+	log.Warn("for demonstration only: the token is the user's name, and is not verified")
 	log.Info("ready", "url", "ws://"+ln.Addr().String())
 	select {
 	case err := <-served:
@@ -72,7 +74,7 @@ func serve(ctx context.Context, addr string, hub *chathub.Hub, log *slog.Logger)
 	return errors.Join(srv.Shutdown(ctx), hub.Shutdown(ctx))
 }
 
-// names is an Authenticator for a demonstration: the token is the name.
+// names is an Authenticator for a demonstration. The token is the user's name.
 type names struct{}
 
 func (names) Authenticate(_ context.Context, token string, _ *http.Request) (chathub.Identity, error) {

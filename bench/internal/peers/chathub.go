@@ -107,10 +107,7 @@ func token(id int) string {
 
 func chathubResume(room string, joined []byte) ([]load.Step, error) {
 	var ack struct {
-		Data struct {
-			Epoch string `json:"epoch"`
-			Seq   uint64 `json:"seq"`
-		} `json:"data"`
+		Data chathub.Position `json:"data"`
 	}
 	if err := json.Unmarshal(joined, &ack); err != nil {
 		return nil, err

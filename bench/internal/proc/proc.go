@@ -4,65 +4,48 @@
 package proc
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"strconv"
-	"strings"
 	"time"
 
+	"github.com/chathub-go/chathub/internal/tools/child"
 	"golang.org/x/sys/unix"
 )
+
+// patience is how long a server may take to end.
+const patience = 5 * time.Second
 
 // Process is a running server.
 type Process struct {
 	Addr string
 
-	cmd *exec.Cmd
-	in  io.WriteCloser
-	out *bufio.Reader
+	child *child.Process
 }
 
 // Start runs a program that writes its address as its first line and ends when
 // its standard input does.
 func Start(ctx context.Context, name string, args ...string) (*Process, error) {
-	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // the benchmark's own programs
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
+	c, err := child.Start(exec.CommandContext(ctx, name, args...)) //nolint:gosec // the benchmark's own programs
 	if err != nil {
 		return nil, err
 	}
-	out, err := cmd.StdoutPipe()
+	addr, err := c.Line()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s wrote no address: %w", name, errors.Join(err, c.Stop(patience)))
 	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	p := &Process{cmd: cmd, in: in, out: bufio.NewReader(out)}
-	line, err := p.out.ReadString('\n')
-	if err != nil {
-		return nil, fmt.Errorf("%s said no address: %w", name, errors.Join(err, p.Stop()))
-	}
-	p.Addr = strings.TrimSpace(line)
-	return p, nil
+	return &Process{Addr: string(bytes.TrimSpace(addr)), child: c}, nil
 }
 
-// Stop ends the process and waits for that.
-func (p *Process) Stop() error {
-	_ = p.in.Close()
-	patience := time.AfterFunc(5*time.Second, func() { _ = p.cmd.Process.Kill() })
-	defer patience.Stop()
-	return p.cmd.Wait()
-}
+// Stop ends the process and waits for its end.
+func (p *Process) Stop() error { return p.child.Stop(patience) }
 
-// Profile begins a CPU profile of the process into a file, and returns a function
-// that ends it.
+// Profile begins a CPU profile of the process into a file, and returns a
+// function that ends it.
 func (p *Process) Profile(file string) (stop func() error, err error) {
 	if err := p.command("profile " + file); err != nil {
 		return nil, err
@@ -71,16 +54,13 @@ func (p *Process) Profile(file string) (stop func() error, err error) {
 }
 
 func (p *Process) command(line string) error {
-	if _, err := fmt.Fprintln(p.in, line); err != nil {
-		return err
-	}
-	_, err := p.out.ReadString('\n')
+	_, err := p.child.Ask([]byte(line))
 	return err
 }
 
 // CPU returns the processor time, user and system, that all threads of the process
 // have used: the kernel's count, to the nanosecond (clock_getcpuclockid(3)).
-func (p *Process) CPU() (time.Duration, error) { return cpuOf(p.cmd.Process.Pid) }
+func (p *Process) CPU() (time.Duration, error) { return cpuOf(p.child.Pid()) }
 
 // SelfCPU returns the same of this process.
 func SelfCPU() (time.Duration, error) { return cpuOf(os.Getpid()) }
@@ -97,7 +77,7 @@ func cpuOf(pid int) (time.Duration, error) {
 // Memory returns the resident memory of the process, in bytes: what it has now,
 // and the most that it ever had.
 func (p *Process) Memory() (now, peak uint64, err error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.child.Pid()))
 	if err != nil {
 		return 0, 0, err
 	}
@@ -112,7 +92,7 @@ func (p *Process) Memory() (now, peak uint64, err error) {
 // Files returns how many files, sockets among them, the process has open. It sees
 // that a connection was given up also where the peer cannot, because it does not read.
 func (p *Process) Files() (int, error) {
-	names, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
+	names, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.child.Pid()))
 	return len(names), err
 }
 

@@ -9,9 +9,10 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// TestCluster: the same on three servers with three copies, where any copy may be behind.
-// All sessions are on one server: what is only sent may, for a moment, not reach who
-// subscribed on another one.
+// TestCluster runs the suite on three servers that each store the stream, and
+// whose copies may lag behind. All sessions are on one server, because a
+// volatile message may not reach a session that has just subscribed on another
+// server.
 func TestCluster(t *testing.T) {
 	servers := startCluster(t, 0)
 	b := connect(t, "nats://"+servers[0].addr(), natsbroker.Replicas(3), natsbroker.NATS(nats.IgnoreDiscoveredServers()))

@@ -2,114 +2,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"log/slog"
-	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/chathub-go/chathub"
 	"github.com/chathub-go/chathub/hubtest"
-	"github.com/go-json-experiment/json"
 )
-
-// server is a hub with an archive, as run makes it.
-type server struct {
-	*chathub.Hub
-	db *database
-}
-
-// newServer opens a database and puts a hub in front of it.
-func newServer(t *testing.T, file string, broker chathub.Broker) *server {
-	t.Helper()
-	db, err := openDatabase(t.Context(), file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := db.close(); err != nil {
-			t.Error(err)
-		}
-	})
-	hub := hubtest.New(t, chathub.Config{Auth: names{}, Broker: broker, Rate: -1, PresenceInterval: -1})
-	(&archive{db: db, log: slog.New(slog.NewTextHandler(t.Output(), nil))}).addTo(hub)
-	return &server{hub, db}
-}
-
-// exec has the database do something behind the archive's back.
-func (s *server) exec(t *testing.T, statement string) {
-	t.Helper()
-	if _, err := s.db.db.ExecContext(t.Context(), statement); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// stored returns "sender/id data" of every message in the database, by position.
-func (s *server) stored(t *testing.T) []string {
-	t.Helper()
-	rows, err := s.db.db.QueryContext(t.Context(), `
-		SELECT sender || '/' || coalesce(id, '') || ' ' || coalesce(data, 'NULL') FROM messages ORDER BY log, seq`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = rows.Close() }()
-	all := []string{}
-	for rows.Next() {
-		var s string
-		if err := rows.Scan(&s); err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, s)
-	}
-	if err := rows.Err(); err != nil {
-		t.Fatal(err)
-	}
-	return all
-}
-
-func equal(t *testing.T, what string, got, want []string) {
-	t.Helper()
-	if !slices.Equal(got, want) {
-		t.Errorf("%s:\n%q, want\n%q", what, got, want)
-	}
-}
-
-func file(t *testing.T) string { return filepath.Join(t.TempDir(), "chat ?#%.db") }
-
-func join(t *testing.T, c *hubtest.Client, data any) chathub.Position {
-	t.Helper()
-	return decode[chathub.Position](t, c.Must(hubtest.Frame{Type: "join-room", Room: "red", Data: hubtest.Data(data)}))
-}
-
-func decode[T any](t *testing.T, f hubtest.Frame) (v T) {
-	t.Helper()
-	if err := json.Unmarshal(f.Data, &v); err != nil {
-		t.Fatalf("%s: %v", f.Data, err)
-	}
-	return v
-}
-
-func say(id string, data any) hubtest.Frame {
-	return hubtest.Frame{Type: "room-message", ID: id, Room: "red", Data: hubtest.Data(data)}
-}
-
-// heard returns the data of the messages that have come, once the client has seen
-// the answer to a ping sent now.
-func heard(c *hubtest.Client) []string {
-	c.Send(hubtest.Frame{Type: "ping"})
-	all := []string{}
-	for {
-		switch f := c.Next(); f.Type {
-		case "pong":
-			return all
-		case "room-message", "private-message":
-			all = append(all, string(f.Data))
-		}
-	}
-}
 
 func TestSaved(t *testing.T) {
 	s := newServer(t, file(t), nil)
@@ -120,8 +20,9 @@ func TestSaved(t *testing.T) {
 	if ack.Seq != 1 {
 		t.Errorf("ack %+v", ack)
 	}
-	ana.Send(hubtest.Frame{Type: "room-message", Room: "red"}) // neither id nor data
-	ana.Send(hubtest.Frame{Type: "room-message", Room: "red"}) // which is no repetition
+	for range 2 { // without an id, the second one is not a repetition
+		ana.Send(hubtest.Frame{Type: "room-message", Room: "red"})
+	}
 	ana.Must(hubtest.Frame{Type: "private-message", ID: "m2", To: "bob", Data: hubtest.Data("hush")})
 	bob.Must(hubtest.Frame{Type: "private-message", ID: "m1", To: "ana", Data: hubtest.Data("yes")})
 	bob.Must(hubtest.Frame{Type: "private-message", ID: "m2", To: "bob", Data: hubtest.Data("note to myself")})
@@ -162,7 +63,7 @@ func TestSaved(t *testing.T) {
 	}
 }
 
-// TestSavedBeforeAck: what was acked is in the database.
+// TestSavedBeforeAck checks that a message is in the database when it is acked.
 func TestSavedBeforeAck(t *testing.T) {
 	s := newServer(t, file(t), nil)
 	ana := hubtest.Dial(t, s, "ana")
@@ -175,8 +76,9 @@ func TestSavedBeforeAck(t *testing.T) {
 	}
 }
 
-// TestRepeated: an id that comes again, from the same connection or another one, one
-// after the other or at once, has one row, is delivered once, and is acked each time.
+// TestRepeated checks that a message that is sent again with the same id has
+// one row, is delivered once, and is acked each time. It may come from the same
+// connection or another one, later or at the same time.
 func TestRepeated(t *testing.T) {
 	s := newServer(t, file(t), nil)
 	ana, tab, bob := hubtest.Dial(t, s, "ana"), hubtest.Dial(t, s, "ana"), hubtest.Dial(t, s, "bob")
@@ -225,8 +127,9 @@ func TestRepeated(t *testing.T) {
 	}
 }
 
-// TestDatabaseDown: what cannot be saved is not acked. While the database does not answer
-// it is not sent either; where it fails in between, the repetition saves it.
+// TestDatabaseDown checks that a message that cannot be saved is not acked.
+// While the database is down, it is not sent either. If the database fails
+// after the message was sent, a repetition saves it.
 func TestDatabaseDown(t *testing.T) {
 	s := newServer(t, file(t), nil)
 	ana, bob := hubtest.Dial(t, s, "ana"), hubtest.Dial(t, s, "bob")
@@ -256,7 +159,8 @@ func TestDatabaseDown(t *testing.T) {
 	s.exec(t, `PRAGMA query_only = ON`)
 	refused("writing fails", say("m3", 3))
 	refused("writing fails again", say("m3", 3))
-	equal(t, "bob heard", heard(bob), []string{`3`}) // the one case in which an error may mean "sent"
+	// Only in this case, a message is sent although the sender gets an error.
+	equal(t, "bob heard", heard(bob), []string{`3`})
 	equal(t, "stored", s.stored(t), []string{`ana/m1 1`, `ana/m2 2`, `ana/p1 "private"`})
 	s.exec(t, `PRAGMA query_only = OFF`)
 	if r := decode[chathub.Receipt](t, ana.Must(say("m3", 3))); r.Seq != 3 || !r.Duplicate {
@@ -266,11 +170,13 @@ func TestDatabaseDown(t *testing.T) {
 	equal(t, "stored", s.stored(t), []string{`ana/m1 1`, `ana/m2 2`, `ana/m3 3`, `ana/p1 "private"`})
 }
 
-// TestSenderGoes: a message whose sender goes while it is being saved is saved.
+// TestSenderGoes checks that a message is saved if its sender disconnects
+// before that.
 func TestSenderGoes(t *testing.T) {
 	s := newServer(t, file(t), nil)
 	sent, gone := make(chan struct{}), make(chan struct{})
-	s.Use(func(next chathub.Handler) chathub.Handler { // within the archive's
+	// This middleware runs inside that of the archive.
+	s.Use(func(next chathub.Handler) chathub.Handler {
 		return func(ctx context.Context, c *chathub.Client, e *chathub.Event) (any, error) {
 			result, err := next(ctx, c, e)
 			if e.ID == "last" {
@@ -289,14 +195,14 @@ func TestSenderGoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-gone
-	if err := s.Shutdown(t.Context()); err != nil { // which waits for handlers
+	if err := s.Shutdown(t.Context()); err != nil { // waits for handlers
 		t.Fatal(err)
 	}
 	equal(t, "stored", s.stored(t), []string{`ana/last "words"`})
 }
 
-// TestScrollBack: over the border between the hub's log and the database, and over those
-// between processes, every message comes once and in order.
+// TestScrollBack checks that every message comes once and in order, from the
+// hub's log, from the database, and from earlier processes.
 func TestScrollBack(t *testing.T) {
 	const kept, epochs, each = 10, 3, 35
 	name := file(t)
@@ -337,7 +243,7 @@ func TestScrollBack(t *testing.T) {
 	}
 	equal(t, "in all", all, want)
 
-	// After a restart, before anyone has said anything, the log is empty.
+	// After a restart, the log is empty until somebody sends a message.
 	s = newServer(t, name, nil)
 	bob = hubtest.Dial(t, s, "bob")
 	oldest = join(t, bob, map[string]int{"history": kept})
@@ -347,7 +253,7 @@ func TestScrollBack(t *testing.T) {
 	if len(p.Messages) != 3 || string(p.Messages[2].Data) != want[n-1] || !p.More {
 		t.Errorf("before an empty log: %+v", p)
 	}
-	// A repetition of what an earlier process has acked is not sent again.
+	// A message that an earlier process has acked is not sent again.
 	if r := decode[chathub.Receipt](t, hubtest.Dial(t, s, "ana").Request(hubtest.Frame{Type: "room-message", ID: "m1", Room: "red", Data: hubtest.Data(1)})); r.Duplicate {
 		t.Error("acked although not in the room")
 	}
@@ -359,7 +265,7 @@ func TestScrollBack(t *testing.T) {
 	equal(t, "bob heard", heard(bob), []string{})
 }
 
-// TestConversationInPages: a conversation is read to its beginning, page by page.
+// TestConversationInPages reads a conversation to its beginning, page by page.
 func TestConversationInPages(t *testing.T) {
 	s := newServer(t, file(t), nil)
 	users := []string{"ana", "bob"}
@@ -384,7 +290,7 @@ func TestConversationInPages(t *testing.T) {
 	equal(t, "in all", all, want)
 }
 
-// TestLargePage: a page is as large as a client may have it.
+// TestLargePage checks that a page is not too large for a client's outbox.
 func TestLargePage(t *testing.T) {
 	s := newServer(t, file(t), nil)
 	ana := hubtest.Dial(t, s, "ana")
@@ -396,58 +302,5 @@ func TestLargePage(t *testing.T) {
 	p := decode[page](t, ana.Must(hubtest.Frame{Type: "room-archive", Room: "red", Data: hubtest.Data(map[string]int{"limit": 1000})}))
 	if n := len(p.Messages); n == 0 || n*len(text) > pageBytes || !p.More {
 		t.Errorf("%d messages, more %t", n, p.More)
-	}
-}
-
-// TestPlans: no page is found by reading through all messages.
-func TestPlans(t *testing.T) {
-	s := newServer(t, file(t), nil)
-	for query, args := range map[string][]any{
-		selectSaved:        {"ana", "m1"},
-		selectRoom:         {"red", 1, 1, 1},
-		selectConversation: {"ana", "bob", 1, 1},
-	} {
-		rows, err := s.db.db.QueryContext(t.Context(), `EXPLAIN QUERY PLAN `+query, args...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for rows.Next() {
-			var id, parent, unused int
-			var detail string
-			if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
-				t.Fatal(err)
-			}
-			if strings.Contains(detail, "SCAN") || strings.Contains(detail, "TEMP B-TREE") {
-				t.Errorf("%s: %s", detail, query)
-			}
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-// TestSaveTwice: of two that save at once with one id, which both found nothing before,
-// the database keeps one.
-func TestSaveTwice(t *testing.T) {
-	s := newServer(t, file(t), nil)
-	m := message{ID: "m1", Room: "red", From: chathub.User{ID: "ana"}, Data: hubtest.Data(1)}
-	other, elsewhere := m, m
-	other.Data, elsewhere.Room = hubtest.Data(2), "blue"
-	for i, tc := range []struct {
-		m    message
-		r    chathub.Receipt
-		want error
-	}{
-		{m, chathub.Receipt{Epoch: "e", Seq: 1}, nil},
-		{m, chathub.Receipt{Epoch: "e", Seq: 1, Duplicate: true}, nil},
-		{m, chathub.Receipt{Epoch: "another", Seq: 1}, nil},
-		{other, chathub.Receipt{Epoch: "e", Seq: 2}, errOtherMessage},
-		{elsewhere, chathub.Receipt{Epoch: "e", Seq: 1}, errOtherMessage},
-	} {
-		if err := s.db.save(t.Context(), &tc.m, tc.r); !errors.Is(err, tc.want) {
-			t.Errorf("%d: %v, want %v", i, err, tc.want)
-		}
-		equal(t, "stored", s.stored(t), []string{"ana/m1 1"})
 	}
 }

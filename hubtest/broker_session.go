@@ -54,7 +54,8 @@ func testBrokerSendEveryone(b *brokerTest) {
 	}
 }
 
-// testBrokerSendNode has hubs write to each other's addresses, which keep nothing.
+// testBrokerSendNode sends messages between hubs, by the topics of their nodes,
+// which have no log.
 func testBrokerSendNode(b *brokerTest) {
 	one, two := b.attach(), b.attach()
 	to := func(name string) chathub.Topic { return chathub.Topic{Node: name + "-" + b.run} }
@@ -67,7 +68,7 @@ func testBrokerSendNode(b *brokerTest) {
 			}
 		}
 	}
-	room := chathub.Topic{Room: second.Node} // of the same name
+	room := chathub.Topic{Room: second.Node} // with the same name
 	two.subscribe(room)
 	var sent []chathub.Message
 	for i := range 50 {
@@ -95,8 +96,8 @@ func testBrokerSendNode(b *brokerTest) {
 	b.equal("node that came back", two.await(second, back.Key), append(sent, back))
 }
 
-// testBrokerStitch has hubs subscribe while messages are published. For each, a
-// page up to its position and what is delivered make the whole log.
+// testBrokerStitch subscribes hubs while messages are published. For each hub,
+// the page up to its position and the delivered messages are the whole log.
 func testBrokerStitch(b *brokerTest) {
 	const messages, every = 300, 20
 	topic := b.room("stitch")
@@ -154,7 +155,7 @@ func testBrokerSubscribeTwice(b *brokerTest) {
 	last := h.say(topic, "last")
 	b.equal("delivered", h.await(topic, last.Key), []chathub.Message{one, two, last})
 
-	// One Unsubscribe undoes both.
+	// One Unsubscribe undoes both calls.
 	h.unsubscribe(topic)
 	h.say(topic, "missed")
 	h.subscribe(topic)
@@ -172,7 +173,7 @@ func testBrokerUnsubscribe(b *brokerTest) {
 	h.await(topic, one.Key)
 	h.unsubscribe(topic)
 	h.unsubscribe(topic)
-	two := h.say(topic, "two") // who does not hear a topic may publish to it
+	two := h.say(topic, "two") // a hub need not subscribe to publish
 	other.send(topic, "sent")
 	three := other.say(topic, "three")
 	other.await(topic, three.Key)
@@ -185,15 +186,16 @@ func testBrokerUnsubscribe(b *brokerTest) {
 	b.equal("missed", page.Messages, []chathub.Message{two, three})
 }
 
-// testBrokerUnsubscribeLoad comes and goes while messages are published. Each
-// stay sees the messages after its position without a gap, and no others.
+// testBrokerUnsubscribeLoad subscribes and unsubscribes again and again while
+// messages are published. In each stay, the hub receives the messages after its
+// position without a gap, and no others.
 func testBrokerUnsubscribeLoad(b *brokerTest) {
 	const messages, stays = 300, 30
 	topic := b.room("coming-and-going")
 	h, publisher := b.attach(), b.attach()
 	var log []chathub.Message
 	var wg sync.WaitGroup
-	arrived := make(chan struct{}, stays) // for all of them
+	arrived := make(chan struct{}, stays) // never blocks
 	wg.Go(func() {
 		for i := range messages {
 			if i%(messages/stays) == 0 {
@@ -207,14 +209,14 @@ func testBrokerUnsubscribeLoad(b *brokerTest) {
 
 	type stay struct {
 		position chathub.Position
-		from, to int // in what was delivered
+		from, to int // the range in the delivered messages
 	}
 	var all []stay
 	for i := range stays {
 		s := stay{from: len(h.received(topic))}
 		s.position = h.subscribe(topic)
 		arrived <- struct{}{}
-		if i%2 == 0 { // else, leave while the messages come in
+		if i%2 == 0 { // otherwise, leave while messages arrive
 			h.awaitThat(topic, func(got []chathub.Message) bool { return len(got) > s.from })
 		}
 		h.unsubscribe(topic)
@@ -238,8 +240,8 @@ func testBrokerUnsubscribeLoad(b *brokerTest) {
 	}
 }
 
-// testBrokerLeave has hubs leave a topic while a message of it is being
-// delivered to another hub.
+// testBrokerLeave unsubscribes and closes hubs while a message of their topic
+// is being delivered to another hub.
 func testBrokerLeave(b *brokerTest) {
 	topic := b.room("leave")
 	slow, entered, release := b.attachBlocking()
@@ -255,11 +257,11 @@ func testBrokerLeave(b *brokerTest) {
 	b.wait(entered)
 	closer.end()
 
-	// Unsubscribe may wait for that delivery. How long it tries is of no matter.
+	// Unsubscribe may wait for that delivery, or give up when ctx ends.
 	ctx, cancel := context.WithTimeout(leaver.ctx, 20*time.Millisecond)
 	defer cancel()
 	before := 0
-	var position chathub.Position // or still subscribed, to everything
+	var position chathub.Position // the zero value: still subscribed
 	if err := leaver.Unsubscribe(ctx, topic); err != nil {
 		b.unavailable("Unsubscribe", err)
 	} else {
@@ -293,7 +295,7 @@ func testBrokerContext(b *brokerTest) {
 	_, err = b.broker.Attach(ended, func(chathub.Message) { b.Error("deliver without a session") })
 	b.unavailable("Attach", err)
 
-	// Nothing of it was done.
+	// None of these calls had an effect.
 	again, duplicate := h.publish(topic, m.Key, []byte("in time"))
 	if duplicate {
 		b.Error("the key of a message that was refused is remembered")
@@ -338,7 +340,7 @@ func testBrokerClose(b *brokerTest) {
 	b.equal("closed hub", h.received(topic), []chathub.Message{before})
 }
 
-// testBrokerCloseLoad closes hubs while messages are published; one stays.
+// testBrokerCloseLoad closes all hubs but one while messages are published.
 func testBrokerCloseLoad(b *brokerTest) {
 	const messages = 200
 	topic := b.room("closing")
@@ -378,8 +380,7 @@ func testBrokerCloseWaits(b *brokerTest) {
 	wg.Go(func() { other.say(topic, "blocked") })
 	b.wait(entered)
 
-	// A Close that returned nil now would break its word. How long it tries is
-	// of no matter.
+	// Close must not return nil while deliver is running.
 	ctx, cancel := context.WithTimeout(h.ctx, 20*time.Millisecond)
 	defer cancel()
 	b.unavailable("Close while deliver runs", h.Close(ctx))

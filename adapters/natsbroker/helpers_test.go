@@ -14,15 +14,17 @@ import (
 	"github.com/chathub-go/chathub"
 	"github.com/chathub-go/chathub/adapters/natsbroker"
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
-// patience bounds waits for what must come; it is reached only where a test fails.
+// patience bounds every wait. It is only reached if a test fails.
 const patience = 60 * time.Second
 
 var quiet = natsbroker.Logger(slog.New(slog.NewTextHandler(io.Discard, nil)))
 
-// embedded returns a broker on dir, closed at the end of the test.
-func embedded(t testing.TB, dir string, options ...natsbroker.Option) *natsbroker.Broker {
+// openEmbedded returns a broker on dir, which is closed at the end of the test.
+func openEmbedded(t testing.TB, dir string, options ...natsbroker.Option) *natsbroker.Broker {
 	t.Helper()
 	b, err := natsbroker.Embedded(dir, append([]natsbroker.Option{quiet}, options...)...)
 	if err != nil {
@@ -48,7 +50,8 @@ func connect(t testing.TB, url string, options ...natsbroker.Option) *natsbroker
 	return b
 }
 
-// natsServer is a server of its own that can be stopped and started again.
+// natsServer is a NATS server in this process that can be stopped and started
+// again.
 type natsServer struct {
 	t    testing.TB
 	opts server.Options
@@ -58,35 +61,34 @@ type natsServer struct {
 // serve runs a server on a free port.
 func serve(t testing.TB) *natsServer {
 	t.Helper()
-	n := &natsServer{t: t, opts: server.Options{
+	s := &natsServer{t: t, opts: server.Options{
 		Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true,
 	}}
-	n.start()
-	t.Cleanup(n.stop)
-	return n
+	s.start()
+	t.Cleanup(s.stop)
+	return s
 }
 
-func (n *natsServer) start() {
-	n.t.Helper()
-	opts := n.opts
-	s, err := server.NewServer(&opts)
-	if err != nil {
-		n.t.Fatal(err)
+func (s *natsServer) start() {
+	s.t.Helper()
+	opts := s.opts
+	var err error
+	if s.Server, err = server.NewServer(&opts); err != nil {
+		s.t.Fatal(err)
 	}
 	s.Start()
 	if !s.ReadyForConnections(patience) {
-		n.t.Fatal("the server does not start")
+		s.t.Fatal("the server does not start")
 	}
-	n.Server = s
-	n.opts.Port = opts.Port
+	s.opts.Port = opts.Port
 }
 
-func (n *natsServer) stop() {
-	n.Shutdown()
-	n.WaitForShutdown()
+func (s *natsServer) stop() {
+	s.Shutdown()
+	s.WaitForShutdown()
 }
 
-// node is a session that notes what it is given.
+// node is a session that records the messages that it receives.
 type node struct {
 	chathub.BrokerSession
 	t   testing.TB
@@ -125,7 +127,8 @@ func (n *node) receive(m chathub.Message) {
 	n.changed = make(chan struct{})
 }
 
-// await returns what was delivered of a topic, once that is enough.
+// await returns the messages that were delivered of a topic, as soon as enough
+// returns true for them.
 func (n *node) await(topic chathub.Topic, enough func([]chathub.Message) bool) []chathub.Message {
 	n.t.Helper()
 	timeout := time.NewTimer(patience)
@@ -145,7 +148,8 @@ func (n *node) await(topic chathub.Topic, enough func([]chathub.Message) bool) [
 	}
 }
 
-// until returns what was delivered up to a position.
+// until returns the messages of a topic once they have been delivered up to a
+// position.
 func (n *node) until(topic chathub.Topic, seq uint64) []chathub.Message {
 	n.t.Helper()
 	return n.await(topic, func(got []chathub.Message) bool { return len(got) > 0 && got[len(got)-1].Seq >= seq })
@@ -196,3 +200,36 @@ func bodies(messages []chathub.Message) (all []string) {
 func room(name string) chathub.Topic { return chathub.Topic{Room: name} }
 
 func numbered(n int) string { return fmt.Sprint(n) }
+
+// logs is the output of a logger. Its methods may be called concurrently.
+type logs struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (lg *logs) Write(b []byte) (int, error) {
+	lg.mu.Lock()
+	defer lg.mu.Unlock()
+	lg.text = append(lg.text, b...)
+	return len(b), nil
+}
+
+func (lg *logs) String() string {
+	lg.mu.Lock()
+	defer lg.mu.Unlock()
+	return string(lg.text)
+}
+
+func jetStream(t testing.TB, url string) jetstream.JetStream {
+	t.Helper()
+	nc, err := nats.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js
+}

@@ -10,8 +10,8 @@ import (
 	"github.com/chathub-go/chathub/adapters/natsbroker"
 )
 
-// TestRead compares pages with those of a plain list, in a stream whose topics are mixed
-// unevenly, and some full.
+// TestRead compares pages with those of a list. The topics of the stream are
+// mixed unevenly, and some are full.
 func TestRead(t *testing.T) {
 	t.Run("by a node without the topics", func(t *testing.T) { testRead(t, false, 64<<20) })
 	t.Run("by one that has them", func(t *testing.T) { testRead(t, true, 64<<20) })
@@ -20,8 +20,8 @@ func TestRead(t *testing.T) {
 
 func testRead(t *testing.T, subscribed bool, cache int) {
 	const most = 600
-	n := attach(t, embedded(t, t.TempDir(), natsbroker.MemoryStorage(), natsbroker.MaxMessages(most), natsbroker.CacheBytes(cache)))
-	random := rand.New(rand.NewPCG(1, 2)) // the same each time
+	n := attach(t, openEmbedded(t, t.TempDir(), natsbroker.MemoryStorage(), natsbroker.MaxMessages(most), natsbroker.CacheBytes(cache)))
+	random := rand.New(rand.NewPCG(1, 2)) // the same numbers in each run
 	topics := []chathub.Topic{room("busy"), room("steady"), room("early"), room("late"), {User: "rare"}}
 	logs := make([][]uint64, len(topics))
 	for i := range 3000 {
@@ -92,14 +92,14 @@ func testRead(t *testing.T, subscribed bool, cache int) {
 	}
 }
 
-// TestTrimmed: what a log has lost is known, and so is that it has lost nothing.
+// TestTrimmed checks that Read knows whether a log has lost messages.
 func TestTrimmed(t *testing.T) {
 	dir := t.TempDir()
-	b := embedded(t, dir, natsbroker.MaxMessages(3))
-	n, reader := attach(t, b), attach(t, b) // which has nothing in memory
+	b := openEmbedded(t, dir, natsbroker.MaxMessages(3))
+	n, reader := attach(t, b), attach(t, b) // reader has an empty cache
 	topic, other := room("lobby"), room("other")
 	n.say(other, "so that positions begin later")
-	joined := n.subscribe(topic) // where there is nothing yet
+	joined := n.subscribe(topic) // while the log is empty
 	one := n.say(topic, "1")
 	n.say(other, "in between")
 	two := n.say(topic, "2")
@@ -115,11 +115,11 @@ func TestTrimmed(t *testing.T) {
 		t.Errorf("since the oldest: trimmed %d, %d messages; it has seq %d", p.Trimmed, len(p.Messages), two.Seq)
 	}
 
-	// A bound that was raised does not make it look complete.
+	// If the bound is raised, the log does not look complete.
 	_ = n.Close(t.Context())
 	_ = reader.Close(t.Context())
 	closeBroker(t, b)
-	n = attach(t, embedded(t, dir, natsbroker.MaxMessages(9)))
+	n = attach(t, openEmbedded(t, dir, natsbroker.MaxMessages(9)))
 	if p := n.read(topic, chathub.Range{After: joined.Seq, Limit: 9}); p.Trimmed < one.Seq || len(p.Messages) != 3 {
 		t.Errorf("after raising the bound: trimmed %d, %d messages; seq %d is gone", p.Trimmed, len(p.Messages), one.Seq)
 	}
@@ -131,9 +131,9 @@ func TestTrimmed(t *testing.T) {
 	}
 }
 
-// TestMaxAge: a log that lost all its messages has not "lost nothing".
+// TestMaxAge checks that Read knows when a log has lost all its messages.
 func TestMaxAge(t *testing.T) {
-	n := attach(t, embedded(t, t.TempDir(), natsbroker.MaxAge(time.Second)))
+	n := attach(t, openEmbedded(t, t.TempDir(), natsbroker.MaxAge(time.Second)))
 	topic := room("lobby")
 	first := n.subscribe(topic)
 	gone := n.say(topic, "gone")
@@ -160,9 +160,10 @@ func TestMaxAge(t *testing.T) {
 	}
 }
 
-// TestMaxBytes: a full stream drops the oldest messages of all topics, and takes new ones.
+// TestMaxBytes checks that a full stream drops the oldest messages of all
+// topics, and stores new ones.
 func TestMaxBytes(t *testing.T) {
-	n := attach(t, embedded(t, t.TempDir(), natsbroker.MaxBytes(1<<20), natsbroker.MemoryStorage()))
+	n := attach(t, openEmbedded(t, t.TempDir(), natsbroker.MaxBytes(1<<20), natsbroker.MemoryStorage()))
 	topic := room("lobby")
 	first := n.subscribe(topic)
 	body := string(make([]byte, 10_000))

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// link is a TCP proxy: a network that can be cut, silently or not, and be slow.
+// link is a TCP proxy. It simulates a network that can be cut, with or without
+// resetting connections, and that can be slow.
 type link struct {
 	t      testing.TB
 	target string
@@ -16,8 +17,8 @@ type link struct {
 
 	mu     sync.Mutex
 	down   bool
-	frozen chan struct{} // not nil: nothing passes until it is closed
-	back   bool          // only what comes back from the target is frozen
+	frozen chan struct{} // if not nil, nothing passes until it is closed
+	back   bool          // only data from the target is frozen
 	delay  time.Duration
 	conns  map[net.Conn]bool
 }
@@ -119,7 +120,7 @@ func (l *link) cut() {
 	}
 }
 
-// freeze has nothing pass any more, without a word to either side.
+// freeze stops all data. Both sides keep their connections.
 func (l *link) freeze() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -128,7 +129,7 @@ func (l *link) freeze() {
 	}
 }
 
-// freezeBack does so with what the target sends.
+// freezeBack stops the data that the target sends.
 func (l *link) freezeBack() {
 	l.freeze()
 	l.mu.Lock()
@@ -136,6 +137,7 @@ func (l *link) freezeBack() {
 	l.back = true
 }
 
+// thaw undoes freeze and freezeBack.
 func (l *link) thaw() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -145,7 +147,7 @@ func (l *link) thaw() {
 	}
 }
 
-// slow delays each piece that passes.
+// slow delays all data.
 func (l *link) slow(d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

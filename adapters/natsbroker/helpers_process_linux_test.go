@@ -22,10 +22,11 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// Processes of their own are this test's binary with one of these set.
+// Separate processes run the binary of the test with one of these variables
+// set.
 const (
-	asServer = "NATSBROKER_TEST_SERVER" // a process: a NATS server
-	asNode   = "NATSBROKER_TEST_NODE"   // the URL: a node that publishes
+	asServer = "NATSBROKER_TEST_SERVER" // runs a NATS server; has a process
+	asNode   = "NATSBROKER_TEST_NODE"   // runs a node that publishes; has a URL
 )
 
 func TestMain(m *testing.M) {
@@ -39,14 +40,14 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// process describes a NATS server in a process of its own, which can be killed.
+// process describes a NATS server in a separate process, which can be killed.
 type process struct {
 	Name    string
 	Dir     string
 	Port    int
-	Cluster int      // port; 0: it is alone
-	Routes  []string // to all of the cluster
-	// DiskBytes, where it is not 0, is the size of the file system that Dir is then.
+	Cluster int      // port; 0: not in a cluster
+	Routes  []string // to all servers of the cluster
+	// DiskBytes is the size of a file system to mount at Dir. 0: none.
 	DiskBytes int64
 
 	t   testing.TB
@@ -55,7 +56,7 @@ type process struct {
 	out *bufio.Reader
 }
 
-// start starts the server, or starts it again, and returns when it takes connections.
+// start starts the server, and returns when it accepts connections.
 func (p *process) start() {
 	p.t.Helper()
 	self, err := os.Executable()
@@ -72,7 +73,8 @@ func (p *process) start() {
 	if p.DiskBytes > 0 {
 		p.cmd.SysProcAttr = ownMounts()
 	}
-	if p.in, err = p.cmd.StdinPipe(); err != nil { // its end ends the server, should we be killed
+	// If this process is killed, the pipe ends, and with it the server.
+	if p.in, err = p.cmd.StdinPipe(); err != nil {
 		p.t.Fatal(err)
 	}
 	out, err := p.cmd.StdoutPipe()
@@ -86,7 +88,7 @@ func (p *process) start() {
 	p.expect("ready")
 }
 
-// tell has the server do something, see runServer.
+// tell sends a command to the server, see runServer.
 func (p *process) tell(command string) {
 	p.t.Helper()
 	if _, err := fmt.Fprintln(p.in, command); err != nil {
@@ -109,7 +111,7 @@ func (p *process) signal(s syscall.Signal) {
 	}
 }
 
-// kill is kill -9.
+// kill kills the server with SIGKILL.
 func (p *process) kill() {
 	if p.cmd != nil {
 		_ = p.cmd.Process.Kill()
@@ -120,7 +122,7 @@ func (p *process) kill() {
 
 func (p *process) addr() string { return fmt.Sprintf("127.0.0.1:%d", p.Port) }
 
-// freePort returns a port that was free.
+// freePort returns a port that was free a moment ago.
 func freePort(t testing.TB) int {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -131,8 +133,8 @@ func freePort(t testing.TB) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// startCluster starts three servers that form a cluster; on disks of a size, where
-// that is not 0, which end with their processes.
+// startCluster starts three servers that form a cluster. Unless diskBytes is 0,
+// each has a disk of that size, whose content is lost with the process.
 func startCluster(t testing.TB, diskBytes int64) []*process {
 	t.Helper()
 	var all []*process
@@ -150,11 +152,12 @@ func startCluster(t testing.TB, diskBytes int64) []*process {
 	return all
 }
 
-// runServer is the server's process. On its input are commands:
+// runServer is the main function of a server's process. It reads commands from
+// its standard input:
 //
-//	fill     fill the file system up
-//	free     make room again
-//	restart  end the server, and start it again
+//	fill     fill the file system
+//	free     undo fill
+//	restart  stop the server and start it again
 func runServer(description string) {
 	var p process
 	if err := json.Unmarshal([]byte(description), &p); err != nil {
@@ -214,8 +217,8 @@ func runServer(description string) {
 	}
 }
 
-// runNode is the process of a node that publishes as fast as it can, and writes each key
-// once it is acked.
+// runNode is the main function of a node's process. It publishes as fast as it
+// can, and prints the key of each message that is acked.
 func runNode(url string) {
 	b, err := natsbroker.Connect(url, natsbroker.Name(os.Getenv("NAME")), natsbroker.Replicas(3), natsbroker.MaxMessages(-1), quiet)
 	if err != nil {
@@ -234,7 +237,7 @@ func runNode(url string) {
 	}
 }
 
-// eventually waits until f is true.
+// eventually waits until f returns true.
 func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !f(); time.Sleep(10 * time.Millisecond) {

@@ -1,0 +1,200 @@
+package chathub_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/hubtest"
+)
+
+// A user's limits outlive the connections of the user: a reconnect does not
+// renew them.
+func TestLimitsOutliveConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := hubtest.New(t, chathub.Config{PresenceInterval: -1, Rate: 5, Burst: 10, UserRate: 5, UserBurst: 20})
+		stored := 0
+		for range 10 {
+			c := members(t, hub, "lobby", "ana")[0] // the join is an event too
+			for i := range 10 {
+				if c.Request(hubtest.Frame{Type: "room-message", Room: "lobby", Data: hubtest.Data(i)}).Type == "ack" {
+					stored++
+				}
+			}
+			c.Close()
+			synctest.Wait()
+			if stored >= 15 {
+				break
+			}
+		}
+		c := hubtest.Dial(t, hub, "ana")
+		wait := retryAfter(t, expectRefused(t, c, hubtest.Frame{Type: "ping"}, chathub.CodeRateLimited))
+		c.Close()
+		time.Sleep(wait)
+		hubtest.Dial(t, hub, "ana").Must(hubtest.Frame{Type: "ping"})
+	})
+}
+
+// Bytes are limited as events are: for a connection, and for all connections of
+// a user.
+func TestByteRate(t *testing.T) {
+	for name, cfg := range map[string]chathub.Config{
+		"connection": {ByteRate: 1 << 10, ByteBurst: 8 << 10, UserByteRate: -1},
+		"user":       {ByteRate: -1, UserByteRate: 1 << 10, UserByteBurst: 8 << 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cfg.PresenceInterval, cfg.MaxMessageBytes = -1, 8<<10
+				hub := hubtest.New(t, cfg)
+				c := members(t, hub, "lobby", "ana", "ana")
+				large := hubtest.Frame{Type: "room-message", Room: "lobby", Data: hubtest.Data(strings.Repeat("x", 6<<10))}
+				c[0].Must(large)
+				wait := retryAfter(t, expectRefused(t, c[0], large, chathub.CodeRateLimited))
+				if wait < 3*time.Second || wait > 8*time.Second {
+					t.Errorf("told to wait %v", wait)
+				}
+				if other := c[1].Request(large).Type; (other == "ack") != (name == "connection") {
+					t.Errorf("another connection of the user got %s", other)
+				}
+				c[0].Must(hubtest.Frame{Type: "ping"}) // which is small
+				time.Sleep(8 * time.Second)
+				c[0].Must(large)
+			})
+		})
+	}
+}
+
+// A message to everyone has limits of its own, in number and size, which all
+// connections of a user share.
+func TestBroadcastRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := hubtest.New(t, chathub.Config{PresenceInterval: -1})
+		calm := hubtest.Dial(t, hub, "calm")
+		tabs := []*hubtest.Client{hubtest.Dial(t, hub, "ana"), hubtest.Dial(t, hub, "ana")}
+		expectRefused(t, tabs[0], hubtest.Frame{Type: "message", Data: hubtest.Data(strings.Repeat("x", 4<<10))}, chathub.CodeTooLarge)
+		const burst = 10
+		for i := range burst {
+			tabs[i%2].Must(hubtest.Frame{Type: "message", Data: hubtest.Data(i)})
+		}
+		for _, c := range tabs {
+			wait := retryAfter(t, expectRefused(t, c, hubtest.Frame{Type: "message"}, chathub.CodeRateLimited))
+			if wait > time.Second {
+				t.Errorf("told to wait %v", wait)
+			}
+		}
+		if got := ofType(arrived(calm), "message"); len(got) != burst {
+			t.Errorf("another client got %d messages, want %d", len(got), burst)
+		}
+		time.Sleep(time.Second)
+		tabs[0].Must(hubtest.Frame{Type: "message"})
+	})
+}
+
+// Strangers, refused or still waiting for an answer, take no place of those who
+// have a good token.
+func TestStrangersTakeNoPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := make(chan struct{})
+		defer close(slow)
+		hub := hubtest.New(t, chathub.Config{
+			PresenceInterval: -1, MaxConns: 5, MaxHandshakes: 20,
+			Auth: authFunc(func(token string, _ *http.Request) (chathub.Identity, error) {
+				switch token {
+				case "slow":
+					<-slow
+				case "":
+					return chathub.Identity{}, &chathub.Error{Code: chathub.CodeUnauthenticated}
+				}
+				return chathub.Identity{User: chathub.User{ID: token}}, nil
+			}),
+		})
+		for range 300 { // more than are told so on a WebSocket
+			if c, err := hubtest.DialHeader(t, hub, http.Header{}); err == nil {
+				c.Pause() // it does not even read the refusal
+			}
+		}
+		for range 19 {
+			go func() { _, _ = hubtest.DialHeader(t, hub, http.Header{"Authorization": {"Bearer slow"}}) }()
+		}
+		synctest.Wait()
+		for i := range 5 {
+			hubtest.Dial(t, hub, fmt.Sprint("user", i)).Must(hubtest.Frame{Type: "ping"})
+		}
+		// One more handshake that takes long, and the next ones are to come back.
+		go func() { _, _ = hubtest.DialHeader(t, hub, http.Header{"Authorization": {"Bearer slow"}}) }()
+		synctest.Wait()
+		time.Sleep(time.Minute) // until the refused ones are gone
+		if got := knock(t, hub, "late").Next(); got.Code() != chathub.CodeUnavailable {
+			t.Errorf("beyond MaxHandshakes: %s %s", got.Type, got.Data)
+		}
+	})
+}
+
+// countingBroker counts the topics that are subscribed.
+type countingBroker struct {
+	chathub.MemoryBroker
+	subscribed atomic.Int64
+}
+
+func (b *countingBroker) Attach(ctx context.Context, deliver func(chathub.Message)) (chathub.BrokerSession, error) {
+	s, err := b.MemoryBroker.Attach(ctx, deliver)
+	return &countingSession{s, b}, err
+}
+
+type countingSession struct {
+	chathub.BrokerSession
+	b *countingBroker
+}
+
+func (s *countingSession) Subscribe(ctx context.Context, t chathub.Topic) (chathub.Position, error) {
+	s.b.subscribed.Add(1)
+	return s.BrokerSession.Subscribe(ctx, t)
+}
+
+// A room over the limit costs the broker nothing.
+func TestRoomsOverTheLimitAreNotSubscribed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &countingBroker{}
+		hub := hubtest.New(t, chathub.Config{PresenceInterval: -1, MaxRooms: 2, Broker: b})
+		c := members(t, hub, "lobby", "ana")[0]
+		enter(c, "garden")
+		before := b.subscribed.Load()
+		for i := range 20 {
+			expectRefused(t, c, hubtest.Frame{Type: "join-room", Room: fmt.Sprint("room", i)}, chathub.CodeLimitExceeded)
+			c.Must(hubtest.Frame{Type: "resume", Data: fmt.Appendf(nil, `{"rooms":{"a%d":{"epoch":"e","seq":1},"b%d":{"epoch":"e","seq":1}}}`, i, i)})
+		}
+		if n := b.subscribed.Load() - before; n != 0 {
+			t.Errorf("%d topics were subscribed", n)
+		}
+		enter(c, "garden") // which it is in already
+	})
+}
+
+// What is refused before it is handled is seen by Stats and Trace.
+func TestRejectedInputIsSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var rejected record
+		hub := hubtest.New(t, chathub.Config{
+			PresenceInterval: -1, Rate: 1, Burst: 3,
+			Trace: &chathub.Trace{Rejected: func(c *chathub.Client, err *chathub.Error) {
+				rejected.add("%s %s", c.User().ID, err.Code)
+			}},
+		})
+		c := hubtest.Dial(t, hub, "ana")
+		c.SendText("{")
+		for range 5 {
+			c.Send(hubtest.Frame{Type: "ping"})
+		}
+		synctest.Wait()
+		rejected.want(t, "after a flood", "ana bad_request", "ana rate_limited", "ana rate_limited")
+		if s := hub.Stats(); s.Received != 6 || s.Malformed != 1 || s.RateLimited != 2 {
+			t.Errorf("stats: %+v", s)
+		}
+	})
+}
