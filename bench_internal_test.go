@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chathub-go/chathub/internal/note"
 	"github.com/chathub-go/chathub/internal/wire"
 )
 
@@ -36,15 +37,15 @@ func BenchmarkDecode(b *testing.B) {
 func BenchmarkEncode(b *testing.B) {
 	user := User{ID: "u1234", Name: "Ana"}
 	e := envelope{typ: "room-message", id: "m1234", room: "lobby", from: &user, data: []byte(chatMessage)}
-	r := routed{except: []string{newID("c_")}}
+	r := note.Routed{Except: []string{newID("c_")}}
 	b.ReportAllocs()
 	for b.Loop() {
-		body := r.emit(&e)
-		var d routed
-		if err := d.decode(body); err != nil {
+		body := e.body(&r)
+		var d note.Routed
+		if err := d.Decode(body); err != nil {
 			b.Fatal(err)
 		}
-		frameOf(d.body, 1234, 1_790_000_000_000)
+		frameOf(d.Body, 1234, 1_790_000_000_000)
 	}
 }
 
@@ -71,7 +72,7 @@ func BenchmarkSweep(b *testing.B) {
 	for _, clients := range []int{1_000, 10_000, 100_000} {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
 			idle := &loop{hub: hub, cfg: &hub.cfg}
-			idle.peers.init(hub)
+			idle.nodes.init(hub)
 			for range clients {
 				c := &Client{hub: hub, conn: wire.New(struct{ net.Conn }{}, nil, wire.Limits{})}
 				idle.everyone.members = append(idle.everyone.members, member{c: c})

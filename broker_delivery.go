@@ -3,6 +3,8 @@ package chathub
 import (
 	"context"
 	"errors"
+
+	"github.com/chathub-go/chathub/internal/note"
 )
 
 // sendVolatile sends an event that is not kept. If the broker is unavailable,
@@ -19,20 +21,20 @@ func (h *Hub) sendVolatile(ctx context.Context, m Message) error {
 
 // deliver is called by the broker with every message for this hub.
 func (h *Hub) deliver(m Message) {
-	if isNote(m.Body) {
+	if note.IsNote(m.Body) {
 		h.hearNote(m)
 		return
 	}
 	d := &incoming{topic: m.Topic, seq: m.Seq}
-	if err := d.decode(m.Body); err != nil {
+	if err := d.Decode(m.Body); err != nil {
 		h.log.Error("chathub: message from another node cannot be read", "topic", m.Topic, "seq", m.Seq, "err", err)
 		return
 	}
-	if d.op == opEmit {
-		d.frame = frameOf(d.body, m.Seq, m.Time)
+	if d.Op == note.OpEmit {
+		d.frame = frameOf(d.Body, m.Seq, m.Time)
 		d.compressed = h.compressShared(d.frame)
 		if m.Seq == 0 && m.Topic.Room != "" {
-			d.typing = typingOf(d.body)
+			d.typing = typingOf(d.Body)
 		}
 	}
 	_ = h.post(d) // a closed hub has nobody to deliver to

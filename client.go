@@ -256,7 +256,7 @@ func (c *Client) join(ctx context.Context, j *join) (*join, error) {
 	}
 	j.head = head
 	if j.hold && c.hub.cfg.PresenceInterval > 0 { // the answer will list the users
-		_ = c.hub.lookInto(ctx, j.room) // without an answer, the list is incomplete
+		_ = c.hub.lookUp(ctx, j.room) // without an answer, the list is incomplete
 	}
 	if err := c.hub.await(j, j.done); err != nil {
 		return nil, err

@@ -3,193 +3,206 @@ package chathub
 import (
 	"context"
 	"time"
+
+	"github.com/chathub-go/chathub/internal/note"
+	"github.com/chathub-go/chathub/internal/roster"
 )
 
-// peer is another hub on the broker. It belongs to the loop.
-type peer struct {
-	id      string
-	heard   time.Time // when it said something last
-	beat    uint64    // number of its last beat; 0: none came yet
-	checked time.Time // when a few rooms were compared with it last
-	silent  bool      // it left a question without an answer, and has said nothing since
+// node is another hub on the broker. It belongs to the loop.
+type node struct {
+	id        string
+	heardAt   time.Time // when it was heard last
+	beat      uint64    // number of its last beat; 0: none has come
+	checkedAt time.Time // when some rooms were compared with it last
+	silent    bool      // it did not answer a lookup, and was not heard since
 }
 
-// peers is what the loop knows of the other hubs. Alone, a hub sends a beat now and
-// then, and that is all that there is of this.
-type peers struct {
-	all       map[string]*peer
-	left      map[string]time.Time // those that said so, and when
-	said      uint64               // the last position given to a state of this hub
-	beats     uint64
-	beatAt    time.Time   // of the last
-	unsaid    []*presence // have changes that the peers were not told of
-	questions uint64      // the last id given to one
-	look      *look       // under way
-	next      *look       // waits for it
-	asking    map[uint64]*asking
-	asked     map[askedKey]*asked
-	lane      *courier
+// nodes is what the loop knows of the other nodes. A hub alone sends a beat now
+// and then, and nothing else here happens.
+type nodes struct {
+	all      map[string]*node
+	goodbyes map[string]time.Time // when nodes have said goodbye
+	self     roster.Node          // what the rosters of this node share
+	pending  []*presence          // with changes to announce
+	beats    uint64               // how many were sent
+	beatAt   time.Time            // when the last was sent
+	courier  *courier             // sends notes
+
+	lastID     uint64  // of lookups and inquiries
+	lookup     *lookup // under way
+	nextLookup *lookup // waits for it
+	inquiries  map[uint64]*inquiry
+	questions  map[questionKey]*question // of other nodes
 }
 
 const (
-	// beatsPerLease is how often a node says that it is alive within its lease: so
-	// many may be late or lost, but one.
+	// beatsPerLease is how often a node says that it is alive within its lease.
+	// All of these beats but one may be late or lost.
 	beatsPerLease = 5
-	// leftKept is how long a node that said goodbye is not taken for alive because of
-	// what it had said before.
-	leftKept = time.Minute
-	// checkRooms is how many rooms are compared with one peer at each sweep.
+	// goodbyeKept is how long a node that said goodbye does not count as alive
+	// because of notes that it had sent before.
+	goodbyeKept = time.Minute
+	// checkRooms is how many rooms are compared with one node at each sweep.
 	checkRooms = 256
-	// laneQueue bounds what waits to be said to peers: beyond it is lost, which
-	// heals.
-	laneQueue = 4096
+	// maxNotes bounds the notes that wait to be sent. Those beyond are dropped,
+	// which heals like any other loss.
+	maxNotes = 4096
 )
 
-func (p *peers) init(h *Hub) {
-	p.all = make(map[string]*peer)
-	p.left = make(map[string]time.Time)
-	p.asking = make(map[uint64]*asking)
-	p.asked = make(map[askedKey]*asked)
-	p.lane = &h.courier
+func (s *nodes) init(h *Hub) {
+	s.all = make(map[string]*node)
+	s.goodbyes = make(map[string]time.Time)
+	s.self.Grace = h.cfg.PresenceGrace
+	s.courier = &h.courier
+	s.inquiries = make(map[uint64]*inquiry)
+	s.questions = make(map[questionKey]*question)
 }
 
-// hearNote is the part of deliver that is for the hub itself.
+// hearNote is the part of deliver for notes.
 func (h *Hub) hearNote(m Message) {
-	n := &note{}
-	if err := n.decode(m.Body); err != nil {
+	cmd := &incomingNote{}
+	if err := cmd.Decode(m.Body); err != nil {
 		h.log.Error("chathub: message from another node cannot be read", "topic", m.Topic, "err", err)
 		return
 	}
-	if n.from != h.node {
-		_ = h.post(n) // a closed hub has nobody to deliver to
+	if cmd.From != h.node {
+		_ = h.post(cmd) // a closed hub has nobody to deliver to
 	}
 }
 
-// run carries out what another node says.
-func (n *note) run(l *loop) {
-	p := l.hear(n.from)
-	if p == nil {
+// incomingNote is the command that carries out what another node says.
+type incomingNote struct{ note.Note }
+
+func (cmd *incomingNote) run(l *loop) {
+	n := &cmd.Note
+	from := l.hear(n.From)
+	if from == nil {
 		return
 	}
-	switch n.op {
-	case opBeat:
-		l.hearBeat(p, n)
-	case opBye:
-		l.peers.left[p.id] = l.now()
-		l.lose(p, l.now(), true)
-	case opState:
-		l.hearState(p, n)
-	case opCheck:
-		l.hearCheck(p, n)
-	case opChecked:
-		l.looked(p, n.id)
-	case opAsk:
-		l.hearAsk(p, n)
-	case opAnswers:
-		l.hearAnswers(p, n)
-	case opAsked:
-		l.hearAsked(p, n)
+	switch n.Op {
+	case note.OpBeat:
+		l.hearBeat(from, n)
+	case note.OpBye:
+		l.nodes.goodbyes[from.id] = l.now()
+		l.dropNode(from, l.now(), true)
+	case note.OpState:
+		l.hearState(from, n)
+	case note.OpCheck:
+		l.hearCheck(from, n)
+	case note.OpCheckDone:
+		l.lookupAnswered(from, n.ID)
+	case note.OpQuestion:
+		l.hearQuestion(from, n)
+	case note.OpAnswers:
+		l.hearAnswers(from, n)
+	case note.OpQuestionDone:
+		l.hearQuestionDone(from, n)
 	}
 }
 
-// hear returns the peer that says something, nil for one that has said goodbye.
-func (l *loop) hear(id string) *peer {
-	if _, left := l.peers.left[id]; left {
+// hear returns the node that has sent something; nil if it has said goodbye.
+func (l *loop) hear(id string) *node {
+	if _, ended := l.nodes.goodbyes[id]; ended {
 		return nil
 	}
-	p := l.peers.all[id]
-	if p == nil {
-		p = &peer{id: id}
-		l.meet(p)
+	from := l.nodes.all[id]
+	if from == nil {
+		from = &node{id: id}
+		l.meet(from)
 	}
-	p.heard = l.now()
-	if p.silent {
-		p.silent = false
-		l.checkAll(p)
+	from.heardAt = l.now()
+	if from.silent {
+		from.silent = false
+		l.checkAll(from)
 	}
-	return p
+	return from
 }
 
-// meet makes a peer known, tells it of this hub, and asks for all it has to say.
-func (l *loop) meet(p *peer) {
-	l.peers.all[p.id] = p
-	l.countPeers()
+// meet makes a node known, tells it of this one, and asks for all its state.
+func (l *loop) meet(to *node) {
+	l.nodes.all[to.id] = to
+	l.countNodes()
 	if !l.hub.noteCourierRuns {
-		// A lane of its own from now on: what the courier does may take long, and
-		// beats must not wait for it.
+		// Notes get a courier of their own from now on. The other one does work
+		// that may take long, and beats must not wait for it.
 		l.hub.noteCourierRuns = true
-		l.peers.lane = &l.hub.noteCourier
+		l.nodes.courier = &l.hub.noteCourier
 		go l.hub.noteCourier.run(l.hub)
 	}
-	l.say(Topic{Node: p.id}, &note{op: opBeat, id: l.peers.beats, seq: l.position(&l.presence.online)})
-	l.checkAll(p)
+	l.sendNote(Topic{Node: to.id}, &note.Note{Op: note.OpBeat, ID: l.nodes.beats, Seq: l.position(&l.presence.online)})
+	l.checkAll(to)
 }
 
-func (l *loop) countPeers() { l.hub.nodeCount.Store(int64(len(l.peers.all))) }
-
-// lose takes away a peer, whose users have been gone since then.
-func (l *loop) lose(p *peer, since time.Time, farewell bool) {
-	delete(l.peers.all, p.id)
-	l.countPeers()
-	l.dropReplica(&l.presence.online, p.id, since)
-	for _, r := range l.rooms {
-		l.dropReplica(&r.presence, p.id, since)
-	}
-	l.looked(p, 0)
-	l.loseAsked(p, farewell)
+func (l *loop) countNodes() {
+	l.nodes.self.Others = len(l.nodes.all)
+	l.hub.nodeCount.Store(int64(len(l.nodes.all)))
 }
 
-// say sends n to a topic, soon. It does not wait.
-func (l *loop) say(t Topic, n *note) {
-	n.from = l.hub.node
-	m := Message{Topic: t, Body: n.encode()}
-	if l.peers.lane.length() >= laneQueue {
-		return
-	}
-	l.peers.lane.add(func(h *Hub) {
-		ctx, cancel := h.brokerContext()
-		defer cancel()
-		err := h.session.Send(ctx, m)
-		if down := err != nil; down != h.notesFailing.Swap(down) && h.life.ctx.Err() == nil {
-			if down {
-				h.log.Warn("chathub: other nodes cannot be told of this one", "err", err)
-			} else {
-				h.log.Info("chathub: other nodes can be told of this one again")
-			}
+// dropNode forgets a node that has gone. The grace of its users begins at
+// since.
+func (l *loop) dropNode(gone *node, since time.Time, goodbye bool) {
+	delete(l.nodes.all, gone.id)
+	l.countNodes()
+	l.dropReplicas(gone, since)
+	l.lookupAnswered(gone, 0)
+	l.dropQuestions(gone, goodbye)
+}
+
+// sendNote sends n to a topic, in as many notes as it takes. It does not wait.
+func (l *loop) sendNote(t Topic, n *note.Note) {
+	n.From = l.hub.node
+	for part := range n.Split() {
+		if l.nodes.courier.length() >= maxNotes {
+			return
 		}
-	})
-}
-
-// hearBeat compares what the peer's users should be with what they are known to be.
-func (l *loop) hearBeat(p *peer, n *note) {
-	missed := p.beat != 0 && n.id > p.beat+1
-	p.beat = max(p.beat, n.id)
-	switch {
-	case missed: // and who knows what else
-		l.checkAll(p)
-	case n.seq != l.presence.online.replicas[p.id].mark():
-		l.checkOne(p, &l.presence.online)
+		m := Message{Topic: t, Body: part.Encode()}
+		l.nodes.courier.add(func(h *Hub) { h.sendNote(m) })
 	}
 }
 
-// sweepPeers is the part of sweep that is for peers.
-func (l *loop) sweepPeers(now time.Time) {
-	s := &l.peers
-	stalled := !l.sweeping.began.IsZero() && now.Sub(l.sweeping.began) > 2*sweepInterval
+// sendNote sends a note, and logs when that begins to fail and to work again.
+func (h *Hub) sendNote(m Message) {
+	ctx, cancel := h.brokerContext()
+	defer cancel()
+	err := h.session.Send(ctx, m)
+	if failing := err != nil; failing != h.notesFailing.Swap(failing) && h.life.ctx.Err() == nil {
+		if failing {
+			h.log.Warn("chathub: other nodes cannot be told of this one", "err", err)
+		} else {
+			h.log.Info("chathub: other nodes can be told of this one again")
+		}
+	}
+}
+
+// sendBye tells the other nodes that this hub ends. Its loop has ended before.
+func (h *Hub) sendBye() {
+	ctx, cancel := context.WithTimeout(context.Background(), brokerTimeout)
+	defer cancel()
+	n := note.Note{Op: note.OpBye, From: h.node}
+	if err := h.session.Send(ctx, Message{Body: n.Encode()}); err != nil {
+		h.log.Warn("chathub: goodbye to other nodes", "err", err) // they find out
+	}
+}
+
+// sweepNodes is the part of sweep for the other nodes.
+func (l *loop) sweepNodes(now time.Time) {
+	s := &l.nodes
+	// If this hub was asleep, notes of the others may be waiting in its queue.
+	asleep := !l.sweeping.began.IsZero() && now.Sub(l.sweeping.began) > 2*sweepInterval
 	lease := l.cfg.NodeLease
-	for _, p := range s.all {
-		if stalled { // by this hub: what they said may be waiting in the queue
-			p.heard = now
+	for _, n := range s.all {
+		if asleep {
+			n.heardAt = now
 		}
-		// A sweep early, so that it is not too late at the next.
-		if now.Sub(p.heard) > lease-sweepInterval {
-			l.hub.log.Warn("chathub: another node is silent", "node", p.id)
-			l.lose(p, p.heard, false)
+		// A sweep early, since the next one would be too late.
+		if now.Sub(n.heardAt) > lease-sweepInterval {
+			l.hub.log.Warn("chathub: another node is silent", "node", n.id)
+			l.dropNode(n, n.heardAt, false)
 		}
 	}
-	for id, at := range s.left {
-		if now.Sub(at) > leftKept {
-			delete(s.left, id)
+	for id, at := range s.goodbyes {
+		if now.Sub(at) > goodbyeKept {
+			delete(s.goodbyes, id)
 		}
 	}
 	if now.Sub(s.beatAt) > lease/beatsPerLease-sweepInterval/2 {
@@ -198,98 +211,91 @@ func (l *loop) sweepPeers(now time.Time) {
 	if len(s.all) > 0 {
 		l.checkSome(now)
 	}
-	l.sweepLook(now)
-	l.sweepAsked(now)
+	l.sweepLookup(now)
+	l.sweepQuestions(now)
 }
 
 // beat says that this hub is alive.
 func (l *loop) beat(now time.Time) {
-	l.peers.beatAt = now
-	l.peers.beats++
-	n := &note{op: opBeat, id: l.peers.beats}
-	if len(l.peers.all) > 0 {
-		n.seq = l.position(&l.presence.online)
+	l.nodes.beatAt = now
+	l.nodes.beats++
+	n := &note.Note{Op: note.OpBeat, ID: l.nodes.beats}
+	if len(l.nodes.all) > 0 {
+		n.Seq = l.position(&l.presence.online)
 	}
-	l.say(Topic{}, n)
+	l.sendNote(Topic{}, n)
 }
 
-// checkAll asks a peer for whatever is not known of it.
-func (l *loop) checkAll(p *peer) {
-	n := &note{op: opCheck, fresh: true}
-	n.marks = append(n.marks, l.presence.online.replicas[p.id].markOf(""))
-	size := 0
-	for name, r := range l.rooms {
-		if !r.followed() {
-			continue
+// hearBeat compares the position of a node's online users with the known one.
+func (l *loop) hearBeat(from *node, n *note.Note) {
+	missed := from.beat != 0 && n.ID > from.beat+1
+	from.beat = max(from.beat, n.ID)
+	switch online := &l.presence.online; {
+	case missed: // and perhaps other notes with it
+		l.checkAll(from)
+	case n.Seq != online.roster.Known(from.id):
+		l.checkOne(from, online)
+	}
+}
+
+// checkAll asks a node for everything that is not known of it.
+func (l *loop) checkAll(of *node) {
+	n := &note.Note{Op: note.OpCheck, Fresh: true}
+	n.Marks = append(n.Marks, l.presence.online.mark(of))
+	for _, r := range l.rooms {
+		if r.followed() {
+			n.Marks = append(n.Marks, r.presence.mark(of))
 		}
-		n.marks = append(n.marks, r.presence.replicas[p.id].markOf(name))
-		if size += len(name) + 8; size >= noteBytes {
-			l.say(Topic{Node: p.id}, n)
-			n, size = &note{op: opCheck, fresh: true}, 0
-		}
 	}
-	if len(n.marks) > 0 {
-		l.say(Topic{Node: p.id}, n)
+	l.sendNote(Topic{Node: of.id}, n)
+}
+
+// checkOne asks a node for the state of one room, or of the hub, unless it was
+// asked a moment ago.
+func (l *loop) checkOne(of *node, p *presence) {
+	if p.roster.CheckDue(of.id, l.now()) {
+		l.sendNote(Topic{Node: of.id}, &note.Note{Op: note.OpCheck, Marks: []note.Mark{p.mark(of)}})
 	}
 }
 
-// checkOne asks a peer for the state of one room, or the hub's, unless it was asked
-// just now.
-func (l *loop) checkOne(p *peer, of *presence) {
-	r := of.replica(p.id)
-	if now := l.now(); now.Sub(r.asked) >= sweepInterval {
-		r.asked = now
-		l.say(Topic{Node: p.id}, &note{op: opCheck, marks: []mark{r.markOf(of.room)}})
-	}
-}
-
-// checkSome compares some rooms with the peer with which that was done last: what got
-// lost, and nothing after it told so, is found in time.
+// checkSome compares some rooms with the node with which that was done least
+// recently. It finds losses after which no other note has come.
 func (l *loop) checkSome(now time.Time) {
-	var p *peer
-	for _, o := range l.peers.all {
-		if p == nil || o.checked.Before(p.checked) {
-			p = o
+	var of *node
+	for _, n := range l.nodes.all {
+		if of == nil || n.checkedAt.Before(of.checkedAt) {
+			of = n
 		}
 	}
-	p.checked = now
-	n := &note{op: opCheck}
-	for name, r := range l.rooms { // from anywhere: a map has no first
-		if len(n.marks) == checkRooms {
+	of.checkedAt = now
+	n := &note.Note{Op: note.OpCheck}
+	for _, r := range l.rooms { // others each time: a map begins anywhere
+		if len(n.Marks) == checkRooms {
 			break
 		}
 		if r.followed() {
-			n.marks = append(n.marks, r.presence.replicas[p.id].markOf(name))
+			n.Marks = append(n.Marks, r.presence.mark(of))
 		}
 	}
-	if len(n.marks) > 0 {
-		l.say(Topic{Node: p.id}, n)
+	if len(n.Marks) > 0 {
+		l.sendNote(Topic{Node: of.id}, n)
 	}
 }
 
-// hearCheck tells a peer what it does not know.
-func (l *loop) hearCheck(p *peer, n *note) {
-	for _, m := range n.marks {
-		of := l.presenceOf(m.room)
-		at := uint64(0)
-		if of != nil {
-			at = l.position(of)
+// hearCheck tells a node what it does not know.
+func (l *loop) hearCheck(from *node, n *note.Note) {
+	empty := presence{roster: roster.New(&l.nodes.self)}
+	for _, m := range n.Marks {
+		p := l.presenceOf(m.Room)
+		if p == nil {
+			p = &empty
+			p.room = m.Room
 		}
-		if at != m.seq || n.fresh && of != nil && of.graced() {
-			l.sayWhole(p, m.room, of)
+		if l.position(p) != m.Seq || n.Fresh && p.roster.Lingering() {
+			l.sendWhole(from, p)
 		}
 	}
-	if n.id != 0 {
-		l.say(Topic{Node: p.id}, &note{op: opChecked, id: n.id})
-	}
-}
-
-// sayBye tells the peers that this hub ends, whose loop has.
-func (h *Hub) sayBye() {
-	ctx, cancel := context.WithTimeout(context.Background(), brokerTimeout)
-	defer cancel()
-	n := &note{op: opBye, from: h.node}
-	if err := h.session.Send(ctx, Message{Body: n.encode()}); err != nil {
-		h.log.Warn("chathub: goodbye to other nodes", "err", err) // they find out
+	if n.ID != 0 {
+		l.sendNote(Topic{Node: from.id}, &note.Note{Op: note.OpCheckDone, ID: n.ID})
 	}
 }

@@ -3,52 +3,55 @@ package chathub
 import (
 	"context"
 	"time"
+
+	"github.com/chathub-go/chathub/internal/note"
 )
 
-// look asks all peers who is in some rooms that nobody of this hub was in.
-type look struct {
+// lookup is a question to the other nodes: who is in some rooms that no client
+// here was in before? It belongs to the loop.
+type lookup struct {
 	id      uint64
 	since   time.Time
 	rooms   []string
-	waiting map[string]bool // peers that have not answered
-	err     error           // some are not waited for
-	done    []chan error    // told when it is over; each holds one
+	waiting map[string]bool // nodes that have not answered
+	err     error           // a node was not asked, or has not answered
+	done    []chan error    // each gets err at the end, and has room for it
 }
 
-// lookInto has peers say who is in a room. Done, unless it is nil, is told when they
-// have; the caller holds the room's topic until then.
-func (l *loop) lookInto(name string, done chan error) {
-	r := l.rooms[name]
-	if len(l.peers.all) == 0 || r != nil && r.looked {
+// lookUp asks the other nodes who is in a room, unless that is known. If done
+// is not nil, it gets the result. The caller holds the room's topic until then.
+func (l *loop) lookUp(room string, done chan error) {
+	r := l.rooms[room]
+	if len(l.nodes.all) == 0 || r != nil && r.known {
 		if done != nil {
 			done <- nil
 		}
 		return
 	}
 	if r == nil {
-		r = l.newRoom(name)
+		r = l.newRoom(room)
 	}
-	if r.look == nil {
-		if l.peers.next == nil {
-			l.peers.next = &look{}
+	if r.lookup == nil {
+		if l.nodes.nextLookup == nil {
+			l.nodes.nextLookup = &lookup{}
 		}
-		r.look = l.peers.next
-		r.look.rooms = append(r.look.rooms, name)
+		r.lookup = l.nodes.nextLookup
+		r.lookup.rooms = append(r.lookup.rooms, room)
 	}
 	if done != nil {
-		r.look.done = append(r.look.done, done)
+		r.lookup.done = append(r.lookup.done, done)
 	}
-	l.startLook()
+	l.startLookup()
 }
 
-// lookInto waits until peers have said who is in a room, a second or two at most. The
-// caller has acquired its topic.
-func (h *Hub) lookInto(ctx context.Context, room string) error {
+// lookUp waits until the other nodes have said who is in a room, two seconds at
+// most. The caller has acquired the room's topic.
+func (h *Hub) lookUp(ctx context.Context, room string) error {
 	if h.nodeCount.Load() == 0 {
 		return nil
 	}
 	done := make(chan error, 1)
-	if err := h.post(call(func(l *loop) { l.lookInto(room, done) })); err != nil {
+	if err := h.post(call(func(l *loop) { l.lookUp(room, done) })); err != nil {
 		return err
 	}
 	select {
@@ -61,80 +64,77 @@ func (h *Hub) lookInto(ctx context.Context, room string) error {
 	}
 }
 
-// startLook asks the next question, if none is under way: what comes meanwhile goes
-// into the one after it, so that many joins do not make many questions.
-func (l *loop) startLook() {
-	k := l.peers.next
-	if k == nil || l.peers.look != nil {
+// startLookup starts the next lookup, if none is under way. Rooms that come
+// meanwhile share the one after it, so that many joins do not make many notes.
+func (l *loop) startLookup() {
+	k := l.nodes.nextLookup
+	if k == nil || l.nodes.lookup != nil {
 		return
 	}
-	l.peers.look, l.peers.next = k, nil
-	k.id, k.since = l.question(), l.now()
+	l.nodes.lookup, l.nodes.nextLookup = k, nil
+	k.id, k.since = l.nodes.newID(), l.now()
 	k.waiting = make(map[string]bool)
-	for id, p := range l.peers.all {
-		if p.silent {
+	for id, n := range l.nodes.all {
+		if n.silent {
 			k.err = errNodeSilent
 		} else {
 			k.waiting[id] = true
 		}
 	}
-	n := &note{op: opCheck, fresh: true}
-	size := 0
-	for _, name := range k.rooms {
-		if size += len(name) + 8; size >= noteBytes {
-			l.say(Topic{}, n)
-			n, size = &note{op: opCheck, fresh: true}, 0
-		}
-		n.marks = append(n.marks, mark{room: name})
+	n := &note.Note{Op: note.OpCheck, ID: k.id, Fresh: true}
+	for _, room := range k.rooms {
+		n.Marks = append(n.Marks, note.Mark{Room: room})
 	}
-	n.id = k.id // of the last: they come in order
-	l.say(Topic{}, n)
+	l.sendNote(Topic{}, n)
 	if len(k.waiting) == 0 {
-		l.endLook()
+		l.endLookup()
 	}
 }
 
-// looked notes that a peer has answered a look, or that it will not (0).
-func (l *loop) looked(p *peer, id uint64) {
-	k := l.peers.look
-	if k == nil || id != 0 && id != k.id || !k.waiting[p.id] {
+// newID returns the id of a lookup or an inquiry.
+func (s *nodes) newID() uint64 {
+	s.lastID++
+	return s.lastID
+}
+
+// lookupAnswered notes that a node has answered a lookup; id 0: that it will
+// not.
+func (l *loop) lookupAnswered(by *node, id uint64) {
+	k := l.nodes.lookup
+	if k == nil || id != 0 && id != k.id || !k.waiting[by.id] {
 		return
 	}
-	if delete(k.waiting, p.id); len(k.waiting) == 0 {
-		l.endLook()
+	if delete(k.waiting, by.id); len(k.waiting) == 0 {
+		l.endLookup()
 	}
 }
 
 var errNodeSilent = errorf(CodeUnavailable, "A node did not answer")
 
-// sweepLook gives up who does not answer: the next one does not wait for it.
-func (l *loop) sweepLook(now time.Time) {
-	k := l.peers.look
+// sweepLookup gives up nodes that do not answer. The next lookup does not wait
+// for them.
+func (l *loop) sweepLookup(now time.Time) {
+	k := l.nodes.lookup
 	if k == nil || now.Sub(k.since) < sweepInterval {
 		return
 	}
 	for id := range k.waiting {
-		l.peers.all[id].silent = true
+		l.nodes.all[id].silent = true
 	}
 	k.err = errNodeSilent
-	l.endLook()
+	l.endLookup()
 }
 
-func (l *loop) endLook() {
-	k := l.peers.look
-	l.peers.look = nil
-	for _, name := range k.rooms {
-		if r := l.rooms[name]; r != nil && r.look == k {
-			r.look, r.looked = nil, k.err == nil
+func (l *loop) endLookup() {
+	k := l.nodes.lookup
+	l.nodes.lookup = nil
+	for _, room := range k.rooms {
+		if r := l.rooms[room]; r != nil && r.lookup == k {
+			r.lookup, r.known = nil, k.err == nil
 		}
 	}
 	for _, done := range k.done {
 		done <- k.err
 	}
-	l.startLook()
-}
-
-func (l *loop) question() uint64 {
-	l.peers.questions++
-	return l.peers.questions
+	l.startLookup()
 }

@@ -1,49 +1,13 @@
 package chathub
 
 import (
-	"iter"
-	"slices"
 	"time"
+
+	"github.com/chathub-go/chathub/internal/note"
 )
 
-// replica is what this node knows of another's users, in a room or online. It
-// belongs to the loop.
-type replica struct {
-	users   map[string]struct{}
-	seq     uint64    // position of that; 0: nothing is known
-	asked   time.Time // when its state was asked for
-	ahead   []*note   // differences that came before what they are from
-	parts   []movement
-	partsOf uint64 // position of the whole that parts are of
-	next    uint64 // part that comes next
-}
-
-// aheadKept is how many differences wait for the whole that was asked for.
-const aheadKept = 64
-
-// mark is the position that the peer is asked to compare with its own.
-func (r *replica) mark() uint64 {
-	if r == nil || len(r.users) == 0 {
-		return 0 // as of one that has nobody there
-	}
-	return r.seq
-}
-
-func (r *replica) markOf(room string) mark { return mark{room: room, seq: r.mark()} }
-
-func (p *presence) replica(node string) *replica {
-	r := p.replicas[node]
-	if r == nil {
-		if p.replicas == nil {
-			p.replicas = make(map[string]*replica)
-		}
-		r = &replica{users: make(map[string]struct{})}
-		p.replicas[node] = r
-	}
-	return r
-}
-
-// presenceOf returns who is in a room, or online; nil where nobody here knows.
+// presenceOf returns the presence of a room or, without a name, of the hub; nil
+// if this hub does not have the room.
 func (l *loop) presenceOf(room string) *presence {
 	if room == "" {
 		return &l.presence.online
@@ -54,311 +18,77 @@ func (l *loop) presenceOf(room string) *presence {
 	return nil
 }
 
-// followed reports whether what other nodes say of the room is heard and kept.
-func (r *room) followed() bool { return len(r.members) > 0 || r.looked || r.look != nil }
+// followed reports whether this hub hears and keeps what other nodes announce
+// of the room.
+func (r *room) followed() bool { return len(r.members) > 0 || r.known || r.lookup != nil }
 
-// hearState takes in what a peer says of its users.
-func (l *loop) hearState(from *peer, n *note) {
-	p := l.presenceOf(n.room)
-	if p == nil || n.room != "" && !l.rooms[n.room].followed() {
+// unfollow forgets what other nodes have announced of a room.
+func (l *loop) unfollow(r *room) {
+	r.presence.roster.DropAll()
+	l.afterChange(&r.presence)
+	r.known, r.lookup = false, nil
+}
+
+// mark is the position up to which another node's users are known.
+func (p *presence) mark(of *node) note.Mark {
+	return note.Mark{Room: p.room, Seq: p.roster.Known(of.id)}
+}
+
+// hearState takes in what another node has announced.
+func (l *loop) hearState(from *node, n *note.Note) {
+	p := l.presenceOf(n.Room)
+	if p == nil || n.Room != "" && !l.rooms[n.Room].followed() {
 		return
 	}
-	r := p.replica(from.id)
-	switch {
-	case n.prev == 0:
-		if r.add(n) {
-			l.applyWhole(p, r)
-		}
-	case n.seq <= r.seq: // it came twice, or late
-	case n.prev == r.seq:
-		l.applyChange(p, r, n)
-	default:
-		if len(r.ahead) < aheadKept {
-			r.ahead = append(r.ahead, n)
-		}
+	gap := p.roster.Hear(from.id, n, l.now())
+	l.afterChange(p)
+	if gap {
 		l.checkOne(from, p)
 	}
 }
 
-// add collects the parts of a whole, and reports whether they are all there.
-func (r *replica) add(n *note) bool {
-	if n.part == 0 {
-		r.parts, r.partsOf, r.next = nil, n.seq, 0
+// dropReplicas forgets what a node has announced. The grace of its users begins
+// at since.
+func (l *loop) dropReplicas(gone *node, since time.Time) {
+	drop := func(p *presence) {
+		p.roster.Drop(gone.id, since)
+		l.afterChange(p)
 	}
-	if n.seq <= r.seq || n.seq != r.partsOf || n.part != r.next {
-		return false
-	}
-	r.next++
-	r.parts = append(r.parts, n.users...)
-	return !n.more
-}
-
-// applyWhole makes a replica what its parts say.
-func (l *loop) applyWhole(p *presence, r *replica) {
-	first := r.seq == 0
-	whole := make(map[string]struct{}, len(r.parts))
-	for _, m := range r.parts {
-		if m.how == came {
-			whole[m.user.ID] = struct{}{}
-			l.enterReplica(p, r, m.user)
-		}
-	}
-	for id := range r.users {
-		if _, in := whole[id]; !in {
-			l.exitReplica(p, r, id, l.now())
-		}
-	}
-	if first {
-		for _, m := range r.parts {
-			if m.how == lingers {
-				l.linger(p, m)
-			}
-		}
-	}
-	ahead := r.ahead
-	*r = replica{users: r.users, seq: r.partsOf}
-	for _, n := range ahead {
-		if n.prev == r.seq {
-			l.applyChange(p, r, n)
-		}
+	drop(&l.presence.online)
+	for _, r := range l.rooms {
+		drop(&r.presence)
 	}
 }
 
-func (l *loop) applyChange(p *presence, r *replica, n *note) {
-	r.seq = n.seq
-	for _, m := range n.users {
-		switch m.how {
-		case came:
-			l.enterReplica(p, r, m.user)
-		case went:
-			l.exitReplica(p, r, m.user.ID, l.now())
-		case left:
-			l.exitReplica(p, r, m.user.ID, time.Time{})
-		case lingers:
-		}
+// announcePresence tells the other nodes what has changed here.
+func (l *loop) announcePresence() {
+	for _, p := range l.nodes.pending {
+		p.announcing = false
+		l.announce(p)
+	}
+	clear(l.nodes.pending)
+	l.nodes.pending = l.nodes.pending[:0]
+}
+
+// announce tells the nodes that hear of p what has changed here.
+func (l *loop) announce(p *presence) {
+	for _, n := range p.roster.Announce() {
+		n.Room = p.room
+		l.sendNote(Topic{Room: p.room}, n)
 	}
 }
 
-func (l *loop) enterReplica(p *presence, r *replica, u User) {
-	e := l.enter(p, u)
-	if _, in := r.users[u.ID]; !in {
-		r.users[e.user.ID] = struct{}{}
-		e.nodes++
-	}
-}
-
-func (l *loop) exitReplica(p *presence, r *replica, id string, since time.Time) {
-	if _, in := r.users[id]; in {
-		delete(r.users, id)
-		e := p.users[id]
-		e.nodes--
-		l.exit(p, e, since)
-	}
-}
-
-// linger takes over the grace of a user whom nobody here has seen.
-func (l *loop) linger(p *presence, m movement) {
-	if p.users[m.user.ID] != nil || l.cfg.PresenceGrace <= m.age {
-		return
-	}
-	e := l.enter(p, m.user)
-	e.gone = l.now().Add(-m.age)
-}
-
-// graced reports whether someone is in the grace.
-func (p *presence) graced() bool {
-	for _, e := range p.touched {
-		if !e.gone.IsZero() {
-			return true
-		}
-	}
-	return false
-}
-
-// dropReplica forgets what is known of a node, whose users are gone since then.
-func (l *loop) dropReplica(p *presence, node string, since time.Time) {
-	r := p.replicas[node]
-	if r == nil {
-		return
-	}
-	for id := range r.users {
-		l.exitReplica(p, r, id, since)
-	}
-	delete(p.replicas, node)
-}
-
-// unfollow forgets what other nodes said of a room that is not heard of any more.
-func (l *loop) unfollow(r *room) {
-	for id := range r.presence.replicas {
-		l.dropReplica(&r.presence, id, time.Time{})
-	}
-	r.looked, r.look = false, nil
-}
-
-// toSay has the other nodes be told of a change of e.
-func (l *loop) toSay(p *presence, e *present) {
-	if len(l.peers.all) == 0 {
-		p.seq = 0 // if one comes, it is told of all there is then
-		return
-	}
-	if e.unsaid {
-		return
-	}
-	e.unsaid = true
-	if len(p.unsaid) == 0 {
-		l.peers.unsaid = append(l.peers.unsaid, p)
-	}
-	p.unsaid = append(p.unsaid, e)
-}
-
-// sayPresence tells the other nodes what has changed.
-func (l *loop) sayPresence() {
-	for _, p := range l.peers.unsaid {
-		l.sayChanges(p)
-	}
-	clear(l.peers.unsaid)
-	l.peers.unsaid = l.peers.unsaid[:0]
-}
-
-// sayChanges tells those who hear of p what has changed, as the difference from what
-// they were told last.
-func (l *loop) sayChanges(p *presence) {
-	changed := p.unsaid
-	p.unsaid = nil
-	for _, e := range changed {
-		e.unsaid = false
-	}
-	switch {
-	case len(l.peers.all) == 0:
-		p.seq = 0
-		return
-	case p.seq == 0:
-		if l.rebase(p); p.said > 0 {
-			l.sayParts(Topic{Room: p.room}, &note{op: opState, room: p.room, seq: p.seq}, p.stated())
-		}
-		return
-	}
-	var users []movement
-	for _, e := range changed {
-		m := movement{user: e.user}
-		switch here := e.conns > 0; {
-		case here && (!e.said || e.renamed):
-			m.how = came
-		case here || !e.said:
-			continue
-		case e.quit:
-			m.how = left
-		default:
-			m.how = went
-		}
-		if e.said {
-			p.said--
-		}
-		if e.said = e.conns > 0; e.said {
-			p.said++
-		}
-		e.renamed = false
-		users = append(users, m)
-	}
-	for part := range chunks(users) {
-		n := &note{op: opState, room: p.room, prev: p.seq, users: part}
-		p.seq = l.nextPosition()
-		n.seq = p.seq
-		l.say(Topic{Room: p.room}, n)
-	}
-}
-
-// rebase begins anew with what the other nodes are told of p, where nothing valid was.
-func (l *loop) rebase(p *presence) {
-	p.said = 0
-	for _, e := range p.users {
-		e.said, e.renamed = e.conns > 0, false
-		if e.said {
-			p.said++
-		}
-	}
-	if p.said > 0 {
-		p.seq = l.nextPosition()
-	}
-}
-
-// position is where p stands, after all that has happened; 0: nobody is here.
+// position announces what has changed in p, and returns the position after it;
+// 0: nobody is here.
 func (l *loop) position(p *presence) uint64 {
-	switch {
-	case len(p.unsaid) > 0:
-		l.sayChanges(p)
-	case p.seq == 0:
-		l.rebase(p)
-	}
-	if p.said == 0 {
-		return 0
-	}
-	return p.seq
+	l.announce(p)
+	return p.roster.Position()
 }
 
-// nextPosition is after all positions of this node: one that a room had before it was
-// forgotten is not mistaken for a later one.
-func (l *loop) nextPosition() uint64 {
-	l.peers.said++
-	return l.peers.said
-}
-
-// stated returns the users that are on this node, as the others were told.
-func (p *presence) stated() []movement {
-	users := make([]movement, 0, p.said)
-	for _, e := range p.users {
-		if e.said {
-			users = append(users, movement{user: e.user, how: came})
-		}
-	}
-	return users
-}
-
-// sayWhole tells a peer who is here, in a room or online; p is nil where nobody is.
-func (l *loop) sayWhole(to *peer, room string, p *presence) {
-	n := &note{op: opState, room: room}
-	var users []movement
-	if p != nil {
-		if n.seq = l.position(p); n.seq > 0 {
-			users = p.stated()
-		}
-		now := l.now()
-		for _, e := range p.touched {
-			if !e.gone.IsZero() {
-				users = append(users, movement{user: e.user, how: lingers, age: now.Sub(e.gone)})
-			}
-		}
-	}
-	if n.seq == 0 {
-		n.seq = l.nextPosition()
-	}
-	l.sayParts(Topic{Node: to.id}, n, users)
-}
-
-// sayParts says n, a whole, with these users, in as many parts as it takes.
-func (l *loop) sayParts(t Topic, n *note, users []movement) {
-	parts := slices.Collect(chunks(users))
-	if len(parts) == 0 {
-		parts = [][]movement{nil}
-	}
-	for i, part := range parts {
-		m := *n
-		m.users, m.part, m.more = part, uint64(i), i < len(parts)-1
-		l.say(t, &m)
-	}
-}
-
-// chunks yields users in pieces that fit into a note.
-func chunks(users []movement) iter.Seq[[]movement] {
-	return func(yield func([]movement) bool) {
-		from, size := 0, 0
-		for i, m := range users {
-			if size += len(m.user.ID) + len(m.user.Name) + 8; size >= noteBytes || i == len(users)-1 {
-				if !yield(users[from : i+1]) {
-					return
-				}
-				from, size = i+1, 0
-			}
-		}
-	}
+// sendWhole tells a node who is here, at the position of p.
+func (l *loop) sendWhole(to *node, p *presence) {
+	l.announce(p)
+	n := p.roster.Whole(l.now())
+	n.Room = p.room
+	l.sendNote(Topic{Node: to.id}, n)
 }

@@ -8,23 +8,29 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/chathub-go/chathub/internal/note"
 )
 
-// Answer is what one connection answered to [Target.EmitWithAck].
+// Answer is the answer of one connection to [Target.EmitWithAck].
 type Answer struct {
 	ClientID string
 	User     User
-	// Data is the answer; nil where there is none.
+	// Data is the answer, or nil if there is none.
 	Data jsontext.Value
-	// Err says why there is none: the context's error, [ErrClientGone], or an
-	// [Error] that the client answered with.
+	// Err says why there is no answer: it is the error of the context,
+	// [ErrClientGone], or an [Error] with which the client answered.
 	Err error
 }
 
-// EmitWithAck asks every connection that t names, on every node, and returns one
-// answer for each when all have answered, have gone, or ctx has ended. Where a node did not say, in
-// time or within Config.NodeLease, whom it has asked, it returns the answers that it has, and an
-// [Error] with [CodeUnavailable]. Connections that come while it waits are not asked.
+// EmitWithAck sends an event to every connection that t names, on every node,
+// and waits for answers. It returns one Answer for each connection, once all of
+// them have answered or are gone, or ctx has ended. Connections that come
+// meanwhile are not asked.
+//
+// A node has until ctx ends, and Config.NodeLease, to say which connections it
+// asks. If one does not, EmitWithAck returns the answers that it has, and an
+// [Error] with [CodeUnavailable].
 func (t Target) EmitWithAck(ctx context.Context, event string, data any) ([]Answer, error) {
 	e, err := newEnvelope(event, data)
 	if err != nil {
@@ -33,12 +39,13 @@ func (t Target) EmitWithAck(ctx context.Context, event string, data any) ([]Answ
 	if err := t.check(); err != nil {
 		return nil, err
 	}
+	ask := t.question(e)
 	var here []*Client
-	var there *asking
+	var there *inquiry
 	err = t.hub.onLoop(func(l *loop) {
-		here = l.find(&note{topics: t.topics, except: t.except, clients: t.clients})
-		if len(l.peers.all) > 0 && len(t.topics) > 0 {
-			there = l.startAsking(ctx, t, e)
+		here = l.find(ask)
+		if len(l.nodes.all) > 0 && len(t.topics) > 0 {
+			there = l.startInquiry(ctx, ask)
 		}
 	})
 	if err != nil {
@@ -62,15 +69,24 @@ func (t Target) EmitWithAck(ctx context.Context, event string, data any) ([]Answ
 	return answers, err
 }
 
-// find returns the clients of this hub that an ask is for, each once.
-func (l *loop) find(n *note) (clients []*Client) {
+// question returns e as a question to the clients of other nodes.
+func (t Target) question(e *envelope) *note.Note {
+	n := &note.Note{Op: note.OpQuestion, Except: t.except, Clients: t.clients, Event: e.typ, Data: e.data}
+	for _, topic := range t.topics {
+		n.Topics = append(n.Topics, note.Topic(topic))
+	}
+	return n
+}
+
+// find returns the clients of this hub that a question is for, each once.
+func (l *loop) find(n *note.Note) (clients []*Client) {
 	found := make(map[*Client]bool)
-	for _, topic := range n.topics {
-		a := l.audienceOf(topic)
+	for _, topic := range n.Topics {
+		a := l.audienceOf(Topic(topic))
 		if a == nil {
 			continue
 		}
-		for _, c := range l.recipients(a, &incoming{routed: routed{except: n.except, clients: n.clients}}) {
+		for _, c := range l.recipients(a, &incoming{Routed: note.Routed{Except: n.Except, Clients: n.Clients}}) {
 			if !found[c] {
 				found[c] = true
 				clients = append(clients, c)
@@ -80,93 +96,92 @@ func (l *loop) find(n *note) (clients []*Client) {
 	return clients
 }
 
-// asking is a question of this hub to connections of others. It belongs to the loop
-// until done is closed.
-type asking struct {
-	id      uint64
-	ask     note
+// inquiry is a question of this hub to clients of other nodes. It belongs to
+// the loop until done is closed.
+type inquiry struct {
+	note    note.Note
 	until   time.Time // zero: for ever
-	peers   map[string]*asksPeer
-	missing bool // a node did not say whom it has asked
+	nodes   map[string]*nodeAnswers
+	missing bool // a node did not say which clients it has asked
 	ended   bool
 	done    chan struct{} // closed when nothing more will come
 }
 
-// asksPeer is what a peer has said to a question.
-type asksPeer struct {
-	said    bool // how many it asks:
+// nodeAnswers are the answers of one node to an inquiry.
+type nodeAnswers struct {
+	counted bool // the node has said how many clients it asks: total
 	total   int
-	over    bool // nothing more will come
-	settled int  // replies that are not waiting
-	replies []reply
-	index   map[string]int // by client
+	gone    bool // nothing more will come
+	final   int  // replies that are not waiting
+	replies []note.Reply
+	index   map[string]int // in replies, by client
 }
 
-// complete reports whether it has said whom it asks.
-func (p *asksPeer) complete() bool { return p.said && len(p.replies) == p.total }
+// named reports whether the node has said which clients it asks.
+func (a *nodeAnswers) named() bool { return a.counted && len(a.replies) == a.total }
 
-func (l *loop) startAsking(ctx context.Context, t Target, e *envelope) *asking {
-	a := &asking{
-		id:    l.question(),
-		ask:   note{op: opAsk, topics: t.topics, except: t.except, clients: t.clients, event: e.typ, data: e.data},
-		peers: make(map[string]*asksPeer),
-		done:  make(chan struct{}),
+// complete reports whether nothing more is expected of the node.
+func (a *nodeAnswers) complete() bool { return a.gone || a.named() && a.final == a.total }
+
+func (l *loop) startInquiry(ctx context.Context, question *note.Note) *inquiry {
+	q := &inquiry{note: *question, nodes: make(map[string]*nodeAnswers), done: make(chan struct{})}
+	q.note.ID = l.nodes.newID()
+	q.until, _ = ctx.Deadline()
+	for id := range l.nodes.all {
+		q.nodes[id] = &nodeAnswers{index: make(map[string]int)}
 	}
-	a.until, _ = ctx.Deadline()
-	for id := range l.peers.all {
-		a.peers[id] = &asksPeer{index: make(map[string]int)}
-	}
-	l.peers.asking[a.id] = a
-	l.sayAsk(Topic{}, a, 0)
-	return a
+	l.nodes.inquiries[q.note.ID] = q
+	l.sendQuestion(Topic{}, q, 0)
+	return q
 }
 
-// sayAsk asks, or, where that was said before, asks for what has been answered.
-func (l *loop) sayAsk(t Topic, a *asking, have int) {
-	n := a.ask
-	n.id, n.have = a.id, uint64(have)
-	if !a.until.IsZero() {
-		n.timeout = max(time.Until(a.until), time.Millisecond)
+// sendQuestion asks a question, or, with have, asks for the answers that are
+// missing.
+func (l *loop) sendQuestion(t Topic, q *inquiry, have int) {
+	n := q.note
+	n.Have = uint64(have)
+	if !q.until.IsZero() {
+		n.Timeout = max(time.Until(q.until), time.Millisecond)
 	}
-	l.say(t, &n)
+	l.sendNote(t, &n)
 }
 
-// wait waits until all peers have answered or gone, or ctx has ended.
-func (a *asking) wait(ctx context.Context, h *Hub) error {
+// wait waits until all nodes have answered or are gone, or ctx has ended.
+func (q *inquiry) wait(ctx context.Context, h *Hub) error {
 	select {
-	case <-a.done:
+	case <-q.done:
 	case <-ctx.Done():
 	case <-h.life.done:
 	}
-	_ = h.onLoop(func(l *loop) { // a closed hub does not look at it any more
-		delete(l.peers.asking, a.id)
-		l.say(Topic{}, &note{op: opAsked, id: a.id})
-		a.end()
+	_ = h.onLoop(func(l *loop) { // a closed hub does not touch it any more
+		delete(l.nodes.inquiries, q.note.ID)
+		l.sendNote(Topic{}, &note.Note{Op: note.OpQuestionDone, ID: q.note.ID})
+		q.end()
 	})
 	select {
-	case <-a.done:
+	case <-q.done:
 	case <-h.life.loopEnded:
 	}
-	for _, p := range a.peers {
-		a.missing = a.missing || !p.complete() && !p.over
+	for _, a := range q.nodes {
+		q.missing = q.missing || !a.named() && !a.gone
 	}
-	if a.missing {
+	if q.missing {
 		return errNodeSilent
 	}
 	return nil
 }
 
-// answers returns what has come, once wait has returned.
-func (a *asking) answers(ctx context.Context) (answers []Answer) {
-	for _, p := range a.peers {
-		for _, r := range p.replies {
-			b := Answer{ClientID: r.client, User: r.user}
+// answers returns the answers, once wait has returned.
+func (q *inquiry) answers(ctx context.Context) (answers []Answer) {
+	for _, a := range q.nodes {
+		for _, r := range a.replies {
+			b := Answer{ClientID: r.Client, User: User(r.User)}
 			switch {
-			case r.state == answered:
-				b.Data = r.data
-			case r.state == refused:
-				b.Err = &Error{Code: Code(r.code), Message: r.message, answered: true}
-			case r.state == waiting && !p.over && ctx.Err() != nil:
+			case r.State == note.Answered:
+				b.Data = r.Data
+			case r.State == note.Refused:
+				b.Err = &Error{Code: Code(r.Code), Message: r.Message, answered: true}
+			case r.State == note.Waiting && !a.gone && ctx.Err() != nil:
 				b.Err = ctx.Err()
 			default:
 				b.Err = ErrClientGone
@@ -177,178 +192,168 @@ func (a *asking) answers(ctx context.Context) (answers []Answer) {
 	return answers
 }
 
-func (a *asking) end() {
-	if !a.ended {
-		a.ended = true
-		close(a.done)
+func (q *inquiry) end() {
+	if !q.ended {
+		q.ended = true
+		close(q.done)
 	}
 }
 
-// settle ends a question to which all have said what they will.
-func (a *asking) settle() {
-	for _, p := range a.peers {
-		if !p.over && !(p.complete() && p.settled == p.total) {
+// endIfComplete ends an inquiry of which nothing more is expected.
+func (q *inquiry) endIfComplete() {
+	for _, a := range q.nodes {
+		if !a.complete() {
 			return
 		}
 	}
-	a.end()
+	q.end()
 }
 
-// hearAnswers takes in what a peer's clients have said.
-func (l *loop) hearAnswers(from *peer, n *note) {
-	a := l.peers.asking[n.id]
-	if a == nil || a.ended || a.peers[from.id] == nil {
+// hearAnswers takes in answers of a node's clients.
+func (l *loop) hearAnswers(from *node, n *note.Note) {
+	q := l.nodes.inquiries[n.ID]
+	if q == nil || q.ended || q.nodes[from.id] == nil {
 		return
 	}
-	p := a.peers[from.id]
-	for _, r := range n.replies {
-		i, known := p.index[r.client]
+	a := q.nodes[from.id]
+	for _, r := range n.Replies {
+		i, known := a.index[r.Client]
 		switch {
 		case !known:
-			p.index[r.client] = len(p.replies)
-			p.replies = append(p.replies, r)
-			if r.state != waiting {
-				p.settled++
+			a.index[r.Client] = len(a.replies)
+			a.replies = append(a.replies, r)
+			if r.State != note.Waiting {
+				a.final++
 			}
-		case p.replies[i].state == waiting && r.state != waiting:
-			p.replies[i] = r
-			p.settled++
+		case a.replies[i].State == note.Waiting && r.State != note.Waiting:
+			a.replies[i] = r
+			a.final++
 		}
 	}
-	p.said, p.total = true, int(min(n.have, math.MaxInt32))
-	a.settle()
+	a.counted, a.total = true, int(min(n.Have, math.MaxInt32))
+	q.endIfComplete()
 }
 
-// loseAsked ends what a peer that has gone was asked, and what it has asked.
-func (l *loop) loseAsked(gone *peer, farewell bool) {
-	for _, a := range l.peers.asking {
-		if p := a.peers[gone.id]; p != nil {
-			a.missing = a.missing || !p.complete() && !farewell
-			p.over = true
-			a.settle()
+// dropQuestions ends the questions to a node that has gone, and those of it.
+func (l *loop) dropQuestions(gone *node, goodbye bool) {
+	for _, q := range l.nodes.inquiries {
+		if a := q.nodes[gone.id]; a != nil {
+			q.missing = q.missing || !a.named() && !goodbye
+			a.gone = true
+			q.endIfComplete()
 		}
 	}
-	for key, a := range l.peers.asked {
+	for key, q := range l.nodes.questions {
 		if key.node == gone.id {
-			a.cancel()
-			delete(l.peers.asked, key)
+			q.cancel()
+			delete(l.nodes.questions, key)
 		}
 	}
 }
 
-// askedKey names a question of another node.
-type askedKey struct {
+// questionKey names a question of another node.
+type questionKey struct {
 	node string
 	id   uint64
 }
 
-// asked is a question of another node to connections of this one. It belongs to the
-// loop. It is kept for a lease after it was heard of last, so that what comes twice is not
-// asked twice; the node asks again, about once a second, for as long as it waits.
-type asked struct {
+// question is a question of another node to clients of this one. It belongs to
+// the loop, and is kept for a lease after it was heard last, so that no client
+// is asked twice. The other node repeats it about once a second while it waits.
+type question struct {
 	cancel  context.CancelFunc
-	heard   time.Time
-	replies []reply
-	settled int // of them, that are not waiting
+	heardAt time.Time
+	replies []note.Reply
+	final   int // replies that are not waiting
 }
 
-// hearAsk asks clients of this node for another, or repeats what they have said.
-func (l *loop) hearAsk(from *peer, n *note) {
-	key := askedKey{from.id, n.id}
-	a := l.peers.asked[key]
-	if a != nil {
-		if a.heard = l.now(); n.have != uint64(1+a.settled) {
-			l.sayReplies(key, a, a.replies)
+// hearQuestion asks clients for another node, or repeats their answers.
+func (l *loop) hearQuestion(from *node, n *note.Note) {
+	key := questionKey{from.id, n.ID}
+	q := l.nodes.questions[key]
+	if q != nil {
+		if q.heardAt = l.now(); n.Have != uint64(1+q.final) {
+			l.sendReplies(key, q, q.replies)
 		}
 		return
 	}
 	var ctx context.Context
-	a = &asked{heard: l.now()}
-	if n.timeout > 0 {
-		ctx, a.cancel = context.WithTimeout(l.hub.life.ctx, n.timeout)
+	q = &question{heardAt: l.now()}
+	if n.Timeout > 0 {
+		ctx, q.cancel = context.WithTimeout(l.hub.life.ctx, n.Timeout)
 	} else {
-		ctx, a.cancel = context.WithCancel(l.hub.life.ctx)
+		ctx, q.cancel = context.WithCancel(l.hub.life.ctx)
 	}
-	l.peers.asked[key] = a
+	l.nodes.questions[key] = q
 	clients := l.find(n)
 	for _, c := range clients {
-		a.replies = append(a.replies, reply{client: c.id, user: c.User()})
+		q.replies = append(q.replies, note.Reply{Client: c.id, User: note.User(c.User())})
 	}
-	l.sayReplies(key, a, a.replies)
-	e := &envelope{typ: n.event, data: n.data}
+	l.sendReplies(key, q, q.replies)
+	e := &envelope{typ: n.Event, data: n.Data}
 	for i, c := range clients {
 		go func() {
 			r := replyOf(c, c.question(ctx, e))
-			if r.state == waiting { // its time is over, for who asked too
+			if r.State == note.Waiting { // its time is over, at the other node too
 				return
 			}
 			_ = l.hub.post(call(func(l *loop) { // a closed hub has said goodbye
-				a.replies[i] = r
-				a.settled++
-				l.sayReplies(key, a, a.replies[i:i+1])
+				q.replies[i] = r
+				q.final++
+				l.sendReplies(key, q, q.replies[i:i+1])
 			}))
 		}()
 	}
 }
 
-// replyOf is what a client has said.
-func replyOf(c *Client, a answer) reply {
-	r := reply{client: c.id, user: c.User()}
+// replyOf returns a client's answer for another node.
+func replyOf(c *Client, a answer) note.Reply {
+	r := note.Reply{Client: c.id, User: note.User(c.User())}
 	var e *Error
 	switch {
 	case a.err == nil:
-		r.state, r.data = answered, a.data
+		r.State, r.Data = note.Answered, a.data
 	case errors.As(a.err, &e) && e.answered:
-		r.state, r.code, r.message = refused, string(e.Code), e.Message
+		r.State, r.Code, r.Message = note.Refused, string(e.Code), e.Message
 	case errors.Is(a.err, context.Canceled), errors.Is(a.err, context.DeadlineExceeded):
 	default:
-		r.state = gone
+		r.State = note.Gone
 	}
 	return r
 }
 
-// sayReplies tells who asked some of the replies.
-func (l *loop) sayReplies(to askedKey, a *asked, replies []reply) {
-	n := &note{op: opAnswers, id: to.id, have: uint64(len(a.replies))}
-	size := 0
-	for i := range replies {
-		r := &replies[i]
-		n.replies = append(n.replies, *r)
-		size += len(r.client) + len(r.user.ID) + len(r.user.Name) + len(r.data) + len(r.message) + 16
-		if size >= noteBytes && i < len(replies)-1 {
-			l.say(Topic{Node: to.node}, n)
-			n, size = &note{op: opAnswers, id: to.id, have: n.have}, 0
-		}
-	}
-	l.say(Topic{Node: to.node}, n)
+// sendReplies sends some of the replies to the node that has asked.
+func (l *loop) sendReplies(to questionKey, q *question, replies []note.Reply) {
+	n := &note.Note{Op: note.OpAnswers, ID: to.id, Have: uint64(len(q.replies)), Replies: replies}
+	l.sendNote(Topic{Node: to.node}, n)
 }
 
-// hearAsked ends what another node does not wait for any more.
-func (l *loop) hearAsked(from *peer, n *note) {
-	if a := l.peers.asked[askedKey{from.id, n.id}]; a != nil {
-		a.cancel()
+// hearQuestionDone ends a question for whose answers nobody waits any more.
+func (l *loop) hearQuestionDone(from *node, n *note.Note) {
+	if q := l.nodes.questions[questionKey{from.id, n.ID}]; q != nil {
+		q.cancel()
 	}
 }
 
-// sweepAsked asks again where answers may have got lost, and forgets what nobody has
-// asked about for a lease.
-func (l *loop) sweepAsked(now time.Time) {
-	for _, a := range l.peers.asking {
-		for id, p := range a.peers {
-			if p.over || p.complete() && p.settled == p.total {
+// sweepQuestions asks again for answers that are missing, and forgets questions
+// that were not repeated for a lease.
+func (l *loop) sweepQuestions(now time.Time) {
+	for _, q := range l.nodes.inquiries {
+		for id, a := range q.nodes {
+			if a.complete() {
 				continue
 			}
 			have := 0
-			if p.complete() {
-				have = 1 + p.settled
+			if a.named() {
+				have = 1 + a.final
 			}
-			l.sayAsk(Topic{Node: id}, a, have)
+			l.sendQuestion(Topic{Node: id}, q, have)
 		}
 	}
-	for key, a := range l.peers.asked {
-		if now.Sub(a.heard) >= l.cfg.NodeLease {
-			a.cancel()
-			delete(l.peers.asked, key)
+	for key, q := range l.nodes.questions {
+		if now.Sub(q.heardAt) >= l.cfg.NodeLease {
+			q.cancel()
+			delete(l.nodes.questions, key)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strconv"
 
+	"github.com/chathub-go/chathub/internal/note"
 	"github.com/chathub-go/chathub/internal/text"
 	"github.com/chathub-go/chathub/internal/wire"
 	"github.com/go-json-experiment/json"
@@ -88,6 +89,11 @@ func (env *envelope) append(b []byte) []byte {
 	}
 	b = append(b, '}')
 	return appendPosition(b, env.seq, env.ts)
+}
+
+// body returns the body of a message that emits env to the recipients in r.
+func (env *envelope) body(r *note.Routed) []byte {
+	return env.append(r.Encode(envelopeOverhead + len(env.data)))
 }
 
 func appendField(b []byte, name, value string) []byte {

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/chathub-go/chathub/internal/handshake"
+	"github.com/chathub-go/chathub/internal/note"
 	"github.com/chathub-go/chathub/internal/wire"
 	"github.com/go-json-experiment/json"
 )
@@ -76,20 +77,19 @@ func decodeData(e *Event, v any) error {
 
 func onMessage(ctx context.Context, c *Client, e *Event) (any, error) {
 	env := envelope{typ: eventMessage, from: c.user(), ts: timestamp(), data: e.Data}
-	r := routed{except: []string{c.id}}
-	return nil, c.hub.sendVolatile(ctx, Message{Body: r.emit(&env)})
+	return nil, c.hub.sendVolatile(ctx, Message{Body: env.body(&note.Routed{Except: []string{c.id}})})
 }
 
 func onRoomMessage(ctx context.Context, c *Client, e *Event) (any, error) {
 	env := envelope{typ: eventRoomMessage, id: e.ID, room: e.Room, from: c.user(), data: e.Data}
-	return c.publish(ctx, c.durable(Topic{Room: e.Room}, e, &env, routed{}))
+	return c.publish(ctx, c.durable(Topic{Room: e.Room}, e, &env, note.Routed{}))
 }
 
 // durable returns the message that stores the envelope of an event of the
 // client. Its key makes a repetition of the same id by the same user
 // recognisable; its sum tells whether it is one.
-func (c *Client) durable(t Topic, e *Event, env *envelope, r routed) Message {
-	m := Message{Topic: t, Body: r.emit(env)}
+func (c *Client) durable(t Topic, e *Event, env *envelope, r note.Routed) Message {
+	m := Message{Topic: t, Body: env.body(&r)}
 	if e.ID != "" {
 		m.Key = c.User().ID + "\x00" + e.ID // a user id has no control characters
 		m.Sum = e.contentSum(env)
@@ -132,9 +132,9 @@ func (c *Client) publish(ctx context.Context, m Message) (any, error) {
 // character behind the user id keeps the two kinds of keys apart.
 func onPrivateMessage(ctx context.Context, c *Client, e *Event) (any, error) {
 	env := envelope{typ: eventPrivateMessage, id: e.ID, to: e.To, from: c.user(), data: e.Data}
-	own := c.durable(Topic{User: c.User().ID}, e, &env, routed{except: []string{c.id}})
+	own := c.durable(Topic{User: c.User().ID}, e, &env, note.Routed{Except: []string{c.id}})
 	if e.To != c.User().ID {
-		if _, err := c.publish(ctx, c.durable(Topic{User: e.To}, e, &env, routed{})); err != nil {
+		if _, err := c.publish(ctx, c.durable(Topic{User: e.To}, e, &env, note.Routed{})); err != nil {
 			return nil, err
 		}
 		if own.Key != "" {
@@ -146,7 +146,7 @@ func onPrivateMessage(ctx context.Context, c *Client, e *Event) (any, error) {
 
 func onSendNotification(ctx context.Context, c *Client, e *Event) (any, error) {
 	env := envelope{typ: eventNotification, id: e.ID, to: e.To, from: c.user(), data: e.Data}
-	receipt, err := c.publish(ctx, c.durable(Topic{User: e.To}, e, &env, routed{}))
+	receipt, err := c.publish(ctx, c.durable(Topic{User: e.To}, e, &env, note.Routed{}))
 	if err != nil || e.To == c.User().ID {
 		return receipt, err
 	}

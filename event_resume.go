@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/chathub-go/chathub/internal/note"
 	"github.com/chathub-go/chathub/internal/wire"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -142,9 +143,9 @@ func (c *Client) replay(ctx context.Context, t Topic, pos Position, w replayRequ
 func eventFrames(messages []Message) [][]byte {
 	frames := make([][]byte, 0, len(messages))
 	for _, m := range messages {
-		var r routed
-		if r.decode(m.Body) == nil && r.op == opEmit {
-			frames = append(frames, frameOf(r.body, m.Seq, m.Time))
+		var r note.Routed
+		if r.Decode(m.Body) == nil && r.Op == note.OpEmit {
+			frames = append(frames, frameOf(r.Body, m.Seq, m.Time))
 		}
 	}
 	return frames

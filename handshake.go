@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/chathub-go/chathub/internal/handshake"
+	"github.com/chathub-go/chathub/internal/note"
 	"github.com/chathub-go/chathub/internal/text"
 	"github.com/chathub-go/chathub/internal/wire"
 	"github.com/coder/websocket"
@@ -272,17 +273,11 @@ func errorData(e *Error) []byte {
 		Code         Code   `json:"code"`
 		Message      string `json:"message"`
 		RetryAfterMs int64  `json:"retryAfterMs,omitzero"`
-	}{e.Code, e.Message, ceilMillis(e.RetryAfter)})
+	}{e.Code, e.Message, note.CeilMillis(e.RetryAfter)})
 	if err != nil { // an application's message that is not UTF-8
 		return errorData(&Error{Code: e.Code, RetryAfter: e.RetryAfter})
 	}
 	return b
-}
-
-// ceilMillis rounds up, so that a client that waits that long does not come too
-// early.
-func ceilMillis(d time.Duration) int64 {
-	return (d + time.Millisecond - 1).Milliseconds()
 }
 
 // extension returns the answer to the extensions that a client offers, or "" to

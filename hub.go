@@ -187,7 +187,7 @@ func (h *Hub) OnlineUsers(ctx context.Context) (users []User, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	err = h.onLoop(func(l *loop) { users = l.presence.online.list() })
+	err = h.onLoop(func(l *loop) { users = l.presence.online.users() })
 	return users, err
 }
 
@@ -206,9 +206,9 @@ func (h *Hub) RoomUsers(ctx context.Context, room string) (users []User, err err
 	known := false
 	list := func(l *loop) {
 		r := l.rooms[room]
-		known = len(l.peers.all) == 0 || r != nil && r.looked
+		known = len(l.nodes.all) == 0 || r != nil && r.known
 		if r != nil {
-			users = r.presence.list()
+			users = r.presence.users()
 		}
 	}
 	if err := h.onLoop(list); err != nil || known {
@@ -219,8 +219,8 @@ func (h *Hub) RoomUsers(ctx context.Context, room string) (users []User, err err
 		return nil, err
 	}
 	defer h.release(t)
-	looked := h.lookInto(ctx, room)
-	return users, errors.Join(looked, h.onLoop(list))
+	err = errors.Join(h.lookUp(ctx, room), h.onLoop(list))
+	return users, err
 }
 
 // timestamp is the time that events carry, in Unix milliseconds.

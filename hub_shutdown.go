@@ -92,7 +92,7 @@ func (h *Hub) shutdown() {
 	<-h.life.loopEnded
 	if h.noteCourierRuns {
 		h.noteCourier.stop()
-		h.sayBye()
+		h.sendBye()
 	}
 	// What was acked is in the log. Nothing that is left to send is worth more
 	// patience.

@@ -25,7 +25,7 @@ type loop struct {
 	out      outgoing
 	presence presences
 	typing   []*room // rooms in which someone types
-	peers    peers   // the other nodes
+	nodes    nodes   // the other nodes
 	sweeping sweeping
 }
 
@@ -62,12 +62,12 @@ func newLoop(h *Hub) *loop {
 		rooms:   make(map[string]*room),
 		users:   make(map[string]*user),
 	}
-	l.presence.online.audience = &l.everyone
 	l.presence.interval = h.cfg.PresenceInterval
 	if !l.presenceOn() {
 		l.presence.interval = time.Second // the interval still ends graces
 	}
-	l.peers.init(h)
+	l.nodes.init(h)
+	l.presence.online = l.newPresence(&l.everyone, "")
 	return l
 }
 
@@ -137,7 +137,7 @@ func (l *loop) run() {
 		if linger == nil && len(l.out.dirty) > 0 {
 			linger = time.After(l.cfg.Linger)
 		}
-		if gather == nil && len(l.presence.changed)+len(l.peers.unsaid) > 0 {
+		if gather == nil && len(l.presence.changed)+len(l.nodes.pending) > 0 {
 			gather = time.After(l.presence.interval)
 		}
 		if rounds == nil && len(l.presence.rounds) > 0 {

@@ -3,12 +3,13 @@ package chathub
 import (
 	"slices"
 
+	"github.com/chathub-go/chathub/internal/note"
 	"github.com/chathub-go/chathub/internal/wire"
 )
 
 // incoming is the command that carries out a message from the broker.
 type incoming struct {
-	routed
+	note.Routed
 	topic      Topic
 	seq        uint64
 	frame      []byte
@@ -24,9 +25,9 @@ func (cmd *incoming) run(l *loop) {
 	}
 	switch {
 	case a == nil:
-	case cmd.op == opEmit && len(cmd.clients) == 0:
-		l.deliver(a, delivery{frame: cmd.frame, compressed: cmd.compressed, kind: cmd.kind(), seq: cmd.seq, except: cmd.except, once: cmd.once})
-		if cmd.typing != nil && !l.anyHere(cmd.except) {
+	case cmd.Op == note.OpEmit && len(cmd.Clients) == 0:
+		l.deliver(a, delivery{frame: cmd.frame, compressed: cmd.compressed, kind: cmd.kind(), seq: cmd.seq, except: cmd.Except, once: cmd.Once})
+		if cmd.typing != nil && !l.anyHere(cmd.Except) {
 			l.hearTyping(l.rooms[cmd.topic.Room], cmd.typing, l.now())
 		}
 	default:
@@ -66,16 +67,16 @@ func (l *loop) advanceTo(t Topic, seq uint64) *audience {
 
 // recipients returns the clients that a message is for.
 func (l *loop) recipients(a *audience, d *incoming) (clients []*Client) {
-	if len(d.clients) > 0 {
-		for _, id := range d.clients {
-			if c := l.clients[id]; c != nil && !slices.Contains(d.except, id) {
+	if len(d.Clients) > 0 {
+		for _, id := range d.Clients {
+			if c := l.clients[id]; c != nil && !slices.Contains(d.Except, id) {
 				clients = append(clients, c)
 			}
 		}
 		return clients
 	}
 	for i := range a.members {
-		if c := a.members[i].c; !slices.Contains(d.except, c.id) {
+		if c := a.members[i].c; !slices.Contains(d.Except, c.id) {
 			clients = append(clients, c)
 		}
 	}
@@ -84,29 +85,28 @@ func (l *loop) recipients(a *audience, d *incoming) (clients []*Client) {
 
 // carryOut does what a message says with each of clients.
 func (l *loop) carryOut(d *incoming, clients []*Client) {
-	switch d.op {
-	case opEmit:
+	switch d.Op {
+	case note.OpEmit:
 		for _, c := range clients {
-			if !c.onLoop.repeated(d.once) {
+			if !c.onLoop.repeated(d.Once) {
 				l.send(c, c.pick(d.frame, d.compressed), wire.Volatile)
 			}
 		}
-	case opJoin:
-		l.joinLater(clients, d.rooms)
-	case opLeave:
+	case note.OpJoin:
+		l.joinLater(clients, d.Rooms)
+	case note.OpLeave:
 		for _, c := range clients {
-			for _, name := range d.rooms {
+			for _, name := range d.Rooms {
 				if r := l.rooms[name]; r != nil && c.onLoop.seatIn(&r.audience) >= 0 {
 					l.leave(c, r, false)
 				}
 			}
 		}
-	case opDisconnect:
+	case note.OpDisconnect:
 		for _, c := range clients {
 			l.flushFor(c)
-			l.close(c, closeDisconnected, string(d.body))
+			l.close(c, closeDisconnected, string(d.Body))
 		}
-	case opCount:
 	}
 }
 

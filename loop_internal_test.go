@@ -51,7 +51,7 @@ func TestQueueAge(t *testing.T) {
 func TestSweepInParts(t *testing.T) {
 	hub := newBenchHub(t, 0)
 	l := &loop{hub: hub, cfg: &hub.cfg}
-	l.peers.init(hub)
+	l.nodes.init(hub)
 	const clients = 2*sweepPart + 500
 	for range clients {
 		server, _ := net.Pipe()

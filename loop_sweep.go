@@ -18,7 +18,7 @@ const sweepPart = 1000
 func (l *loop) sweep(now time.Time) time.Duration {
 	if now.Sub(l.sweeping.began) >= sweepInterval {
 		l.expireTyping(now)
-		l.sweepPeers(now)
+		l.sweepNodes(now)
 		l.sweeping.began = now
 	}
 	all := l.everyone.members

@@ -1,149 +1,71 @@
 package chathub
 
 import (
-	"cmp"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
+	"github.com/chathub-go/chathub/internal/note"
+	"github.com/chathub-go/chathub/internal/roster"
 	"github.com/chathub-go/chathub/internal/wire"
 )
 
-// presence counts the users of the hub or of a room, not their connections, here
-// and on all other nodes. It belongs to the loop. Changes are gathered and told by
-// tellPresence.
+// presence is who is online, or in a room, and how their audience hears of it.
+// It belongs to the loop. Its roster has the rules. The loop gathers changes,
+// and sends them.
 type presence struct {
+	roster   roster.Roster
 	audience *audience
-	room     string // name of the room; empty: the hub
-	users    map[string]*present
-	visible  int        // users that are there, those in their grace included
-	touched  []*present // changed, or in their grace
-	due      time.Time  // when changes are told next; zero: none wait
-	listed   bool       // someone got a snapshot while changes were waiting
-	snapshot []byte     // cached data of online-users; nil: stale
-	round    *round     // not nil while a count is being told
+	room     string    // empty: the hub
+	due      time.Time // of the next settle; zero: the roster is settled
+	round    *round    // not nil while a count is being sent
+	snapshot []byte    // cached data of online-users; nil: none
+	version  uint64    // of the roster, when the snapshot was made
 
-	// For and from the other nodes; see replica.go.
-	unsaid   []*present // changed here since they were told
-	seq      uint64     // position of what they were told; 0: nothing is valid
-	said     int        // users that are here, as they were told
-	replicas map[string]*replica
+	announcing bool // it is in the loop's list of presences to announce
 }
 
-// present is a user of a presence.
-type present struct {
-	user    User
-	conns   int       // of this hub
-	nodes   int       // others that have it
-	gone    time.Time // since when it is nowhere and its grace runs; zero: none
-	told    bool      // the audience knows of it
-	flapped bool      // left for good since the audience was told
-	touched bool      // in the list of that name
-
-	unsaid  bool // in the list of that name
-	said    bool // the other nodes know of it
-	renamed bool // but under another name
-	quit    bool // it left at its own wish
-}
-
-func (e *present) here() bool { return e.conns+e.nodes > 0 }
-
-// countOnlyFactor is how much longer changes are gathered where only counts are
-// sent: there are many to send them to.
+// countOnlyFactor is how much longer changes are gathered if only counts are
+// sent. They are sent to many.
 const countOnlyFactor = 10
+
+func (l *loop) newPresence(a *audience, room string) presence {
+	return presence{roster: roster.New(&l.nodes.self), audience: a, room: room}
+}
 
 // arrive counts a connection of u.
 func (l *loop) arrive(p *presence, u User) {
-	e := l.enter(p, u)
-	if e.conns++; e.conns == 1 || e.renamed {
-		l.toSay(p, e)
-	}
+	p.roster.Arrive(note.User(u))
+	l.afterChange(p)
 }
 
-// enter returns the entry of u, who is about to be counted once more.
-func (l *loop) enter(p *presence, u User) *present {
-	if p.users == nil {
-		p.users = make(map[string]*present)
-	}
-	e := p.users[u.ID]
-	if e == nil {
-		e = &present{}
-		p.users[u.ID] = e
-	}
-	if e.user != u {
-		e.renamed = e.said
-		e.user = u
-		p.snapshot = nil
-	}
-	if e.here() {
-		return e
-	}
-	if e.gone.IsZero() {
-		p.visible++
-		p.snapshot = nil
-		l.touch(p, e)
-	}
-	e.gone = time.Time{} // back within its grace: nobody noticed
-	return e
-}
-
-// rename has everyone who is told from now on see a user's new name.
+// rename gives a user that is here another name.
 func (l *loop) rename(p *presence, u User) {
-	if e := p.users[u.ID]; e != nil && e.user != u {
-		e.renamed = e.said
-		e.user = u
-		p.snapshot = nil
-		l.toSay(p, e)
-	}
+	p.roster.Rename(note.User(u))
+	l.afterChange(p)
 }
 
-// depart takes back one arrival of a user. Without grace, its last connection
-// gone is told with the next changes.
+// depart takes back one arrive of a user. A user without grace that has no
+// other connection is gone with the next changes.
 func (l *loop) depart(p *presence, id string, grace bool) {
-	e := p.users[id]
-	if e.conns--; e.conns > 0 {
-		return
-	}
-	e.quit = !grace
-	l.toSay(p, e)
 	since := time.Time{}
 	if grace {
 		since = l.now()
 	}
-	l.exit(p, e, since)
+	p.roster.Depart(id, since)
+	l.afterChange(p)
 }
 
-// exit is the end of a connection or node of e. Where it was the last, the grace
-// runs since then; zero: there is none.
-func (l *loop) exit(p *presence, e *present, since time.Time) {
-	if e.here() {
-		return
+// afterChange follows every change of p's roster, and sees to it that it is
+// announced and settled in time.
+func (l *loop) afterChange(p *presence) {
+	if p.roster.Pending() && !p.announcing {
+		p.announcing = true
+		l.nodes.pending = append(l.nodes.pending, p)
 	}
-	if !since.IsZero() && l.cfg.PresenceGrace > 0 {
-		e.gone = since
-	} else {
-		e.flapped = true
-		p.visible--
-		p.snapshot = nil
-	}
-	l.touch(p, e)
-}
-
-// touch has e looked at when changes are told, after those that came before.
-func (l *loop) touch(p *presence, e *present) {
-	if e.touched {
-		i := slices.Index(p.touched, e)
-		p.touched = append(slices.Delete(p.touched, i, i+1), e)
-		return
-	}
-	e.touched = true
-	if len(p.touched) == 0 {
-		l.presence.changed = append(l.presence.changed, p)
-	}
-	p.touched = append(p.touched, e)
-	if p.due.IsZero() {
+	if p.roster.Unsettled() && p.due.IsZero() {
 		p.due = l.now().Add(l.gatherTime(p))
+		l.presence.changed = append(l.presence.changed, p)
 	}
 }
 
@@ -157,77 +79,55 @@ func (l *loop) gatherTime(p *presence) time.Duration {
 
 // countsOnly reports whether p has too many users to name them.
 func (l *loop) countsOnly(p *presence) bool {
-	return l.cfg.PresenceListLimit >= 0 && p.visible > l.cfg.PresenceListLimit
+	return l.cfg.PresenceListLimit >= 0 && p.roster.Count() > l.cfg.PresenceListLimit
 }
 
 // gatherPresence tells the other nodes and the audiences what has changed.
 func (l *loop) gatherPresence() {
-	l.sayPresence()
-	l.tellPresence(l.now())
+	l.announcePresence()
+	l.settlePresence(l.now())
 }
 
-// tellPresence tells the audiences what has changed, and keeps in l.changed
-// those that have something left to tell later.
-func (l *loop) tellPresence(now time.Time) {
+// settlePresence settles what is due, and keeps in l.presence.changed what has
+// to be settled later.
+func (l *loop) settlePresence(now time.Time) {
 	l.presence.changed = slices.DeleteFunc(l.presence.changed, func(p *presence) bool {
 		if now.Before(p.due) || p.round != nil {
 			return false
 		}
 		l.settle(p, now)
-		return len(p.touched) == 0
+		return p.due.IsZero()
 	})
 }
 
 // settle tells one audience of its changes.
 func (l *loop) settle(p *presence, now time.Time) {
-	var joined, left []User
-	p.touched = slices.DeleteFunc(p.touched, func(e *present) bool {
-		grace := !e.gone.IsZero()
-		if grace && now.Sub(e.gone) >= l.cfg.PresenceGrace {
-			grace = false
-			e.gone = time.Time{}
-			p.visible--
-			p.snapshot = nil
-		}
-		here := e.here() || grace
-		switch {
-		case here && (!e.told || p.listed && e.flapped):
-			joined = append(joined, e.user)
-		case !here && (e.told || p.listed):
-			left = append(left, e.user)
-		}
-		e.told, e.touched, e.flapped = here, grace, false
-		if !here {
-			delete(p.users, e.user.ID)
-		}
-		return !grace
-	})
-	p.listed = false
+	changes := p.roster.Settle(now)
 	p.due = time.Time{}
-	if len(p.touched) > 0 {
-		p.due = now.Add(l.gatherTime(p)) // graces to end
+	if p.roster.Unsettled() {
+		p.due = now.Add(l.gatherTime(p)) // graces will end
 	}
 	if l.presenceOn() {
 		in, out := eventUserOnline, eventUserOffline
 		if p.room != "" {
 			in, out = eventUserJoined, eventUserLeft
 		}
-		l.tell(p, in, joined)
-		l.tell(p, out, left)
+		l.tell(p, in, changes.In)
+		l.tell(p, out, changes.Out)
 	}
 	if p.room != "" {
 		l.dropIfUnused(l.rooms[p.room])
 	}
 }
 
-// tell sends one gathered change. Who arrived among users, which are in the order
-// of their arrival, is told of those after it only: it had the others in its
+// tell sends one gathered change. Users are in the order of their arrival. A
+// user among them is told of the later ones only: the earlier ones were in its
 // snapshot, and nobody is told of their own arrival.
-func (l *loop) tell(p *presence, typ string, users []User) {
+func (l *loop) tell(p *presence, typ string, users []note.User) {
 	if len(users) == 0 {
 		return
 	}
-	frame := func(users []User) []byte {
+	frame := func(users []note.User) []byte {
 		e := envelope{typ: typ, room: p.room, data: l.presenceData(p, users)}
 		return e.frame()
 	}
@@ -258,7 +158,7 @@ func (l *loop) tell(p *presence, typ string, users []User) {
 	l.deliver(p.audience, d)
 }
 
-// seatsOf returns where in an audience the connections of a user sit.
+// seatsOf returns the indexes in an audience of a user's connections.
 func (l *loop) seatsOf(a *audience, userID string) (at []int) {
 	u := l.users[userID]
 	if u == nil {
@@ -272,9 +172,9 @@ func (l *loop) seatsOf(a *audience, userID string) (at []int) {
 	return at
 }
 
-// presenceData is {"users":[...],"count":N}; only the count where there are too
-// many to name.
-func (l *loop) presenceData(p *presence, users []User) []byte {
+// presenceData is {"users":[...],"count":N}, or the count alone if there are
+// too many users to name them.
+func (l *loop) presenceData(p *presence, users []note.User) []byte {
 	if l.countsOnly(p) {
 		return p.countData()
 	}
@@ -283,37 +183,33 @@ func (l *loop) presenceData(p *presence, users []User) []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendUser(b, u)
+		b = appendUser(b, User(u))
 	}
 	b = append(b, `],"count":`...)
-	b = strconv.AppendInt(b, int64(p.visible), 10)
+	b = strconv.AppendInt(b, int64(p.roster.Count()), 10)
 	return append(b, '}')
 }
 
-// list returns the users that are there, by name.
-func (p *presence) list() []User {
-	users := make([]User, 0, p.visible)
-	for _, e := range p.users {
-		if e.here() || !e.gone.IsZero() {
-			users = append(users, e.user)
-		}
+// users returns the users that are present, by name.
+func (p *presence) users() []User {
+	present := p.roster.Users()
+	users := make([]User, len(present))
+	for i, u := range present {
+		users[i] = User(u)
 	}
-	slices.SortFunc(users, func(a, b User) int {
-		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.ID, b.ID))
-	})
 	return users
 }
 
-// snapshotOf returns the data of online-users for p. Whoever gets it must get
-// what is told from then on.
+// snapshotOf returns the data of online-users for p. A client that gets it must
+// get every change from then on.
 func (l *loop) snapshotOf(p *presence) []byte {
-	p.listed = p.listed || len(p.touched) > 0
-	if p.snapshot == nil {
-		var users []User
+	p.roster.Show()
+	if v := p.roster.Version(); p.snapshot == nil || p.version != v {
+		var users []note.User
 		if !l.countsOnly(p) {
-			users = p.list()
+			users = p.roster.Users()
 		}
-		p.snapshot = l.presenceData(p, users)
+		p.snapshot, p.version = l.presenceData(p, users), v
 	}
 	return p.snapshot
 }
@@ -321,26 +217,27 @@ func (l *loop) snapshotOf(p *presence) []byte {
 func (l *loop) presenceOn() bool { return l.cfg.PresenceInterval > 0 }
 
 const (
-	// countsPerSecond bounds how many counts of one presence are sent: where 100,000 hear of
-	// everyone who comes and goes, they do every 20 s.
+	// countsPerSecond bounds how many counts of one presence are sent. If
+	// 100,000 clients hear of everyone who comes and goes, they do every 20 s.
 	countsPerSecond = 5000
-	// countsPart is how many of them are sent at once at most, so that what else is to be sent
-	// does not wait for all: they take less than a millisecond.
+	// countsPart is how many of them are sent at once at most, so that other
+	// deliveries do not wait for all. They take less than a millisecond.
 	countsPart     = 100
 	countsInterval = countsPart * time.Second / countsPerSecond
 )
 
-// round tells a large audience how many users there are, a part at a time, over the time
-// for which changes are gathered. Each member hears what the count is when it is told.
+// round sends a large audience the number of its users, to a part at a time,
+// over the time for which changes are gathered. Each member gets the count of
+// the moment in which it is told.
 type round struct {
-	p    *presence
-	part int
-	next int // members before it are still to be told
-	told []told
+	p      *presence
+	part   int
+	next   int // members before it are still to be told
+	events []countEvent
 }
 
-// told is an event that a round tells of.
-type told struct {
+// countEvent is an event that a round sends.
+type countEvent struct {
 	typ    string
 	except []string // ids of clients that it is not for
 }
@@ -353,7 +250,7 @@ func (l *loop) tellCount(p *presence, typ string, except []string) {
 		p.round = &round{p: p, part: (all + parts - 1) / parts, next: all}
 		l.presence.rounds = append(l.presence.rounds, p.round)
 	}
-	p.round.told = append(p.round.told, told{typ, except})
+	p.round.events = append(p.round.events, countEvent{typ, except})
 }
 
 // tellRounds tells the next part of each audience.
@@ -368,16 +265,17 @@ func (l *loop) tellRounds() {
 	})
 }
 
-// tellPart goes on with a round, from the last member to the first: the place of one
-// who goes is taken by the last, who is told again at worst, and who comes has a snapshot.
+// tellPart goes on with a round, from the last member to the first. If a member
+// goes, the last one takes its place, and is told again at worst. A member that
+// comes has a snapshot.
 func (l *loop) tellPart(r *round) {
 	a := r.p.audience
 	l.flushAudience(a)
 	from := min(r.next, len(a.members))
 	r.next = max(from-r.part, 0)
-	for _, t := range r.told {
-		e := envelope{typ: t.typ, room: r.p.room, data: r.p.countData()}
-		d := delivery{frame: e.frame(), kind: wire.Volatile, except: t.except}
+	for _, event := range r.events {
+		e := envelope{typ: event.typ, room: r.p.room, data: r.p.countData()}
+		d := delivery{frame: e.frame(), kind: wire.Volatile, except: event.except}
 		for i := from - 1; i >= r.next; i-- {
 			l.deliverTo(&a.members[i], &d)
 		}
@@ -386,5 +284,5 @@ func (l *loop) tellPart(r *round) {
 
 // countData is {"count":N}.
 func (p *presence) countData() []byte {
-	return append(strconv.AppendInt([]byte(`{"count":`), int64(p.visible), 10), '}')
+	return append(strconv.AppendInt([]byte(`{"count":`), int64(p.roster.Count()), 10), '}')
 }

@@ -11,8 +11,8 @@ type room struct {
 	pos      Position // how far the log has been delivered
 	typing   []typist
 	listed   bool // in the loop's list of rooms with typists
-	looked   bool // the presence of other nodes is known and kept up to date
-	look     *look
+	known    bool // the presence of other nodes is known and kept up to date
+	lookup   *lookup
 }
 
 // join is the command that puts a client into a room. The caller has acquired
@@ -55,21 +55,21 @@ func (cmd *join) run(l *loop) {
 		l.arrive(&r.presence, c.User())
 		cmd.fresh = true
 	}
-	if !r.looked {
-		l.lookInto(r.name, nil)
+	if !r.known {
+		l.lookUp(r.name, nil)
 	}
 	if cmd.hold {
 		l.hold(c, &r.audience)
 	}
 	cmd.pos = r.pos
 	if l.presenceOn() {
-		cmd.who, cmd.count = l.snapshotOf(&r.presence), r.presence.visible
+		cmd.who, cmd.count = l.snapshotOf(&r.presence), r.presence.roster.Count()
 	}
 }
 
 func (l *loop) newRoom(name string) *room {
 	r := &room{name: name}
-	r.presence.audience, r.presence.room = &r.audience, name
+	r.presence = l.newPresence(&r.audience, name)
 	l.rooms[name] = r
 	return r
 }
@@ -89,7 +89,7 @@ func (l *loop) leave(c *Client, r *room, grace bool) {
 // grace, once its topic is released. Before that, a join may be under way that
 // needs pos.
 func (l *loop) dropIfUnused(r *room) {
-	if r != nil && len(r.members) == 0 && len(r.presence.users) == 0 && r.pos == (Position{}) {
+	if r != nil && len(r.members) == 0 && r.presence.roster.Empty() && r.pos == (Position{}) {
 		delete(l.rooms, r.name)
 	}
 }

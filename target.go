@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"github.com/chathub-go/chathub/internal/note"
 	"github.com/chathub-go/chathub/internal/text"
 )
 
@@ -103,9 +104,9 @@ func (t Target) Emit(ctx context.Context, event string, data any) error {
 	if err := t.check(); err != nil {
 		return err
 	}
-	r := routed{except: t.except, clients: t.clients}
+	r := note.Routed{Except: t.except, Clients: t.clients}
 	if len(t.topics) > 1 {
-		r.once = 1 + rand.Uint64N(1<<63)
+		r.Once = 1 + rand.Uint64N(1<<63)
 		e.id = newID("e_") // so that a client can tell them apart after a replay
 	}
 	for _, topic := range t.topics {
@@ -116,13 +117,13 @@ func (t Target) Emit(ctx context.Context, event string, data any) error {
 	return nil
 }
 
-func (t Target) emit(ctx context.Context, topic Topic, r routed, e envelope) error {
+func (t Target) emit(ctx context.Context, topic Topic, r note.Routed, e envelope) error {
 	e.room = topic.Room
 	if t.volatile {
 		e.ts = timestamp()
-		return t.hub.sendVolatile(ctx, Message{Topic: topic, Body: r.emit(&e)})
+		return t.hub.sendVolatile(ctx, Message{Topic: topic, Body: e.body(&r)})
 	}
-	_, err := t.hub.session.Publish(ctx, Message{Topic: topic, Body: r.emit(&e)})
+	_, err := t.hub.session.Publish(ctx, Message{Topic: topic, Body: e.body(&r)})
 	return err
 }
 
@@ -155,27 +156,27 @@ func (t Target) Join(ctx context.Context, rooms ...string) error {
 			return err
 		}
 	}
-	return t.act(ctx, routed{op: opJoin, rooms: rooms})
+	return t.act(ctx, note.Routed{Op: note.OpJoin, Rooms: rooms})
 }
 
 // Leave takes the recipients out of rooms. See [Target.Join] for when.
 func (t Target) Leave(ctx context.Context, rooms ...string) error {
-	return t.act(ctx, routed{op: opLeave, rooms: rooms})
+	return t.act(ctx, note.Routed{Op: note.OpLeave, Rooms: rooms})
 }
 
 // Disconnect closes the recipients' connections with 4503. To log a user out
 // everywhere, call hub.ToUser(id).Disconnect(ctx, "logged out"). See
 // [Target.Join] for when.
 func (t Target) Disconnect(ctx context.Context, reason string) error {
-	return t.act(ctx, routed{op: opDisconnect, body: []byte(reason)})
+	return t.act(ctx, note.Routed{Op: note.OpDisconnect, Body: []byte(reason)})
 }
 
-func (t Target) act(ctx context.Context, r routed) error {
+func (t Target) act(ctx context.Context, r note.Routed) error {
 	if err := t.check(); err != nil {
 		return err
 	}
-	r.except, r.clients = t.except, t.clients
-	body := r.encode(0)
+	r.Except, r.Clients = t.except, t.clients
+	body := r.Encode(0)
 	for _, topic := range t.topics {
 		if err := t.hub.session.Send(ctx, Message{Topic: topic, Body: body}); err != nil {
 			return err

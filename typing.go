@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/chathub-go/chathub/internal/note"
 	"github.com/chathub-go/chathub/internal/wire"
 	"github.com/go-json-experiment/json"
 )
@@ -55,8 +56,8 @@ func onStopTyping(ctx context.Context, c *Client, e *Event) (any, error) {
 
 func (h *Hub) sendTyping(ctx context.Context, c *Client, typ, room string) error {
 	env := envelope{typ: typ, room: room, from: c.user()}
-	r := routed{except: []string{c.id}}
-	return h.sendVolatile(ctx, Message{Topic: Topic{Room: room}, Body: r.emit(&env)})
+	body := env.body(&note.Routed{Except: []string{c.id}})
+	return h.sendVolatile(ctx, Message{Topic: Topic{Room: room}, Body: body})
 }
 
 // startTyping notes that a member is typing, until it says otherwise, leaves,
