@@ -50,6 +50,8 @@ type clientOnRead struct {
 // clientOnHandler belongs to the goroutine that handles the client's events.
 type clientOnHandler struct {
 	catchUp *catchUp // not nil if missed messages must follow the answer
+	// right is the check of a join-room that is being handled.
+	right check
 }
 
 // clientLocked is guarded by its mutex, which is held only to read or change a
@@ -65,6 +67,8 @@ type clientLocked struct {
 	preWelcome   *preWelcome // nil once the client is registered
 	values       map[any]any // set by the application; nil until there are some
 	handling     bool
+	publishing   bool          // a message is being stored
+	published    chan struct{} // closed when it is; nil if nobody waits
 	ended        bool
 	end          Disconnect // set together with ended
 }
@@ -281,16 +285,18 @@ func (c *Client) mayJoin(room string) error {
 
 func errTooManyRooms(most int) *Error { return errorf(CodeLimitExceeded, "In %d rooms already", most) }
 
-// Leave takes the client out of rooms. It is no error if the client is not in
-// one of them.
-func (c *Client) Leave(_ context.Context, rooms ...string) error {
-	return c.hub.onLoop(func(l *loop) {
-		for _, name := range rooms {
-			if r := l.rooms[name]; r != nil && c.onLoop.seatIn(&r.audience) >= 0 {
-				l.leave(c, r, false)
-			}
-		}
+// Leave takes the client out of rooms and tells it so. It is no error if the
+// client is not in one of them. When Leave returns nil, nothing of the
+// membership works any more: a join that was authorized before is undone, and a
+// message that was being stored has been stored.
+func (c *Client) Leave(ctx context.Context, rooms ...string) error {
+	err := c.hub.onLoop(func(l *loop) {
+		l.revoke(revocation{clients: []string{c.id}, rooms: rooms}, []*Client{c})
 	})
+	if err != nil || len(rooms) == 0 {
+		return err
+	}
+	return c.hub.barrier(ctx)
 }
 
 // Disconnect closes the connection with code 4503, which tells the client not

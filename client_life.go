@@ -44,13 +44,14 @@ func (c *Client) serve(refused error) {
 
 // connect calls OnConnect and makes the client known to the loop. An error
 // refuses the client.
-func (c *Client) connect(r *http.Request) error {
+func (c *Client) connect(r *http.Request, right check) error {
 	h := c.hub
 	if h.cfg.OnConnect == nil {
 		defer c.conn.Flush() // the response to the handshake, together with the welcome
 	} else {
 		c.conn.Flush() // the same response, now: OnConnect may take its time
-		if err := h.guard("OnConnect", func() error { return h.cfg.OnConnect(c.Context(), c, r) }); err != nil {
+		ctx := context.WithValue(c.Context(), connectingKey{}, c)
+		if err := h.guard("OnConnect", func() error { return h.cfg.OnConnect(ctx, c, r) }); err != nil {
 			return err
 		}
 	}
@@ -61,7 +62,7 @@ func (c *Client) connect(r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := c.register(ctx, head); err != nil {
+	if err := c.register(ctx, head, right); err != nil {
 		h.release(inbox)
 		return err
 	}
@@ -70,22 +71,25 @@ func (c *Client) connect(r *http.Request) error {
 
 // register has the loop welcome the client and join it to the rooms that
 // OnConnect chose.
-func (c *Client) register(ctx context.Context, inbox Position) error {
+func (c *Client) register(ctx context.Context, inbox Position, right check) error {
 	c.mu.Lock()
 	rooms := c.mu.preWelcome.rooms
 	c.mu.preWelcome.rooms = nil
 	c.mu.Unlock()
-	reg := &register{c: c, inbox: inbox, done: make(chan struct{})}
+	reg := &register{c: c, inbox: inbox, right: right, done: make(chan struct{})}
 	defer reg.settle()
 	for _, name := range rooms {
 		head, err := c.hub.subs.acquire(ctx, Topic{Room: name})
 		if err != nil {
 			return err
 		}
-		reg.joins = append(reg.joins, &join{c: c, room: name, head: head, done: make(chan struct{})})
+		reg.joins = append(reg.joins, &join{c: c, room: name, right: right, head: head, done: make(chan struct{})})
 	}
 	if err := c.hub.await(reg, reg.done); err != nil {
 		return err
+	}
+	if reg.err != nil {
+		return reg.err
 	}
 	if c.hub.life.draining.Load() {
 		c.close(closeShutdown, shutdownReason)

@@ -97,6 +97,8 @@ func (cmd *incomingNote) run(l *loop) {
 		l.hearAnswers(from, n)
 	case note.OpQuestionDone:
 		l.hearQuestionDone(from, n)
+	case note.OpRevoke:
+		l.hearRevoke(from, n)
 	}
 }
 

@@ -7,9 +7,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-json-experiment/json/jsontext"
-
 	"github.com/chathub-go/chathub/internal/note"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Answer is the answer of one connection to [Target.EmitWithAck].

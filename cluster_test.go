@@ -119,18 +119,17 @@ func TestClusterCommands(t *testing.T) {
 		if got := fmt.Sprint(ana.server.Rooms(), tab.server.Rooms(), bob.server.Rooms()); got != "[red blue] [red blue] [red]" {
 			t.Errorf("rooms after Join: %s", got)
 		}
-		if err := two.hub.To("red").Leave(ctx, "red"); err != nil {
+		if err := two.hub.To("red").Leave(ctx, "red"); err != nil { // which waits for the other hub
 			t.Error(err)
 		}
-		synctest.Wait()
 		if got := fmt.Sprint(ana.server.Rooms(), tab.server.Rooms(), bob.server.Rooms()); got != "[blue] [blue] []" {
 			t.Errorf("rooms after Leave: %s", got)
 		}
 		if err := two.hub.To("blue").Emit(ctx, "news", nil); err != nil {
 			t.Error(err)
 		}
-		wantHeard(t, "ana", ana.Client, "news@blue")
-		wantHeard(t, "tab", tab.Client, "news@blue")
+		wantHeard(t, "ana", ana.Client, "removed@red {}", "news@blue")
+		wantHeard(t, "tab", tab.Client, "removed@red {}", "news@blue")
 		if err := two.hub.ToUser("ana").Disconnect(ctx, "logged out"); err != nil {
 			t.Error(err)
 		}

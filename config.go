@@ -53,6 +53,11 @@ type Config struct {
 	// before its welcome. It may join the client to rooms and emit to it, which
 	// takes effect after the welcome.
 	//
+	// A Leave or Disconnect of the user by another goroutine, or another node,
+	// is for this client too, although it has no welcome yet. One that OnConnect
+	// calls with its ctx is not, so that it can end the user's other
+	// connections: hub.ToUser(c.User().ID).Disconnect(ctx, "signed in elsewhere").
+	//
 	// An error refuses the client. If it is an [Error], the client gets its
 	// message and the close code of its Code (4505 for [CodeForbidden]). Any
 	// other error is logged as a fault and closes with 4000, so that the client

@@ -39,6 +39,7 @@ const (
 
 	// These are sent by the server only.
 	eventNotification = "notification"
+	eventRemoved      = "removed"
 	eventUserOnline   = "user-online"
 	eventUserOffline  = "user-offline"
 	eventUserJoined   = "user-joined"

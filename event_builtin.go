@@ -52,10 +52,12 @@ func isMember(c *Client, e *Event) *Error {
 		return err
 	}
 	if !c.inRoom(e.Room) {
-		return errorf(CodeNotInRoom, "Join the room first")
+		return errNotInRoom()
 	}
 	return nil
 }
+
+func errNotInRoom() *Error { return errorf(CodeNotInRoom, "Join the room first") }
 
 func hasTo(_ *Client, e *Event) *Error {
 	if e.To == "" {
@@ -115,6 +117,10 @@ var checksumTable = crc64.MakeTable(crc64.ECMA)
 func checksum(b []byte) uint64 { return max(1, crc64.Checksum(b, checksumTable)) }
 
 func (c *Client) publish(ctx context.Context, m Message) (any, error) {
+	if err := c.beginPublish(m.Topic); err != nil {
+		return nil, err
+	}
+	defer c.endPublish()
 	receipt, err := c.hub.session.Publish(ctx, m)
 	if err != nil {
 		return nil, err
@@ -163,8 +169,12 @@ func onOnlineUsers(_ context.Context, c *Client, _ *Event) (any, error) {
 	})
 }
 
-func onLeaveRoom(ctx context.Context, c *Client, e *Event) (any, error) {
-	return nil, c.Leave(ctx, e.Room)
+func onLeaveRoom(_ context.Context, c *Client, e *Event) (any, error) {
+	return nil, c.hub.onLoop(func(l *loop) {
+		if r := l.rooms[e.Room]; r != nil && c.onLoop.seatIn(&r.audience) >= 0 {
+			l.leave(c, r, false)
+		}
+	})
 }
 
 func onRefreshToken(ctx context.Context, c *Client, e *Event) (any, error) {

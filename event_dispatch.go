@@ -63,6 +63,10 @@ func (c *Client) dispatch(e *Event) (any, error) {
 	case now.own[e.Type] == nil:
 		return nil, errorf(CodeUnknownType, "Unknown event type")
 	}
+	if e.Type == eventJoinRoom {
+		c.onHandler.right = c.hub.rights.begin()
+		defer func() { c.onHandler.right.end(); c.onHandler.right = check{} }()
+	}
 	if !b.free {
 		if err := c.authorize(Action{Type: e.Type, Room: e.Room, To: e.To}); err != nil {
 			return nil, err

@@ -20,8 +20,14 @@ type catchUp struct {
 	skip   []uint64 // for each topic: up to where the client has it from a node that was ahead
 	fresh  []string // rooms that the client was not in before
 	lost   []string // rooms whose log could not be read
-	frames [][]byte // what was missed, in order
+	missed []missed // in order
 	lists  int      // bytes that lists of users may still have in the answer
+}
+
+// missed are messages of one topic that the client did not get.
+type missed struct {
+	topic  Topic
+	frames [][]byte
 }
 
 // newCatchUp returns an empty catchUp. User lists may take a quarter of the
@@ -30,11 +36,12 @@ func newCatchUp(c *Client) *catchUp {
 	return &catchUp{c: c, lists: c.hub.cfg.MaxOutboxBytes / 4}
 }
 
-// add appends missed messages.
-func (cu *catchUp) add(frames [][]byte) {
-	for _, frame := range frames {
-		cu.frames = append(cu.frames, cu.c.compress(frame))
+// add appends missed messages of a topic.
+func (cu *catchUp) add(t Topic, frames [][]byte) {
+	for i, frame := range frames {
+		frames[i] = cu.c.compress(frame)
 	}
+	cu.missed = append(cu.missed, missed{t, frames})
 }
 
 // end sends the answer and ends the holds. If ok, the missed messages come in
@@ -60,9 +67,7 @@ func (cu *catchUp) end(answer []byte, ok bool) {
 			l.send(cu.c, answer, wire.Durable)
 		}
 		if ok {
-			for _, frame := range cu.frames {
-				l.send(cu.c, frame, wire.Durable)
-			}
+			cu.sendMissed(l)
 		}
 		for i, t := range cu.topics {
 			if a := l.audienceOf(t); a != nil {
@@ -70,6 +75,25 @@ func (cu *catchUp) end(answer []byte, ok bool) {
 			}
 		}
 	})
+}
+
+// sendMissed sends the messages that were missed. A room that the client was
+// removed from while they were read is not among them. The client has been told
+// so, and is again, since the answer says that it is in the room.
+func (cu *catchUp) sendMissed(l *loop) {
+	for _, t := range cu.topics {
+		if a := l.audienceOf(t); t.Room != "" && (a == nil || cu.c.onLoop.seatIn(a) < 0) && !slices.Contains(cu.lost, t.Room) {
+			l.tellRemoved(cu.c, t.Room, "")
+		}
+	}
+	for _, m := range cu.missed {
+		if a := l.audienceOf(m.topic); a == nil || cu.c.onLoop.seatIn(a) < 0 {
+			continue
+		}
+		for _, frame := range m.frames {
+			l.send(cu.c, frame, wire.Durable)
+		}
+	}
 }
 
 // replayRequest says which messages of a log a client wants when it joins.
@@ -153,8 +177,8 @@ func eventFrames(messages []Message) [][]byte {
 
 // rejoin puts the client into a room, on hold, and reads the messages that it
 // wants.
-func (c *Client) rejoin(ctx context.Context, room string, w replayRequest, budget *int) (*join, bool, error) {
-	j, err := c.join(ctx, &join{room: room, hold: true})
+func (c *Client) rejoin(ctx context.Context, room string, right check, w replayRequest, budget *int) (*join, bool, error) {
+	j, err := c.join(ctx, &join{room: room, right: right, hold: true})
 	if err != nil {
 		return nil, false, err
 	}
@@ -175,7 +199,7 @@ func (c *Client) rejoin(ctx context.Context, room string, w replayRequest, budge
 		}
 		return nil, false, err
 	}
-	f.add(frames)
+	f.add(t, frames)
 	return j, recovered, nil
 }
 
@@ -191,7 +215,7 @@ func onJoinRoom(ctx context.Context, c *Client, e *Event) (any, error) {
 	}
 	c.onHandler.catchUp = newCatchUp(c)
 	budget := c.hub.cfg.MaxOutboxBytes / 2
-	j, recovered, err := c.rejoin(ctx, e.Room, w, &budget)
+	j, recovered, err := c.rejoin(ctx, e.Room, c.onHandler.right, w, &budget)
 	if err != nil {
 		return nil, err
 	}
@@ -270,7 +294,7 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 		since := data.Rooms[room]
 		result.Rooms[room] = c.resumeRoom(ctx, room, replayRequest{Since: &since}, &budget)
 	}
-	f.add(inbox)
+	f.add(Topic{User: c.User().ID}, inbox)
 	return result, nil
 }
 
@@ -280,10 +304,15 @@ func (c *Client) resumeRoom(ctx context.Context, room string, w replayRequest, b
 	var err error
 	if bad := checkRoom(room); bad != nil {
 		err = bad
-	} else if err = c.authorize(Action{Type: eventJoinRoom, Room: room}); err == nil {
+	} else {
+		right := c.hub.rights.begin()
+		defer right.end()
 		var j *join
 		var recovered bool
-		if j, recovered, err = c.rejoin(ctx, room, w, budget); err == nil {
+		if err = c.authorize(Action{Type: eventJoinRoom, Room: room}); err == nil {
+			j, recovered, err = c.rejoin(ctx, room, right, w, budget)
+		}
+		if err == nil {
 			return c.onHandler.catchUp.joinData(j, recovered)
 		}
 	}
@@ -326,6 +355,9 @@ func onHistory(ctx context.Context, c *Client, e *Event) (any, error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	if !c.inRoom(e.Room) { // it was removed meanwhile, and these may be newer
+		return nil, errNotInRoom()
 	}
 	messages, more := eventFrames(page.Messages), page.More
 	size, budget := 0, c.hub.cfg.MaxOutboxBytes/2

@@ -39,6 +39,8 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuseHTTP(w, e)
 		return
 	}
+	right := h.rights.begin() // to connect: until the client is registered
+	defer right.end()
 	var id Identity
 	place, err := h.admission.enter(handshake.ClientAddr(r, h.cfg.TrustedProxies))
 	if err == nil {
@@ -63,7 +65,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.takesCompressed = extension != ""
 	// connect needs r before ServeHTTP returns: routers and middleware reuse
 	// what is in its context.
-	refused := c.connect(r)
+	refused := c.connect(r, right)
 	if e, known := publicError(refused); refused != nil && known {
 		h.logRefused(r, e, userAttrs(id)...)
 	}
@@ -184,8 +186,11 @@ var refusals = map[Code]refusal{
 }
 
 func refusalOf(e *Error) refusal {
-	if e == errServerFull {
+	switch {
+	case e == errServerFull:
 		return refusal{http.StatusServiceUnavailable, closeLimit}
+	case e.Err == errWasDisconnected: //nolint:errorlint // made by errDisconnected alone
+		return refusal{http.StatusForbidden, closeDisconnected}
 	}
 	if r, ok := refusals[e.Code]; ok {
 		return r

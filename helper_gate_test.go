@@ -16,6 +16,8 @@ type gatedBroker struct {
 	unsubscribe map[chathub.Topic]chan struct{}
 	publish     map[chathub.Topic]error
 	read        map[chathub.Topic]error
+	publishing  map[chathub.Topic]chan struct{}
+	reading     map[chathub.Topic]chan struct{}
 	stays       map[chathub.Topic]error // errors of Unsubscribe
 	topics      map[chathub.Topic]bool  // those subscribed
 	subscribes  int                     // number of calls
@@ -33,6 +35,8 @@ func newGatedBroker() *gatedBroker {
 		unsubscribe: map[chathub.Topic]chan struct{}{},
 		publish:     map[chathub.Topic]error{},
 		read:        map[chathub.Topic]error{},
+		publishing:  map[chathub.Topic]chan struct{}{},
+		reading:     map[chathub.Topic]chan struct{}{},
 		stays:       map[chathub.Topic]error{},
 		topics:      map[chathub.Topic]bool{},
 	}
@@ -85,6 +89,9 @@ func (s *gatedSession) Publish(ctx context.Context, m chathub.Message) (chathub.
 	if err := gate(s.b, s.b.publish, m.Topic); err != nil {
 		return chathub.Receipt{}, err
 	}
+	if ch := gate(s.b, s.b.publishing, m.Topic); ch != nil {
+		<-ch
+	}
 	return s.BrokerSession.Publish(ctx, m)
 }
 
@@ -92,5 +99,9 @@ func (s *gatedSession) Read(ctx context.Context, t chathub.Topic, r chathub.Rang
 	if err := gate(s.b, s.b.read, t); err != nil {
 		return chathub.Page{}, err
 	}
-	return s.BrokerSession.Read(ctx, t, r)
+	page, err := s.BrokerSession.Read(ctx, t, r)
+	if ch := gate(s.b, s.b.reading, t); ch != nil {
+		<-ch
+	}
+	return page, err
 }

@@ -29,6 +29,7 @@ type Hub struct {
 	life     lifeCycle
 
 	admission admission
+	rights    rights
 	handlers  registry
 	subs      subscriptions
 	courier   courier

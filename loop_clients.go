@@ -13,12 +13,18 @@ type register struct {
 	c     *Client
 	inbox Position // head of the log when the inbox was acquired
 	joins []*join  // for which OnConnect asked
+	right check    // under which the client was authenticated
 	done  chan struct{}
+	err   error // result: not nil if the client is not registered
 }
 
 func (cmd *register) run(l *loop) {
 	defer close(cmd.done)
 	c := cmd.c
+	if r := cmd.right.disconnected(c); r != nil {
+		cmd.err = errDisconnected(r)
+		return
+	}
 	u := l.userOf(c.User().ID)
 	u.pos = advance(u.pos, cmd.inbox)
 	l.clients[c.id] = c

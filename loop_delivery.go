@@ -94,19 +94,8 @@ func (l *loop) carryOut(d *incoming, clients []*Client) {
 		}
 	case note.OpJoin:
 		l.joinLater(clients, d.Rooms)
-	case note.OpLeave:
-		for _, c := range clients {
-			for _, name := range d.Rooms {
-				if r := l.rooms[name]; r != nil && c.onLoop.seatIn(&r.audience) >= 0 {
-					l.leave(c, r, false)
-				}
-			}
-		}
-	case note.OpDisconnect:
-		for _, c := range clients {
-			l.flushFor(c)
-			l.close(c, closeDisconnected, string(d.Body))
-		}
+	case note.OpLeave, note.OpDisconnect:
+		l.revoke(revocation{targets: []Topic{d.topic}, clients: d.Clients, except: d.Except, rooms: d.Rooms, reason: string(d.Body)}, clients)
 	}
 }
 

@@ -37,7 +37,7 @@ func TestLinger(t *testing.T) {
 		if err := bob.server.Leave(t.Context(), "lobby"); err != nil {
 			t.Fatal(err)
 		}
-		wantHeard(t, "bob", bob.Client, `room-message@lobby "three"`)
+		wantHeard(t, "bob", bob.Client, `room-message@lobby "three"`, `removed@lobby {}`)
 		bob.Must(hubtest.Frame{Type: "join-room", Room: "lobby"})
 		say("four")
 		bob.server.Disconnect("bye")

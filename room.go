@@ -18,11 +18,12 @@ type room struct {
 // join is the command that puts a client into a room. The caller has acquired
 // the room's topic. The room keeps it if the client is a new member.
 type join struct {
-	c    *Client
-	room string
-	head Position // head of the log when the topic was acquired
-	hold bool     // hold deliveries until release
-	done chan struct{}
+	c     *Client
+	room  string
+	head  Position // head of the log when the topic was acquired
+	hold  bool     // hold deliveries until release
+	right check    // under which it was authorized; zero: it needs no authorization
+	done  chan struct{}
 
 	// Results.
 	err   error
@@ -37,6 +38,10 @@ func (cmd *join) run(l *loop) {
 	c := cmd.c
 	if !c.onLoop.registered {
 		cmd.err = ErrClientGone
+		return
+	}
+	if r := cmd.right.removed(c, cmd.room); r != nil {
+		cmd.err = errRemoved(r)
 		return
 	}
 	r := l.rooms[cmd.room]

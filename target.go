@@ -159,16 +159,33 @@ func (t Target) Join(ctx context.Context, rooms ...string) error {
 	return t.act(ctx, note.Routed{Op: note.OpJoin, Rooms: rooms})
 }
 
-// Leave takes the recipients out of rooms. See [Target.Join] for when.
-func (t Target) Leave(ctx context.Context, rooms ...string) error {
-	return t.act(ctx, note.Routed{Op: note.OpLeave, Rooms: rooms})
+// Leave takes the recipients out of rooms. It is Remove without a reason.
+func (t Target) Leave(ctx context.Context, rooms ...string) error { return t.Remove(ctx, "", rooms...) }
+
+// Remove takes the recipients out of rooms and tells them so, with the reason.
+// When it returns nil, every node has done so, and nothing of the membership
+// works any more: joins that were authorized before are undone, and a message
+// that was being stored has been stored. If a node does not confirm that within
+// Config.NodeLease, or before ctx ends, Remove returns an [Error] with
+// [CodeUnavailable]. The node has been told, and may have done it.
+func (t Target) Remove(ctx context.Context, reason string, rooms ...string) error {
+	for _, name := range rooms {
+		if err := checkRoom(name); err != nil {
+			return err
+		}
+	}
+	if len(rooms) == 0 { // it would be a Disconnect
+		return t.check()
+	}
+	return t.revoke(ctx, note.Routed{Op: note.OpLeave, Rooms: rooms, Body: []byte(reason)})
 }
 
 // Disconnect closes the recipients' connections with 4503. To log a user out
-// everywhere, call hub.ToUser(id).Disconnect(ctx, "logged out"). See
-// [Target.Join] for when.
+// everywhere, call hub.ToUser(id).Disconnect(ctx, "logged out"). When it returns
+// nil, every node has done so, and handshakes that were authenticated before
+// are refused. See [Target.Remove] for what happens if a node does not confirm.
 func (t Target) Disconnect(ctx context.Context, reason string) error {
-	return t.act(ctx, note.Routed{Op: note.OpDisconnect, Body: []byte(reason)})
+	return t.revoke(ctx, note.Routed{Op: note.OpDisconnect, Body: []byte(reason)})
 }
 
 func (t Target) act(ctx context.Context, r note.Routed) error {

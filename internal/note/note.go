@@ -44,6 +44,10 @@ const (
 	OpQuestion
 	OpAnswers
 	OpQuestionDone
+	// OpRevoke, to everyone: the clients of Topics or Clients are to leave Rooms
+	// or, without Rooms, to be disconnected, for the reason in Data. A node
+	// answers with OpAnswers without replies when it has done so.
+	OpRevoke
 	opNoteEnd
 )
 
@@ -84,6 +88,7 @@ type Note struct {
 	Topics  []Topic // their Node is not sent
 	Except  []string
 	Clients []string
+	Rooms   []string
 	Event   string
 	Data    []byte
 	Replies []Reply
@@ -187,13 +192,12 @@ func (n *Note) fields(c *coder) {
 	case OpQuestion:
 		c.duration(&n.Timeout)
 		c.number(&n.Have)
-		each(c, &n.Topics, func(t *Topic) {
-			c.text(&t.Room)
-			c.text(&t.User)
-		})
-		each(c, &n.Except, c.text)
-		each(c, &n.Clients, c.text)
+		c.audience(n)
 		c.text(&n.Event)
+		c.bytes(&n.Data)
+	case OpRevoke:
+		c.audience(n)
+		each(c, &n.Rooms, c.text)
 		c.bytes(&n.Data)
 	case OpAnswers:
 		c.number(&n.Have)
@@ -206,6 +210,16 @@ func (n *Note) fields(c *coder) {
 			c.text(&r.Message)
 		})
 	}
+}
+
+// audience writes or reads the connections that n is for.
+func (c *coder) audience(n *Note) {
+	each(c, &n.Topics, func(t *Topic) {
+		c.text(&t.Room)
+		c.text(&t.User)
+	})
+	each(c, &n.Except, c.text)
+	each(c, &n.Clients, c.text)
 }
 
 // Split yields n in as many notes as its users, marks or replies take. One that
