@@ -289,14 +289,16 @@ func errTooManyRooms(most int) *Error { return errorf(CodeLimitExceeded, "In %d 
 // client is not in one of them. When Leave returns nil, nothing of the
 // membership works any more: a join that was authorized before is undone, and a
 // message that was being stored has been stored.
-func (c *Client) Leave(ctx context.Context, rooms ...string) error {
-	err := c.hub.onLoop(func(l *loop) {
-		l.revoke(revocation{clients: []string{c.id}, rooms: rooms}, []*Client{c})
-	})
-	if err != nil || len(rooms) == 0 {
-		return err
+func (c *Client) Leave(_ context.Context, rooms ...string) error {
+	if len(rooms) == 0 {
+		return nil
 	}
-	return c.hub.barrier(ctx)
+	var published publishes
+	err := c.hub.onLoop(func(l *loop) {
+		published = l.revoke(revocation{clients: []string{c.id}, rooms: rooms}, []*Client{c})
+	})
+	published.wait(c.hub)
+	return err
 }
 
 // Disconnect closes the connection with code 4503, which tells the client not

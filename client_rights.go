@@ -143,8 +143,9 @@ func errDisconnected(r *revocation) *Error {
 }
 
 // revoke carries out a Leave or Disconnect with each of clients, and notes it
-// for checks that are under way. What of it takes time, the courier does.
-func (l *loop) revoke(r revocation, clients []*Client) {
+// for checks that are under way. It returns what is left to wait for: messages
+// of the clients that are being stored.
+func (l *loop) revoke(r revocation, clients []*Client) (published publishes) {
 	l.hub.rights.revoke(r)
 	for _, c := range clients {
 		if len(r.rooms) == 0 {
@@ -154,8 +155,11 @@ func (l *loop) revoke(r revocation, clients []*Client) {
 		for _, name := range r.rooms {
 			l.removeFrom(c, name, r.reason)
 		}
-		l.awaitPublish(c)
+		if ch := c.publishing(); ch != nil {
+			published = append(published, ch)
+		}
 	}
+	return published
 }
 
 // removeFrom takes a client out of a room, and tells it, if it is a member.
@@ -203,28 +207,38 @@ func (c *Client) endPublish() {
 	}
 }
 
-// awaitPublish has the courier wait until a message that the client is
-// publishing is stored, or refused.
-func (l *loop) awaitPublish(c *Client) {
+// publishing returns a channel that is closed when the message that the client
+// is publishing is stored, or refused; nil if there is none.
+func (c *Client) publishing() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.mu.publishing {
-		return
+		return nil
 	}
 	if c.mu.published == nil {
 		c.mu.published = make(chan struct{})
 	}
-	published := c.mu.published
-	l.hub.later(func(h *Hub) {
-		timer := time.NewTimer(brokerTimeout)
-		defer timer.Stop()
+	return c.mu.published
+}
+
+// publishes are messages that are being stored: channels that are closed when
+// they are.
+type publishes []<-chan struct{}
+
+// wait waits for them, but no longer than a call of the broker may take.
+func (ps publishes) wait(h *Hub) {
+	timer := time.NewTimer(brokerTimeout)
+	defer timer.Stop()
+	for _, published := range ps {
 		select {
 		case <-published:
 		case <-timer.C:
-			h.log.Warn("chathub: a message is still being stored after its sender was removed", "client", c.id)
+			h.log.Warn("chathub: a message is still being stored after its sender was removed")
+			return
 		case <-h.life.ctx.Done():
+			return
 		}
-	})
+	}
 }
 
 // connectingKey is the key of the client that is connecting in the ctx of its
@@ -282,11 +296,17 @@ func (l *loop) hearRevoke(from *node, n *note.Note) {
 	}
 	q := &question{cancel: func() {}, heardAt: l.now()}
 	l.nodes.questions[key] = q
-	l.revoke(revocationOf(n), l.find(n))
-	l.hub.later(func(h *Hub) { // after what revoke has left to the courier
-		_ = h.post(call(func(l *loop) { // a closed hub has no clients
-			q.final = 1
-			l.sendReplies(key, q, nil)
-		}))
+	published := l.revoke(revocationOf(n), l.find(n))
+	done := call(func(l *loop) {
+		q.final = 1
+		l.sendReplies(key, q, nil)
 	})
+	if len(published) == 0 {
+		done(l)
+		return
+	}
+	go func() {
+		published.wait(l.hub)
+		_ = l.hub.post(done) // a closed hub has no clients
+	}()
 }

@@ -95,7 +95,10 @@ func (l *loop) carryOut(d *incoming, clients []*Client) {
 	case note.OpJoin:
 		l.joinLater(clients, d.Rooms)
 	case note.OpLeave, note.OpDisconnect:
-		l.revoke(revocation{targets: []Topic{d.topic}, clients: d.Clients, except: d.Except, rooms: d.Rooms, reason: string(d.Body)}, clients)
+		r := revocation{targets: []Topic{d.topic}, clients: d.Clients, except: d.Except, rooms: d.Rooms, reason: string(d.Body)}
+		if published := l.revoke(r, clients); len(published) > 0 {
+			l.hub.later(published.wait) // Target.act waits for the courier
+		}
 	}
 }
 
