@@ -8,26 +8,26 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
-// kind is how a peer behaves. All of them send, receive and check.
+// kind is how a peer behaves. Peers of all kinds send, receive and check.
 type kind int
 
 const (
 	calm     kind = iota
-	flaky         // loses its connection now and then, with and without a word
+	flaky         // loses its connection now and then, with or without a close
 	frozen        // stops reading for some seconds, like a laptop that sleeps
-	slow          // reads less than comes
+	slow          // reads more slowly than messages come
 	flooder       // sends far too much, or nonsense
-	stormer       // all of them drop and come back in the same moment
+	stormer       // all stormers drop and come back at the same moment
 	expiring      // has tokens of a few seconds
 )
 
-// kinds is dealt out to the peers in turn.
+// kinds are given to the peers in turn.
 var kinds = []kind{
 	calm, flaky, calm, frozen, calm, stormer, calm, slow, calm, flaky,
 	calm, expiring, calm, flooder, calm, stormer, calm, flaky, calm, calm,
 }
 
-// tokenLife is how long a peer's tokens are valid.
+// tokenLife is how long the tokens of a peer are valid.
 func (k kind) tokenLife() time.Duration {
 	if k == expiring {
 		return 5 * time.Second
@@ -39,26 +39,26 @@ const (
 	sendEvery = time.Second // on average
 	// answerWithin is how long a peer waits for an ack before it sends again.
 	answerWithin = 5 * time.Second
-	// resendAtOnce bounds what is sent again in one go, or it would be over the rate
-	// that the server allows.
+	// resendAtOnce bounds how many messages are sent again at once, to stay
+	// within the server's rate limit.
 	resendAtOnce = 8
 	frozenFor    = 6 * time.Second  // longer than the heartbeat
-	vanishedFor  = 10 * time.Second // the server has long found out by then
+	vanishedFor  = 10 * time.Second // by then the server has found out
 	slowPause    = 150 * time.Millisecond
 )
 
-// act sends, and does what peers of its kind do, until the connection is at its
-// end; when ctx ends, it only catches up. It reports false where it walked away from a connection
-// that is still open.
+// act sends, and does what peers of its kind do, until the connection ends.
+// When ctx ends, it only catches up. It returns false if it abandoned a
+// connection that is still open.
 func (p *peer) act(ctx context.Context, s *session) bool {
-	dawdles := p.kind == slow && p.rand.IntN(2) == 0 // else it could never catch up
+	dawdles := p.kind == slow && p.rand.IntN(2) == 0 // or it could never catch up
 	if dawdles {
 		p.fault("slow")
 		s.wire.slow(slowPause)
 	}
 	p.retryAll()
 	for {
-		// Only a stormer minds a storm.
+		// Only stormers take part in a storm.
 		var storm <-chan struct{}
 		if p.kind == stormer {
 			storm = p.storm()
@@ -140,7 +140,7 @@ func (p *peer) flood(s *session) {
 	}
 }
 
-// speak sends one message.
+// speak sends a message.
 func (p *peer) speak(s *session) {
 	p.mu.Lock()
 	f := hubtest.Frame{Type: "room-message", ID: p.nextID(), Room: p.rooms[p.rand.IntN(len(p.rooms))]}
@@ -148,10 +148,10 @@ func (p *peer) speak(s *session) {
 	switch r := p.rand.IntN(20); {
 	case r < 3:
 		f.Type, f.Room, f.To = "private-message", "", p.other()
-	case r == 3 && len(p.recent) > 0: // again what was accepted: it must not be stored twice
+	case r == 3 && len(p.recent) > 0: // an accepted message once more: it must not be stored twice
 		m := p.recent[len(p.recent)-1]
 		p.mu.Unlock()
-		_ = s.send(m.frame) // where it fails, reading does
+		_ = s.send(m.frame) // if it fails, reading fails too
 		return
 	case f.Room == square:
 		data.Pad = strings.Repeat("x", squareBytes)
@@ -172,7 +172,7 @@ func (p *peer) other() string {
 	}
 }
 
-// retryAll has all messages without an ack sent again: the connection is new.
+// retryAll makes all messages without an ack due, since the connection is new.
 func (p *peer) retryAll() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -181,14 +181,14 @@ func (p *peer) retryAll() {
 	}
 }
 
-// resend sends again what has no ack and is due.
+// resend sends due messages without an ack again.
 func (p *peer) resend(s *session) {
 	p.mu.Lock()
 	var due []hubtest.Frame
 	for _, m := range p.unacked {
 		if time.Now().After(m.retryAt) && len(due) < resendAtOnce {
 			m.retryAt = time.Now().Add(answerWithin)
-			m.frame.Data = hubtest.Data(payload{}) // its age tells nothing about the server
+			m.frame.Data = hubtest.Data(payload{}) // its age says nothing about the server
 			due = append(due, m.frame)
 		}
 	}
@@ -198,7 +198,7 @@ func (p *peer) resend(s *session) {
 	}
 }
 
-// refresh brings a new token before the old one expires.
+// refresh sends a new token before the old one expires.
 func (p *peer) refresh(s *session) {
 	p.fault("refresh")
 	token, expires := p.token(p.kind.tokenLife())
@@ -214,8 +214,8 @@ func (p *peer) refresh(s *session) {
 	_ = s.send(f)
 }
 
-// fetch asks for a page of history where there is a gap that may be filled by it.
-// One page is asked for at a time.
+// fetch requests a page of history if there is a gap that history may fill.
+// Only one page is requested at a time.
 func (p *peer) fetch(s *session) {
 	p.mu.Lock()
 	var f hubtest.Frame
@@ -232,7 +232,8 @@ func (p *peer) fetch(s *session) {
 	}
 }
 
-// settle catches up, and sends again what has no ack, until the soak is finished.
+// settle catches up, and sends messages without an ack again, until the soak
+// has finished.
 func (p *peer) settle(s *session) {
 	s.wire.recover()
 	for {
@@ -250,8 +251,8 @@ func (p *peer) settle(s *session) {
 	}
 }
 
-// caughtUp reports whether the peer has all there is and all its messages are
-// accepted, and otherwise what is missing.
+// caughtUp reports whether the peer has all messages and all its own are
+// accepted. Otherwise it returns how many are missing or without an ack.
 func (p *peer) caughtUp() (ok bool, missing, unacked int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
