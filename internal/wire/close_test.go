@@ -16,7 +16,8 @@ import (
 	"time"
 )
 
-// readToClose reads frames up to a close frame with code, and returns those before it.
+// readToClose reads frames up to a close frame with code, and returns the
+// frames before it.
 func readToClose(r io.Reader, code uint16) (frames []frame, err error) {
 	for {
 		f, err := readFrame(r)
@@ -33,7 +34,7 @@ func readToClose(r io.Reader, code uint16) (frames []frame, err error) {
 	}
 }
 
-// numbered returns a frame that ends in its number.
+// numbered returns a frame that ends with its number.
 func numbered(i, size int) []byte {
 	return sealed(binary.BigEndian.AppendUint32(make([]byte, size), uint32(i)))
 }
@@ -47,7 +48,8 @@ func checkNumbers(t *testing.T, frames []frame) {
 	}
 }
 
-// fillUp sends numbered frames until the outbox is full, and returns how many.
+// fillUp sends numbered frames until the outbox is full, and returns how many
+// it sent.
 func fillUp(t *testing.T, c *Conn, size int) (n int) {
 	t.Helper()
 	for {
@@ -68,7 +70,7 @@ func isClosed(c *Conn) bool {
 	return c.closed
 }
 
-// checkClosesAt wants the connection to close when d has passed, and not before.
+// checkClosesAt requires the connection to close after d, and not before.
 func checkClosesAt(t *testing.T, c *Conn, d time.Duration) {
 	t.Helper()
 	time.Sleep(d - time.Nanosecond)
@@ -86,8 +88,8 @@ func checkClosesAt(t *testing.T, c *Conn, d time.Duration) {
 	}
 }
 
-// What was taken is sent before the close frame, and nothing behind it, though others
-// go on sending.
+// Frames that were taken are sent before the close frame, and none after it,
+// although others still send.
 func TestCloseWithIsTheLast(t *testing.T) {
 	overTransports(t, func(t *testing.T, server, client net.Conn) {
 		const senders = 4
@@ -162,8 +164,8 @@ func TestCloseWithDiscard(t *testing.T) {
 	})
 }
 
-// What has been taken for writing is dropped too, except what is being written and
-// the frame that this ends in.
+// Frames that were taken for writing are dropped, too, except for the bytes
+// being written and the rest of their last frame.
 func TestCloseWithDiscardInABatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, client := pipe(t)
@@ -210,8 +212,8 @@ func TestCloseWithGrace(t *testing.T) {
 	})
 }
 
-// A close frame from the layer above, like one of ours, bounds how long a peer may
-// keep the connection.
+// A close frame from the WebSocket library, like one of ours, limits how long a
+// peer may keep the connection.
 func TestWrittenCloseFrame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, _ := pipe(t)
@@ -237,8 +239,7 @@ func TestWrittenCloseFrame(t *testing.T) {
 	})
 }
 
-// The layer above answers a close with the reason that it got, which it has not
-// looked at.
+// The library echoes the reason of a close without a check.
 func TestWrittenReasonIsText(t *testing.T) {
 	for _, tt := range []struct {
 		reason string
@@ -266,7 +267,7 @@ func TestWrittenCloseFrameIsSent(t *testing.T) {
 		if _, err := c.Write(f); err != nil {
 			t.Error(err)
 		}
-		f[3]++ // a Write must not keep what it gets
+		f[3]++ // Write must not keep its argument
 		_ = c.Close()
 		r := bufio.NewReader(client)
 		frames, err := readToClose(r, 1002)
@@ -281,7 +282,7 @@ func TestWrittenCloseFrameIsSent(t *testing.T) {
 }
 
 func TestCloseAfter(t *testing.T) {
-	// read begins a Read, and returns what it ends with.
+	// read begins a Read, and returns its result.
 	read := func(c *Conn) <-chan error {
 		ended := make(chan error, 1)
 		go func() {
@@ -356,7 +357,7 @@ func TestCloseAfter(t *testing.T) {
 		if !isClosed(c) || waitingIn(c) > 0 {
 			t.Errorf("closed: %t, %d bytes wait", isClosed(c), waitingIn(c))
 		}
-		c.Flush() // late
+		c.Flush() // too late
 		synctest.Wait()
 		if !atRest(c) {
 			t.Error("not at rest")
@@ -412,7 +413,7 @@ func TestAbort(t *testing.T) {
 	})
 }
 
-// A timer that goes on would hold on to the connection.
+// A running timer would keep the connection in memory.
 func TestAbortStopsTheTimer(t *testing.T) {
 	server, _ := pipe(t)
 	c := New(server, nil, Limits{Outbox: 100, Grace: closeGrace})
@@ -425,7 +426,7 @@ func TestAbortStopsTheTimer(t *testing.T) {
 	}
 }
 
-// What waits for a Flush is forgotten at once, and the Flush may still come.
+// Frames that wait for a Flush are forgotten at once. The Flush may still come.
 func TestAbortBeforeFlush(t *testing.T) {
 	overTransports(t, func(t *testing.T, server, client net.Conn) {
 		c := New(server, nil, Limits{Outbox: 1 << 20, Grace: closeGrace})
@@ -441,7 +442,7 @@ func TestAbortBeforeFlush(t *testing.T) {
 	})
 }
 
-// slowCloser takes its time to close, as TLS does where its alert has to wait.
+// slowCloser takes time to close, like TLS if its alert has to wait.
 type slowCloser struct {
 	net.Conn
 	closing chan struct{}

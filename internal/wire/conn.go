@@ -1,6 +1,6 @@
-// Package wire is the connection under a WebSocket: it sends ready frames, joins
-// those that wait together into one write, never blocks who hands it a frame, and
-// bounds what a peer may make it hold.
+// Package wire is the connection under a WebSocket. It sends ready frames, and
+// joins waiting frames into one write. It never blocks the sender of a frame,
+// and bounds what a peer can make it hold.
 package wire
 
 import (
@@ -12,35 +12,36 @@ import (
 	"unicode/utf8"
 )
 
-// Result says what became of a frame handed to [Conn.Enqueue].
+// Result is what became of a frame handed to [Conn.Enqueue].
 type Result int
 
 const (
-	// Queued: it waits behind others, which are being written.
+	// Queued: the frame waits behind others, which are being written.
 	Queued Result = iota
-	// Ready: it waits and nobody writes; the caller must see to it that
-	// [Conn.Flush] is called, once, soon, by anyone.
+	// Ready: the frame waits and nobody writes. The caller must make sure that
+	// [Conn.Flush] is called once, soon, from any goroutine.
 	Ready
-	// Dropped: it may be lost, and the outbox is too full for such.
+	// Dropped: the frame was volatile and the outbox too full for it.
 	Dropped
 	// Overflow: the outbox is full. The caller should close the connection.
 	Overflow
-	// Gone: the connection is closing or closed; the frame was not taken.
+	// Gone: the connection is closing or closed. The frame was not taken.
 	Gone
 )
 
-// drainPart is how much a blocking write takes at once, so that progress shows.
+// drainPart is how many bytes a blocking write takes at once. It is small, so
+// that progress shows.
 const drainPart = 16 << 10
 
-// Conn is a net.Conn with an outbox. All methods but Read and Discard may be called
-// by any goroutine and do not wait for the peer; those two are for one goroutine at
-// a time. Write takes one whole control frame per call, which is what the WebSocket
-// library above issues.
+// Conn is a net.Conn with an outbox. Read and Discard are for one goroutine at
+// a time. All other methods may be called from any goroutine, and do not wait
+// for the peer. Each Write takes one whole control frame, which is what the
+// WebSocket library above writes.
 type Conn struct {
 	raw  net.Conn
-	fast rawWriter // nil where the connection cannot be written without blocking
+	fast rawWriter // nil if the connection cannot be written without blocking
 
-	sock *socket // nil where it is not a plain socket
+	sock *socket // nil if it is not a plain socket
 
 	// Owned by the reading goroutine.
 	in    input
@@ -48,47 +49,49 @@ type Conn struct {
 
 	rest rest
 
-	// Times by clock.
+	// Times by clock, or 0.
 	heard atomic.Int64 // when bytes last came
-	begun atomic.Int64 // when the unfinished message began, or 0
-	stuck atomic.Int64 // since when a write waits for the peer, or 0; set by who flushes
+	begun atomic.Int64 // when the unfinished message began
+	stuck atomic.Int64 // since when a write waits for the peer; set by the flusher
 
 	mu      sync.Mutex
 	queue   [][]byte
-	waiting int // bytes not yet written, those of the batch included
-	limit   int // of waiting
+	waiting int // bytes not written yet, including those of the batch
+	limit   int // for waiting
 	grace   time.Duration
-	owned   bool // someone flushes, or was told to
+	owned   bool // someone flushes, or was told to do so
 	headed  bool // queue[0] is the response to the handshake
-	sealed  bool // a close frame is queued: nothing may follow it
+	sealed  bool // a close frame is queued, and nothing may follow it
 	closing bool // close the connection once the queue is empty
 	closed  bool
-	discard bool        // drop what is in the batch but not begun
-	timer   *time.Timer // closes for good; runs once sealed or closing
+	discard bool        // drop the part of the batch that is not begun
+	timer   *time.Timer // closes for good; runs while sealed or closing
 
-	// Owned by who flushes.
-	spare   [][]byte // the batch's whole slice, to be used again
-	batch   [][]byte // taken from the queue; batch[0] lacks what was written of it
-	partial bool     // batch[0] was begun
+	// Owned by the flusher.
+	spare   [][]byte // the batch's whole slice, for reuse
+	batch   [][]byte // taken from the queue; batch[0] lacks its written part
+	partial bool     // batch[0] is begun
 }
 
 // rawWriter writes without waiting.
 type rawWriter interface {
-	// tryWrite sends what can be sent now, which is nothing where the socket is full.
+	// tryWrite sends what can be sent now, which is nothing if the socket is
+	// full.
 	tryWrite(p []byte) (int, error)
 }
 
-// Limits bound a Conn.
+// Limits are the bounds of a Conn.
 type Limits struct {
-	Message int // bytes of one incoming message; 0: no limit
+	Message int // bytes of an incoming message; 0 for no limit
 	Outbox  int // bytes waiting to be sent
-	// Grace bounds a close that the layer above begins; see CloseAfter.
+	// Grace bounds a close that the WebSocket library begins; see CloseAfter.
 	Grace time.Duration
-	// Deflate says that the peer may compress messages, and be sent compressed ones.
+	// Deflate says that both sides may send compressed messages.
 	Deflate bool
 }
 
-// New returns a Conn over raw. Early holds bytes that were read from raw already.
+// New returns a Conn over raw. Early holds bytes that were already read from
+// raw.
 func New(raw net.Conn, early []byte, l Limits) *Conn {
 	c := &Conn{raw: raw, sock: newSocket(raw), limit: l.Outbox, grace: l.Grace}
 	if c.sock != nil {
@@ -104,11 +107,11 @@ func New(raw net.Conn, early []byte, l Limits) *Conn {
 
 var start = time.Now()
 
-// clock is a steady clock, in nanoseconds: where the wall clock is set anew, nobody
+// clock returns a steady time in nanoseconds. If the wall clock is set, no peer
 // must look silent or stuck.
 func clock() int64 { return int64(time.Since(start)) }
 
-// timeOf is the time of a reading of clock; zero for 0.
+// timeOf returns the time of a reading of clock, or the zero time for 0.
 func timeOf(reading int64) time.Time {
 	if reading == 0 {
 		return time.Time{}
@@ -117,7 +120,7 @@ func timeOf(reading int64) time.Time {
 }
 
 // Enqueue appends a frame, or several in one slice, to the outbox. It keeps b,
-// which must not change any more. Volatile frames are refused when the outbox is
+// which must not change any more. It refuses volatile frames when the outbox is
 // half full.
 func (c *Conn) Enqueue(b []byte, volatile bool) Result {
 	c.mu.Lock()
@@ -137,7 +140,7 @@ func (c *Conn) enqueue(b []byte, volatile bool) Result {
 	return c.push(b)
 }
 
-// ending reports whether nothing more is taken.
+// ending reports whether no more frames are taken.
 func (c *Conn) ending() bool { return c.sealed || c.closing || c.closed }
 
 func (c *Conn) push(b []byte) Result {
@@ -150,17 +153,19 @@ func (c *Conn) push(b []byte) Result {
 	return Ready
 }
 
-// Write implements io.Writer for the layer above: p is one whole control frame.
-// It is queued like any other, so it neither splits a frame nor blocks the reader.
-// A close frame is the last, as with CloseWith. There are no errors: a pong that
-// finds the outbox full, or closed, is lost, and who fills or closes it knows why.
+// Write implements io.Writer for the WebSocket library. p is one whole control
+// frame. It is queued like any other, so it neither splits a frame nor blocks
+// the reader. A close frame is the last frame, as with CloseWith. Write never
+// fails: a pong is lost if the outbox is full or closed, and then the cause is
+// known elsewhere.
 func (c *Conn) Write(p []byte) (int, error) {
 	b := bytes.Clone(p)
 	var res Result
 	c.mu.Lock()
 	if b[0]&0x0f == opClose {
 		if len(b) > 4 && !utf8.Valid(b[4:]) {
-			// The answer to a close whose reason nobody has looked at (RFC 6455 section 8.1).
+			// The library echoes the reason of a close without a check (RFC
+			// 6455 section 8.1).
 			b = closeFrame(closeInvalidPayload, "")
 		}
 		res = c.seal(b, false, c.grace)
@@ -174,12 +179,12 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// CloseWith queues a close frame, after which nothing is sent, even where the outbox
-// is full, and closes the connection for good once grace has passed; the peer's
-// answer, seen by who reads, closes it earlier. With discard, what waits is dropped,
-// but for what is being written, the frame that this ends in, and the response to
-// the handshake. The results are those of Enqueue; Gone means that the connection is
-// closing already.
+// CloseWith queues a close frame, even if the outbox is full. Nothing is sent
+// after it. The connection is closed for good once grace has passed, or earlier
+// when the reader sees the peer's answer. With discard, waiting frames are
+// dropped, except for the bytes being written, the rest of their last frame,
+// and the response to the handshake. The results are those of Enqueue. Gone
+// means that the connection is already closing.
 func (c *Conn) CloseWith(code uint16, reason string, discard bool, grace time.Duration) Result {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -205,9 +210,9 @@ func (c *Conn) seal(frame []byte, discard bool, grace time.Duration) Result {
 	return c.push(frame)
 }
 
-// CloseAfter closes the connection once everything that waits has been sent, and at
-// the latest after grace, or after what is left of an earlier CloseWith's. Reading
-// ends now.
+// CloseAfter closes the connection once everything waiting has been sent. It
+// does so after grace at the latest, or at the end of an earlier CloseWith.
+// Reading ends at once.
 func (c *Conn) CloseAfter(grace time.Duration) {
 	c.mu.Lock()
 	if c.closed || c.closing {
@@ -233,7 +238,7 @@ func (c *Conn) Close() error {
 	return nil
 }
 
-// Abort closes the connection at once. What waits is lost.
+// Abort closes the connection at once. Waiting frames are lost.
 func (c *Conn) Abort() {
 	c.mu.Lock()
 	already := c.closed
@@ -255,20 +260,21 @@ func (c *Conn) Abort() {
 	}
 }
 
-// wakeReader ends a Read that waits, and all to come.
+// wakeReader ends the Read that waits, and all later ones.
 func (c *Conn) wakeReader() {
 	_ = c.raw.SetReadDeadline(past)
 	c.wake()
 }
 
-// Heard returns when the peer was last heard of.
+// Heard returns when bytes last came from the peer.
 func (c *Conn) Heard() time.Time { return timeOf(c.heard.Load()) }
 
-// MessageBegun returns since when a message is arriving; zero: none is.
+// MessageBegun returns when the message that is arriving began, or zero if
+// there is none.
 func (c *Conn) MessageBegun() time.Time { return timeOf(c.begun.Load()) }
 
-// StuckSince returns since when the peer has taken nothing of what waits for it;
-// zero: nothing waits.
+// StuckSince returns since when the peer has taken nothing of what waits for
+// it, or zero if nothing waits.
 func (c *Conn) StuckSince() time.Time { return timeOf(c.stuck.Load()) }
 
 // LocalAddr implements net.Conn.
@@ -277,7 +283,8 @@ func (c *Conn) LocalAddr() net.Addr { return c.raw.LocalAddr() }
 // RemoteAddr implements net.Conn.
 func (c *Conn) RemoteAddr() net.Addr { return c.raw.RemoteAddr() }
 
-// SetDeadline implements net.Conn. Writes do not block, so they have none.
+// SetDeadline implements net.Conn. Writes do not block, so they have no
+// deadline.
 func (c *Conn) SetDeadline(t time.Time) error { return c.raw.SetReadDeadline(t) }
 
 // SetReadDeadline implements net.Conn.

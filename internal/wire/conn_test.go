@@ -47,8 +47,8 @@ func TestOutboxBounds(t *testing.T) {
 	step("another close frame", c.CloseWith(4001, "slow", false, minute), Gone, 108)
 }
 
-// A slow reader with small buffers sees every frame whole and each sender's in order,
-// whatever kind of connection it is, while many send at once.
+// A slow reader with small buffers sees every frame whole, and each sender's
+// frames in order, on any kind of connection, while many send at once.
 func TestFramesStayWhole(t *testing.T) {
 	overTransports(t, func(t *testing.T, server, client net.Conn) {
 		const senders, each = 8, 150
@@ -63,7 +63,7 @@ func TestFramesStayWhole(t *testing.T) {
 				rng := rand.New(rand.NewPCG(uint64(s), 0))
 				for i := range each {
 					b := binary.BigEndian.AppendUint32([]byte{byte(s)}, uint32(i))
-					if s%4 == 3 { // these send pongs, as the layer above does
+					if s%4 == 3 { // these send pongs, as the WebSocket library does
 						if _, err := c.Write(append([]byte{finBit | opPong, byte(len(b))}, b...)); err != nil {
 							t.Error(err)
 						}
@@ -95,7 +95,7 @@ func TestFramesStayWhole(t *testing.T) {
 	})
 }
 
-// fill is a length that is small as a rule, and now and then one that needs several
+// fill returns a length that is usually small, and sometimes needs several
 // writes.
 func fill(rng *rand.Rand) int {
 	switch rng.IntN(40) {
@@ -108,8 +108,8 @@ func fill(rng *rand.Rand) int {
 	}
 }
 
-// readSenders reads what TestFramesStayWhole sends, a little at a time, up to the
-// close frame and the end.
+// readSenders reads what TestFramesStayWhole sends, a little at a time, up to
+// the close frame and the end.
 func readSenders(client net.Conn, senders, each int) error {
 	next := make([]uint32, senders)
 	r := bufio.NewReaderSize(client, 600)
@@ -153,8 +153,8 @@ func (w *aloneWriter) Write(p []byte) (int, error) {
 	return w.Conn.Write(p)
 }
 
-// Where the peer does not read, whoever sends goes on until the outbox is full;
-// where it reads again, it gets everything.
+// If the peer does not read, senders continue until the outbox is full. If it
+// reads again, it gets everything.
 func TestPeerThatDoesNotRead(t *testing.T) {
 	overTransports(t, func(t *testing.T, server, client net.Conn) {
 		const outbox = 1 << 20
@@ -219,9 +219,9 @@ func TestStuckSince(t *testing.T) {
 		check(0)
 		time.Sleep(3 * time.Second)
 		check(0)
-		send(c, Ping) // what is sent is no progress
+		send(c, Ping) // sending is no progress
 		check(0)
-		for part := range 3 { // each begins when the one before has been read
+		for part := range 3 { // each message begins when the one before has been read
 			if err := readAll(client, make([]byte, drainPart)); err != nil {
 				t.Fatal(err)
 			}
@@ -239,8 +239,8 @@ func TestStuckSince(t *testing.T) {
 	})
 }
 
-// Who may begin to flush finds no trace of the last one, which it might take away
-// later.
+// A goroutine that may begin to flush finds no trace of the last one, which
+// might remove it later.
 func TestStuckAcrossFlushers(t *testing.T) {
 	server, client := pipe(t)
 	c := New(server, nil, Limits{Outbox: 1 << 20, Grace: closeGrace})

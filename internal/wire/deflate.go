@@ -8,31 +8,32 @@ import (
 	"sync"
 )
 
-// ErrDeflate is a compressed message that cannot be decompressed.
+// ErrDeflate means that a compressed message cannot be decompressed.
 var ErrDeflate = errors.New("wire: not DEFLATE data")
 
-// Compressed messages are those of RFC 7692 without context takeover: each stands
-// alone, so one compressed frame serves any number of connections, and none of them
-// keeps a window.
+// Messages are compressed as in RFC 7692 without context takeover. Each message
+// stands alone, so one compressed frame serves any number of connections, and
+// no connection keeps a window.
 
 const (
-	rsv1 = 0x40 // a compressed message (RFC 7692 section 6)
+	rsv1 = 0x40 // marks a compressed message (RFC 7692 section 6)
 
-	// window bounds how far back what this side compresses refers: a longer payload
-	// is compressed in parts. So every client can be served that grants this much, and
-	// Python's websockets grants no more.
+	// window is how far back compressed messages of this side refer. A longer
+	// payload is compressed in parts. So every client is served that grants
+	// this much; Python's websockets grants no more.
 	windowBits = 12
 	window     = 1 << windowBits
 )
 
-// syncTail is what a sender leaves out and a receiver puts back (RFC 7692 section
-// 7.2.1), finalTail an empty last block, after which a flate reader ends.
+// A sender leaves out syncTail and a receiver adds it (RFC 7692 section 7.2.1).
+// finalTail is an empty last block, after which a flate reader ends.
 const (
 	syncTail  = "\x00\x00\xff\xff"
 	finalTail = "\x01\x00\x00\xff\xff"
 )
 
-// deflater holds what compressing takes: about 1.2 MB, most of it compress/flate's.
+// deflater holds the state to compress messages, about 1.2 MB, most of which is
+// compress/flate's.
 type deflater struct {
 	w   *flate.Writer
 	out []byte
@@ -44,20 +45,21 @@ func (d *deflater) Write(p []byte) (int, error) {
 }
 
 var deflaters = sync.Pool{New: func() any {
-	// The higher levels gain little on messages without context, and each message
-	// would clear their tables.
+	// The higher levels gain little on messages without context, and each
+	// message would clear their tables.
 	w, err := flate.NewWriter(nil, flate.BestSpeed)
 	if err != nil {
-		panic(err) // the level is a good one
+		panic(err) // the level is valid
 	}
 	return &deflater{w: w}
 }}
 
-// maxKept is the largest buffer, in bytes, that goes back into a pool.
+// maxKept is the size of the largest buffer, in bytes, that goes back into a
+// pool.
 const maxKept = 64 << 10
 
-// Deflate returns a frame made by [Seal] with its payload compressed, in memory of its
-// own, or nil where that would be no shorter.
+// Deflate returns a frame made by [Seal] with its payload compressed, in memory
+// of its own. It returns nil if the result would not be shorter.
 func Deflate(frame []byte) []byte {
 	d := deflaters.Get().(*deflater)
 	defer deflaters.Put(d)
@@ -66,7 +68,7 @@ func Deflate(frame []byte) []byte {
 		d.w.Reset(d)
 		_, err := d.w.Write(part)
 		if err = errors.Join(err, d.w.Flush()); err != nil {
-			panic(err) // Write of d has none
+			panic(err) // d's Write never fails
 		}
 	}
 	sealed := Seal(d.out[:max(len(d.out)-len(syncTail), HeaderRoom)])
@@ -80,12 +82,12 @@ func Deflate(frame []byte) []byte {
 	return slices.Clone(sealed)
 }
 
-// inflater holds what decompressing takes: about 45 kB.
+// inflater holds the state to decompress messages, about 45 kB.
 type inflater struct {
 	r    io.ReadCloser // also a flate.Resetter
-	data []byte        // to be read
-	rest string        // to be read after data
-	buf  [4 << 10]byte // most messages fit
+	data []byte        // to read first
+	rest string        // to read after data
+	buf  [4 << 10]byte // enough for most messages
 }
 
 var inflaters = sync.Pool{New: func() any {
@@ -94,8 +96,8 @@ var inflaters = sync.Pool{New: func() any {
 	return i
 }}
 
-// ReadByte implements io.ByteReader: with it, compress/flate reads no more than it
-// needs.
+// ReadByte implements io.ByteReader, so that compress/flate reads no more than
+// it needs.
 func (i *inflater) ReadByte() (b byte, err error) {
 	switch {
 	case len(i.data) > 0:
@@ -122,9 +124,9 @@ func (i *inflater) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// Inflate returns what the payload of a compressed message was before, in memory of its
-// own and of its size. Beyond limit bytes it stops, with [ErrMessageTooBig]; any other
-// error is [ErrDeflate].
+// Inflate returns the payload of a compressed message decompressed, in memory
+// of its own and of its size. If that is longer than limit bytes, the error is
+// [ErrMessageTooBig]. Any other error is [ErrDeflate].
 func Inflate(payload []byte, limit int) ([]byte, error) {
 	i := inflaters.Get().(*inflater)
 	defer inflaters.Put(i)
@@ -150,16 +152,17 @@ func Inflate(payload []byte, limit int) ([]byte, error) {
 		case len(out) == cap(out):
 			size := 2 * len(out)
 			if size >= limit {
-				size = limit + 1 // with which a message is too big
+				size = limit + 1 // enough to see that a message is too big
 			}
 			out = append(make([]byte, 0, size), out...)
 		}
 	}
 }
 
-// ended reports whether the message ended with its last block: that is finalTail, or
-// one that the peer has marked as the last, after which may come the octet 0x00 of an empty
-// block (RFC 7692 section 7.2.3.4). Anything else there would be data that is lost.
+// ended reports whether the message ended with its last block. That is
+// finalTail, or a block that the peer has marked as the last. The octet 0x00 of
+// an empty block may follow it (RFC 7692 section 7.2.3.4). Anything else would
+// be lost data.
 func (i *inflater) ended() bool {
 	switch {
 	case len(i.rest) == 0:

@@ -23,7 +23,7 @@ func noise(n int) []byte {
 	return b
 }
 
-// packed returns data as a client would compress it.
+// packed returns data compressed as a client would.
 func packed(t testing.TB, data []byte) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -69,8 +69,8 @@ func TestDeflate(t *testing.T) {
 	}
 }
 
-// TestDeflateWindow: what is compressed refers back by no more than the window that
-// was promised, so noise that is repeated beyond it stays noise.
+// TestDeflateWindow: compressed data refers back by no more than the promised
+// window, so noise that is repeated beyond it stays noise.
 func TestDeflateWindow(t *testing.T) {
 	if f := Deflate(sealed(bytes.Repeat(noise(window/4), 4))); f == nil {
 		t.Error("repetitions within the window were not found")
@@ -80,7 +80,7 @@ func TestDeflateWindow(t *testing.T) {
 	}
 }
 
-// TestInflate has the examples of RFC 7692 section 7.2.3, and what is wrong.
+// TestInflate has the examples of RFC 7692 section 7.2.3, and malformed data.
 func TestInflate(t *testing.T) {
 	for _, tt := range []struct {
 		name, payload, want string
@@ -123,8 +123,9 @@ func TestInflateLimit(t *testing.T) {
 	}
 }
 
-// TestInflateBomb: what a message would become costs no memory. In all there is a
-// buffer for the limit, and before it those of half, a quarter, and so on.
+// TestInflateBomb: a message that would become huge costs no memory. In all
+// there is a buffer for the limit, and before it those of half, a quarter, and
+// so on.
 func TestInflateBomb(t *testing.T) {
 	const limit = 256 << 10
 	bomb := packed(t, make([]byte, 16<<20))
@@ -136,7 +137,8 @@ func TestInflateBomb(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return m.TotalAlloc
 	}
-	_, _ = Inflate(bomb, limit) // so that the pool has something; with the race detector it may forget that
+	// Fills the pool. With the race detector, the pool may forget it.
+	_, _ = Inflate(bomb, limit)
 	before := allocated()
 	_, err := Inflate(bomb, limit)
 	after := allocated()
@@ -149,7 +151,8 @@ func TestInflateBomb(t *testing.T) {
 	}
 }
 
-// clientMessage is a message of a client: whether it is marked, and its fragments.
+// clientMessage is a message of a client: whether it is marked, and its
+// fragments.
 func clientMessage(op byte, marked bool, fragments ...string) (stream []byte) {
 	for i, text := range fragments {
 		f := clientFrame(op, i == len(fragments)-1, []byte(text))
@@ -211,7 +214,8 @@ func TestScannerCompressed(t *testing.T) {
 	}
 }
 
-// TestScannerCompressedLimit: DEFLATE may make a message longer, but not much.
+// TestScannerCompressedLimit: DEFLATE may make a message longer, but not by
+// much.
 func TestScannerCompressedLimit(t *testing.T) {
 	const limit = 64 << 10
 	stored := packed(t, noise(limit))
@@ -235,15 +239,15 @@ func TestScannerCompressedLimit(t *testing.T) {
 	}
 }
 
-// TestDiscardCompressed: nobody asks about messages that are discarded, so nothing may
-// gather.
+// TestDiscardCompressed: nobody asks about messages that are discarded, so no
+// marks may pile up.
 func TestDiscardCompressed(t *testing.T) {
 	server, client := net.Pipe()
 	defer func() { _ = client.Close() }()
 	c := New(server, clientMessage(opText, true, "early"), Limits{Outbox: 1 << 10, Deflate: true})
 	go func() {
 		for range 100 {
-			_, _ = client.Write(clientMessage(opText, true, "late")) // who reads would notice
+			_, _ = client.Write(clientMessage(opText, true, "late")) // the reader would notice
 		}
 		_, _ = client.Write(clientFrame(opClose, true, nil))
 	}()
@@ -253,7 +257,7 @@ func TestDiscardCompressed(t *testing.T) {
 	}
 }
 
-// FuzzInflate compares with a plain use of compress/flate.
+// FuzzInflate compares with a simple use of compress/flate.
 func FuzzInflate(f *testing.F) {
 	f.Add([]byte("\xf2\x48\xcd\xc9\xc9\x07\x00"), 5)
 	f.Add([]byte("\xf3\x48\xcd\xc9\xc9\x07\x00\x00"), 4)
@@ -339,11 +343,12 @@ func BenchmarkInflate(b *testing.B) {
 	})
 }
 
-// emptyBlocks returns size bytes of blocks with Huffman codes of their own and nothing encoded in
-// them (RFC 1951 section 3.2.7): tables are built again and again.
+// emptyBlocks returns size bytes of blocks with Huffman codes of their own that
+// encode nothing (RFC 1951 section 3.2.7), so that tables are built again and
+// again.
 func emptyBlocks(size int) []byte {
 	var b []byte
-	free := 0 // bits of the last byte
+	free := 0 // bits in the last byte
 	put := func(value, n int) {
 		for ; n > 0; n-- {
 			if free == 0 {
@@ -354,28 +359,28 @@ func emptyBlocks(size int) []byte {
 		}
 	}
 	for len(b) < size-12 {
-		put(0b10_0, 3)         // one of several blocks, with codes of its own
-		put(0, 5)              // 257 literals and lengths
-		put(0, 5)              // one distance
-		put(14, 4)             // lengths of 18 codes for lengths follow, in an order that is given:
-		for code := range 18 { // of all of them
-			if code == 2 || code == 17 { // those for many zeros and for one have
-				put(1, 3) // a length of one bit
+		put(0b10_0, 3) // one of several blocks, with its own codes
+		put(0, 5)      // 257 literals and lengths
+		put(0, 5)      // one distance
+		put(14, 4)     // the lengths of 18 codes for lengths follow
+		for code := range 18 {
+			if code == 2 || code == 17 { // for many zeros, and for the length 1
+				put(1, 3)
 			} else {
 				put(0, 3)
 			}
 		}
 		put(1|(138-11)<<1, 8) // 138 zeros
 		put(1|(118-11)<<1, 8) // 118 zeros: no literal has a code,
-		put(0, 2)             // the end and the distance have one of one bit,
+		put(0, 2)             // the end and the distance have codes of one bit,
 		put(0, 1)             // and here is the end
 	}
-	put(0b01_1, 3) // the last block, which has the codes that are given,
-	put(0, 7)      // and ends
+	put(0b01_1, 3) // the last block, with fixed codes,
+	put(0, 7)      // and its end
 	return b
 }
 
-// chat is JSON of a length, with a text that does not repeat itself much.
+// chat returns JSON of a length, with a text that hardly repeats itself.
 func chat(length int) string {
 	rng := rand.New(rand.NewPCG(1, 2))
 	words := strings.Fields("the of and to in is you that it he was for on are as with his they at be this have from or one had by word but not what all were we when your can said there use an each which she do how their if will up other about out many then them these so some her would make like him into time has look two more write go see number no way could people my than first water been call who its now find long down day did get come made may part")

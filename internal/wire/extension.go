@@ -6,13 +6,14 @@ import (
 	"strings"
 )
 
-// deflateAnswer is what is agreed to of every offer: a client must be able to do
+// deflateAnswer is the answer to every offer. A client must be able to do
 // without context takeover (RFC 7692 section 7.1.1).
 const deflateAnswer = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 
-// Negotiate returns the answer to the Sec-WebSocket-Extensions of a handshake: that
-// to the first offer of permessage-deflate that can be accepted, or "". What is no
-// list of extensions (RFC 6455 section 9.1) offers nothing.
+// Negotiate returns the answer to the Sec-WebSocket-Extensions of a handshake.
+// It accepts the first acceptable offer of permessage-deflate. It returns "" if
+// there is none, or if the header is no list of extensions (RFC 6455 section
+// 9.1).
 func Negotiate(header http.Header) string {
 	// The lines of a header are one list (RFC 9110 section 5.3).
 	rest := strings.Join(header.Values("Sec-WebSocket-Extensions"), ",")
@@ -30,7 +31,7 @@ func Negotiate(header http.Header) string {
 	return answer
 }
 
-// extension is one offer.
+// extension is an offer.
 type extension struct {
 	name   string
 	params []param
@@ -38,12 +39,12 @@ type extension struct {
 
 type param struct {
 	name, value string
-	given       bool // a value is given
+	given       bool // it has a value
 }
 
-// accept returns the answer to an offer of permessage-deflate, "" where it cannot be
-// accepted (RFC 7692 section 7): parameters that are unknown, repeated or wrong, or a
-// window that is smaller than ours.
+// accept returns the answer to an offer of permessage-deflate, or "" if it is
+// not acceptable (RFC 7692 section 7): it has an unknown, repeated or wrong
+// parameter, or a window smaller than ours.
 func (e *extension) accept() string {
 	answer := deflateAnswer
 	seen := make(map[string]bool)
@@ -57,7 +58,7 @@ func (e *extension) accept() string {
 			if p.given {
 				return ""
 			}
-		case "client_max_window_bits": // any window of the client's can be read
+		case "client_max_window_bits": // any window of the client can be read
 			if _, ok := p.bits(); p.given && !ok {
 				return ""
 			}
@@ -73,7 +74,8 @@ func (e *extension) accept() string {
 	return answer
 }
 
-// bits is the value of a parameter that is a window's size (RFC 7692 section 7.1.2).
+// bits returns the value of a parameter that is the size of a window (RFC 7692
+// section 7.1.2).
 func (p *param) bits() (n int, ok bool) {
 	switch p.value {
 	case "8", "9", "10", "11", "12", "13", "14", "15":
@@ -82,8 +84,8 @@ func (p *param) bits() (n int, ok bool) {
 	return n, n > 0
 }
 
-// cutExtension cuts the first element off a list of extensions. An empty one has no
-// name (RFC 9110 section 5.6.1).
+// cutExtension cuts the first element off a list of extensions. An empty
+// element has no name (RFC 9110 section 5.6.1).
 func cutExtension(s string) (e extension, rest string, ok bool) {
 	if e.name, s = cutToken(s); e.name == "" {
 		rest, ok = strings.CutPrefix(s, ",")
@@ -111,7 +113,7 @@ func cutExtension(s string) (e extension, rest string, ok bool) {
 	}
 }
 
-// cutValue cuts a token off, or a quoted one, which is returned without quotes.
+// cutValue cuts off a token or a quoted token, and returns it without quotes.
 func cutValue(s string) (value, rest string) {
 	quoted, ok := strings.CutPrefix(strings.TrimLeft(s, blanks), `"`)
 	if !ok {
@@ -119,15 +121,15 @@ func cutValue(s string) (value, rest string) {
 	}
 	value, rest, ok = strings.Cut(quoted, `"`)
 	if t, left := cutToken(value); !ok || left != "" || t != value {
-		return "", rest // not a token within (RFC 6455 section 9.1)
+		return "", rest // the quotes must hold a token (RFC 6455 section 9.1)
 	}
 	return value, strings.TrimLeft(rest, blanks)
 }
 
 const blanks = " \t"
 
-// cutToken cuts a token (RFC 9110 section 5.6.2) and the blanks around it off; it is
-// empty where there is none.
+// cutToken cuts off a token (RFC 9110 section 5.6.2) and the blanks around it.
+// The token is empty if there is none.
 func cutToken(s string) (token, rest string) {
 	s = strings.TrimLeft(s, blanks)
 	n := 0

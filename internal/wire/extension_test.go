@@ -55,7 +55,7 @@ func offers(lines ...string) http.Header {
 	return http.Header{"Sec-Websocket-Extensions": lines}
 }
 
-// FuzzNegotiate: an answer is one that RFC 7692 allows for what was offered.
+// FuzzNegotiate: every answer is one that RFC 7692 allows for the offer.
 func FuzzNegotiate(f *testing.F) {
 	f.Add("permessage-deflate; server_max_window_bits=12; client_max_window_bits=12")
 	f.Add(`x; a="b", permessage-deflate; client_max_window_bits="10" ;server_no_context_takeover`)

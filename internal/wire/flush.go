@@ -5,13 +5,13 @@ import (
 	"sync"
 )
 
-// joined is how many bytes of small frames leave in one write at most.
+// joined is the most bytes of small frames in one write.
 const joined = 64 << 10
 
 var scratch = sync.Pool{New: func() any { return new([joined]byte) }}
 
-// Flush sends what waits. It must be called once for each [Ready], and does not
-// block: where the peer takes no more, a goroutine goes on until the outbox is
+// Flush sends what waits. It must be called once for each [Ready]. It does not
+// block: if the peer takes no more, a goroutine continues until the outbox is
 // empty.
 func (c *Conn) Flush() {
 	if c.fast == nil {
@@ -33,7 +33,7 @@ func (c *Conn) Flush() {
 	}
 }
 
-// drain sends what waits with blocking writes, until nothing does.
+// drain sends what waits with blocking writes, until nothing waits.
 func (c *Conn) drain() {
 	for len(c.batch) > 0 || c.take() {
 		c.stuck.Store(clock())
@@ -56,8 +56,8 @@ func (c *Conn) writeNow() (int, error) {
 	return n, err
 }
 
-// next returns the next bytes to send, at most limit of them, and the buffer that
-// they are in, if it is a borrowed one.
+// next returns the next bytes to send, at most limit of them, and their buffer
+// if it is a borrowed one.
 func (c *Conn) next(limit int) ([]byte, *[joined]byte) {
 	first := c.batch[0]
 	if len(c.batch) == 1 || len(first) >= limit {
@@ -79,7 +79,7 @@ func release(buf *[joined]byte) {
 	}
 }
 
-// sent takes note of n written bytes of the batch.
+// sent notes that n bytes of the batch were written.
 func (c *Conn) sent(n int) {
 	total := n
 	for n > 0 {
@@ -112,11 +112,11 @@ func (c *Conn) shift() {
 }
 
 // keepQueue is the largest capacity of a queue, in frames, that an idle
-// connection holds on to.
+// connection keeps.
 const keepQueue = 4
 
-// take moves the queue into the empty batch, or, where there is none, gives up
-// the ownership and carries out a close that waited for it.
+// take moves the queue into the empty batch. If the queue is empty, take gives
+// up the ownership, and carries out a close that waited for it.
 func (c *Conn) take() bool {
 	c.mu.Lock()
 	if len(c.queue) > 0 {
@@ -127,7 +127,7 @@ func (c *Conn) take() bool {
 		return true
 	}
 	c.owned = false
-	c.stuck.Store(0) // while no other can flush
+	c.stuck.Store(0) // while nobody else can flush
 	c.batch = nil
 	if cap(c.queue) > keepQueue {
 		c.queue = nil
@@ -143,7 +143,7 @@ func (c *Conn) take() bool {
 	return false
 }
 
-// fail ends the connection after a write that did not work.
+// fail ends the connection after a failed write.
 func (c *Conn) fail() {
 	c.Abort()
 	c.mu.Lock()
@@ -165,15 +165,16 @@ func size(frames [][]byte) (n int) {
 type Flusher struct {
 	work    chan []*Conn
 	wg      sync.WaitGroup
-	pending sync.WaitGroup // parts that were handed over
+	pending sync.WaitGroup // parts handed over and not flushed yet
 }
 
-// flushPart is how many connections one goroutine takes at a time: few enough
-// to spread a room over the goroutines, enough to make the hand-over cheap.
+// flushPart is how many connections a goroutine takes at once: few enough to
+// spread a room over the goroutines, and enough to make handing over cheap.
 const flushPart = 64
 
-// flushHere is how few connections are flushed by who has them flushed: handing
-// them over, and waking a goroutine for them, would cost as much as their writes.
+// flushHere is the number of connections up to which the caller flushes them
+// itself. To hand them over, and to wake a goroutine for them, would cost as
+// much as their writes.
 const flushHere = 16
 
 var parts = sync.Pool{New: func() any { return new([flushPart]*Conn) }}
@@ -181,8 +182,8 @@ var parts = sync.Pool{New: func() any { return new([flushPart]*Conn) }}
 // NewFlusher returns a running Flusher.
 func NewFlusher() *Flusher {
 	n := runtime.GOMAXPROCS(0)
-	// The buffer lets the caller gather the next batch while this one leaves;
-	// when it is full, the caller waits: then the writes are the bottleneck.
+	// With the buffer, the caller gathers the next batch while this one is
+	// sent. If it is full, the writes are the bottleneck, and the caller waits.
 	f := &Flusher{work: make(chan []*Conn, 4*n)}
 	for range n {
 		f.wg.Go(func() {
@@ -199,7 +200,7 @@ func NewFlusher() *Flusher {
 	return f
 }
 
-// Flush flushes every connection of conns, which it does not keep. It may wait
+// Flush flushes all connections of conns, which it does not keep. It may wait
 // for the goroutines, which never wait for a peer.
 func (f *Flusher) Flush(conns []*Conn) {
 	if len(conns) <= flushHere {
@@ -217,8 +218,9 @@ func (f *Flusher) Flush(conns []*Conn) {
 	}
 }
 
-// Wait waits until every connection handed over was flushed: whatever its socket
-// takes at once has left. It is for who calls Flush.
+// Wait waits until all connections handed over were flushed. Then everything
+// that their sockets take at once is sent. Only the caller of Flush may call
+// it.
 func (f *Flusher) Wait() { f.pending.Wait() }
 
 // Close ends the goroutines once all work is done.

@@ -12,7 +12,7 @@ import (
 	"testing/synctest"
 )
 
-// countingSocket takes everything, and counts how often it is asked to.
+// countingSocket takes everything, and counts the calls.
 type countingSocket struct {
 	writes atomic.Int64
 	got    []byte
@@ -48,7 +48,7 @@ func TestFlusher(t *testing.T) {
 				want = append(append(want, sealed("one")...), sealed("two")...)
 				ready := append([]*Conn(nil), conns...)
 				f.Flush(ready)
-				clear(ready) // it must not keep them
+				clear(ready) // Flush must not keep them
 				f.Wait()
 				for i, c := range conns {
 					if !atRest(c) {
@@ -66,7 +66,7 @@ func TestFlusher(t *testing.T) {
 	}
 }
 
-// gatedSocket does not come back from a write until it may.
+// gatedSocket does not return from a write until it may.
 type gatedSocket struct {
 	asked, pass chan struct{}
 }
@@ -133,7 +133,7 @@ func TestFlusherPassesStuckPeers(t *testing.T) {
 	server, client := tcpPair(t)
 	c := New(server, nil, Limits{Outbox: 1 << 20, Grace: closeGrace})
 	defer c.Abort()
-	stuck.Enqueue(sealed(make([]byte, 1<<19)), false) // beyond its socket's buffers
+	stuck.Enqueue(sealed(make([]byte, 1<<19)), false) // more than its socket's buffers
 	c.Enqueue(sealed("through"), false)
 	f := NewFlusher()
 	f.Flush([]*Conn{stuck, c})
@@ -146,7 +146,7 @@ func TestFlusherPassesStuckPeers(t *testing.T) {
 	}
 }
 
-// Small frames that wait together leave in one write.
+// Small frames that wait together are sent in one write.
 func TestFlushJoins(t *testing.T) {
 	server, _ := pipe(t)
 	c := New(server, nil, Limits{Outbox: 1 << 20, Grace: closeGrace})
@@ -189,7 +189,7 @@ func TestFlushError(t *testing.T) {
 	}
 }
 
-// An idle connection keeps no big queue, nor any frame.
+// An idle connection keeps no big queue and no frame.
 func TestIdleMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, client := pipe(t)
@@ -225,7 +225,8 @@ func TestIdleMemory(t *testing.T) {
 	})
 }
 
-// exchange has c send frame, handed over n times, and its peer read it.
+// exchange makes c send frame, hands it over n times, and makes its peer read
+// it.
 func exchange(tb testing.TB, c *Conn, client net.Conn, frame []byte, n int, buf []byte) {
 	for range n {
 		if res := c.Enqueue(frame, false); res > Ready {
@@ -248,7 +249,8 @@ func TestFlushDoesNotAllocate(t *testing.T) {
 		frames, rounds int
 	}{
 		{"single", 1, 10},
-		// Two rounds: with the race detector, a sync.Pool forgets one thing in four.
+		// Two rounds, since with the race detector a sync.Pool forgets one of
+		// four things.
 		{"joined", keepQueue, 2},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

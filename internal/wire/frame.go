@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// Opcodes of RFC 6455 section 5.2 that this package has to know.
+// The opcodes of RFC 6455 section 5.2 that this package needs.
 const (
 	opText   = 0x1
 	opBinary = 0x2
@@ -20,11 +20,12 @@ const (
 )
 
 // HeaderRoom is how many bytes a buffer must leave free before its payload for
-// [Seal]: the longest header of an unmasked frame (RFC 6455 section 5.2).
+// [Seal]. It is the length of the longest header of an unmasked frame (RFC 6455
+// section 5.2).
 const HeaderRoom = 10
 
-// closeInvalidPayload is the close code of RFC 6455 section 7.4.1 for text that is
-// not UTF-8.
+// closeInvalidPayload is the close code of RFC 6455 section 7.4.1 for text that
+// is not UTF-8.
 const closeInvalidPayload = 1007
 
 // maxControlPayload is the longest payload of a control frame (RFC 6455
@@ -34,7 +35,8 @@ const maxControlPayload = 125
 // Ping is a ready ping frame without payload, shared by all connections.
 var Ping = []byte{finBit | opPing, 0}
 
-// pongFrame returns the answer to a ping, a whole frame of a client (RFC 6455 section 5.5.3).
+// pongFrame returns the answer to a ping, which is a whole frame of a client
+// (RFC 6455 section 5.5.3).
 func pongFrame(ping []byte) []byte {
 	mask, payload := ping[2:2+maskBytes], ping[2+maskBytes:]
 	f := make([]byte, 2, 2+len(payload))
@@ -46,9 +48,9 @@ func pongFrame(ping []byte) []byte {
 }
 
 // Seal makes a text frame of b, whose first HeaderRoom bytes are free and whose
-// rest is the payload: it writes the header right before the payload and returns
-// the frame, which shares b's memory. Servers do not mask (RFC 6455 section 5.1), so one
-// frame serves any number of connections.
+// rest is the payload. It writes the header right before the payload, and
+// returns the frame, which shares b's memory. Servers do not mask (RFC 6455
+// section 5.1), so one frame serves any number of connections.
 func Seal(b []byte) []byte {
 	n := len(b) - HeaderRoom
 	switch {
@@ -81,9 +83,9 @@ func Payload(frame []byte) []byte {
 	}
 }
 
-// closeFrame returns a close frame (RFC 6455 section 5.5.1). A reason that is not
-// UTF-8 is made so, since a peer must fail the connection otherwise; one that does
-// not fit is cut at a rune boundary.
+// closeFrame returns a close frame (RFC 6455 section 5.5.1). It makes a reason
+// valid UTF-8, since a peer must fail the connection otherwise, and cuts one
+// that is too long at a rune boundary.
 func closeFrame(code uint16, reason string) []byte {
 	const most = maxControlPayload - 2
 	reason = strings.ToValidUTF8(reason, string(utf8.RuneError))

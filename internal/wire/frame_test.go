@@ -74,7 +74,7 @@ func TestCloseFrame(t *testing.T) {
 	}
 }
 
-// What this package writes is read by the other side of the library above it.
+// The other side of the WebSocket library reads what this package writes.
 func TestFramesAgainstAClient(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

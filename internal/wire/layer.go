@@ -7,19 +7,20 @@ import (
 )
 
 const (
-	// readBuffer is as small as it can be: Conn has a buffer when it needs one.
+	// readBuffer is as small as possible, since Conn has a buffer when it needs
+	// one.
 	readBuffer = 16
-	// controlBuffer lets the layer above write each control frame at once
+	// controlBuffer lets the WebSocket library write each control frame at once
 	// (RFC 6455 section 5.5: at most 125 bytes and a header).
 	controlBuffer = 131
 )
 
-// layer is the Conn that the WebSocket library above has. It has a life of its own: what the
-// library holds for a connection is more than all the rest, and is not needed by one that
-// nothing comes from.
+// layer is the Conn that the WebSocket library gets. It can be replaced: what
+// the library holds for a connection is more than everything else, and an idle
+// connection does not need it.
 type layer struct {
 	*Conn
-	in       *bufio.Reader // what the library reads ahead into
+	in       *bufio.Reader // the library's read buffer
 	detached bool
 }
 
@@ -31,10 +32,10 @@ func (l *layer) Close() error {
 	return l.Conn.Close()
 }
 
-// ahead reports whether something has been read that the library has not looked at.
+// ahead reports whether bytes are in the library's buffer that it has not read.
 func (l *layer) ahead() bool { return l != nil && l.in.Buffered() > 0 }
 
-// attach returns what a library that upgrades has to have: a connection, and its buffers.
+// attach returns what a library needs to upgrade: a connection and its buffers.
 func (c *Conn) attach() (net.Conn, *bufio.ReadWriter) {
 	l := &layer{Conn: c}
 	l.in = bufio.NewReaderSize(l, readBuffer)
@@ -42,8 +43,9 @@ func (c *Conn) attach() (net.Conn, *bufio.ReadWriter) {
 	return l, bufio.NewReadWriter(l.in, bufio.NewWriterSize(l, controlBuffer))
 }
 
-// Detach takes the connection away from the library above, which can then be closed
-// without closing it. It is for who reads, between two messages.
+// Detach takes the connection away from the WebSocket library, whose connection
+// can then be closed without closing this one. Only the reading goroutine may
+// call it, between two messages.
 func (c *Conn) Detach() {
 	if c.layer != nil {
 		c.layer.detached = true
@@ -51,8 +53,8 @@ func (c *Conn) Detach() {
 	}
 }
 
-// Reattach is a ResponseWriter for the handshake that puts a library above a Conn anew,
-// and that nobody sees.
+// Reattach is a ResponseWriter for a handshake that nobody sees, which puts the
+// WebSocket library above a Conn again.
 type Reattach struct {
 	Conn   *Conn
 	header http.Header

@@ -13,7 +13,7 @@ import (
 )
 
 // halfSocket takes a random part of each write without waiting, like a socket
-// with a buffer that is full at times.
+// whose buffer is sometimes full.
 type halfSocket struct {
 	rng *script
 	got []byte
@@ -25,8 +25,9 @@ func (s *halfSocket) tryWrite(p []byte) (int, error) {
 	return n, nil
 }
 
-// script makes the choices of a run of the model: three bytes for each, so that the
-// fuzzer changes one of them by changing a byte. Behind the end all are 0.
+// script makes the choices of a run of the model. Each takes three bytes, so
+// that the fuzzer changes one choice by changing a byte. After the end, all
+// bytes are 0.
 type script struct{ left []byte }
 
 // IntN returns a number from 0 to n-1.
@@ -37,8 +38,8 @@ func (s *script) IntN(n int) int {
 }
 
 // FuzzOutbox compares random steps with a model: a Ready is given exactly when
-// nobody flushes, bounds are kept, and what was taken arrives in order, be the socket one that takes
-// parts without waiting or not.
+// nobody flushes, bounds are kept, and taken frames arrive in order, whether
+// the socket takes parts without waiting or not.
 func FuzzOutbox(f *testing.F) {
 	for seed := range uint64(200) {
 		rng := rand.New(rand.NewPCG(seed, 0))
@@ -68,11 +69,11 @@ type model struct {
 	rng    *script
 	c      *Conn
 	client net.Conn
-	socket *halfSocket // its got is all that the peer has read
+	socket *halfSocket // its got is what the peer has read
 	limit  int
 
-	ready     bool // a Ready was given, and not yet answered by Flush
-	flushing  bool // something waits at the peer
+	ready     bool // a Ready was given, and no Flush came yet
+	flushing  bool // the peer has something to read
 	sealed    bool
 	discarded bool
 	taken     [][]byte // frames
@@ -142,7 +143,7 @@ func (m *model) take(f []byte) {
 	m.bytes += len(f)
 }
 
-// pong goes through Write, which flushes by itself.
+// pong calls Write, which flushes by itself.
 func (m *model) pong() {
 	f := binary.BigEndian.AppendUint32([]byte{finBit | opPong, 4}, uint32(len(m.taken)))
 	fits := !m.sealed && waitingIn(m.c)+len(f) <= m.limit
@@ -161,7 +162,7 @@ func (m *model) flush() {
 	m.settle()
 }
 
-// settle waits until only the peer can go on.
+// settle waits until only the peer can continue.
 func (m *model) settle() {
 	synctest.Wait()
 	if m.ready {
@@ -177,7 +178,7 @@ func (m *model) settle() {
 	}
 }
 
-// read has the peer read n bytes or what there is.
+// read makes the peer read n bytes, or all that there are.
 func (m *model) read(n int) {
 	for n > 0 && m.flushing {
 		buf := make([]byte, n)
@@ -212,7 +213,7 @@ func (m *model) close() {
 	m.ready = m.ready || got == Ready
 }
 
-// end has everything sent and compares it with what was taken.
+// end makes everything be sent, and compares it with the taken frames.
 func (m *model) end() {
 	if m.ready {
 		m.flush()

@@ -6,38 +6,40 @@ import (
 	"time"
 )
 
-// Sleeper is who reads a connection that can be parked.
+// Sleeper is the reader of a connection that can be parked.
 type Sleeper interface {
-	// Sleep is called by who reads, before the connection is parked.
+	// Sleep is called on the reading goroutine, before the connection is
+	// parked.
 	Sleep()
 	// Wake is called on a goroutine of its own, once for each time that the
-	// connection was parked, when there may be something to read or it has ended.
+	// connection was parked, when there may be something to read or the
+	// connection has ended.
 	Wake()
 }
 
-// rest is the state of a connection that waits for input without a goroutine, or
-// that is asked to.
+// rest is the state of a connection that waits for input without a goroutine,
+// or that is asked to do so.
 type rest struct {
-	poller *Poller // nil: it always has a goroutine
-	known  bool    // to the poller; owned by the reading goroutine
+	poller *Poller // nil if it always has a goroutine
+	known  bool    // the poller knows it; owned by the reading goroutine
 
-	// Under Poller.mu:
+	// Guarded by Poller.mu:
 	sleeper Sleeper // not nil while it is parked
 	fd      int     // while it is parked
 
-	// Under Conn.mu:
-	waiting bool // Wait reads
-	asked   bool // by Rest, which has interrupted it
+	// Guarded by Conn.mu:
+	waiting bool // Wait is reading
+	asked   bool // Rest was called, and has interrupted Wait
 }
 
 // past is a deadline that ends a Read at once.
 var past = time.Unix(1, 0)
 
-// Wait waits until there is something to read, or the connection has ended: the
-// next Read will not wait. It reports false where the connection was parked instead: s is
-// woken then, and the caller's goroutine can end. That happens after [Conn.Rest], and
-// where all that came is a ping, which is answered, or a pong. A socket that waits holds no
-// memory for what may come.
+// Wait waits until there is something to read, or the connection has ended.
+// Then it returns true, and the next Read will not wait. It returns false if it
+// has parked the connection instead. Then the caller's goroutine can end, and s
+// will be woken. That happens after [Conn.Rest], and if only a pong came, or a
+// ping, which Wait answers. A socket that waits holds no memory for its input.
 func (c *Conn) Wait(s Sleeper) bool {
 	for !c.readable() {
 		c.setWaiting(true)
@@ -56,22 +58,22 @@ func (c *Conn) Wait(s Sleeper) bool {
 	return true
 }
 
-// readable reports whether there is something to read, or an error: here, or in the buffer
-// of the layer above, where the beginning of a frame may be that came with another's end.
+// readable reports whether there is something to read, or an error. It may be
+// here, or in the buffer of the WebSocket library, which may hold the beginning
+// of a frame that came with the end of another.
 func (c *Conn) readable() bool {
 	return len(c.in.unread) > 0 || c.in.err != nil || c.layer.ahead()
 }
 
-// heartbeat reports whether what came is one whole ping or pong frame and nothing else,
-// with which it deals then. What is wrong with such a frame in any way is left to the
-// layer above to see.
+// heartbeat reports whether exactly one whole ping or pong frame came, and
+// handles it. It leaves a frame with any fault to the WebSocket library.
 func (c *Conn) heartbeat() bool {
 	b := c.in.unread
 	if len(b) < 2+maskBytes || len(b) > 2+maskBytes+maxControlPayload || int(b[1]) != maskBit|(len(b)-2-maskBytes) {
 		return false
 	}
 	switch b[0] {
-	case finBit | opPong: // it was heard, which is its purpose
+	case finBit | opPong: // heard is its purpose, and was set
 	case finBit | opPing:
 		_, _ = c.Write(pongFrame(b))
 	default:
@@ -82,15 +84,16 @@ func (c *Conn) heartbeat() bool {
 	return true
 }
 
-// Park has s woken once there is something to read, and reports whether it has:
-// where it cannot, the caller has to Wait. It is for who reads, between two messages.
+// Park makes s wake when there is something to read, and returns true. If it
+// returns false, the caller has to Wait. Only the reading goroutine may call
+// it, between two messages.
 func (c *Conn) Park(s Sleeper) bool {
 	p := c.rest.poller
 	if p == nil || c.readable() || !c.in.scan.idle() {
 		return false
 	}
 	s.Sleep()
-	// Who closes it may have come between; and somebody may have woken it already.
+	// A close may have come between, and s may have been woken already.
 	return p.park(c, s) && (!c.isClosing() || p.take(c) == nil)
 }
 
@@ -110,19 +113,19 @@ func (c *Conn) wake() {
 	}
 }
 
-// Rest asks a connection from which nothing has come for a while to park. It does
-// not wait, and changes nothing where that cannot be.
+// Rest asks a connection from which nothing has come for a while to park. It
+// does not wait, and does nothing if the connection cannot be parked.
 func (c *Conn) Rest() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.rest.poller != nil && c.rest.waiting && !c.rest.asked && !c.closing && !c.closed {
 		c.rest.asked = true
-		_ = c.raw.SetReadDeadline(past) // where it has ended, Wait knows
+		_ = c.raw.SetReadDeadline(past) // if it fails, Wait finds out
 	}
 }
 
-// setWaiting notes that Wait begins or ends to read. It takes back what Rest did,
-// and reports whether it had.
+// setWaiting notes that Wait begins or ends to read. It undoes Rest, and
+// reports whether Rest was called.
 func (c *Conn) setWaiting(waiting bool) (asked bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

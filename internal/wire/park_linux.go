@@ -7,21 +7,21 @@ import (
 	"syscall"
 )
 
-// Poller waits for the input of any number of connections on one goroutine, where
-// otherwise each of them needs its own. The zero value is ready. Where the system refuses
-// what it needs, nothing is parked.
+// Poller waits for the input of any number of connections on one goroutine,
+// instead of one for each. The zero value is ready. If the system refuses what
+// it needs, no connection is parked.
 type Poller struct {
 	once  sync.Once
-	file  *os.File        // an epoll instance, itself watched by the runtime's; nil: none
-	rc    syscall.RawConn // its
+	file  *os.File        // an epoll instance, watched by the runtime's; nil if there is none
+	rc    syscall.RawConn // of file
 	ended chan struct{}
 
 	mu     sync.Mutex
 	parked []*Conn // by file descriptor
 }
 
-// start runs the Poller, with the first connection that is parked: hubs without
-// sockets, as in tests, have none.
+// start runs the Poller when the first connection is parked. Hubs without
+// sockets, as in tests, need none.
 func (p *Poller) start() {
 	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
@@ -37,11 +37,11 @@ func (p *Poller) start() {
 	go p.run()
 }
 
-// Close ends the Poller. No connection is parked from then on.
+// Close ends the Poller. From then on, no connection is parked.
 func (p *Poller) Close() {
 	p.once.Do(func() {})
 	if p.file != nil {
-		_ = p.file.Close() // which ends run
+		_ = p.file.Close() // this ends run
 		<-p.ended
 	}
 }
@@ -76,21 +76,22 @@ func (p *Poller) at(fd int) *Conn {
 	return p.parked[fd]
 }
 
-// park has s woken by the next input of c, or by what is there already, and reports
-// whether it has. An event of an earlier connection with the same descriptor may come late:
-// then s is woken in vain.
+// park makes s wake at the next input of c, or at once if there is input, and
+// reports whether it did. An event of an earlier connection with the same
+// descriptor may come late. Then s is woken in vain.
 func (p *Poller) park(c *Conn, s Sleeper) bool {
 	p.once.Do(p.start)
 	if p.file == nil {
 		return false
 	}
 	parked := false
-	_ = c.sock.rc.Control(func(fd uintptr) { // not called where that is closed
+	_ = c.sock.rc.Control(func(fd uintptr) { // not called if it is closed
 		op := syscall.EPOLL_CTL_ADD
-		if c.rest.known { // closing the descriptor takes it out
+		if c.rest.known { // closing the descriptor removes it
 			op = syscall.EPOLL_CTL_MOD
 		}
-		// First, since it may be woken at once, and then it is another goroutine's.
+		// These come first: c may be woken at once, and then belongs to another
+		// goroutine.
 		c.rest.known = true
 		p.remember(int(fd), c, s)
 		e := syscall.EpollEvent{
@@ -121,7 +122,7 @@ func (p *Poller) remember(fd int, c *Conn, s Sleeper) {
 	c.rest.fd, c.rest.sleeper = fd, s
 }
 
-// take returns who is to be woken for c, once; nil where it is not parked.
+// take returns the Sleeper to wake for c, once, or nil if c is not parked.
 func (p *Poller) take(c *Conn) Sleeper {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// sleeper reads a connection as a hub does, and parks it where it may.
+// sleeper reads a connection as a hub does, and parks it when it may.
 type sleeper struct {
 	c     *Conn
 	read  atomic.Int64 // bytes
@@ -67,7 +67,7 @@ func (s *sleeper) park(t testing.TB) {
 	}
 }
 
-// hears sends s to it, and waits until it has read that.
+// hears sends s to it, and waits until it has read s.
 func (s *sleeper) hears(t testing.TB, client net.Conn, frame []byte) {
 	t.Helper()
 	want := s.read.Load() + int64(len(frame))
@@ -77,7 +77,7 @@ func (s *sleeper) hears(t testing.TB, client net.Conn, frame []byte) {
 	await(t, "a frame", func() bool { return s.read.Load() == want })
 }
 
-// rests asks it to park, and waits until it has.
+// rests asks it to park, and waits until it has parked.
 func (s *sleeper) rests(t testing.TB) {
 	t.Helper()
 	before := s.parks.Load()
@@ -111,7 +111,7 @@ func TestPark(t *testing.T) {
 	s.endsWith(t, io.EOF)
 }
 
-// What came before it parked wakes it too.
+// Input that came before it parked wakes it, too.
 func TestParkWithInput(t *testing.T) {
 	s, client := newSleeper(t, newPoller(t))
 	frame := text("early")
@@ -122,7 +122,7 @@ func TestParkWithInput(t *testing.T) {
 	await(t, "the frame", func() bool { return s.read.Load() == int64(len(frame)) })
 }
 
-// A pong has served its purpose once it has come, so the connection parks again.
+// A pong has served its purpose once it came, so the connection parks again.
 func TestParkAfterPong(t *testing.T) {
 	s, client := newSleeper(t, newPoller(t))
 	s.park(t)
@@ -209,7 +209,7 @@ func TestCannotPark(t *testing.T) {
 	})
 }
 
-// A limit that is broken while it is asked to rest is not forgotten.
+// A broken limit is not forgotten while the connection is asked to rest.
 func TestParkKeepsErrors(t *testing.T) {
 	p := newPoller(t)
 	for range 20 {
@@ -225,7 +225,7 @@ func TestParkKeepsErrors(t *testing.T) {
 	}
 }
 
-// TestParkedHaveNoGoroutine: that is what parking is for.
+// TestParkedHaveNoGoroutine: parked connections have no goroutine.
 func TestParkedHaveNoGoroutine(t *testing.T) {
 	p := newPoller(t)
 	before := runtime.NumGoroutine()
@@ -244,8 +244,8 @@ func TestParkedHaveNoGoroutine(t *testing.T) {
 	}
 }
 
-// TestParkRaces: whatever happens at the same time, nothing that came is left
-// unread, and every connection ends once.
+// TestParkRaces: whatever happens at the same time, no input is left unread,
+// and every connection ends once.
 func TestParkRaces(t *testing.T) {
 	p := newPoller(t)
 	for range 50 {

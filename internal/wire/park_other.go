@@ -2,7 +2,8 @@
 
 package wire
 
-// Poller is not used here: each connection keeps a goroutine, which waits.
+// Poller is not used on this system: each connection keeps a goroutine, which
+// waits.
 type Poller struct{}
 
 // Close does nothing.

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// TestMain fails the tests where they leave a goroutine of this package behind.
+// TestMain fails the tests if they leave a goroutine of this package.
 func TestMain(m *testing.M) {
 	code := m.Run()
 	if left := leaked(); code == 0 && left != "" {
@@ -26,8 +26,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// leaked returns the stacks of this package's goroutines but its caller's, once
-// those that are about to end have had their time.
+// leaked returns the stacks of other goroutines of this package. Goroutines
+// that are ending get some time to do so.
 func leaked() string {
 	var left []string
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); runtime.Gosched() {
@@ -46,8 +46,8 @@ func leaked() string {
 	return strings.Join(left, "\n\n")
 }
 
-// await waits for what other goroutines are about to bring about. Where there is a
-// bubble, synctest.Wait does that better.
+// await waits for something that other goroutines will soon do. In a bubble,
+// synctest.Wait is better.
 func await(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); !done(); runtime.Gosched() {
@@ -60,7 +60,7 @@ func await(t testing.TB, what string, done func() bool) {
 // closeGrace is the grace of the connections under test.
 const closeGrace = 5 * time.Second
 
-// opContinuation is an opcode that only tests name.
+// opContinuation is an opcode that only tests use.
 const opContinuation = 0x0
 
 // clientFrame returns a frame as a client sends it, masked.
@@ -90,14 +90,14 @@ func clientFrame(op byte, fin bool, payload []byte) []byte {
 // text returns a client's whole text message.
 func text(payload string) []byte { return clientFrame(opText, true, []byte(payload)) }
 
-// frame is a frame of a server.
+// frame is a frame from a server.
 type frame struct {
 	op      byte
 	payload []byte
 }
 
-// readFrame reads one frame and refuses what no server of ours may send: RFC 6455
-// sections 5.2 and 5.5. An io.EOF is one between two frames.
+// readFrame reads one frame, and refuses what our servers must not send (RFC
+// 6455 sections 5.2 and 5.5). It returns io.EOF only between frames.
 func readFrame(r io.Reader) (f frame, err error) {
 	var h [10]byte
 	if _, err := io.ReadFull(r, h[:1]); err != nil {
@@ -135,7 +135,7 @@ func readFrame(r io.Reader) (f frame, err error) {
 	return f, readAll(r, f.payload)
 }
 
-// readAll fills p; an end before that is not io.EOF.
+// readAll fills p. It does not return io.EOF if the end comes earlier.
 func readAll(r io.Reader, p []byte) error {
 	_, err := io.ReadFull(r, p)
 	if err == io.EOF {
@@ -163,14 +163,14 @@ func sealed[T string | []byte](payload T) []byte {
 	return Seal(append(make([]byte, HeaderRoom), payload...))
 }
 
-// transport is a kind of connection that a Conn may be put over.
+// transport is a kind of connection below a Conn.
 type transport struct {
 	name string
 	pair func(t *testing.T) (server, client net.Conn)
 }
 
-// transports are the kinds that differ for a Conn: those it writes to without
-// blocking, and those it cannot.
+// transports are the kinds that make a difference for a Conn: it can write to
+// some without blocking, and to others not.
 var transports = []transport{
 	{"tcp", tcpPair},
 	{"unix", unixPair},
@@ -204,8 +204,8 @@ func unixPair(t *testing.T) (server, client net.Conn) {
 	return socketPair(t, "unix", filepath.Join(t.TempDir(), "s"))
 }
 
-// socketPair returns connected sockets whose buffers are small, so that a peer that
-// does not read is noticed soon.
+// socketPair returns connected sockets with small buffers, so that a peer that
+// does not read is soon noticed.
 func socketPair(t testing.TB, network, addr string) (server, client net.Conn) {
 	t.Helper()
 	ln, err := new(net.ListenConfig).Listen(t.Context(), network, addr)
@@ -225,7 +225,7 @@ func socketPair(t testing.TB, network, addr string) (server, client net.Conn) {
 		server.Close()
 		client.Close()
 	})
-	// A test that waits in vain fails then.
+	// The deadline fails a test that would wait forever.
 	if err := client.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +256,7 @@ func tlsPair(t *testing.T) (server, client net.Conn) {
 	return srv, cl
 }
 
-// send enqueues b and sees to it that it is flushed.
+// send enqueues b, and flushes if it has to.
 func send(c *Conn, b []byte) Result {
 	res := c.Enqueue(b, false)
 	if res == Ready {

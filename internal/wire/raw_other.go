@@ -4,8 +4,8 @@ package wire
 
 import "net"
 
-// socket is not used here: reads hold a buffer, and writes go through a goroutine on
-// demand.
+// socket is not used on this system: reads hold a buffer, and writes use a
+// goroutine on demand.
 type socket struct{}
 
 func newSocket(net.Conn) *socket { return nil }

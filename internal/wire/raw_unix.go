@@ -10,10 +10,10 @@ import (
 	"syscall"
 )
 
-// socket reads from and writes to a plain socket in ways that net.Conn has not:
-// writing without waiting, and waiting without a buffer to read into. One goroutine
-// at a time may read, and one write. The callbacks and what they work on are fields, so
-// that nothing is allocated for a call.
+// socket reads from and writes to a plain socket in ways that net.Conn lacks:
+// it writes without waiting, and waits without a buffer to read into. One
+// goroutine at a time may read, and one may write. The callbacks and their
+// arguments are fields, so that a call allocates nothing.
 type socket struct {
 	rc syscall.RawConn
 
@@ -28,8 +28,8 @@ type socket struct {
 	writeErr error
 }
 
-// newSocket returns nil where raw is not a plain socket: TLS has no non-blocking
-// write, and a wrapper must not be gone around.
+// newSocket returns nil if raw is not a plain socket. TLS has no non-blocking
+// write, and a wrapper must not be bypassed.
 func newSocket(raw net.Conn) *socket {
 	var sc syscall.Conn
 	switch c := raw.(type) {
@@ -49,7 +49,8 @@ func newSocket(raw net.Conn) *socket {
 	return s
 }
 
-// read waits for input and returns it in a borrowed buffer, nil on an error.
+// read waits for input, and returns it in a borrowed buffer, which is nil on an
+// error.
 func (s *socket) read() (*[readSize]byte, int, error) {
 	s.buf = nil
 	err := s.rc.Read(s.reading)
@@ -97,7 +98,7 @@ func (s *socket) tryWrite(p []byte) (int, error) {
 
 func (s *socket) writeFD(fd uintptr) bool {
 	s.put, s.writeErr = restarted(func() (int, error) { return syscall.Write(int(fd), s.p) })
-	return true // done, even where the socket is full: never wait
+	return true // done even if the socket is full, to never wait
 }
 
 // restarted calls f until no signal interrupts it.

@@ -6,25 +6,26 @@ import (
 )
 
 const (
-	// readSize is how much is read at once: more than most messages are long.
+	// readSize is how many bytes are read at once. It is longer than most
+	// messages.
 	readSize = 8 << 10
-	// ownSize is the same where waiting needs a buffer, and is what an idle
-	// connection costs then.
+	// ownSize is the same if waiting needs a buffer. It is then the cost of an
+	// idle connection.
 	ownSize = 1 << 10
 )
 
 var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
 
-// input is what came from the peer. It belongs to the goroutine that reads.
+// input is what came from the peer. It belongs to the reading goroutine.
 type input struct {
 	scan   scanner
-	unread []byte          // came, but was not handed on
-	buf    *[readSize]byte // what unread is in, where that is a borrowed buffer
-	own    []byte          // where nothing can be borrowed
-	err    error           // what comes after unread
+	unread []byte          // came, and is not handed on yet
+	buf    *[readSize]byte // the buffer of unread, if it is a borrowed one
+	own    []byte          // used if nothing can be borrowed
+	err    error           // comes after unread
 }
 
-// take scans what came, and keeps what may be handed on.
+// take scans input, and keeps what may be handed on.
 func (in *input) take(buf *[readSize]byte, b []byte, now time.Duration) {
 	n, err := in.scan.feed(b, now)
 	if in.unread = b[:n]; err != nil && in.err == nil {
@@ -34,7 +35,7 @@ func (in *input) take(buf *[readSize]byte, b []byte, now time.Duration) {
 	in.release()
 }
 
-// release gives the borrowed buffer back once all of it has been handed on.
+// release returns the borrowed buffer once all of it has been handed on.
 func (in *input) release() {
 	if len(in.unread) > 0 {
 		return
@@ -63,7 +64,7 @@ func (c *Conn) fill() {
 	c.took(nil, c.in.own[:n])
 }
 
-// took takes note of what came, in a borrowed buffer unless buf is nil.
+// took takes input, which is in a borrowed buffer unless buf is nil.
 func (c *Conn) took(buf *[readSize]byte, b []byte) {
 	now := clock()
 	if len(b) > 0 {
@@ -77,9 +78,9 @@ func (c *Conn) took(buf *[readSize]byte, b []byte) {
 	}
 }
 
-// Read implements net.Conn. Its errors are those of the connection below and of the
-// limits: [ErrMessageTooBig], [ErrFragments], [ErrControlFlood]. What came before the
-// frame that breaks one is handed on first.
+// Read implements net.Conn. Its errors are those of the connection below and of
+// the limits: [ErrMessageTooBig], [ErrFragments], [ErrControlFlood]. Everything
+// before the frame that breaks a limit is handed on first.
 func (c *Conn) Read(p []byte) (int, error) {
 	if len(c.in.unread) == 0 {
 		if c.in.err == nil {
@@ -95,14 +96,15 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Compressed reports whether the message that the layer above has begun to read is
-// compressed: then its payload is for [Inflate]. It is for who reads, once for each message.
+// Compressed reports whether the message that the WebSocket library has begun
+// to read is compressed. Then its payload is for [Inflate]. Only the reading
+// goroutine may call it, once for each message.
 func (c *Conn) Compressed() bool { return c.in.scan.compressed() }
 
-// Discard takes the place of who reads, after an error of the limits or of the layer
-// above. It forgets what the peer still sends, until that is a close frame, or the
-// connection ends: closing it earlier, with input unread, would reset it, and the
-// peer might not see why it was closed (RFC 9293 section 3.10.4).
+// Discard replaces Read after an error of the limits or of the WebSocket
+// library. It drops what the peer still sends, until a close frame or the end
+// of the connection. To close the connection earlier, with input unread, would
+// reset it, and the peer might not see the reason (RFC 9293 section 3.10.4).
 func (c *Conn) Discard() {
 	if isLimit(c.in.err) {
 		c.in.err = nil

@@ -13,8 +13,7 @@ import (
 	"time"
 )
 
-// The whole frames before the one that is refused get through, by every size of
-// reads.
+// The whole frames before the refused one are read, whatever the size of reads.
 func TestReadHandsOnWhatIsBefore(t *testing.T) {
 	good := slices.Concat(text("one"), clientFrame(opPing, true, nil), text("two"))
 	bad := slices.Concat(text("far too much"), text("more"))
@@ -85,13 +84,13 @@ func TestHeardAndMessageBegun(t *testing.T) {
 		receive(clientFrame(opPong, true, nil))
 		check(4*time.Second, 3*time.Second)
 		time.Sleep(time.Second)
-		// The message ends, and another begins, in one read.
+		// A read holds the end of a message and the beginning of another.
 		receive(append(clientFrame(opContinuation, true, nil), text("b")[:1]...))
 		check(5*time.Second, 5*time.Second)
 	})
 }
 
-// reader waits for input on a goroutine of its own, within a bubble.
+// reader waits for input on a goroutine of its own, in a bubble.
 type reader struct {
 	c    *Conn
 	done chan struct{}
@@ -242,7 +241,8 @@ func TestWaitEndsWithTheConnection(t *testing.T) {
 	}
 }
 
-// Discard ends where the peer has answered with a close frame, whatever is before it.
+// Discard ends when the peer has answered with a close frame, whatever comes
+// before it.
 func TestDiscardUntilClose(t *testing.T) {
 	bye := clientFrame(opClose, true, []byte{0x03, 0xe8})
 	for _, tt := range []struct {
@@ -308,15 +308,15 @@ func TestReadDoesNotAllocate(t *testing.T) {
 	c := New(server, nil, Limits{Message: 1000, Grace: closeGrace})
 	defer c.Abort()
 	f, buf, read := text("hello"), make([]byte, 100), make(chan int)
-	go func() { // waits before the peer writes, as a rule
+	go func() { // usually waits before the peer writes
 		defer close(read)
 		for n := len(f); n == len(f); read <- n {
 			c.Wait(nil)
 			n, _ = c.Read(buf)
 		}
 	}()
-	// Less than one for each message: with the race detector, a sync.Pool forgets one
-	// thing in four.
+	// It is less than one for each message, since with the race detector a
+	// sync.Pool forgets one of four things.
 	n := testing.AllocsPerRun(500, func() {
 		if _, err := client.Write(f); err != nil {
 			t.Fatal(err)

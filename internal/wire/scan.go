@@ -6,14 +6,16 @@ import (
 	"time"
 )
 
-// What the scanner refuses. The WebSocket library above counts the bytes of a
-// message only, and only once they are there.
+// The errors of the scanner. The WebSocket library counts only the bytes of a
+// message, and only after they came.
 var (
-	// ErrMessageTooBig is a message over the limit, by the lengths it claims.
+	// ErrMessageTooBig means that a message is longer than the limit, by the
+	// lengths that it claims.
 	ErrMessageTooBig = errors.New("wire: message is too big")
-	// ErrFragments is a message of too many fragments.
+	// ErrFragments means that a message has too many fragments.
 	ErrFragments = errors.New("wire: too many fragments")
-	// ErrControlFlood is too many control frames within a second.
+	// ErrControlFlood means that there were too many control frames within a
+	// second.
 	ErrControlFlood = errors.New("wire: too many control frames")
 )
 
@@ -22,34 +24,35 @@ const (
 	maxControlRate = 100 // pings, pongs and closes per second
 )
 
-// scanner follows the frame headers in the bytes that pass by, to bound what
-// the layer above does not: the number of fragments, the rate of control frames, and the
-// claimed size of a message before it is there. It does not validate frames. It
-// belongs to the reading goroutine.
+// scanner follows the headers of frames in the bytes that pass by. It bounds
+// what the WebSocket library does not: the number of fragments, the rate of
+// control frames, and the claimed size of a message before it came. It does not
+// validate frames. It belongs to the reading goroutine.
 //
-// Where compression was negotiated, it hides that from the layer above, which would
-// keep buffers for each connection: it notes which messages are compressed, and takes
-// the mark off their first frames. A mark that may not be there it leaves to be refused.
+// If compression was negotiated, the scanner hides that from the library, which
+// would keep buffers for each connection. It notes which messages are
+// compressed, and removes the mark from their first frames. It leaves a mark in
+// a wrong place for the library to refuse.
 type scanner struct {
-	limit     uint64        // bytes of a message; 0: none
-	remaining uint64        // bytes of the present frame, mask included, to come
-	size      uint64        // bytes of the present message so far
-	begun     time.Duration // when the present message, or control frame between two, began
-	window    time.Duration // the second in which controls were counted
+	limit     uint64        // bytes of a message; 0 for no limit
+	remaining uint64        // bytes of the current frame, with its mask, to come
+	size      uint64        // bytes of the current message so far
+	begun     time.Duration // of the current message, or a control frame between two
+	window    time.Duration // the second in which control frames are counted
 	controls  int32
-	fragments int32    // of the present message
-	header    [10]byte // what there is of the present frame's header
-	have      uint8    // bytes of header
-	open      bool     // within a fragmented message
-	failed    bool     // a limit was broken: follow the frames, and count no more
+	fragments int32    // of the current message
+	header    [10]byte // of the current frame, as far as it came
+	have      uint8    // bytes in header
+	open      bool     // in a fragmented message
+	failed    bool     // a limit was broken: follow frames, but count no more
 	closed    bool     // a close frame came
 	deflate   bool     // messages may be compressed
-	packed    bool     // the present one is
-	marks     []bool   // for each message that began, and was not asked for: is it?
-	asked     int      // of marks
+	packed    bool     // the current message is compressed
+	marks     []bool   // of messages not asked about: whether they are compressed
+	asked     int      // how many of marks were returned
 }
 
-// compressed reports whether the next message that began, in order, is compressed.
+// compressed reports whether the next message that began is compressed.
 func (s *scanner) compressed() bool {
 	if !s.deflate || s.asked == len(s.marks) {
 		return false
@@ -64,19 +67,19 @@ func (s *scanner) compressed() bool {
 	return packed
 }
 
-// keepMarks is the largest capacity of marks that an idle connection holds on to.
+// keepMarks is the largest capacity of marks that an idle connection keeps.
 const keepMarks = 16
 
-// feed takes the next bytes of the stream, at the time now of any steady clock; it may
-// take marks off them. It
-// returns how many of them may be handed on, which is all, or those before the first
-// frame that breaks a limit, which it says once.
+// feed takes the next bytes of the stream, at the time now of any steady clock,
+// and may remove marks from them. It returns how many of them may be handed on:
+// all of them, or those before the first frame that breaks a limit. It returns
+// that error once.
 func (s *scanner) feed(p []byte, now time.Duration) (n int, err error) {
 	n = len(p)
 	if s.failed {
 		n = 0
 	}
-	start := 0 // where the present frame begins in p, or 0: in what came earlier
+	start := 0 // where the current frame begins in p, or 0 if it began earlier
 	for i := 0; i < len(p); {
 		if s.remaining > 0 {
 			n := min(s.remaining, uint64(len(p)-i))
@@ -108,8 +111,8 @@ func (s *scanner) feed(p []byte, now time.Duration) (n int, err error) {
 	return n, err
 }
 
-// unmark takes the mark of a compressed message off the first byte of a frame (RFC 7692
-// section 6: only that of its first frame has one).
+// unmark removes the mark of a compressed message from the first byte of a
+// frame. Only the first frame of a message has one (RFC 7692 section 6).
 func (s *scanner) unmark(b *byte) {
 	if op := *b & 0x0f; op != opText && op != opBinary {
 		return
@@ -118,7 +121,8 @@ func (s *scanner) unmark(b *byte) {
 	*b &^= rsv1
 }
 
-// headerLen is the length of a header without its mask, by its second byte.
+// headerLen returns the length of a header without its mask, by its second
+// byte.
 func headerLen(b byte) int {
 	switch b &^ maskBit {
 	case 126:
@@ -135,7 +139,7 @@ func isLimit(err error) bool {
 	return errors.Is(err, ErrMessageTooBig) || errors.Is(err, ErrFragments) || errors.Is(err, ErrControlFlood)
 }
 
-// frame takes note of the frame whose header is complete, and returns what limit it
+// frame takes a frame whose header is complete, and returns the limit that it
 // breaks.
 func (s *scanner) frame(now time.Duration) error {
 	op, fin := s.header[0]&0x0f, s.header[0]&finBit != 0
@@ -178,8 +182,8 @@ func (s *scanner) frame(now time.Duration) error {
 	return nil
 }
 
-// bound is the limit of the present message. DEFLATE makes some longer; how long they are
-// in truth is seen when they are decompressed.
+// bound returns the limit of the current message. DEFLATE makes some messages
+// longer. Their true length is known after decompression.
 func (s *scanner) bound() uint64 {
 	const longer = 64
 	if s.packed && s.limit > 0 {

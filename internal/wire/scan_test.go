@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// lying returns the header of a client's frame that claims n bytes, in the longest
-// form.
+// lying returns the header of a client's frame that claims n bytes, in the
+// longest form.
 func lying(op byte, n uint64) []byte {
 	b := binary.BigEndian.AppendUint64([]byte{finBit | op, maskBit | 127}, n)
 	return append(b, 1, 2, 3, 4)
@@ -34,11 +34,11 @@ func fragmented(parts ...string) (b []byte) {
 	return b
 }
 
-// scans are streams that end in what is refused, where err is set.
+// scans are streams, which end in a refused frame if err is set.
 var scans = []struct {
 	name  string
 	limit int
-	good  []byte // what comes before the offending frame
+	good  []byte // frames before the refused one
 	bad   []byte
 	err   error
 }{
@@ -82,8 +82,9 @@ func TestScanner(t *testing.T) {
 	}
 }
 
-// checkPieces feeds stream in pieces and wants what feeding it at once gives.
-// It takes the length of the next piece from cut, which knows how many bytes are left.
+// checkPieces feeds stream in pieces, and requires the same result as from one
+// piece. cut returns the length of the next piece, given how many bytes are
+// left.
 func checkPieces(t *testing.T, stream []byte, limit int, cut func(left int) int) {
 	t.Helper()
 	whole := newScanner(limit)
@@ -105,7 +106,7 @@ func checkPieces(t *testing.T, stream []byte, limit int, cut func(left int) int)
 		handedOn += n
 		at = end
 	}
-	// The beginning of the offending header may be handed on.
+	// The beginning of the refused header may be handed on.
 	most := wantN
 	if wantErr != nil {
 		most += len(whole.header) - 1
@@ -118,7 +119,7 @@ func checkPieces(t *testing.T, stream []byte, limit int, cut func(left int) int)
 	}
 }
 
-// checkReference compares feed with a plain reading of the whole stream.
+// checkReference compares feed with a simple parser of the whole stream.
 func checkReference(t *testing.T, stream []byte, limit int) {
 	t.Helper()
 	s := newScanner(limit)
@@ -129,8 +130,8 @@ func checkReference(t *testing.T, stream []byte, limit int) {
 	}
 }
 
-// reference returns how much of stream comes before what breaks a limit, and which,
-// and whether there is a close frame anywhere in it.
+// reference returns how much of stream comes before a frame that breaks a
+// limit, the limit, and whether there is a close frame anywhere in the stream.
 func reference(stream []byte, limit uint64) (good int, closed bool, err error) {
 	var size, fragments, controls uint64
 	breaks := func(at int, limit error) {
@@ -150,7 +151,7 @@ func reference(stream []byte, limit uint64) (good int, closed bool, err error) {
 			if controls++; controls > 100 {
 				breaks(at, ErrControlFlood)
 			}
-		case err == nil: // what is behind the first error does not count
+		case err == nil: // nothing counts after the first error
 			fragments++
 			switch {
 			case fragments > 1024:
@@ -176,7 +177,7 @@ func reference(stream []byte, limit uint64) (good int, closed bool, err error) {
 	return good, closed, err
 }
 
-// parseHeader returns the length that a frame claims, and what follows that.
+// parseHeader returns the length that a frame claims, and the bytes after it.
 func parseHeader(b []byte) (n uint64, rest []byte, ok bool) {
 	if len(b) < 2 {
 		return 0, nil, false
@@ -191,7 +192,7 @@ func parseHeader(b []byte) (n uint64, rest []byte, ok bool) {
 	return n, rest, n < 126
 }
 
-// randomStream returns frames as they come, not all of them right.
+// randomStream returns frames as they come, some of them wrong.
 func randomStream(rng *rand.Rand) (b []byte) {
 	ops := []byte{opText, opBinary, opContinuation, opContinuation, opContinuation, opPing, opPong, opClose}
 	for range rng.IntN(400) {
@@ -290,11 +291,11 @@ func TestScannerIdle(t *testing.T) {
 	feed(text("again"), true, 5)
 }
 
-// Who sends without a pause is not within one message all the time.
+// A peer that sends without a pause is not in one message all the time.
 func TestScannerBegunInAStream(t *testing.T) {
 	s := newScanner(0)
 	stream := repeat(text("0123456789"), 100)
-	const step = 7 // does not divide a frame: most ends are within one
+	const step = 7 // does not divide a frame: most ends are in one
 	for at := 0; at+step <= len(stream); at += step {
 		now := time.Duration(at)
 		if _, err := s.feed(stream[at:at+step], now); err != nil {

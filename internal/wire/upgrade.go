@@ -7,26 +7,29 @@ import (
 	"net/http"
 )
 
-// Upgrade is a ResponseWriter whose Hijack puts a Conn under whoever upgrades.
+// Upgrade is a ResponseWriter whose Hijack puts a Conn under the library that
+// upgrades.
 //
-// The 101 response is its own, queued once it has the connection: middleware may
-// hold a status back until a body follows, and there is none; and a hijacking that
-// fails can still be told. It waits in the outbox, so that what is said first can leave in
-// the same write: whoever upgrades calls Flush, once.
+// Upgrade writes the 101 response itself, after it has the connection.
+// Middleware may hold back a status until a body follows, and here none does;
+// and a failed Hijack can still be reported. The response waits in the outbox,
+// so that the first frames can leave in the same write. The user of Upgrade
+// must call Flush, once.
 type Upgrade struct {
 	http.ResponseWriter
 	Limits Limits
-	// Extension is the answer to what the client offers of extensions; see [Negotiate].
+	// Extension is the answer to the extensions that the client offers; see
+	// [Negotiate].
 	Extension string
-	// Poller is where the connection may be parked; nil: it may not.
+	// Poller is where the connection may be parked. It is nil if it may not.
 	Poller *Poller
 	// Conn is set once Hijack has succeeded.
 	Conn *Conn
 }
 
-// Hijackable reports whether a connection can be taken over from w: whether the
-// writer under all those with an Unwrap method has a Hijack method. Wrappers tend to
-// have one that relies on the next.
+// Hijackable reports whether a connection can be taken over from w. It looks
+// for the Hijack method of the innermost writer, below all those with an Unwrap
+// method, since wrappers tend to have a Hijack that relies on the next.
 func Hijackable(w http.ResponseWriter) bool {
 	for {
 		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
@@ -67,23 +70,24 @@ func (u *Upgrade) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if u.Conn.sock != nil {
 		u.Conn.rest.poller = u.Poller
 	}
-	u.Conn.push(u.head()) // the first, whatever the outbox holds
+	u.Conn.push(u.head()) // the first frame, even if the outbox is full
 	u.Conn.headed = true
 	conn, buffers := u.Conn.attach()
 	return conn, buffers, nil
 }
 
-// ofBody are the fields that middleware may have set and a 101 cannot have
+// ofBody are header fields that middleware may have set and a 101 must not have
 // (RFC 9110 sections 8.6 and 15.2, RFC 9112 section 6.1).
 var ofBody = map[string]bool{
 	"Content-Encoding": true, "Content-Length": true, "Content-Type": true, "Transfer-Encoding": true,
 }
 
-// head returns the response that completes the handshake (RFC 6455 section 4.2.2).
+// head returns the response that completes the handshake (RFC 6455 section
+// 4.2.2).
 func (u *Upgrade) head() []byte {
 	var b bytes.Buffer
 	b.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
-	_ = u.Header().WriteSubset(&b, ofBody) // a Buffer takes everything
+	_ = u.Header().WriteSubset(&b, ofBody) // a Buffer never fails
 	b.WriteString("\r\n")
 	return b.Bytes()
 }

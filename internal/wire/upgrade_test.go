@@ -21,7 +21,8 @@ import (
 const handshake = "GET / HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
 	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 
-// ginWriter holds the status back until it is told not to, as Gin's writer does.
+// ginWriter holds back the status until it is told to write it, like Gin's
+// writer.
 type ginWriter struct {
 	http.ResponseWriter
 	status  int
@@ -46,7 +47,7 @@ func (w *ginWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return w.ResponseWriter.(http.Hijacker).Hijack()
 }
 
-// wrapper is a middleware's writer, which can do nothing but unwrap.
+// wrapper is a middleware's writer that can only unwrap.
 type wrapper struct{ under http.ResponseWriter }
 
 func (w wrapper) Header() http.Header         { return w.under.Header() }
@@ -67,8 +68,8 @@ var stacks = []struct {
 	{"middleware in gin", func(w http.ResponseWriter) http.ResponseWriter { return wrapper{gin(w)} }},
 }
 
-// echo answers each message with the same, through the outbox, on a goroutine that
-// outlives the handler.
+// echo answers each message with the same message through the outbox, on a
+// goroutine that outlives the handler.
 func echo(t *testing.T, wrap func(http.ResponseWriter) http.ResponseWriter, ended chan<- error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		u := &Upgrade{ResponseWriter: wrap(w), Limits: Limits{Outbox: 1 << 20, Grace: closeGrace}}
@@ -151,7 +152,7 @@ func dial(t *testing.T, srv *httptest.Server) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	// A test that waits in vain fails then.
+	// The deadline fails a test that would wait forever.
 	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +201,7 @@ func TestUpgradeAnswersPings(t *testing.T) {
 	}
 }
 
-// cannotHijack finds out late that it cannot.
+// cannotHijack fails to hijack, although it has the method.
 type cannotHijack struct{ http.ResponseWriter }
 
 func (cannotHijack) Hijack() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, errTest }
@@ -227,7 +228,7 @@ func TestHijackable(t *testing.T) {
 	}
 }
 
-// Where hijacking fails, the client has not been told that it works.
+// If hijacking fails, the client has not been told that it works.
 func TestUpgradeFails(t *testing.T) {
 	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(handshake)))
 	if err != nil {
@@ -248,8 +249,8 @@ func TestUpgradeFails(t *testing.T) {
 	}
 }
 
-// The response is complete whatever the bound of the outbox, has what middleware has
-// set, and nothing of a body.
+// The response is complete whatever the limit of the outbox. It has the headers
+// of middleware, and none of a body.
 func TestUpgradeResponse(t *testing.T) {
 	ended := make(chan error, 1)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -301,7 +302,7 @@ func (h hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 }
 
 // A client that is cut off at once still gets a whole response before the close
-// frame: else it would read the one as the other.
+// frame. Otherwise it would read one as the other.
 func TestUpgradeResponseIsNotDiscarded(t *testing.T) {
 	server, client := pipe(t)
 	u := &Upgrade{ResponseWriter: hijacked{httptest.NewRecorder(), server}, Limits: Limits{Outbox: 1 << 10, Grace: closeGrace}}
