@@ -54,12 +54,14 @@ page: test-deps ## Check the page of examples/chat: lint, committed build, brows
 	@npm --prefix examples/chat/web run check
 
 .PHONY: lint
-lint: $(GOLANGCI_LINT) ## Run the linters of .golangci.yml
+lint: $(GOLANGCI_LINT) ## Run the linters of .golangci.yml, and check comments and documents
 	$(call say,Linters)
 	@$(GOLANGCI_LINT) config verify
 	@set -eu; modules=$$(go list -m -f '{{.Dir}}/...'); \
 		$(GOLANGCI_LINT) run --disable=depguard $$modules
 	@$(GOLANGCI_LINT) run --enable-only=depguard ./... # the root module only
+	$(call say,Comments and documents)
+	@go run ./internal/tools/prose
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (20000x, or 1m)
