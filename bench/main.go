@@ -16,8 +16,8 @@ import (
 	"syscall"
 
 	"github.com/chathub-go/chathub/bench/internal/load"
-	"github.com/chathub-go/chathub/bench/internal/peers"
 	"github.com/chathub-go/chathub/bench/internal/scenario"
+	"github.com/chathub-go/chathub/bench/internal/servers"
 )
 
 func main() {
@@ -38,27 +38,27 @@ func main() {
 	}
 }
 
-// serve is this program as one of the servers.
+// serve runs this program as one of the servers.
 func serve(ctx context.Context, name string, tls bool) error {
-	for _, p := range peers.All() {
+	for _, p := range servers.All() {
 		if p.Name == name && p.Serve != nil {
-			return peers.Run(ctx, p, tls, os.Stdin, os.Stdout)
+			return servers.Run(ctx, p, tls, os.Stdin, os.Stdout)
 		}
 	}
-	return fmt.Errorf("no server %q", name)
+	return fmt.Errorf("there is no server %q", name)
 }
 
-// command is this program as the benchmark.
+// command runs this program as the benchmark.
 func command(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	quick := flags.Bool("quick", false, "a look, in under three minutes: short measurements, one round, fewer scenarios")
-	rounds := flags.Int("rounds", 0, "rounds over all servers (default 3, quick: 1)")
-	scenarios := flags.String("scenarios", "", "comma-separated: "+names(scenario.All(), func(s scenario.Scenario) string { return s.Name })+" (default all, quick: the first three)")
-	servers := flags.String("servers", "", "comma-separated: "+names(peers.All(), func(p peers.Peer) string { return p.Name })+" (default all but chathub-linger)")
+	quick := flags.Bool("quick", false, "measure for less than three minutes: short measurements, one round, fewer scenarios")
+	rounds := flags.Int("rounds", 0, "`number` of rounds over all servers (default 3, or 1 with -quick)")
+	scenarios := flags.String("scenarios", "", "comma-separated: "+names(scenario.All(), func(s scenario.Scenario) string { return s.Name })+" (default all, or the first three with -quick)")
+	chosen := flags.String("servers", "", "comma-separated: "+names(servers.All(), func(s servers.Server) string { return s.Name })+" (default all but chathub-linger)")
 	size := flags.Int("payload", scenario.Full().Payload, "`bytes` of a message")
-	rate := flags.Int("rate", scenario.Full().Rate, "`messages` a second in one room, where it is paced")
+	rate := flags.Int("rate", scenario.Full().Rate, "`messages` a second in the one room when it is paced")
 	dir := flags.String("out", "results", "`directory` for results.md, results.json and chart.svg")
-	profiles := flags.String("cpuprofile", "", "`directory` for CPU profiles of the servers; they cost a little themselves")
+	profiles := flags.String("cpuprofile", "", "`directory` for CPU profiles of the servers, which cost a little CPU themselves")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -70,21 +70,21 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 		p.scale, p.rounds = scenario.Quick(), 1
 	}
 	if *size < load.MinPayload {
-		return fmt.Errorf("a payload has at least %d bytes", load.MinPayload)
+		return fmt.Errorf("-payload must be at least %d", load.MinPayload)
 	}
 	if *rate < 1 {
-		return errors.New("a paced room has a message a second at least")
+		return errors.New("-rate must be at least 1")
 	}
 	p.scale.Payload, p.scale.Rate = *size, *rate
 	if *rounds > 0 {
 		p.rounds = *rounds
 	}
 	var err error
-	if p.peers, err = choose(peers.All(), *servers, func(p peers.Peer) string { return p.Name }); err != nil {
+	if p.servers, err = choose(servers.All(), *chosen, func(s servers.Server) string { return s.Name }); err != nil {
 		return err
 	}
-	if *servers == "" {
-		p.peers = slices.DeleteFunc(p.peers, func(p peers.Peer) bool { return p.Extra })
+	if *chosen == "" {
+		p.servers = slices.DeleteFunc(p.servers, func(s servers.Server) bool { return s.Extra })
 	}
 	all := scenario.All()
 	if p.scenarios, err = choose(all, *scenarios, func(s scenario.Scenario) string { return s.Name }); err != nil {
@@ -104,7 +104,8 @@ func names[T any](all []T, name func(T) string) string {
 	return strings.Join(s, ",")
 }
 
-// choose returns those of all that list names, all where it is empty.
+// choose returns the elements of all that the comma-separated list names, or
+// all if it is empty.
 func choose[T any](all []T, list string, name func(T) string) ([]T, error) {
 	if list == "" {
 		return all, nil
@@ -113,7 +114,7 @@ func choose[T any](all []T, list string, name func(T) string) ([]T, error) {
 	for want := range strings.SplitSeq(list, ",") {
 		i := slices.IndexFunc(all, func(v T) bool { return name(v) == want })
 		if i < 0 {
-			return nil, fmt.Errorf("no %q: there are %s", want, names(all, name))
+			return nil, fmt.Errorf("there is no %q; choose from %s", want, names(all, name))
 		}
 		chosen = append(chosen, all[i])
 	}

@@ -12,12 +12,12 @@ import (
 	"time"
 
 	"github.com/chathub-go/chathub/bench/internal/load"
-	"github.com/chathub-go/chathub/bench/internal/peers"
 	"github.com/chathub-go/chathub/bench/internal/proc"
 	"github.com/chathub-go/chathub/bench/internal/scenario"
+	"github.com/chathub-go/chathub/bench/internal/servers"
 )
 
-// TestMain lets the tests' own program be the servers, as the benchmark's is.
+// TestMain lets the test program serve, as the benchmark's program does.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "serve" {
 		if err := serve(context.Background(), os.Args[2], false); err != nil {
@@ -29,19 +29,19 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func peer(t *testing.T, name string) peers.Peer {
+func server(t *testing.T, name string) servers.Server {
 	t.Helper()
-	p, err := choose(peers.All(), name, func(p peers.Peer) string { return p.Name })
+	p, err := choose(servers.All(), name, func(p servers.Server) string { return p.Name })
 	if err != nil {
 		t.Fatal(err)
 	}
 	return p[0]
 }
 
-// Every server delivers each message to everyone in its room, once, and to nobody
-// else.
+// TestServersDeliver: every server delivers each message once to everyone in
+// its room, and to nobody else.
 func TestServersDeliver(t *testing.T) {
-	for _, p := range peers.All() {
+	for _, p := range servers.All() {
 		if p.Serve == nil {
 			continue // needs node
 		}
@@ -49,8 +49,9 @@ func TestServersDeliver(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			if p.Name == "nbio" {
-				// It accepts on one goroutine and reads on another, which learns of the
-				// connection by epoll: an order that the race detector does not see.
+				// It accepts on one goroutine and reads on another, which
+				// learns of the connection by epoll. The race detector does not
+				// see this order.
 				t.Setenv("GORACE", "exitcode=0")
 			}
 			server, err := proc.Start(ctx, os.Args[0], "serve", p.Name)
@@ -67,7 +68,7 @@ func TestServersDeliver(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer f.Close()
-			r := scenario.Run{Peer: p}
+			r := scenario.Run{Server: p}
 			err = f.Dial(ctx, clients, func(id int) *load.Room {
 				if id < 5 {
 					return a
@@ -133,7 +134,7 @@ func TestReport(t *testing.T) {
 			Measure: 100 * time.Millisecond, Warm: 20 * time.Millisecond, Settle: time.Millisecond,
 		},
 		rounds: 1, scenarios: scenarios, dir: t.TempDir(),
-		peers: []peers.Peer{peer(t, "joined"), peer(t, "chathub")},
+		servers: []servers.Server{server(t, "joined"), server(t, "chathub")},
 	}
 	var out strings.Builder
 	if err := p.run(t.Context(), &out); err != nil {

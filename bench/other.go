@@ -9,6 +9,6 @@ import (
 )
 
 func main() {
-	fmt.Fprintln(os.Stderr, "bench: only on Linux: the load generator uses epoll, and CPU time comes from its clocks")
+	fmt.Fprintln(os.Stderr, "bench: runs on Linux only, since the load generator uses epoll and CPU time comes from Linux clocks")
 	os.Exit(1)
 }

@@ -15,29 +15,31 @@ import (
 	"strings"
 	"time"
 
-	"github.com/chathub-go/chathub/bench/internal/peers"
 	"github.com/chathub-go/chathub/bench/internal/report"
 	"github.com/chathub-go/chathub/bench/internal/scenario"
+	"github.com/chathub-go/chathub/bench/internal/servers"
 	"golang.org/x/sys/unix"
 )
 
-// plan is what a call of the benchmark measures.
+// plan is what to measure.
 type plan struct {
 	scale     scenario.Scale
 	rounds    int
 	scenarios []scenario.Scenario
-	peers     []peers.Peer
+	servers   []servers.Server
 	dir       string
 	profiles  string
 }
 
-// progress tells how far it is.
+// progress prints a line.
 type progress func(format string, args ...any)
 
-// run measures, round by round, each scenario on each server, and writes the
-// report. A server that fails is told of and left out.
+// run measures each scenario on each server, round by round, and writes the
+// report. It reports a server that fails, and continues without it.
 func (p *plan) run(ctx context.Context, out io.Writer) error {
-	say := func(format string, args ...any) { _, _ = fmt.Fprintf(out, format+"\n", args...) } // progress only
+	say := func(format string, args ...any) {
+		_, _ = fmt.Fprintf(out, format+"\n", args...) // progress only
+	}
 	program, err := os.Executable()
 	if err != nil {
 		return err
@@ -57,14 +59,15 @@ func (p *plan) run(ctx context.Context, out io.Writer) error {
 			if round > 0 && p.scenarios[i].Once {
 				continue
 			}
-			for j := range p.peers {
-				// Another order in every round, so that a disturbance, or the warmth of the
-				// machine, does not always meet the same server.
-				peer := p.peers[(j+round)%len(p.peers)]
+			for j := range p.servers {
+				// The order of servers changes with each round, so that a
+				// disturbance, or the warmth of the machine, does not always
+				// meet the same server.
+				server := p.servers[(j+round)%len(p.servers)]
 				if err := ctx.Err(); err != nil {
 					return err
 				}
-				p.one(ctx, say, program, round, i, peer, &rep.Scenarios[i])
+				p.one(ctx, say, program, round, i, server, &rep.Scenarios[i])
 			}
 		}
 	}
@@ -72,24 +75,24 @@ func (p *plan) run(ctx context.Context, out io.Writer) error {
 	return p.write(rep, out)
 }
 
-// one measures a server in a scenario.
-func (p *plan) one(ctx context.Context, say progress, program string, round, i int, peer peers.Peer, s *report.Scenario) {
+// one measures one server in one scenario.
+func (p *plan) one(ctx context.Context, say progress, program string, round, i int, server servers.Server, s *report.Scenario) {
 	sc := &p.scenarios[i]
 	if sc.Applies != nil {
-		if why := sc.Applies(peer); why != "" {
-			s.Miss(peer.Name, why)
+		if why := sc.Applies(server); why != "" {
+			s.Miss(server.Name, why)
 			return
 		}
 	}
 	begin := time.Now()
-	values, err := sc.Do(ctx, program, &scenario.Run{Peer: peer, Scale: p.scale, ProfileDir: p.profiles})
-	which := fmt.Sprintf("round %d/%d  %-8s  %-11s", round+1, p.rounds, sc.Name, peer.Name)
+	values, err := sc.Do(ctx, program, &scenario.Run{Server: server, Scale: p.scale, ProfileDir: p.profiles})
+	which := fmt.Sprintf("round %d/%d  %-8s  %-11s", round+1, p.rounds, sc.Name, server.Name)
 	if err != nil {
-		s.Miss(peer.Name, "failed: "+strings.TrimSuffix(strings.ReplaceAll(err.Error(), "\n", "; "), "."))
+		s.Miss(server.Name, "failed: "+strings.TrimSuffix(strings.ReplaceAll(err.Error(), "\n", "; "), "."))
 		say("%s  failed: %v", which, err)
 		return
 	}
-	s.Add(peer.Name, values)
+	s.Add(server.Name, values)
 	var b strings.Builder
 	for _, m := range sc.Metrics {
 		if v, ok := values[m.Name]; ok {
@@ -99,20 +102,20 @@ func (p *plan) one(ctx context.Context, say progress, program string, round, i i
 	say("%s%s  [%.1fs]", which, b.String(), time.Since(begin).Seconds())
 }
 
-// fit makes the scale as large as the limit of open files allows, and says so.
+// fit reduces the scale to what the limit on open files allows, and says so.
 func (p *plan) fit(say progress) {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		return // then a connect will say so
+		return // then connecting reports it
 	}
 	if raised := (unix.Rlimit{Cur: limit.Max, Max: limit.Max}); unix.Setrlimit(unix.RLIMIT_NOFILE, &raised) == nil {
 		limit = raised
 	}
-	const other = 200 // files that are no clients
+	const other = 200 // files that are not clients
 	most := int(min(limit.Cur, 1<<20)) - other
 	cut := func(n *int) {
 		if *n > most {
-			say("%d clients are too many for the limit of open files (%d): %d instead", *n, limit.Cur, most)
+			say("%d clients exceed the limit on open files (%d): using %d", *n, limit.Cur, most)
 			*n = most
 		}
 	}
@@ -123,7 +126,7 @@ func (p *plan) fit(say progress) {
 	for _, sizes := range []*[]int{&p.scale.Growth, &p.scale.Presence} {
 		if n := len(*sizes); slices.ContainsFunc(*sizes, func(size int) bool { return size > most }) {
 			*sizes = slices.DeleteFunc(*sizes, func(size int) bool { return size > most })
-			say("%d sizes are left out: the limit of open files is %d", n-len(*sizes), limit.Cur)
+			say("left out %d sizes: the limit on open files is %d", n-len(*sizes), limit.Cur)
 		}
 	}
 }
@@ -131,10 +134,10 @@ func (p *plan) fit(say progress) {
 func (p *plan) report() *report.Report {
 	rep := &report.Report{Facts: facts()}
 	rep.Facts = append(rep.Facts, report.Fact{Name: "Rounds", Value: fmt.Sprintf("%d, each measurement %s long", p.rounds, p.scale.Measure)})
-	for _, peer := range p.peers {
+	for _, server := range p.servers {
 		rep.Servers = append(rep.Servers, report.Server{
-			Name: peer.Name, Title: peer.Title, About: peer.About, Floor: peer.Floor,
-			Ours: strings.HasPrefix(peer.Name, "chathub"),
+			Name: server.Name, Title: server.Title, About: server.About, Floor: server.Floor,
+			Ours: strings.HasPrefix(server.Name, "chathub"),
 		})
 	}
 	for i := range p.scenarios {
@@ -144,7 +147,7 @@ func (p *plan) report() *report.Report {
 	return rep
 }
 
-// facts says what machine this is.
+// facts describes this machine.
 func facts() []report.Fact {
 	var uts unix.Utsname
 	kernel := "unknown"
@@ -165,7 +168,7 @@ func facts() []report.Fact {
 	}
 }
 
-// write leaves the report in the directory, and the tables on out.
+// write writes the report to the directory, and the tables to out.
 func (p *plan) write(rep *report.Report, out io.Writer) error {
 	var tables, data, chart bytes.Buffer
 	if err := errors.Join(rep.Markdown(&tables), rep.JSON(&data)); err != nil {

@@ -71,7 +71,7 @@ type trial struct {
 	stop chan struct{} // closed to end sample
 }
 
-// gaveUp is what must panics with.
+// gaveUp is the value that must panics with.
 type gaveUp struct{ error }
 
 // must gives up the trial if err is not nil.

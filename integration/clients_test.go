@@ -18,20 +18,20 @@ import (
 	"github.com/lxzan/gws"
 )
 
-// hint is for who lacks what these tests need. They do not skip: a client that
-// is not tested is not supported.
+// hint says what to do if these tests lack a program. They do not skip: a
+// client that is not tested is not supported.
 const hint = "run scripts/install-test-deps"
 
-// TestClients has WebSocket clients of other authors meet in a room: the npm package
-// ws, Python's websockets, and gws. Each logs in by a token, sends a long message (the
-// first two in fragments), receives those of the others, gets the pong to its ping, and
-// sees why it is closed.
+// TestClients lets WebSocket clients by other authors meet in a room: the npm
+// package ws, Python's websockets, and gws. Each of them logs in with a token,
+// sends a long message (the first two in fragments), receives the messages of
+// the others, gets the pong to its ping, and sees why it is closed.
 func TestClients(t *testing.T) {
 	t.Run("plain", func(t *testing.T) { testClients(t, "") })
 	t.Run("compressed", func(t *testing.T) { testClients(t, "permessage-deflate") })
 }
 
-// testClients has all clients agree on that extension.
+// testClients requires all clients to agree on the extension.
 func testClients(t *testing.T, extension string) {
 	secret := []byte(rand.Text() + rand.Text())
 	cfg := chathub.Config{
@@ -69,7 +69,7 @@ func testClients(t *testing.T, extension string) {
 	run(node(t), "client.mjs", "node", "python,gws")
 	run(python(t), "client.py", "python", "node,gws")
 
-	stranger := dialGWS(t, url, "not-a-token", "") // who is refused needs none
+	stranger := dialGWS(t, url, "not-a-token", "") // a client that is refused needs none
 	if got := stranger.wait(ended, "connect-error").Code(); got != chathub.CodeUnauthenticated {
 		t.Errorf("connect-error is %q", got)
 	}
@@ -132,13 +132,13 @@ type gwsClient struct {
 	end    chan string // how the connection was closed
 }
 
-// dialGWS connects with a token among the subprotocols, and offers compression. The
-// extension is what must be agreed on.
+// dialGWS connects with a token among the subprotocols, and offers compression.
+// The server must agree on extension.
 func dialGWS(t *testing.T, url, token, extension string) *gwsClient {
 	t.Helper()
 	c := &gwsClient{
 		t:      t,
-		frames: make(chan hubtest.Frame, 100), // more than come
+		frames: make(chan hubtest.Frame, 100), // more than will come
 		pongs:  make(chan string, 1),
 		end:    make(chan string, 1),
 	}
@@ -190,7 +190,7 @@ func (c *gwsClient) send(envelope string) {
 // clients ends.
 func (c *gwsClient) wait(ended <-chan error, typ string) hubtest.Frame {
 	c.t.Helper()
-	timeout := time.NewTimer(2 * patience) // the others have a start to make
+	timeout := time.NewTimer(2 * patience) // starting the other clients takes time
 	defer timeout.Stop()
 	for {
 		select {
@@ -221,7 +221,7 @@ func (c *gwsClient) closed() string {
 	}
 }
 
-// node returns the program node, for which the package ws is installed.
+// node returns the program node. It requires that the package ws is installed.
 func node(t *testing.T) string {
 	t.Helper()
 	path, err := exec.LookPath("node")
@@ -234,8 +234,8 @@ func node(t *testing.T) string {
 	return path
 }
 
-// python returns a Python that has the package websockets: the first one in PATH, or
-// the system's, for which the package is installed.
+// python returns a Python with the package websockets: the first one in PATH,
+// or the system's, for which the package is installed.
 func python(t *testing.T) string {
 	t.Helper()
 	for _, name := range []string{"python3", "/usr/bin/python3"} {

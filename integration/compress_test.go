@@ -12,8 +12,8 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// TestCompression has members who take compressed messages and members who do not hear
-// the same in a room, over TCP and over TLS, where frames leave in another way.
+// TestCompression lets members with and without compression hear the same in a
+// room, over TCP and over TLS, where frames are written in another way.
 func TestCompression(t *testing.T) {
 	for name, serve := range map[string]func(http.Handler) *httptest.Server{
 		"TCP": httptest.NewServer,

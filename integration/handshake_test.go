@@ -12,24 +12,24 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
-// change returns the lines of a right handshake with the one that begins with
-// prefix replaced; by nothing, where there are no lines.
+// change returns the lines of a correct handshake, in which lines replace the
+// one that begins with prefix.
 func change(prefix string, lines ...string) string {
 	all := strings.Split(strings.TrimSuffix(upgradeRequest("ana"), "\r\n\r\n"), "\r\n")
 	i := slices.IndexFunc(all, func(s string) bool { return strings.HasPrefix(s, prefix) })
 	return strings.Join(slices.Replace(all, i, i+1, lines...), "\r\n") + "\r\n\r\n"
 }
 
-// TestRFC6455Handshake has requests that are or are not a handshake.
+// TestRFC6455Handshake sends requests that are a handshake, or almost one.
 func TestRFC6455Handshake(t *testing.T) {
 	hub := hubtest.New(t, chathub.Config{})
 	addr := newServer(t, hub).Listener.Addr().String()
 	for _, c := range []struct {
-		section string // of RFC 6455
+		section string // in RFC 6455
 		name    string
 		request string
 		status  int
-		header  map[string]string // what the answer must have; empty: not have
+		header  map[string]string // headers of the answer; "" means none
 	}{
 		{"1.3", "a right one", upgradeRequest("ana"), 101, map[string]string{
 			"Upgrade":                  "websocket",
@@ -95,8 +95,8 @@ func TestRFC6455Handshake(t *testing.T) {
 	}
 }
 
-// TestRFC6455FramesWithHandshake sends the first frames with the handshake, before
-// its answer: they are not lost, and nothing is sent before the answer.
+// TestRFC6455FramesWithHandshake sends the first frames with the handshake,
+// before its answer. They are not lost, and nothing is sent before the answer.
 func TestRFC6455FramesWithHandshake(t *testing.T) {
 	hub := hubtest.New(t, chathub.Config{PresenceInterval: -1})
 	addr := newServer(t, hub).Listener.Addr().String()
@@ -111,8 +111,8 @@ func TestRFC6455FramesWithHandshake(t *testing.T) {
 	expect(t, "the client", r.next(), "pong")
 }
 
-// TestRFC6455ServerCloses has the server begin the closing handshake (RFC 6455
-// sections 5.5.1 and 7.1).
+// TestRFC6455ServerCloses makes the server begin the closing handshake (RFC
+// 6455 sections 5.5.1 and 7.1).
 func TestRFC6455ServerCloses(t *testing.T) {
 	gone := make(chan chathub.Disconnect, 1)
 	hub := hubtest.New(t, chathub.Config{
@@ -125,7 +125,8 @@ func TestRFC6455ServerCloses(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, "the client", r.next(), "close 4503")
-	// What a client sends between the two closes is not answered, and no obstacle.
+	// Frames that a client sends between the two closes are not answered, and
+	// do no harm.
 	r.send(text(`{"type":"ping"}`), frame{op: opPing}, frame{op: opPong}, closing(4503, ""))
 	expect(t, "the client", r.next(), "EOF")
 	if d := <-gone; d.Code != 4503 || d.Reason != "bye" || d.Remote {
@@ -134,7 +135,7 @@ func TestRFC6455ServerCloses(t *testing.T) {
 }
 
 // TestRFC6455NoAnswerToClose has clients that are closed and neither answer nor
-// hang up: the server ends the TCP connection itself (RFC 6455 section 7.1.1).
+// hang up. The server ends the TCP connection itself (RFC 6455 section 7.1.1).
 func TestRFC6455NoAnswerToClose(t *testing.T) {
 	for name, c := range map[string]struct {
 		send []frame
@@ -153,7 +154,7 @@ func TestRFC6455NoAnswerToClose(t *testing.T) {
 			t.Parallel()
 			hub := hubtest.New(t, chathub.Config{
 				PresenceInterval: -1,
-				WriteTimeout:     100 * time.Millisecond, // bounds the closing handshake
+				WriteTimeout:     100 * time.Millisecond, // the limit of the closing handshake
 			})
 			chathub.On(hub, "leave-me", func(_ context.Context, c *chathub.Client, _ struct{}) error {
 				c.Disconnect("")

@@ -11,8 +11,8 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
-// TestIdleConnectionsHaveNoGoroutine: connections over TCP do without while nothing
-// comes, before their first event and after, and lose nothing by it.
+// TestIdleConnectionsHaveNoGoroutine: an idle connection over TCP has no
+// goroutine, before its first event and after it, and loses nothing.
 func TestIdleConnectionsHaveNoGoroutine(t *testing.T) {
 	const n = 100
 	srv := newServer(t, hubtest.New(t, chathub.Config{PresenceInterval: -1}))
@@ -42,7 +42,7 @@ func TestIdleConnectionsHaveNoGoroutine(t *testing.T) {
 		}
 		idle("some time after an event")
 	}
-	// Its ack may come before its own copy, or behind it.
+	// The ack may come before its own copy, or after it.
 	clients[0].send(hubtest.Frame{Type: "room-message", Room: "lobby", Data: hubtest.Data("hello")})
 	for _, c := range clients {
 		c.wait("room-message")

@@ -19,7 +19,7 @@ import (
 	natsserver "github.com/nats-io/nats-server/v2/server"
 )
 
-// natsURL runs a NATS server with JetStream.
+// natsURL starts a NATS server with JetStream, and returns its URL.
 func natsURL(t *testing.T) string {
 	t.Helper()
 	s, err := natsserver.NewServer(&natsserver.Options{
@@ -39,9 +39,9 @@ func natsURL(t *testing.T) string {
 	return s.ClientURL()
 }
 
-// TestInstances has clients chat through nginx with three instances that share a
-// NATS server, and move between them all the time: nothing is sticky. Each sees the whole
-// room in one order, every message once.
+// TestInstances lets clients chat through nginx with three instances that share
+// a NATS server, and move between them all the time, since nothing is sticky.
+// Each client sees the whole room in one order, and every message once.
 func TestInstances(t *testing.T) {
 	const users, moves, each = 9, 6, 4
 	url := natsURL(t)
@@ -67,12 +67,13 @@ func TestInstances(t *testing.T) {
 	logs := make([][]string, users)
 	var wg sync.WaitGroup
 	for i := range users {
-		// Not parallel subtests: of those, only so many run at a time.
+		// These are no parallel subtests, since only so many of those run at a
+		// time.
 		wg.Go(func() {
 			t.Run(fmt.Sprint(i), func(t *testing.T) {
 				done := sync.OnceFunc(talking.Done)
 				in := sync.OnceFunc(joined.Done)
-				defer done() // of one that fails, too
+				defer done() // even of one that fails
 				defer in()
 				w := &wanderer{t: t, hc: hc, url: n.url, name: fmt.Sprintf("user%d", i)}
 				w.join()
@@ -110,7 +111,8 @@ func TestInstances(t *testing.T) {
 	}
 }
 
-// wanderer is a user who leaves without a word and comes back to wherever nginx leads.
+// wanderer is a user that leaves without a close and comes back to the instance
+// that nginx chooses.
 type wanderer struct {
 	t    *testing.T
 	hc   *http.Client
@@ -121,7 +123,7 @@ type wanderer struct {
 	c     *client
 	epoch string
 	seq   uint64
-	log   []string // what was heard
+	log   []string // messages, in order
 }
 
 func (w *wanderer) join() {
@@ -132,7 +134,7 @@ func (w *wanderer) join() {
 	w.epoch, w.seq = position.Epoch, position.Seq
 }
 
-// say says something and waits for its ack.
+// say sends a message and waits for its ack.
 func (w *wanderer) say() {
 	id := fmt.Sprintf("%s-%d", w.name, w.said)
 	w.said++
@@ -158,7 +160,8 @@ func (w *wanderer) move() {
 	}
 }
 
-// hear notes messages of the room until it returns a frame that is wanted.
+// hear notes messages of the room until a frame is the wanted one, and returns
+// it.
 func (w *wanderer) hear(wanted func(hubtest.Frame) bool) hubtest.Frame {
 	w.t.Helper()
 	for {

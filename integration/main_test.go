@@ -18,7 +18,7 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// TestMain fails the run where a goroutine of ours outlives the tests.
+// TestMain fails the run if a goroutine with our code outlives the tests.
 func TestMain(m *testing.M) {
 	gin.SetMode(gin.TestMode)
 	code := m.Run()
@@ -31,8 +31,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// leaked returns the stacks of goroutines with code of chathub or of these tests, but
-// for the calling one, once those that are about to end have had their time.
+// leaked returns the stacks of other goroutines with code of chathub or of
+// these tests. Goroutines that are ending get some time to do so.
 func leaked() (left string) {
 	for end := time.Now().Add(patience); time.Now().Before(end); runtime.Gosched() {
 		buf := make([]byte, 1<<20)
@@ -50,7 +50,7 @@ func leaked() (left string) {
 	return left
 }
 
-// patience bounds every wait for what must come.
+// patience is the longest wait for anything.
 const patience = 10 * time.Second
 
 // newServer serves a handler on a port of 127.0.0.1.
@@ -70,12 +70,13 @@ type client struct {
 	welcome hubtest.Frame
 }
 
-// bearer is the header of a handshake with a token.
+// bearer returns the header of a handshake with a token.
 func bearer(token string) http.Header {
 	return http.Header{"Authorization": {"Bearer " + token}}
 }
 
-// connect dials url (http or https) as a user of hubtest.Auth, and waits for the welcome.
+// connect dials url (http or https) as a user of hubtest.Auth, and waits for
+// the welcome.
 func connect(t *testing.T, hc *http.Client, url, token string) *client {
 	t.Helper()
 	c := dial(t, hc, url, bearer(token))
@@ -85,8 +86,8 @@ func connect(t *testing.T, hc *http.Client, url, token string) *client {
 	return c
 }
 
-// dial makes a handshake that offers chathub.v1, and more protocols. Where the header has
-// extensions, compression is offered.
+// dial makes a handshake that offers chathub.v1 and more protocols. If the
+// header has extensions, it offers compression.
 func dial(t *testing.T, hc *http.Client, url string, header http.Header, protocols ...string) *client {
 	t.Helper()
 	c, err := tryDial(t, hc, url, header, protocols...)
@@ -115,7 +116,8 @@ func tryDial(t *testing.T, hc *http.Client, url string, header http.Header, prot
 		return nil, err
 	}
 	ws.SetReadLimit(-1)
-	c := &client{t: t, ws: ws, frames: make(chan hubtest.Frame, 1024)} // more than any test leaves unread
+	// No test leaves so many frames unread.
+	c := &client{t: t, ws: ws, frames: make(chan hubtest.Frame, 1024)}
 	go c.read()
 	t.Cleanup(func() { _ = ws.CloseNow() })
 	return c, nil
@@ -155,7 +157,7 @@ func (c *client) next() hubtest.Frame {
 	panic("unreachable")
 }
 
-// wait returns the next frame of a type; what comes before is dropped.
+// wait returns the next frame of a type. Frames before it are dropped.
 func (c *client) wait(typ string) hubtest.Frame {
 	c.t.Helper()
 	for {
@@ -195,8 +197,8 @@ func (c *client) must(f hubtest.Frame) hubtest.Frame {
 	}
 }
 
-// closed waits for the end of the connection and returns the close code and
-// reason; what came before it is dropped.
+// closed waits for the end of the connection, and returns the close code and
+// reason. Frames before it are dropped.
 func (c *client) closed() (int, string) {
 	c.t.Helper()
 	timeout := time.NewTimer(patience)

@@ -31,15 +31,15 @@ type nginx struct {
 	url      string // of the hub
 	roots    *x509.CertPool
 	cmd      *exec.Cmd
-	reloaded chan struct{} // gets one when the old worker has been told to end
+	reloaded chan struct{} // gets a value when the old worker is told to end
 }
 
-// startNginx starts nginx in front of two servers, or more.
+// startNginx starts nginx in front of two or more servers.
 func startNginx(t *testing.T, servers ...*httptest.Server) *nginx {
 	t.Helper()
 	program, err := exec.LookPath("nginx")
 	if err != nil {
-		program = "/usr/sbin/nginx" // not in everyone's PATH
+		program = "/usr/sbin/nginx" // which not everyone has in PATH
 	}
 	if _, err := os.Stat(program); err != nil {
 		t.Fatalf("nginx is missing: %s", hint)
@@ -49,8 +49,9 @@ func startNginx(t *testing.T, servers ...*httptest.Server) *nginx {
 		t.Fatal(err)
 	}
 
-	// nginx takes over sockets that listen already, as it does from a predecessor. So
-	// nobody can take the port, and there is nothing to wait for.
+	// nginx takes over sockets that already listen, as it does from a
+	// predecessor. So no other program can take the port, and there is nothing
+	// to wait for.
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -128,16 +129,16 @@ func startNginx(t *testing.T, servers ...*httptest.Server) *nginx {
 	}()
 	t.Cleanup(func() {
 		<-read
-		_ = n.cmd.Wait() // it was told to end
+		_ = n.cmd.Wait() // nginx was told to end
 	})
 	return n
 }
 
-// certificate returns a certificate for 127.0.0.1 with its key, both in PEM, and who
-// trusts it.
+// certificate returns a certificate for 127.0.0.1 and its key, both as PEM, and
+// a pool that trusts it.
 func certificate(t *testing.T) (cert, key string, roots *x509.CertPool) {
 	t.Helper()
-	srv := httptest.NewTLSServer(nil) // which has one
+	srv := httptest.NewTLSServer(nil) // it has one
 	defer srv.Close()
 	c := srv.TLS.Certificates[0]
 	der, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
@@ -160,7 +161,7 @@ func write(t *testing.T, dir, name, text string) (path string) {
 	return path
 }
 
-// from returns a client whose connections come from an address of 127.0.0.0/8.
+// from returns a client whose connections come from an address in 127.0.0.0/8.
 func (n *nginx) from(addr string) *http.Client {
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(addr)}}
 	tr := &http.Transport{
@@ -171,7 +172,7 @@ func (n *nginx) from(addr string) *http.Client {
 	return &http.Client{Transport: tr}
 }
 
-// reload has nginx read its configuration anew, and waits until a new worker
+// reload makes nginx read its configuration again, and waits until a new worker
 // serves.
 func (n *nginx) reload() {
 	n.t.Helper()
@@ -193,7 +194,7 @@ func (padded) Authenticate(ctx context.Context, token string, r *http.Request) (
 	return hubtest.Auth{}.Authenticate(ctx, id, r)
 }
 
-// behindProxy is the part of a hub's Config that has to do with the proxy.
+// behindProxy is the part of a hub's Config for a proxy.
 func behindProxy() chathub.Config {
 	return chathub.Config{
 		Auth:           padded{},
@@ -243,7 +244,7 @@ func TestNginx(t *testing.T) {
 		}
 	}
 
-	// The longest token that a hub takes, where browsers have to put it.
+	// The longest token that a hub accepts, where browsers have to put it.
 	token := "ben~" + strings.Repeat("x", 8<<10-len("ben~"))
 	if f := dial(t, hc, n.url, nil, "chathub.bearer."+token).next(); f.Type != "welcome" {
 		t.Errorf("with a token of 8 KiB came %s %s", f.Type, f.Data)
@@ -263,8 +264,8 @@ func TestNginx(t *testing.T) {
 	}
 }
 
-// TestNginxAddresses checks that connections are counted by the address that nginx
-// has seen, whatever the client says.
+// TestNginxAddresses checks that connections are counted by the address that
+// nginx sees, whatever the client claims.
 func TestNginxAddresses(t *testing.T) {
 	cfg := behindProxy()
 	cfg.MaxConnsPerAddress = 2
@@ -290,7 +291,7 @@ func TestNginxAddresses(t *testing.T) {
 	}
 	connect(t, ben, n.url, "ben")
 
-	// A place that was given back is free, once the hub has noticed.
+	// A place is free once the hub has noticed the end of its connection.
 	_ = first.ws.CloseNow()
 	for deadline := time.Now().Add(patience); ; {
 		f := dial(t, ana, n.url, bearer("ana")).next()
@@ -303,7 +304,7 @@ func TestNginxAddresses(t *testing.T) {
 	}
 }
 
-// TestNginxReload checks that connections outlive a reload, and speak to those
+// TestNginxReload checks that connections outlive a reload, and reach those
 // that come after it.
 func TestNginxReload(t *testing.T) {
 	_, servers := pair(t, behindProxy())
@@ -328,8 +329,9 @@ func TestNginxReload(t *testing.T) {
 	}
 }
 
-// TestNginxRollingRestart checks that a client whose server shuts down gets to the
-// other one, while the first still answers and when it has gone, and misses nothing.
+// TestNginxRollingRestart checks that a client whose server shuts down gets to
+// the other one, both while the first still answers and after its end, and
+// misses nothing.
 func TestNginxRollingRestart(t *testing.T) {
 	cfg := behindProxy()
 	cfg.DrainWindow = -1
@@ -356,7 +358,7 @@ func TestNginxRollingRestart(t *testing.T) {
 	if err := leaving.Shutdown(ctx); err != nil {
 		t.Fatal(err)
 	}
-	// Ana was the first, so she is on the first server.
+	// Ana came first, so she is on the first server.
 	ana.wait("reconnect")
 	if code, _ := ana.closed(); code != 4000 {
 		t.Errorf("closed with %d", code)

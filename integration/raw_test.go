@@ -28,20 +28,20 @@ const (
 	opPong         = 0xa
 )
 
-// frame is a frame of a client, as RFC 6455 section 5.2 lays it out or as it must
-// not be. The zero value of each field but op and payload is the right one.
+// frame is a client's frame, as RFC 6455 section 5.2 defines it, or as it must
+// not be. Except for op and payload, a zero field means the correct value.
 type frame struct {
 	op       byte
-	more     bool // no FIN: another fragment follows
+	more     bool // without FIN: another fragment follows
 	rsv      byte // RSV1 is 4, RSV2 is 2, RSV3 is 1
 	unmasked bool
-	key      string // the masking key, four bytes; empty: some key
-	width    int    // how many bytes hold the length, 1, 2 or 8; 0: the fewest
-	claims   uint64 // the length in the header; 0: that of payload
+	key      string // the masking key of four bytes; if empty, some key
+	width    int    // how many bytes hold the length (1, 2 or 8); 0 for the fewest
+	claims   uint64 // the length in the header; 0 for that of payload
 	payload  string
 }
 
-// bytes returns the frame as it goes over the wire.
+// bytes returns the frame as it is sent.
 func (f frame) bytes() []byte {
 	b0 := f.rsv<<4 | f.op
 	if !f.more {
@@ -76,7 +76,7 @@ func (f frame) bytes() []byte {
 	}
 	key := f.key
 	if key == "" {
-		key = "\x37\xfa\x21\x3d" // of the examples in section 5.7
+		key = "\x37\xfa\x21\x3d" // from the examples in section 5.7
 	}
 	b[1] |= 0x80
 	b = append(b, key...)
@@ -86,10 +86,10 @@ func (f frame) bytes() []byte {
 	return b
 }
 
-// text is a text message in one frame.
+// text returns a text message in one frame.
 func text(payload string) frame { return frame{op: opText, payload: payload} }
 
-// closing is a close frame of section 5.5.1.
+// closing returns a close frame of section 5.5.1.
 func closing(code uint16, reason string) frame {
 	return frame{op: opClose, payload: string(binary.BigEndian.AppendUint16(nil, code)) + reason}
 }
@@ -101,14 +101,15 @@ type raw struct {
 	br   *bufio.Reader
 }
 
-// sampleKey and sampleAccept are those of RFC 6455 section 1.3.
+// sampleKey and sampleAccept are from RFC 6455 section 1.3.
 const (
 	sampleKey    = "dGhlIHNhbXBsZSBub25jZQ=="
 	sampleAccept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 )
 
-// handshake sends a request to a server and returns the connection with the answer's
-// status and header. Everything on the connection has to happen within patience.
+// handshake sends a request to a server, and returns the connection with the
+// status and header of the answer. Everything on the connection has to happen
+// within patience.
 func handshake(t *testing.T, addr, request string) (*raw, int, http.Header) {
 	t.Helper()
 	d := net.Dialer{Timeout: patience}
@@ -132,7 +133,8 @@ func handshake(t *testing.T, addr, request string) (*raw, int, http.Header) {
 	return r, res.StatusCode, res.Header
 }
 
-// upgradeRequest is the handshake of RFC 6455 section 4.1 with more lines at its end.
+// upgradeRequest returns the handshake of RFC 6455 section 4.1 with more lines
+// at its end.
 func upgradeRequest(token string, lines ...string) string {
 	return strings.Join(append([]string{
 		"GET / HTTP/1.1",
@@ -171,7 +173,7 @@ func (r *raw) send(frames ...frame) {
 	}
 }
 
-// sendBytewise sends frames, each byte in a packet of its own.
+// sendBytewise sends frames with each byte in a packet of its own.
 func (r *raw) sendBytewise(frames ...frame) {
 	r.t.Helper()
 	for _, f := range frames {
@@ -183,7 +185,8 @@ func (r *raw) sendBytewise(frames ...frame) {
 	}
 }
 
-// hangUp ends what the client sends, and leaves open what it receives.
+// hangUp closes the client's side of the connection, and leaves the other side
+// open.
 func (r *raw) hangUp() {
 	r.t.Helper()
 	if err := r.conn.(*net.TCPConn).CloseWrite(); err != nil {
@@ -191,8 +194,8 @@ func (r *raw) hangUp() {
 	}
 }
 
-// next returns what the server sends next, in short: see describe. The end of the
-// connection is "EOF".
+// next returns a description of the next frame from the server: see describe.
+// At the end of the connection it returns "EOF".
 func (r *raw) next() string {
 	r.t.Helper()
 	op, payload, err := r.read()
@@ -205,8 +208,8 @@ func (r *raw) next() string {
 	return r.describe(op, payload)
 }
 
-// describe puts a frame of the server as a test expects it: "pong PAYLOAD",
-// "close CODE" ("close" where there is no code), or an event with what is in it.
+// describe describes a frame of the server for tests: "pong PAYLOAD", "close
+// CODE" ("close" if there is no code), or an event with its contents.
 func (r *raw) describe(op byte, payload string) string {
 	r.t.Helper()
 	switch op {
@@ -231,9 +234,9 @@ func (r *raw) describe(op byte, payload string) string {
 	return f.Type
 }
 
-// read reads a frame, which must be as a server's have to be: not masked (RFC
-// 6455 section 5.1), nothing reserved, of the shortest length (5.2), whole (as our
-// hub sends them), a close's reason in UTF-8 (5.5.1).
+// read reads a frame, which must be as a server has to send it: unmasked (RFC
+// 6455 section 5.1), nothing reserved, of the shortest length (5.2), whole (as
+// our hub sends them), and a close with a reason in UTF-8 (5.5.1).
 func (r *raw) read() (op byte, payload string, err error) {
 	r.t.Helper()
 	var h [2]byte

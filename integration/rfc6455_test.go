@@ -10,30 +10,30 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
-// frameCase is something that a client sends, and what RFC 6455 wants of the
-// server then. Messages in want are seen by the witness as well. Where the connection
-// is closed, the client itself may miss those.
+// frameCase is something that a client sends, and what RFC 6455 then requires
+// of the server. The witness sees the messages in want as well. If the
+// connection is closed, the client itself may miss them.
 type frameCase struct {
-	section  string // of RFC 6455
+	section  string // in RFC 6455
 	name     string
 	send     []frame
-	bytewise bool     // each byte in a packet of its own
+	bytewise bool     // with each byte in a packet of its own
 	want     []string // see raw.describe
-	close    string   // how it ends; empty: the connection stays
+	close    string   // how it ends; "" if the connection stays
 }
 
-// maxMessage is the hub's limit in these tests, its default.
+// maxMessage is the hub's limit in these tests, which is the default.
 const maxMessage = 64 << 10
 
-// say is the JSON of a message to the room where the witness is.
+// say returns the JSON of a message to the room of the witness.
 func say(data string) string {
 	return `{"type":"room-message","room":"lobby","data":"` + data + `"}`
 }
 
-// heard is what a member of the room sees of say.
+// heard returns what a member of the room sees of say.
 func heard(data string) string { return `message "` + data + `"` }
 
-// sized is a message of n bytes, and what is seen of it.
+// sized returns a message of n bytes, and what a member sees of it.
 func sized(n int) (message, seen string) {
 	data := strings.Repeat("x", n-len(say("")))
 	return say(data), heard(data)
@@ -51,7 +51,7 @@ func split(parts ...string) (frames []frame) {
 	return frames
 }
 
-// singly returns the bytes of s.
+// singly returns the bytes of s one by one.
 func singly(s string) (parts []string) {
 	for i := range len(s) {
 		parts = append(parts, s[i:i+1])
@@ -59,9 +59,9 @@ func singly(s string) (parts []string) {
 	return parts
 }
 
-// TestRFC6455 sends frames, right and wrong, to the hub over TCP. Beside each
-// case a witness in the same room sees the messages that were right, and else nothing;
-// and who sent the case sees nothing behind a close.
+// TestRFC6455 sends right and wrong frames to the hub over TCP. A witness in
+// the same room sees the messages of the right ones and nothing else. The
+// sender sees nothing after a close.
 func TestRFC6455(t *testing.T) {
 	hub := hubtest.New(t, chathub.Config{
 		Rate:             -1,
@@ -110,7 +110,7 @@ func (c frameCase) run(t *testing.T, addr string) {
 		expect(t, "the client", got, c.close)
 	}
 
-	// The witness speaks, when the client may have been closed.
+	// The witness speaks after the client may have been closed.
 	witness.send(text(say("still here")))
 	for _, want := range append(messages, heard("still here")) {
 		expect(t, "the witness", witness.next(), want)
@@ -122,14 +122,14 @@ func (c frameCase) run(t *testing.T, addr string) {
 		subject.send(closing(1000, ""))
 		expect(t, "the client", subject.next(), "close 1000")
 	case slices.ContainsFunc(c.send, func(f frame) bool { return f.claims > 0 }):
-		subject.hangUp() // a close would be part of what it claims
+		subject.hangUp() // a close would be part of the claimed frame
 	case !slices.ContainsFunc(c.send, func(f frame) bool { return f.op == opClose }):
 		subject.send(closing(1000, ""))
 	}
 	expect(t, "the client", subject.next(), "EOF") // section 5.5.1: nothing follows a close
 }
 
-// expect compares what somebody saw.
+// expect compares what a client saw.
 func expect(t *testing.T, who, got, want string) {
 	t.Helper()
 	if got != want {
@@ -184,8 +184,8 @@ func reservedCases() (cases []frameCase) {
 	return cases
 }
 
-// lengthCases have payloads where the length changes its form, and where the
-// hub's limit is.
+// lengthCases have payloads around the lengths where the header changes, and
+// around the hub's limit.
 func lengthCases() (cases []frameCase) {
 	for _, n := range []int{124, 125, 126, 127, 128, 65534, 65535, 65536} {
 		message, seen := sized(n)
@@ -201,14 +201,14 @@ func lengthCases() (cases []frameCase) {
 		frameCase{"7.4.1", "over the limit", []frame{text(over)}, false, nil, "close 1009"},
 		frameCase{"7.4.1", "over the limit by a fragment", split(over[:maxMessage], over[maxMessage:]), false, nil, "close 1009"},
 		frameCase{"7.4.1", "over the limit in binary", []frame{{op: opBinary, payload: over}}, false, nil, "close 1009"},
-		// These are refused before it comes.
+		// These are refused before the payload comes.
 		frameCase{"10.4", "claims a byte over the limit", claim(maxMessage + 1), false, nil, "close 1009"},
 		frameCase{"10.4", "claims 4 GiB", claim(1 << 32), false, nil, "close 1009"},
 		frameCase{"10.4", "claims all that is possible", claim(1<<63 - 1), false, nil, "close 1009"},
 		frameCase{"5.2", "the length's most significant bit", claim(1 << 63), false, nil, "close 1009"},
 		frameCase{"5.2", "a length of 64 ones", claim(1<<64 - 1), false, nil, "close 1009"},
-		// Who sends must use the fewest bytes; who gets more is not told to refuse them, so
-		// it is enough that everyone agrees about where the next frame begins.
+		// A sender must use the fewest bytes. A receiver is not told to refuse
+		// more, so it is enough if all agree about where the next frame begins.
 		frameCase{"5.2", "100 bytes with a length of 16 bits", []frame{{op: opText, width: 2, payload: message}}, false, []string{seen}, ""},
 		frameCase{"5.2", "100 bytes with a length of 64 bits", []frame{{op: opText, width: 8, payload: message}}, false, []string{seen}, ""},
 		frameCase{"5.2", "a ping with a length of 16 bits", []frame{{op: opPing, width: 2, payload: "x"}}, false, []string{"pong x"}, ""},
@@ -298,7 +298,7 @@ func closeCases() (cases []frameCase) {
 		frameCase{"5.5.1", "ping behind a close", []frame{closing(1000, ""), {op: opPing}}, false, nil, "close 1000"},
 		frameCase{"5.5.1", "close behind a close", []frame{closing(1000, ""), closing(1001, "")}, false, nil, "close 1000"},
 		frameCase{"5.5.1", "message before a close", []frame{{op: opPing, payload: "1"}, closing(1000, "")}, false, []string{"pong 1"}, "close 1000"},
-		// What comes behind a violation is not looked at, and no obstacle to the close.
+		// Frames after a violation are not read, and do not hinder the close.
 		frameCase{"7.1.7", "message behind a violation", []frame{{op: 3}, text(say("late"))}, false, nil, "close 1002"},
 		frameCase{"7.1.7", "much behind a violation", []frame{{op: 3}, text(strings.Repeat("x", 1<<20))}, false, nil, "close 1002"},
 		frameCase{"7.1.7", "much behind an unmasked frame", []frame{{op: opPing, unmasked: true}, text(strings.Repeat("x", 1<<20))}, false, nil, "close 1002"},

@@ -23,8 +23,8 @@ import (
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 )
 
-// mounts are the ways that applications put a hub at /ws. Echo's Gzip holds back
-// every status until a body follows.
+// mounts are the ways in which applications put a hub at /ws. Echo's Gzip holds
+// back every status until a body follows.
 var mounts = []struct {
 	name  string
 	mount func(hub http.Handler) http.Handler
@@ -74,8 +74,8 @@ func onServeMux(hub http.Handler) http.Handler {
 	return mux
 }
 
-// unwrapper is what a middleware writes today that wants no more than to look at
-// the status: http.ResponseController finds the rest.
+// unwrapper is the wrapper of a middleware that only looks at the status, as
+// such wrappers are written today. http.ResponseController finds the rest.
 type unwrapper struct{ w http.ResponseWriter }
 
 func (u unwrapper) Header() http.Header         { return u.w.Header() }
@@ -95,7 +95,7 @@ func TestRouters(t *testing.T) {
 	}
 }
 
-// chat has two users meet in a room, and one of them disconnected.
+// chat lets two users meet in a room, and disconnects one of them.
 func chat(t *testing.T, hub *chathub.Hub, hc *http.Client, url string) {
 	t.Helper()
 	ana, ben := connect(t, hc, url, "ana/Ana"), connect(t, hc, url, "ben/Ben")
@@ -142,7 +142,7 @@ func checkRefused(t *testing.T, hc *http.Client, url string) {
 		t.Errorf("Content-Type is %q", got)
 	}
 
-	c := dial(t, hc, url, nil) // offers chathub.v1
+	c := dial(t, hc, url, nil) // it offers chathub.v1
 	if f := c.next(); f.Type != "connect-error" || string(f.Data) != want {
 		t.Errorf("first frame is %s %s, want connect-error %s", f.Type, f.Data, want)
 	}
@@ -161,7 +161,7 @@ func TestTLS(t *testing.T) {
 	chat(t, hub, srv.Client(), url)
 
 	header := bearer("cora")
-	header.Set("Origin", srv.URL) // https: the same origin only where the hub knows of the TLS
+	header.Set("Origin", srv.URL) // with https, the same origin only if the hub knows about TLS
 	if f := dial(t, srv.Client(), url, header).next(); f.Type != "welcome" {
 		t.Errorf("a page of the same https origin got %s", f.Type)
 	}
@@ -171,8 +171,8 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// TestTLSOfHTTP2Server checks that a server that prefers HTTP/2 serves WebSockets
-// over HTTP/1.1, and says so to who asks over HTTP/2.
+// TestTLSOfHTTP2Server checks that a server that prefers HTTP/2 serves
+// WebSockets over HTTP/1.1, and says so to a client that asks over HTTP/2.
 func TestTLSOfHTTP2Server(t *testing.T) {
 	hub := hubtest.New(t, chathub.Config{})
 	srv := httptest.NewUnstartedServer(onServeMux(hub))
@@ -230,8 +230,9 @@ func TestSeveralHubs(t *testing.T) {
 	asker.must(hubtest.Frame{Type: "ping"})
 }
 
-// TestOnConnectOfRouter checks that OnConnect can read what a router and
-// middleware have put into the request: chi reuses its values once its handler has returned.
+// TestOnConnectOfRouter checks that OnConnect can read values that the router
+// and middleware have put into the request. chi reuses its values once its
+// handler has returned.
 func TestOnConnectOfRouter(t *testing.T) {
 	rooms := make(chan string, 1)
 	hub := hubtest.New(t, chathub.Config{
@@ -254,8 +255,8 @@ func TestOnConnectOfRouter(t *testing.T) {
 	}
 }
 
-// TestNotHijackable checks that middleware under which no WebSocket is possible
-// is told to the client and the log, whatever it offers.
+// TestNotHijackable checks that the client and the log are told if a middleware
+// makes WebSockets impossible, whatever the middleware offers.
 func TestNotHijackable(t *testing.T) {
 	hide := func(next http.Handler) http.Handler {
 		return http.TimeoutHandler(next, time.Minute, "too late")
@@ -267,7 +268,7 @@ func TestNotHijackable(t *testing.T) {
 				hub.ServeHTTP(struct{ http.ResponseWriter }{w}, r)
 			}))
 		},
-		// These have a Hijack method that calls the one that is not there.
+		// These have a Hijack method that calls one that does not exist.
 		"gin in TimeoutHandler": func(hub http.Handler) http.Handler {
 			r := gin.New()
 			r.GET("/ws", gin.WrapH(hub))
@@ -303,7 +304,7 @@ func TestNotHijackable(t *testing.T) {
 					t.Errorf("answer is %d %s, want 501 and JSON", res.StatusCode, body)
 				}
 			}
-			srv.Close() // so that nobody writes to the log any more
+			srv.Close() // so that nothing writes to the log any more
 			if !strings.Contains(log.String(), "level=ERROR") || !strings.Contains(log.String(), "Hijack") {
 				t.Errorf("the log does not say what is wrong: %q", log.String())
 			}

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// histogram counts durations in steps of 5%. It may be used concurrently.
+// histogram counts durations in steps of 5 %. It may be used concurrently.
 type histogram struct {
 	counts [400]atomic.Uint64
 }
@@ -18,7 +18,8 @@ func (h *histogram) add(d time.Duration) {
 	h.counts[min(int(math.Log(us)/math.Log(histogramStep)), len(h.counts)-1)].Add(1)
 }
 
-// quantile returns the duration that a share of all is not above, to 5%.
+// quantile returns, to 5 %, the duration that a share of all durations does not
+// exceed.
 func (h *histogram) quantile(share float64) time.Duration {
 	var total uint64
 	for i := range h.counts {

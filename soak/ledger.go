@@ -6,21 +6,21 @@ import (
 	"sync"
 )
 
-// ledger is what all clients together know of the logs: from acks, and from what
-// they received. In the broker of the soak positions have no gaps, so whoever lacks one
-// has lost a message.
+// ledger is what all clients together know of the logs, from acks and from the
+// messages that they received. The soak's broker leaves no gaps between
+// positions, so a client that lacks one has lost a message.
 type ledger struct {
 	mu       sync.Mutex
 	books    map[string]*book // by topic
 	findings []string         // contradictions
 }
 
-// book is one log.
+// book is a log.
 type book struct {
-	ids   []string // of the messages; entry i has the position i+1; empty: nobody knows
+	ids   []string // of the messages at positions 1, 2, ...; "" if unknown
 	where map[string]uint64
-	// promised are messages whose sender was told that they are in this log, but
-	// not where.
+	// promised are messages that are in this log, as their senders were told,
+	// but at an unknown position.
 	promised []string
 }
 
@@ -60,7 +60,7 @@ func (l *ledger) promise(topic, id string) {
 	b.promised = append(b.promised, id)
 }
 
-// broken returns the promised messages that nobody has seen.
+// broken returns the promised messages that no client has seen.
 func (l *ledger) broken() (ids []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -74,14 +74,14 @@ func (l *ledger) broken() (ids []string) {
 	return ids
 }
 
-// find keeps a contradiction; a few tell enough.
+// find notes a contradiction. The first few are enough.
 func (l *ledger) find(format string, args ...any) {
 	if len(l.findings) < 20 {
 		l.findings = append(l.findings, fmt.Sprintf(format, args...))
 	}
 }
 
-// head returns the highest position of a topic that anyone knows.
+// head returns the highest known position of a topic.
 func (l *ledger) head(topic string) uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -98,28 +98,28 @@ type stretch struct{ from, to uint64 }
 type track struct {
 	topic string
 	epoch string
-	// last is the position that the client remembers: of the last message that it
-	// saw, or where it began.
+	// last is the position that the client remembers: that of the last message
+	// that it saw, or the one at which it started.
 	last uint64
-	gaps []stretch // that it has not seen
-	// own are positions of the client's own private messages, which do not come
-	// back to the connection that sent them, but do after a resume.
+	gaps []stretch // not seen
+	// own are the positions of the client's own private messages. They do not
+	// come back to the connection that sent them, except after a resume.
 	own map[uint64]bool
-	// hole: up to here what is missing may be fetched by history, for the server
-	// has said that it does not replay all of it.
+	// hole is the end of the part that history may have to fill, since the
+	// server does not replay all of it.
 	hole uint64
 }
 
-// outcome is what a message that came is to a track.
+// outcome is what a message means for a track.
 type outcome int
 
 const (
 	expected outcome = iota
-	filled           // one that was missing
-	repeated         // it was there before
+	filled           // it was missing
+	repeated         // it came before
 )
 
-// saw notes a message that came in the stream of events.
+// saw notes a message that came as an event.
 func (t *track) saw(seq uint64) outcome {
 	if seq > t.last {
 		if seq > t.last+1 {
@@ -134,7 +134,7 @@ func (t *track) saw(seq uint64) outcome {
 	return t.fill(seq)
 }
 
-// fill notes a message that came late, or in a page of history.
+// fill notes a message that came late or in a page of history.
 func (t *track) fill(seq uint64) outcome {
 	i := slices.IndexFunc(t.gaps, func(g stretch) bool { return g.from <= seq && seq <= g.to })
 	if i < 0 {
@@ -162,7 +162,7 @@ func (t *track) fillable() (stretch, bool) {
 	return stretch{}, false
 }
 
-// missing returns how many messages the client should have seen and has not.
+// missing returns how many messages the client should have seen but has not.
 func (t *track) missing(l *ledger) (n int) {
 	for _, g := range append(slices.Clone(t.gaps), stretch{t.last + 1, l.head(t.topic)}) {
 		for seq := g.from; seq <= g.to; seq++ {

@@ -22,15 +22,15 @@ func sender(f hubtest.Frame) string {
 	return f.From.ID
 }
 
-// link is one connection over TCP, which can be made to fail as networks and
+// link is a connection over TCP that can be made to fail as networks and
 // programs do.
 type link struct {
 	ws   *websocket.Conn
 	wire *faultyConn
 }
 
-// readBuffer is the kernel's, for each client: small, so that the server notices
-// soon who does not read.
+// readBuffer is the size of the kernel's buffer for each client. It is small,
+// so that the server soon notices a client that does not read.
 const readBuffer = 16 << 10
 
 // dial connects to a hub with a token.
@@ -42,7 +42,7 @@ func dial(ctx context.Context, addr, token string) (*link, error) {
 		if err != nil {
 			return nil, err
 		}
-		tcp := c.(*net.TCPConn) // that is what dialing TCP gives
+		tcp := c.(*net.TCPConn) // dialing TCP returns this type
 		_ = tcp.SetReadBuffer(readBuffer)
 		l.wire = &faultyConn{TCPConn: tcp, closed: make(chan struct{})}
 		return l.wire, nil
@@ -72,8 +72,8 @@ func (l *link) read() (f hubtest.Frame, err error) {
 	return f, json.Unmarshal(b, &f)
 }
 
-// send sends a frame. It fails where the connection has ended, which its reader
-// learns too.
+// send sends a frame. It fails if the connection has ended. Then its reader
+// fails too.
 func (l *link) send(f hubtest.Frame) error {
 	b, err := json.Marshal(f)
 	if err != nil {
@@ -85,15 +85,13 @@ func (l *link) send(f hubtest.Frame) error {
 // close closes as a browser does.
 func (l *link) close() { _ = l.ws.Close(websocket.StatusNormalClosure, "") }
 
-// abort breaks the connection off with a reset and no word, as a crash or a
-// middlebox does.
+// abort breaks off the connection with a reset, as a crash or a middlebox does.
 func (l *link) abort() {
 	_ = l.wire.SetLinger(0)
 	_ = l.wire.Close()
 }
 
-// endOf returns the close code of a connection by the error of its reader, 0 where
-// it broke off.
+// endOf returns the close code in an error of reading, or 0 if there was none.
 func endOf(err error) int {
 	var ce websocket.CloseError
 	if errors.As(err, &ce) {
@@ -102,15 +100,15 @@ func endOf(err error) int {
 	return 0
 }
 
-// faultyConn is a connection whose reading can be stopped and slowed down.
+// faultyConn is a connection on which reading can be stopped and slowed down.
 type faultyConn struct {
 	*net.TCPConn
 	once   sync.Once
 	closed chan struct{}
 
 	mu    sync.Mutex
-	stop  chan struct{} // not nil: nothing is read until it is closed
-	pause time.Duration // after each read of slowRead bytes; 0: full speed
+	stop  chan struct{} // if not nil, nothing is read until it is closed
+	pause time.Duration // after each read of slowRead bytes; 0 for full speed
 }
 
 const slowRead = 1 << 10
@@ -149,7 +147,7 @@ func (c *faultyConn) freeze() {
 	}
 }
 
-// recover reads on, at full speed.
+// recover continues to read, at full speed.
 func (c *faultyConn) recover() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

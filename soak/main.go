@@ -1,20 +1,21 @@
-// Command soak lets many clients use a hub over TCP, with faults of every kind, and
-// checks that nothing is lost, doubled, reordered or leaked:
+// Command soak lets many clients use a hub over TCP, with faults of every kind,
+// and checks that nothing is lost, doubled, reordered or leaked:
 //
 //	go run ./soak -duration 10m -clients 500
 //
-// The server is a process of its own, in which one hub after the other shuts down
-// and another on the same broker takes its place. The clients are users with a program each;
-// more than half are calm, the others break connections off, stop reading, read slowly, flood,
-// come back all at once, or have tokens of a few seconds. All of them resume where they were, send again what was
-// not acknowledged, and check what they get. It ends in a report, and with status 1 where
-// something is wrong.
+// The server is a process of its own. From time to time its hub shuts down and
+// another hub on the same broker takes its place. Each client is a user. More
+// than half of them are calm. The others break off connections, stop reading,
+// read slowly, flood, come back all at once, or have tokens of a few seconds.
+// All of them resume, send messages without an ack again, and check what they
+// receive. In the end there is a report. The exit status is 1 if something is
+// wrong.
 //
-// The package's tests have another soak, random operations against a model of the
-// protocol:
+// The package's tests have another soak: random operations against a model of
+// the protocol:
 //
 //	go test ./soak                        # some seconds
-//	go test ./soak -rapid.checks=10000    # as long as one wants
+//	go test ./soak -rapid.checks=10000    # longer
 package main
 
 import (
@@ -34,7 +35,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if os.Getenv(serverVariable) != "" {
-		// The soak ends the server; an interrupt of the terminal reaches both.
+		// The parent process ends the server. An interrupt from the terminal
+		// reaches both.
 		if err := runServer(context.WithoutCancel(ctx), os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, "server:", err)
 			os.Exit(1)
@@ -51,21 +53,21 @@ func main() {
 	}
 }
 
-// command runs a soak as the arguments say.
+// command runs a soak with the given arguments.
 func command(ctx context.Context, args []string, out, progress io.Writer) (clean bool, err error) {
 	o := options{logLength: 5000, patience: 30 * time.Second}
 	flags := flag.NewFlagSet("soak", flag.ExitOnError)
-	flags.DurationVar(&o.duration, "duration", 20*time.Second, "how long clients send and fail; catching up comes on top")
+	flags.DurationVar(&o.duration, "duration", 20*time.Second, "how long clients send and fail, before they catch up")
 	flags.IntVar(&o.clients, "clients", 300, "number of clients")
-	flags.IntVar(&o.rooms, "rooms", 0, "number of rooms besides the large one (0: a tenth of the clients)")
-	flags.DurationVar(&o.restart, "restart", 0, "time between two restarts of the hub (0: a quarter of the duration, at most 20s; negative: none)")
-	flags.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "seed of what clients do; the network and the scheduler add their own chance")
-	file := flags.String("json", "", "file for the report as JSON; - is the standard output, instead of the text")
+	flags.IntVar(&o.rooms, "rooms", 0, "number of rooms besides the large one (0 for a tenth of the clients)")
+	flags.DurationVar(&o.restart, "restart", 0, "time between restarts of the hub (0 for a quarter of the duration, at most 20s; negative for no restarts)")
+	flags.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "seed of what clients do; the network and the scheduler remain random")
+	file := flags.String("json", "", "write the report as JSON to `file`; - writes it to the standard output instead of the text")
 	if err := flags.Parse(args); err != nil {
 		return false, err
 	}
 	if flags.NArg() > 0 || o.clients < 2 || o.duration <= 0 {
-		return false, fmt.Errorf("usage: soak [flags]; at least two clients, and some time: see -help")
+		return false, fmt.Errorf("usage: soak [flags], with at least two clients and a positive duration; see -help")
 	}
 	r, err := runSoak(ctx, o, progress)
 	if err != nil {
@@ -81,7 +83,7 @@ func command(ctx context.Context, args []string, out, progress io.Writer) (clean
 		if err == nil && *file == "-" {
 			_, err = out.Write(append(b, '\n'))
 		} else if err == nil {
-			err = os.WriteFile(*file, append(b, '\n'), 0o644) //nolint:gosec // nothing secret in it
+			err = os.WriteFile(*file, append(b, '\n'), 0o644) //nolint:gosec // it holds no secret
 		}
 		if err != nil {
 			return false, err

@@ -10,7 +10,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// except draws some connections that an emit is not for.
+// except draws some connections that an emit leaves out.
 func (w *world) except(t *rapid.T) (ids []string) {
 	if len(w.conns) > 0 && rapid.Bool().Draw(t, "except") {
 		ids = append(ids, w.pickConn(t).id)
@@ -53,7 +53,7 @@ func (w *world) opEmit(t *rapid.T) {
 		may = func(*conn) bool { return true }
 	}
 	var err error
-	w.note("hub %d emits %s to %s %v but %v", w.index(h), m.data, what, names, m.except)
+	w.note("hub %d emits %s to %s %v except %v", w.index(h), m.data, what, names, m.except)
 	switch {
 	case what == "everyone" || what == "clients" || rapid.IntRange(0, 3).Draw(t, "volatile") == 0:
 		not := m.except
@@ -69,7 +69,7 @@ func (w *world) opEmit(t *rapid.T) {
 	w.mayFail(err)
 }
 
-// mayFail accepts an error only where the broker was made to fail.
+// mayFail accepts an error only if the broker was made to fail.
 func (w *world) mayFail(err error) {
 	var e *chathub.Error
 	if err != nil && !(w.faulty && errors.As(err, &e) && e.Code == chathub.CodeUnavailable) {
@@ -77,7 +77,7 @@ func (w *world) mayFail(err error) {
 	}
 }
 
-// target draws whom a command of the application is for.
+// target draws the target of a command of the application.
 func (w *world) target(t *rapid.T) (func(h *chathub.Hub) chathub.Target, func(c *conn) bool) {
 	switch rapid.SampledFrom([]string{"user", "room", "client"}).Draw(t, "target") {
 	case "user":
@@ -95,7 +95,7 @@ func (w *world) target(t *rapid.T) (func(h *chathub.Hub) chathub.Target, func(c 
 	}
 }
 
-// opMove has the application put clients into a room, or take them out.
+// opMove lets the application put clients into a room, or take them out of it.
 func (w *world) opMove(t *rapid.T) {
 	n := w.pickNode(t)
 	target, hit := w.target(t)
@@ -106,8 +106,9 @@ func (w *world) opMove(t *rapid.T) {
 		if c.left || !hit(c) {
 			continue
 		}
-		// What is going on may fail, or be read later, and nobody could tell. For
-		// the same reason the client does not join or leave the room itself meanwhile.
+		// What is under way may fail, or be read later, and the outcome is
+		// unknown. For the same reason the client itself does not join or leave
+		// the room meanwhile.
 		if c.member[room] == unsure || c.paused || w.truth.failing() {
 			t.SkipNow()
 		}
@@ -139,7 +140,7 @@ func (w *world) opMove(t *rapid.T) {
 	}
 }
 
-// opThrowOut has the application end connections.
+// opThrowOut lets the application disconnect clients.
 func (w *world) opThrowOut(t *rapid.T) {
 	n := w.pickNode(t)
 	target, hit := w.target(t)
@@ -149,7 +150,7 @@ func (w *world) opThrowOut(t *rapid.T) {
 		}
 	}
 	w.moved = true
-	w.note("hub %d throws out", w.index(n.hub))
+	w.note("hub %d disconnects clients", w.index(n.hub))
 	if err := target(n.hub).Disconnect(w.ctx, "thrown out"); err != nil {
 		w.fatalf("%v", err)
 	}

@@ -11,24 +11,24 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// stream is what one connection hears of one log.
+// stream is what one connection hears of a log.
 type stream struct {
 	topic  chathub.Topic
 	life   *life
-	cursor uint64 // up to here all is accounted for
-	// replay is where the past that was asked for ends. No exceptions are made in
-	// it: neither for those that a message was not for when it was live.
+	cursor uint64 // everything up to here is accounted for
+	// replay is the end of the past that was requested. It holds all messages,
+	// even those that were not for this connection when they were live.
 	replay uint64
-	// open, until something comes: entries up to here may be left out.
+	// open, until the first message: entries up to here may be left out.
 	open uint64
-	// want is how much of the past must come where open allows to leave some out;
-	// first and past are where it began, and how much came.
+	// want is how many past messages must come if open allows to leave out
+	// some. They began at first, and past of them have come.
 	want        int
 	first, past uint64
-	leaving     bool // the application takes the client out of the room
+	leaving     bool // the application is taking the client out of the room
 }
 
-// verify checks what came over a connection. All that can come has.
+// verify checks what came over a connection, when all that can come has come.
 func (c *conn) verify() {
 	for _, f := range c.unread {
 		c.check(f)
@@ -54,7 +54,7 @@ func (c *conn) verify() {
 	}
 }
 
-// check checks one frame.
+// check checks a frame.
 func (c *conn) check(f hubtest.Frame) {
 	switch f.Type {
 	case "ack":
@@ -66,7 +66,7 @@ func (c *conn) check(f hubtest.Frame) {
 	case "typing", "stop-typing":
 		c.stream(chathub.Topic{Room: f.Room}, f)
 		if f.From.ID == c.d.user.ID {
-			break // another tab: who types on both is not told of the end
+			break // on another tab: a user who types on both has not stopped
 		}
 		if c.typing[f.Room] == nil {
 			c.typing[f.Room] = make(map[string]string)
@@ -84,16 +84,16 @@ func (c *conn) check(f hubtest.Frame) {
 	}
 }
 
-// stream returns what c hears of a log: without it, f is not for c.
+// stream returns what c hears of a log. If there is none, f is not for c.
 func (c *conn) stream(t chathub.Topic, f hubtest.Frame) *stream {
 	s := c.streams[t]
 	if s == nil {
-		c.w.fatalf("%s got what is not for it: %s", c, show(f))
+		c.w.fatalf("%s is no recipient of %s", c, show(f))
 	}
 	return s
 }
 
-// checkDurable checks that a stored message is the next one, and as it was sent.
+// checkDurable checks that a stored message is the next one, and unchanged.
 func (c *conn) checkDurable(f hubtest.Frame) {
 	w := c.w
 	t := c.d.inbox
@@ -114,7 +114,7 @@ func (c *conn) checkDurable(f hubtest.Frame) {
 		w.fatalf("%s: position %d of %v has no message: %s", c, f.Seq, t, show(f))
 	}
 	if want := e.frame(t, &f); show(f) != show(want) {
-		w.fatalf("%s: got %s\nof        %s", c, show(f), show(want))
+		w.fatalf("%s: got %s\nwant   %s", c, show(f), show(want))
 	}
 	if f.Seq <= s.cursor {
 		w.fatalf("%s: position %d of %v after %d", c, f.Seq, t, s.cursor)
@@ -128,18 +128,18 @@ func (c *conn) checkDurable(f hubtest.Frame) {
 		return
 	}
 	if e.isNotFor(c) {
-		w.fatalf("%s got what it was excepted from: %s", c, show(f))
+		w.fatalf("%s got an emit that excepts it: %s", c, show(f))
 	}
 	if e.several() {
 		if len(c.heard[e.emit]) > 0 {
-			w.fatalf("%s got one emit twice: %s, and in %v", c, show(f), c.heard[e.emit])
+			w.fatalf("%s got one emit twice: %s; also in %v", c, show(f), c.heard[e.emit])
 		}
 		c.heard[e.emit] = map[chathub.Topic]bool{t: true}
 	}
 }
 
-// account checks that whatever is not accounted for, up to a position, may be
-// missing.
+// account checks that messages up to a position that are not accounted for may
+// be missing.
 func (c *conn) account(s *stream, upTo uint64) {
 	for seq := s.cursor + 1; seq <= upTo; seq++ {
 		e := s.life.at(seq)
@@ -152,7 +152,7 @@ func (c *conn) account(s *stream, upTo uint64) {
 	s.open = 0
 }
 
-// complete checks that all has come.
+// complete checks that all messages have come.
 func (c *conn) complete(s *stream) {
 	if s.leaving {
 		return
@@ -163,9 +163,9 @@ func (c *conn) complete(s *stream) {
 	c.enough(s)
 }
 
-// enough checks that of the past that was asked for, as much came as there is.
+// enough checks that as much of the requested past came as there is.
 func (c *conn) enough(s *stream) {
-	if s.want == 0 || c.w.tight { // where the outbox is small, its bytes are the limit
+	if s.want == 0 || c.w.tight { // with a small outbox, its bytes are the limit
 		return
 	}
 	older := s.replay
@@ -181,24 +181,24 @@ func (c *conn) enough(s *stream) {
 	s.want = 0
 }
 
-// is says which life of its log a stream is of, where no answer did.
+// is says which life of its log a stream is of, if no answer said it.
 func (s *stream) is(l *life) {
 	if s.open == forever && s.life != l {
 		s.life, s.cursor = l, 0
 	}
 }
 
-// forever is beyond all positions.
+// forever is greater than all positions.
 const forever = math.MaxUint64
 
-// joined begins a stream that no answer announces. The messages after from may
+// joined begins a stream that no answer announces. Messages after from may
 // begin to come at any time until the next check.
 func (c *conn) joined(t chathub.Topic, from mark) {
 	c.streams[t] = &stream{topic: t, life: from.life, cursor: from.seq, open: forever}
 	c.member[t.Room] = unsure
 }
 
-// checkAck checks an answer and begins the streams that it announces.
+// checkAck checks an answer, and begins the streams that it announces.
 func (c *conn) checkAck(f hubtest.Frame) {
 	w := c.w
 	r := w.requestOf(c, f)
@@ -207,7 +207,7 @@ func (c *conn) checkAck(f hubtest.Frame) {
 	case "join-room", "resume":
 		parts := c.answers(r, f)
 		if len(parts) != len(r.since) && r.frame.Type == "resume" {
-			w.fatalf("%s: resume of %d logs answered for %d", c, len(r.since), len(parts))
+			w.fatalf("%s: resume of %d logs, answer for %d", c, len(r.since), len(parts))
 		}
 		missed := 0
 		for t, a := range parts {
@@ -238,7 +238,7 @@ func (c *conn) checkAck(f hubtest.Frame) {
 	}
 }
 
-// checkJoin checks what is said of one log, and begins its stream.
+// checkJoin checks an answer about one log, and begins its stream.
 func (c *conn) checkJoin(r *request, t chathub.Topic, a answer, missed int) {
 	w := c.w
 	old := c.streams[t]
@@ -250,14 +250,14 @@ func (c *conn) checkJoin(r *request, t chathub.Topic, a answer, missed int) {
 	}
 	l := w.truth.life(t, a.Epoch)
 	if before := r.known[t]; before.life == l && a.Seq < before.seq {
-		w.fatalf("%s: answer says that %v is at %d, which was at %d when it was asked", c, t, a.Seq, before.seq)
+		w.fatalf("%s: the head of %v is %d in the answer, and was %d before the request", c, t, a.Seq, before.seq)
 	}
 	if a.Seq > l.head() {
-		w.fatalf("%s: answer says that %v is at %d, which is at %d now", c, t, a.Seq, l.head())
+		w.fatalf("%s: the head of %v is %d in the answer, and is %d now", c, t, a.Seq, l.head())
 	}
-	if old != nil && !old.leaving { // just that came before the answer
+	if old != nil && !old.leaving { // whose messages up to a.Seq must have come
 		if old.is(l); old.life != l || old.cursor > a.Seq {
-			w.fatalf("%s: %v stands at %v, after %d of %q", c, t, a.Position, old.cursor, old.life.epoch)
+			w.fatalf("%s: the head of %v is %v in the answer, after %d of %q", c, t, a.Position, old.cursor, old.life.epoch)
 		}
 		c.account(old, a.Seq)
 	}
@@ -266,17 +266,17 @@ func (c *conn) checkJoin(r *request, t chathub.Topic, a answer, missed int) {
 	switch {
 	case asked && a.Recovered:
 		if since.Epoch != a.Epoch || since.Seq > a.Seq {
-			w.fatalf("%s: %v recovered from %v, but stands at %v", c, t, since, a.Position)
+			w.fatalf("%s: %v recovered from %v, but its head is %v", c, t, since, a.Position)
 		}
 		s.cursor = since.Seq
 	case asked:
 		limited := int(a.Seq-min(a.Seq, since.Seq)) > w.replayLimit || w.tight && missed > tightReplay
 		if since.Epoch == a.Epoch && since.Seq <= a.Seq && !limited && w.truth.trimmed(t, l) <= since.Seq {
-			w.fatalf("%s: %v not recovered from %v to %v, though all is there", c, t, since, a.Position)
+			w.fatalf("%s: %v not recovered from %v to %v, although nothing is missing", c, t, since, a.Position)
 		}
 		s.begin(w.replayLimit)
 	case a.Recovered:
-		w.fatalf("%s: %v recovered, which nobody asked for", c, t)
+		w.fatalf("%s: %v recovered without a request", c, t)
 	default:
 		s.begin(min(r.history, w.replayLimit))
 	}
@@ -289,14 +289,15 @@ func (c *conn) checkJoin(r *request, t chathub.Topic, a answer, missed int) {
 	}
 }
 
-// begin lets a stream begin anywhere in the past, as long as so many come.
+// begin lets a stream begin anywhere in the past, if enough messages come.
 func (s *stream) begin(want int) {
 	if s.want = want; want > 0 {
 		s.cursor, s.open = 0, s.replay
 	}
 }
 
-// checkReceipt checks that an accepted message is where its receipt says.
+// checkReceipt checks that an accepted message is at the position in its
+// receipt.
 func (c *conn) checkReceipt(r *request, f hubtest.Frame, t chathub.Topic) {
 	w := c.w
 	var receipt chathub.Receipt
@@ -313,10 +314,10 @@ func (c *conn) checkReceipt(r *request, f hubtest.Frame, t chathub.Topic) {
 			return
 		}
 	}
-	w.fatalf("%s: %s, where there is no such message", c, show(f))
+	w.fatalf("%s: %s, but there is no such message", c, show(f))
 }
 
-// checkHistory checks that a page is the newest part of what was asked for.
+// checkHistory checks that a page is the newest part of the request.
 func (c *conn) checkHistory(r *request, f hubtest.Frame, t chathub.Topic) {
 	w := c.w
 	var page struct {
@@ -329,7 +330,7 @@ func (c *conn) checkHistory(r *request, f hubtest.Frame, t chathub.Topic) {
 	}
 	s := c.stream(t, f)
 	if s.open == forever {
-		return // it has just been put in
+		return // the application has just put it in
 	}
 	next := uint64(0)
 	for _, m := range page.Messages {
@@ -338,13 +339,13 @@ func (c *conn) checkHistory(r *request, f hubtest.Frame, t chathub.Topic) {
 			w.fatalf("%s: history has %s", c, show(m))
 		}
 		if next > 0 && m.Seq != next {
-			w.fatalf("%s: history has %d where %d is due", c, m.Seq, next)
+			w.fatalf("%s: history has %d, want %d", c, m.Seq, next)
 		}
 		next = m.Seq + 1
 	}
 	n := len(page.Messages)
 	if n > min(r.history, w.replayLimit) {
-		w.fatalf("%s: %d messages, asked for %d", c, n, r.history)
+		w.fatalf("%s: %d messages, requested %d", c, n, r.history)
 	}
 	if w.tight {
 		return
@@ -368,7 +369,7 @@ func (c *conn) checkHistory(r *request, f hubtest.Frame, t chathub.Topic) {
 	}
 }
 
-// checkError checks that an error has a reason.
+// checkError checks that an error has a cause.
 func (c *conn) checkError(f hubtest.Frame) {
 	w := c.w
 	if f.ID == "" {
@@ -391,7 +392,7 @@ func (c *conn) checkError(f hubtest.Frame) {
 		if r.member != in || c.member[r.frame.Room] != in {
 			return
 		}
-	case chathub.CodeRateLimited: // too many wait for a handler
+	case chathub.CodeRateLimited: // too many requests wait for a handler
 		if c.napped || w.truth.lag > 0 || w.faulty {
 			return
 		}
@@ -399,7 +400,8 @@ func (c *conn) checkError(f hubtest.Frame) {
 	w.fatalf("%s: %s answered by %s", c, show(r.frame), show(f))
 }
 
-// requestOf returns what the next unchecked answer with this id is to.
+// requestOf returns the request that the next unchecked answer with this id
+// answers.
 func (w *world) requestOf(c *conn, f hubtest.Frame) *request {
 	for _, r := range c.requests {
 		if r.frame.ID == f.ID && len(r.answers) > 0 {
@@ -407,12 +409,12 @@ func (w *world) requestOf(c *conn, f hubtest.Frame) *request {
 			return r
 		}
 	}
-	w.fatalf("%s: an answer to nothing: %s", c, show(f))
+	w.fatalf("%s: an answer without a request: %s", c, show(f))
 	return nil
 }
 
-// frame returns how an entry of a log reaches clients. What the server chose
-// itself is taken from got, where there is one.
+// frame returns an entry of a log as clients receive it. Values that the server
+// chose come from got, if it is not nil.
 func (e *entry) frame(t chathub.Topic, got *hubtest.Frame) hubtest.Frame {
 	if m := e.emit; m != nil {
 		f := hubtest.Frame{Type: m.event, Room: t.Room, Seq: e.seq, TS: e.time, Data: m.data}
@@ -435,7 +437,8 @@ func (e *entry) frame(t chathub.Topic, got *hubtest.Frame) hubtest.Frame {
 // several reports whether an entry is part of an emit to several topics.
 func (e *entry) several() bool { return e.emit != nil && len(e.emit.topics) > 1 }
 
-// isNotFor reports whether an entry is not for a connection while it is live.
+// isNotFor reports whether a connection does not receive an entry while it is
+// live.
 func (e *entry) isNotFor(c *conn) bool {
 	if e.emit != nil {
 		return slices.Contains(e.emit.except, c.id)

@@ -13,53 +13,54 @@ import (
 )
 
 // device is a program of a user, with or without a connection. It does what the
-// protocol asks of a client (section 6) and remembers its positions.
+// protocol asks of a client (section 6), and remembers its positions.
 type device struct {
 	w         *world
 	user      chathub.User
 	inbox     chathub.Topic
 	positions map[chathub.Topic]chathub.Position
-	conn      *conn // nil: none
+	conn      *conn // nil if there is none
 }
 
-// conn is one connection of a device. What came over it is checked at quiet times,
-// also after it has ended.
+// conn is a connection of a device. What came over it is checked at quiet
+// times, even after it has ended.
 type conn struct {
 	w      *world
 	d      *device
 	node   *node
 	client *hubtest.Client
 	id     string
-	name   string                // for the log
-	asked  map[string][]*request // without an answer yet, in order
-	// awaited are the logs of which what was missed is still to come.
+	name   string                // to print
+	asked  map[string][]*request // not answered yet, in order
+	// awaited are the logs whose missed messages are still to come.
 	awaited map[chathub.Topic]bool
 
-	// What the model knows.
+	// What the model knows:
 	requests []*request
-	sent     map[string]int  // how often, by id
-	unread   []hubtest.Frame // came, and are not checked yet
+	sent     map[string]int  // how many, by id
+	unread   []hubtest.Frame // received, not checked yet
 	streams  map[chathub.Topic]*stream
 	member   map[string]certainty
-	moving   map[string]bool                      // rooms that the application puts it into, or takes it out of
+	// rooms that the application puts it into or takes it out of
+	moving   map[string]bool
 	heard    map[*emission]map[chathub.Topic]bool // emits to several topics
 	online   *roster
-	rosters  map[string]*roster           // of rooms whose list an answer began
-	typing   map[string]map[string]string // room, user: the last word
+	rosters  map[string]*roster           // of rooms whose list began with an answer
+	typing   map[string]map[string]string // by room and user: the last word
 	greeted  int
-	told     bool // of the shutdown
-	napped   bool // has had a handler that takes long
+	told     bool // about the shutdown
+	napped   bool // a handler of it took long
 	barrier  *request
-	nonsense int // messages that cannot be read
+	nonsense int // malformed messages
 	nameless int // requests without an id
 	paused   bool
-	// calm: the client has always read what came.
+	// calm says that the client has always read everything.
 	calm bool
 
-	mayEnd  map[int]bool // close codes that have a reason
+	mayEnd  map[int]bool // close codes with a cause
 	mustEnd bool
-	left    bool // the device has ended it
-	ended   bool // and all of it is checked
+	left    bool // the device has closed it
+	ended   bool // and everything is checked
 }
 
 // certainty says whether a connection is in a room at the moment.
@@ -68,23 +69,23 @@ type certainty int
 const (
 	out certainty = iota
 	in
-	unsure // something that changes it is going on
+	unsure // something that changes it is under way
 )
 
-// request is something that a client asked for with an id.
+// request is a request with an id.
 type request struct {
 	conn  *conn
 	frame hubtest.Frame
-	// since is what a join or resume says of each log.
+	// since is the position in a join or resume, by log.
 	since   map[chathub.Topic]chathub.Position
-	history int // what a join asks for otherwise
+	history int // how many messages a join without since requests
 	before  uint64
-	// known is where each log stood before the request was sent, in the life
-	// that was the latest.
+	// known is the head of each log before the request was sent, in the log's
+	// latest life.
 	known  map[chathub.Topic]mark
-	member certainty // in the room of the frame
+	member certainty // of the frame's room
 
-	answers []hubtest.Frame // that are not checked yet
+	answers []hubtest.Frame // not checked yet
 	acked   bool
 }
 
@@ -99,7 +100,7 @@ func (w *world) mark(t chathub.Topic) mark {
 	return mark{l, seq}
 }
 
-// answer is the part of an answer that concerns one log.
+// answer is the part of an answer about one log.
 type answer struct {
 	chathub.Position `json:",inline"`
 	Recovered        bool            `json:"recovered"`
@@ -110,7 +111,7 @@ type answer struct {
 	} `json:"error"`
 }
 
-// answers returns what an ack of a join or a resume says of each log.
+// answers returns the parts of an ack of a join or a resume.
 func (c *conn) answers(r *request, ack hubtest.Frame) map[chathub.Topic]answer {
 	parts := make(map[chathub.Topic]answer)
 	if r.frame.Type == "join-room" {
@@ -133,8 +134,8 @@ func (c *conn) answers(r *request, ack hubtest.Frame) map[chathub.Topic]answer {
 	return parts
 }
 
-// dial connects a device. Where the server refuses, as it may while the broker
-// fails, or cuts it off at once, the device stays without.
+// dial connects a device. The server may refuse while the broker fails, or cut
+// it off at once. Then the device stays without a connection.
 func (d *device) dial(n *node) *conn {
 	w := d.w
 	before := w.mark(d.inbox)
@@ -145,7 +146,7 @@ func (d *device) dial(n *node) *conn {
 	}
 	var rest []hubtest.Frame
 	var f hubtest.Frame
-	if w.tight { // the outbox may be full before the welcome leaves
+	if w.tight { // the outbox may be full before the welcome is sent
 		synctest.Wait()
 		if rest = client.Pending(); len(rest) == 0 {
 			if code, _ := client.Closed(); code != 4001 {
@@ -173,7 +174,7 @@ func (d *device) dial(n *node) *conn {
 	}
 	w.parse(f.Data, &welcome)
 	if welcome.User != d.user {
-		w.fatalf("%v is welcomed as %v", d.user, welcome.User)
+		w.fatalf("%v got the welcome of %v", d.user, welcome.User)
 	}
 	w.dialed++
 	c := &conn{
@@ -197,7 +198,7 @@ func (d *device) dial(n *node) *conn {
 	}
 	life := w.truth.life(d.inbox, welcome.Inbox.Epoch)
 	if before.life == life && welcome.Inbox.Seq < before.seq {
-		w.fatalf("%s: welcome says that the inbox is at %d, which was at %d before", c, welcome.Inbox.Seq, before.seq)
+		w.fatalf("%s: the head of the inbox is %d in the welcome, and was %d before", c, welcome.Inbox.Seq, before.seq)
 	}
 	c.streams[d.inbox] = &stream{topic: d.inbox, life: life, cursor: welcome.Inbox.Seq}
 	c.joined(hall, inHall)
@@ -239,7 +240,7 @@ func (c *conn) ask(r *request) {
 	c.w.note("%s sends %s", c, show(r.frame))
 }
 
-// read has the device take in what came: it moves its positions.
+// read lets the device read what came, and moves its positions.
 func (c *conn) read() { c.take(c.client.Pending()) }
 
 func (c *conn) take(frames []hubtest.Frame) {
@@ -256,14 +257,14 @@ func (c *conn) take(frames []hubtest.Frame) {
 		case f.Type == "error" && len(c.asked[f.ID]) > 0:
 			c.answered(f)
 		case f.Type == "ack", f.Type == "error" && f.ID != "":
-			c.w.fatalf("%s: an answer to nothing: %+v", c, f)
+			c.w.fatalf("%s: an answer without a request: %+v", c, f)
 		case f.Seq > 0:
 			c.d.saw(c, f)
 		}
 	}
 }
 
-// answered keeps an answer with what it answers.
+// answered keeps an answer with its request.
 func (c *conn) answered(f hubtest.Frame) {
 	r := c.asked[f.ID][0]
 	r.answers = append(r.answers, f)
@@ -273,7 +274,7 @@ func (c *conn) answered(f hubtest.Frame) {
 	}
 }
 
-// answered moves a position as an answer says.
+// answered moves a position after an answer.
 func (d *device) answered(t chathub.Topic, r *request, a answer) {
 	if a.Error != nil {
 		return
@@ -290,7 +291,7 @@ func (d *device) answered(t chathub.Topic, r *request, a answer) {
 	delete(r.conn.awaited, t)
 }
 
-// saw moves a position to a message that came.
+// saw moves a position after a message.
 func (d *device) saw(c *conn, f hubtest.Frame) {
 	t := d.inbox
 	if f.Room != "" {
@@ -310,7 +311,7 @@ func (c *conn) leave(politely bool) {
 	} else {
 		c.client.Drop()
 	}
-	c.client.Closed() // nothing comes after it
+	c.client.Closed() // nothing follows it
 	c.read()
 	c.left = true
 	c.d.conn = nil
@@ -323,7 +324,7 @@ func (w *world) parse(data []byte, v any) {
 	}
 }
 
-// roster is a list of users as a client knows it, from events.
+// roster is a list of users as a client knows it from events.
 type roster struct {
 	users map[string]bool
 }
@@ -336,7 +337,7 @@ func newRoster(users []chathub.User) *roster {
 	return r
 }
 
-// ends notes how the server says that connections ended. Hubs call it.
+// ends notes how connections ended for the server. Hubs call it.
 type ends struct {
 	mu sync.Mutex
 	of map[string]chathub.Disconnect

@@ -14,7 +14,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// operations are what may happen, and how often.
+// operations are the operations, and how often each happens.
 var operations = []struct {
 	weight int
 	name   string
@@ -45,7 +45,7 @@ var operations = []struct {
 	{1, "peace", func(w *world, _ *rapid.T) { w.peace() }},
 }
 
-// run does things at random.
+// run runs random operations.
 func (w *world) run() {
 	actions := make(map[string]func(*rapid.T))
 	for _, op := range operations {
@@ -65,7 +65,8 @@ func (w *world) run() {
 	w.t.Repeat(actions)
 }
 
-// pick picks one of those that are fit for an operation, or has another one done.
+// pick picks a value that suits an operation, or skips the operation if there
+// is none.
 func pick[T any](t *rapid.T, what string, all []T, fit func(T) bool) T {
 	var some []T
 	for _, v := range all {
@@ -79,7 +80,7 @@ func pick[T any](t *rapid.T, what string, all []T, fit func(T) bool) T {
 	return some[rapid.IntRange(0, len(some)-1).Draw(t, what)]
 }
 
-// pickConn picks a connection that can do something.
+// pickConn picks a connection that is ready.
 func (w *world) pickConn(t *rapid.T) *conn {
 	return pick(t, "connection", w.conns, func(c *conn) bool { return !c.left && !c.ended })
 }
@@ -92,7 +93,7 @@ func (w *world) index(h *chathub.Hub) int {
 	return slices.IndexFunc(w.nodes, func(n *node) bool { return n.hub == h })
 }
 
-// nextID returns an id that the client's user has not used; others may have.
+// nextID returns an id that the client's user has not used. Others may have.
 func (c *conn) nextID() string {
 	ids := c.w.ids
 	ids[c.d.user.ID]++
@@ -115,8 +116,7 @@ func (w *world) opConnect(t *rapid.T) {
 	d.connect(n, rapid.SampledFrom([]string{"resume", "resume", "join", "forget"}).Draw(t, "how"))
 }
 
-// connect connects a device, and has it come back to where it was unless it is to
-// forget all that.
+// connect connects a device. It resumes, unless it forgets its positions.
 func (d *device) connect(n *node, how string) {
 	if how == "forget" {
 		clear(d.positions)
@@ -164,8 +164,8 @@ func (c *conn) resume(since map[chathub.Topic]chathub.Position) {
 	}
 }
 
-// join joins a room: "since" what the device saw last, if it did, or with a
-// history, or neither.
+// join joins a room: since the last message that the device saw, with a
+// history, or with neither.
 func (c *conn) join(room, how string) {
 	c.read()
 	topic := chathub.Topic{Room: room}
@@ -174,7 +174,8 @@ func (c *conn) join(room, how string) {
 	switch {
 	case how == "since" && seen:
 		r.since = map[chathub.Topic]chathub.Position{topic: p}
-		r.frame.Data = hubtest.Data(map[string]any{"since": p, "history": 3}) // which is ignored
+		// History is ignored beside since.
+		r.frame.Data = hubtest.Data(map[string]any{"since": p, "history": 3})
 	case how == "history":
 		r.history = 4
 		r.frame.Data = hubtest.Data(map[string]any{"history": r.history})
@@ -196,7 +197,7 @@ func (w *world) opLeave(t *rapid.T) {
 	c.member[room] = unsure
 }
 
-// post has clients send, several at once.
+// post lets several clients send at once.
 func (w *world) post(t *rapid.T, frame func(c *conn) hubtest.Frame) {
 	for range rapid.SampledFrom([]int{1, 1, 2, 3, 12}).Draw(t, "messages") {
 		c := w.pickConn(t)
@@ -229,14 +230,14 @@ func (w *world) opTell(t *rapid.T) {
 	})
 }
 
-// opRepeat sends again what the user has sent, perhaps over another connection.
+// opRepeat sends a message of the user again, perhaps over another connection.
 func (w *world) opRepeat(t *rapid.T) {
 	r := pick(t, "message", w.sent, func(*request) bool { return true })
 	c := pick(t, "connection", w.conns, func(c *conn) bool { return !c.left && !c.ended && c.d.user == r.conn.d.user })
 	c.ask(&request{frame: r.frame})
 }
 
-// opShout sends something to everyone that is not kept.
+// opShout sends something to everyone, which is not kept.
 func (w *world) opShout(t *rapid.T) {
 	c := w.pickConn(t)
 	f := hubtest.Frame{Type: "message", ID: c.nextID(), Data: w.payload(t)}
@@ -261,7 +262,8 @@ func (w *world) opHistory(t *rapid.T) {
 	c.ask(r)
 }
 
-// opNap has a handler run for a while, which what the client sends must wait for.
+// opNap lets a handler run for a while. Later requests of the client wait for
+// it.
 func (w *world) opNap(t *rapid.T) {
 	ms := rapid.SampledFrom([]int{100, 3000}).Draw(t, "time")
 	c := w.pickConn(t)
@@ -293,12 +295,12 @@ func (c *conn) unpause() {
 	c.paused = false
 }
 
-// opMisbehave has a client do what costs it the connection.
+// opMisbehave lets a client do something that ends its connection.
 func (w *world) opMisbehave(t *rapid.T) {
 	c := pick(t, "connection", w.conns, func(c *conn) bool { return !c.left && !c.ended && !c.paused })
 	c.mustEnd = true
 	code := rapid.SampledFrom([]int{1007, 1009, 4501}).Draw(t, "code")
-	w.note("%s behaves so as to be closed with %d", c, code)
+	w.note("%s does something to be closed with %d", c, code)
 	switch code {
 	case 1007:
 		c.mayEnd[code] = true
@@ -315,7 +317,7 @@ func (w *world) opMisbehave(t *rapid.T) {
 	}
 }
 
-// opRestart ends a hub in peace; another one takes its place at the next quiet
+// opRestart shuts down a hub. Another one takes its place at the next quiet
 // time.
 func (w *world) opRestart(t *rapid.T) {
 	n := w.pickNode(t)
@@ -340,7 +342,7 @@ func (w *world) opWait(t *rapid.T) {
 	time.Sleep(d)
 }
 
-// opFail makes some of the next calls of the broker go wrong.
+// opFail makes some of the broker's next calls fail.
 func (w *world) opFail(t *rapid.T) {
 	if w.moved {
 		t.SkipNow()

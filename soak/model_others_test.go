@@ -11,25 +11,25 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
-// emission is something that the application emits.
+// emission is an emit of the application.
 type emission struct {
 	event  string
 	data   []byte
 	topics []chathub.Topic // none: volatile, to everyone or to clients
 	except []string
-	id     string // chosen by the server
+	id     string // which the server chose
 }
 
-// volatile is an event that is not kept, on its way.
+// volatile is an event that is not kept.
 type volatile struct {
 	what     string
-	may      func(c *conn) bool // whom it is for
-	must     []*conn            // who was there for certain when it was sent
+	may      func(c *conn) bool // its recipients
+	must     []*conn            // those that were certainly there when it was sent
 	got      map[*conn]int
-	accepted bool // nothing failed
+	accepted bool
 }
 
-// number returns what a payload of the model is recognised by.
+// number returns the number by which the model recognises a payload.
 func number(data []byte) string {
 	n, _, _ := strings.Cut(string(data), ",")
 	return strings.TrimRight(n, "}")
@@ -46,7 +46,7 @@ func (w *world) volatile(what string, data []byte, may func(c *conn) bool) *vola
 	return v
 }
 
-// checkVolatile checks that an event that is not kept is for c.
+// checkVolatile checks that c is a recipient of an event that is not kept.
 func (c *conn) checkVolatile(f hubtest.Frame) {
 	if f.Type == "greeting" {
 		c.greeted++
@@ -54,15 +54,16 @@ func (c *conn) checkVolatile(f hubtest.Frame) {
 	}
 	v := c.w.volatiles[number(f.Data)]
 	if v == nil || v.what != f.Type || !v.may(c) {
-		c.w.fatalf("%s got what is not for it: %s", c, show(f))
+		c.w.fatalf("%s is no recipient of %s", c, show(f))
 	}
 	if v.got[c]++; v.got[c] > 1 {
 		c.w.fatalf("%s got twice: %s", c, show(f))
 	}
 }
 
-// checkVolatiles checks that what was not kept reached all who were there and read
-// what came, unless the broker failed: then it may be for those of one hub alone.
+// checkVolatiles checks that events that are not kept reached everyone who was
+// there and read everything. If the broker failed, one may have reached the
+// clients of one hub alone.
 func (w *world) checkVolatiles() {
 	for n, v := range w.volatiles {
 		for _, c := range v.must {
@@ -74,7 +75,7 @@ func (w *world) checkVolatiles() {
 	}
 }
 
-// checkPresence keeps the lists of who is there as a client would.
+// checkPresence keeps the lists of users as a client would.
 func (c *conn) checkPresence(f hubtest.Frame) {
 	var list struct {
 		Users []chathub.User `json:"users"`
@@ -95,7 +96,7 @@ func (c *conn) checkPresence(f hubtest.Frame) {
 	for _, u := range list.Users {
 		switch {
 		case u == c.d.user && (f.Type == "user-joined" || f.Type == "user-online"):
-			c.w.fatalf("%s is told of its own arrival: %s", c, show(f))
+			c.w.fatalf("%s got its own arrival: %s", c, show(f))
 		case r == nil: // the application put it into the room
 		case f.Type == "user-online" || f.Type == "user-joined":
 			r.users[u.ID] = true
@@ -105,8 +106,8 @@ func (c *conn) checkPresence(f hubtest.Frame) {
 	}
 }
 
-// checkPeace checks what holds once nothing has happened for a while: who is there,
-// on any hub, says every hub and knows every client, and nobody types.
+// checkPeace checks presence after a quiet time: every hub and every client
+// knows the users of all hubs, and nobody types.
 func (w *world) checkPeace() {
 	online := make(map[string]bool)
 	present := make(map[string]map[string]bool)
@@ -116,7 +117,7 @@ func (w *world) checkPeace() {
 	var conns []*conn
 	for _, c := range w.conns {
 		if c.left || c.ended || c.paused {
-			continue // the heartbeat has found those who do not read
+			continue // the heartbeat has found clients that do not read
 		}
 		conns = append(conns, c)
 		online[c.d.user.ID] = true
@@ -169,8 +170,8 @@ func (w *world) compare(who, what string, got, want map[string]bool) {
 	}
 }
 
-// checkEnd checks that a connection that has ended had a reason to, and that its
-// client was told.
+// checkEnd checks that a connection ended for a reason, and that its client was
+// told.
 func (c *conn) checkEnd() {
 	w := c.w
 	if c.ended || c.left {
@@ -193,7 +194,7 @@ func (c *conn) checkEnd() {
 	c.read()
 	c.verify()
 	if code != d.Code && (c.calm || code != -1) {
-		w.fatalf("%s saw close code %d, the server sent %d", c, code, d.Code)
+		w.fatalf("%s got close code %d, the server sent %d", c, code, d.Code)
 	}
 	if d.Code == 4000 && c.calm {
 		if !c.told {
@@ -201,7 +202,7 @@ func (c *conn) checkEnd() {
 		}
 		for id := range c.asked {
 			if c.sent[id] == 1 && w.truth.has(c.id, id) {
-				w.fatalf("%s: %q was accepted, and has no answer", c, id)
+				w.fatalf("%s: %q was accepted, but not answered", c, id)
 			}
 		}
 	}

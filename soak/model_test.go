@@ -21,12 +21,12 @@ import (
 	"pgregory.net/rapid"
 )
 
-// steps is how many operations a run has on average, unless -rapid.steps says
-// otherwise: rapid's own 30 do not get far from the beginning.
+// steps is how many operations a run has on average, unless -rapid.steps is
+// given. Rapid's default of 30 does not get far.
 const steps = "80"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(serverVariable) != "" { // the tests' own soak has started it
+	if os.Getenv(serverVariable) != "" { // started by the tests' own soak
 		main()
 		return
 	}
@@ -39,11 +39,12 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestModel lets a few users with a few devices each do at random what clients and
-// applications do, on one to three hubs with one broker, and checks at quiet times that all saw what a
-// simple model of the protocol says: see model_check_test.go.
+// TestModel lets a few users with a few devices each do at random what clients
+// and applications do, on one to three hubs with one broker. At quiet times it
+// checks that all of them saw what a simple model of the protocol says: see
+// model_check_test.go.
 //
-// Time is virtual, so that timeouts cost none; goroutines run truly concurrently, so
+// Time is virtual, so that timeouts cost none. Goroutines run concurrently, so
 // that a failure may not repeat itself. Its log says what was done.
 func TestModel(t *testing.T) {
 	var story string // of the last run that failed
@@ -63,7 +64,7 @@ func TestModel(t *testing.T) {
 
 var (
 	rooms = []string{"attic", "cellar"}
-	// hall is where the application puts everyone who connects.
+	// hall is the room that the application puts everyone into.
 	hall     = chathub.Topic{Room: "hall"}
 	allRooms = append(slices.Clone(rooms), hall.Room)
 	users    = []chathub.User{{ID: "ana", Name: "Ana"}, {ID: "bo", Name: "Bo"}, {ID: "cy", Name: "Cy"}}
@@ -71,13 +72,13 @@ var (
 
 const (
 	devicesPerUser = 2
-	// tightOutbox holds a few dozen messages, and half of it bounds what is
-	// replayed at once: more than tightReplay messages.
+	// tightOutbox holds a few dozen messages. Half of it bounds what is
+	// replayed at once, which is more than tightReplay messages.
 	tightOutbox = 4 << 10
 	tightReplay = 2
 )
 
-// world is one run of the model.
+// world is a run of the model.
 type world struct {
 	t   *rapid.T
 	tb  testing.TB
@@ -85,8 +86,8 @@ type world struct {
 
 	cfg         chathub.Config
 	truth       *truth
-	tight       bool // small outboxes: whoever does not read at once may be cut off
-	faulty      bool // the broker has been made to fail in this run
+	tight       bool // small outboxes: a client that does not read may be cut off
+	faulty      bool // the broker was made to fail in this run
 	replayLimit int
 
 	nodes     []*node
@@ -101,19 +102,19 @@ type world struct {
 	dialed    int
 	history   []string // what was done
 	story     *string
-	handlers  atomic.Int64 // that run at the moment
-	// moved: since the last quiet time the application has moved or thrown out
-	// clients; who connects now may be among them.
+	handlers  atomic.Int64 // running now
+	// moved says that the application has moved or disconnected clients since
+	// the last quiet time. Clients that connect now may be among them.
 	moved bool
 }
 
-// node is a hub, and those that take its place.
+// node is a hub and its successors.
 type node struct {
 	hub     *chathub.Hub
-	stopped chan error // not nil: it is shutting down
+	stopped chan error // not nil while the hub shuts down
 }
 
-// bench is the testing.TB that hubtest gets: failures are rapid's, so that it
+// bench is the testing.TB for hubtest. It reports failures to rapid, which
 // finds the shortest run that fails.
 type bench struct {
 	testing.TB
@@ -129,7 +130,7 @@ func (b bench) Fatal(args ...any)                 { b.t.Fatal(args...) }
 func (b bench) Fatalf(format string, args ...any) { b.t.Fatalf(format, args...) }
 
 func newWorld(t *rapid.T, story *string) *world {
-	// Rapid's own context would be the test's, which is not of the bubble.
+	// Rapid's own context belongs to the test, which is outside the bubble.
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
 	w := &world{
@@ -197,7 +198,7 @@ func newWorld(t *rapid.T, story *string) *world {
 	return w
 }
 
-// handler makes errors in a hub's log findings.
+// handler turns errors in a hub's log into findings.
 type handler struct {
 	slog.Handler
 	truth *truth
@@ -229,7 +230,7 @@ func (w *world) newHub() *chathub.Hub {
 			return next(context.WithValue(ctx, originKey{}, o), c, e)
 		}
 	})
-	// nap is a handler that takes its time.
+	// nap is a handler that takes a while.
 	chathub.OnAck(h, "nap", func(_ context.Context, _ *chathub.Client, ms int) (int, error) {
 		time.Sleep(time.Duration(ms) * time.Millisecond)
 		return ms, nil
@@ -237,25 +238,25 @@ func (w *world) newHub() *chathub.Hub {
 	return h
 }
 
-// note keeps what is done, for the story of a run that fails.
+// note notes an operation for the story of a run that fails.
 func (w *world) note(format string, args ...any) {
 	w.history = append(w.history, fmt.Sprintf("%v ", time.Now().Format("04:05.000"))+fmt.Sprintf(format, args...))
 }
 
-// fatalf ends the run. Its story tells more than rapid's list of draws. Rapid finds
-// a shorter run that fails for the same reason, which is the place of the call.
+// fatalf ends the run. Its story says more than rapid's list of draws. Rapid
+// looks for a shorter run that fails at the same place in the code.
 func (w *world) fatalf(format string, args ...any) {
 	w.note(format, args...)
 	*w.story = strings.Join(w.history, "\n")
-	w.t.Fatal("the model says no")
+	w.t.Fatal("the model disagrees")
 }
 
-// settle waits until nothing goes on any more, and checks everything.
+// settle waits until nothing is under way, and checks everything.
 func (w *world) settle() {
-	const most = 2 * time.Minute // of virtual time, for whatever is slow
+	const most = 2 * time.Minute // of virtual time, for the slowest requests
 	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 		synctest.Wait()
-		waiting := int(w.handlers.Load()) // also of those who do not read the answer
+		waiting := int(w.handlers.Load()) // including those whose answer is not read
 		for _, c := range w.conns {
 			if c.left || c.ended {
 				continue
@@ -269,7 +270,7 @@ func (w *world) settle() {
 			break
 		}
 		if time.Since(start) > most {
-			w.fatalf("%d requests are without an answer, or their handlers still run", waiting)
+			w.fatalf("%d requests are not answered, or their handlers still run", waiting)
 		}
 	}
 	for _, c := range w.conns {
@@ -285,14 +286,14 @@ func (w *world) settle() {
 		n.hub, n.stopped = w.newHub(), nil
 	}
 	if w.truth.lag > 0 || w.faulty {
-		time.Sleep(5 * time.Second) // what nobody waits for: releases, joins on other hubs
+		time.Sleep(5 * time.Second) // for things that are not awaited, such as joins on other hubs
 	}
 	synctest.Wait()
 	w.check()
 }
 
-// unanswered returns how many requests of a client wait for an answer. Those without
-// an id have none: they are over once a ping that came after them has one.
+// unanswered returns how many requests of a client wait for an answer. A
+// request without an id gets none. It has ended when a later ping is answered.
 func (c *conn) unanswered() int {
 	if b := c.barrier; b == nil || len(b.answers) > 0 && b.answers[0].Type == "error" {
 		c.barrier = &request{frame: hubtest.Frame{Type: "ping", ID: c.nextID()}}
@@ -301,7 +302,7 @@ func (c *conn) unanswered() int {
 	return len(c.asked)
 }
 
-// check checks everything. Nothing goes on.
+// check checks everything, while nothing is under way.
 func (w *world) check() {
 	if found := w.truth.recover(); len(found) > 0 {
 		w.fatalf("%s", strings.Join(found, "\n"))
@@ -333,18 +334,19 @@ func (w *world) check() {
 	w.conns = live
 }
 
-// peace lets a time pass after which the hub has found all who do not read, and
-// nobody is in their grace, and checks what holds then.
+// peace waits until the hub has found all clients that do not read and no user
+// is in their grace time. Then it checks presence.
 func (w *world) peace() {
 	w.settle()
-	time.Sleep(90 * time.Second) // a client that has stopped reading may still answer the first ping
+	// A client that has stopped reading may still answer the first ping.
+	time.Sleep(90 * time.Second)
 	synctest.Wait()
 	w.check()
 	w.checkPeace()
 }
 
-// finish has everyone come back and catch up, checks that everything accepted has
-// arrived, and that nothing is left once all have gone.
+// finish lets everyone come back and catch up. It checks that every accepted
+// message has arrived, and that nothing is left once all have gone.
 func (w *world) finish() {
 	w.truth.hurry()
 	w.note("all come back")
@@ -374,7 +376,7 @@ func (w *world) finish() {
 	w.settle()
 	for _, r := range w.sent {
 		if c := r.conn; !r.acked && c == c.d.conn {
-			w.fatalf("%s: %s is never accepted", c, show(r.frame))
+			w.fatalf("%s: %s was never accepted", c, show(r.frame))
 		}
 	}
 	w.peace()
@@ -386,7 +388,7 @@ func (w *world) finish() {
 	synctest.Wait()
 	for _, n := range w.nodes {
 		if s := n.hub.Stats(); s.Connections != 0 || s.Users != 0 || s.Rooms != 0 || s.QueueLength != 0 {
-			w.fatalf("nobody is left, but: %+v", s)
+			w.fatalf("left without any client: %+v", s)
 		}
 	}
 }

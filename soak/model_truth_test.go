@@ -13,44 +13,45 @@ import (
 	"github.com/chathub-go/chathub"
 )
 
-// truth is a Broker that notes, for the model, what the one below it accepted. It
-// can also be slow, and fail.
+// truth is a Broker that notes for the model what the broker below it accepted.
+// It can be slow, and fail.
 type truth struct {
 	*chathub.MemoryBroker
-	reader chathub.BrokerSession // looks at the logs; subscribes nothing
-	keys   int                   // a topic remembers this many keys at least
+	reader chathub.BrokerSession // only to look at the logs
+	keys   int                   // how many keys a topic remembers at least
 
 	mu       sync.Mutex
 	rand     *rand.Rand
 	lag      time.Duration // the longest pause before and after a call
 	fail     map[fault]int // how many calls will fail
 	topics   map[chathub.Topic]*topicLog
-	accepted map[string]bool // connection and id of what was stored
+	accepted map[string]bool // "connection/id" of stored messages
 	findings []string
 }
 
-// fault is a way in which a call of a broker session goes wrong.
+// fault is a way in which a call of a broker's session fails.
 type fault string
 
 const (
-	failPublish   fault = "publish"   // nothing is stored
-	failReceipt   fault = "receipt"   // it is stored, and nobody learns that
-	failSubscribe fault = "subscribe" // and so on
+	failPublish   fault = "publish" // nothing is stored
+	failReceipt   fault = "receipt" // it is stored, but the caller gets an error
+	failSubscribe fault = "subscribe"
 	failRead      fault = "read"
 	slowSend      fault = "send takes 2s"
 )
 
 var faults = []fault{failPublish, failReceipt, failSubscribe, failRead, slowSend}
 
-// topicLog is what was published in a topic, over all lives of its log.
+// topicLog is everything that was published in a topic, in all lives of its
+// log.
 type topicLog struct {
-	turn  chan struct{} // held (full) by who publishes
+	turn  chan struct{} // publishers hold it (full)
 	lives []*life
 }
 
 // life is one life of a log. Entry i has the position i+1.
 type life struct {
-	epoch   string // empty where nobody can know it
+	epoch   string // "" if it cannot be known
 	entries []*entry
 }
 
@@ -64,26 +65,26 @@ func (l *life) at(seq uint64) *entry {
 	return l.entries[seq-1]
 }
 
-// entry is a message that was stored.
+// entry is a stored message.
 type entry struct {
 	seq  uint64
 	time int64
 	*origin
 }
 
-// origin says who caused a message: a client, or the application. It travels in
+// origin is the cause of a message: a client or the application. It travels in
 // the context of the publish.
 type origin struct {
-	client string // id of the connection
+	client string // of the connection
 	user   chathub.User
 	event  chathub.Event
 
-	emit *emission // not nil: the application
+	emit *emission // not nil if the application sent it
 }
 
 type originKey struct{}
 
-// newTruth returns a truth over b, of which it knows how many keys it remembers.
+// newTruth returns a truth over b, which remembers at least so many keys.
 func newTruth(b *chathub.MemoryBroker, keys int, seed uint64) (*truth, error) {
 	t := &truth{
 		MemoryBroker: b,
@@ -104,14 +105,14 @@ func (t *truth) Attach(ctx context.Context, deliver func(chathub.Message)) (chat
 	return &watched{BrokerSession: s, truth: t}, err
 }
 
-// complain notes what must not be. Any goroutine may call it.
+// complain notes a finding. Any goroutine may call it.
 func (t *truth) complain(format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.findings = append(t.findings, fmt.Sprintf(format, args...))
 }
 
-// pause takes some time, now and then.
+// pause sometimes waits.
 func (t *truth) pause() {
 	t.mu.Lock()
 	var d time.Duration
@@ -122,8 +123,9 @@ func (t *truth) pause() {
 	time.Sleep(d)
 }
 
-// yield lets others go first, now and then. The hub holds a mutex while it
-// subscribes, and virtual time stands still while someone waits for a mutex: so no pause.
+// yield sometimes lets other goroutines run first. It does not sleep: the hub
+// holds a mutex while it subscribes, and virtual time stands still while a
+// goroutine waits for a mutex.
 func (t *truth) yield() {
 	t.mu.Lock()
 	n := 0
@@ -136,7 +138,7 @@ func (t *truth) yield() {
 	}
 }
 
-// fails reports whether a call is to go wrong.
+// fails reports whether a call is to fail.
 func (t *truth) fails(f fault) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -147,21 +149,21 @@ func (t *truth) fails(f fault) bool {
 	return true
 }
 
-// willFail has some of the next calls go wrong.
+// willFail makes some of the next calls fail.
 func (t *truth) willFail(f fault, calls int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.fail[f] += calls
 }
 
-// failing reports whether calls are still to go wrong.
+// failing reports whether there are calls left to fail.
 func (t *truth) failing() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.fail) > 0
 }
 
-// hurry ends all slowness, and returns the lag that there was.
+// hurry ends all delays, and returns the lag before.
 func (t *truth) hurry() time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -170,14 +172,14 @@ func (t *truth) hurry() time.Duration {
 	return lag
 }
 
-// slow brings slowness back.
+// slow sets the lag again.
 func (t *truth) slow(lag time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.lag = lag
 }
 
-// recover lets all calls go well from now on, and returns what was found.
+// recover makes all calls succeed from now on, and returns the findings.
 func (t *truth) recover() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -196,15 +198,15 @@ func (t *truth) topic(name chathub.Topic) *topicLog {
 	return l
 }
 
-// has reports whether something that a connection sent with an id was stored.
+// has reports whether a message that a connection sent with an id was stored.
 func (t *truth) has(client, id string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.accepted[client+id]
 }
 
-// life returns the life of a log that an epoch names, which may be one that
-// nobody has published in yet.
+// life returns the life of a log that an epoch names. Nothing may have been
+// published in it yet.
 func (t *truth) life(name chathub.Topic, epoch string) *life {
 	log := t.topic(name)
 	t.mu.Lock()
@@ -223,7 +225,7 @@ func (l *topicLog) life(epoch string) *life {
 	return life
 }
 
-// lives returns all lives of a log, the newest first.
+// lives returns all lives of a log, newest first.
 func (t *truth) lives(name chathub.Topic) []*life {
 	log := t.topic(name)
 	t.mu.Lock()
@@ -233,7 +235,7 @@ func (t *truth) lives(name chathub.Topic) []*life {
 	return all
 }
 
-// latest returns the newest life that is known of a log, and its head.
+// latest returns the newest known life of a log, and its head.
 func (t *truth) latest(name chathub.Topic) (*life, uint64) {
 	log := t.topic(name)
 	t.mu.Lock()
@@ -245,7 +247,7 @@ func (t *truth) latest(name chathub.Topic) (*life, uint64) {
 	return life, life.head()
 }
 
-// trimmed returns up to where a life of a log has been dropped by now.
+// trimmed returns the last position that a life of a log has dropped.
 func (t *truth) trimmed(name chathub.Topic, l *life) uint64 {
 	page, err := t.reader.Read(context.Background(), name, chathub.Range{})
 	if err != nil || page.Head.Epoch != l.epoch {
@@ -266,7 +268,7 @@ func (t *truth) record(ctx context.Context, m chathub.Message, r chathub.Receipt
 	switch {
 	case head.Seq == r.Seq:
 		l = log.life(head.Epoch)
-	case r.Seq == 1: // and the log is gone already
+	case r.Seq == 1: // and the log is already gone
 		l = &life{}
 		log.lives = append(log.lives, l)
 	default:
@@ -332,7 +334,7 @@ func (s *watched) Send(ctx context.Context, m chathub.Message) error {
 }
 
 func (s *watched) Subscribe(ctx context.Context, topic chathub.Topic) (chathub.Position, error) {
-	if topic.Node != "" { // a hub that begins
+	if topic.Node != "" { // for a hub that starts
 		return s.BrokerSession.Subscribe(ctx, topic)
 	}
 	s.truth.yield()

@@ -15,46 +15,46 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// peer is a user with one program, which behaves in its own way (see behaviour.go)
-// and checks what it receives.
+// peer is a user with one program. It behaves in its own way (see
+// behaviour.go), and checks what it receives.
 type peer struct {
 	*soak
 	id    string
 	kind  kind
 	rooms []string
-	rand  *rand.Rand // of the goroutine of run
+	rand  *rand.Rand // for the goroutine of run
 
 	mu      sync.Mutex
 	tracks  map[string]*track // by topic
 	unacked map[string]*message
-	recent  []*message // the latest that were accepted; some are sent again
+	recent  []*message // the latest accepted messages, some of which are sent again
 	repeats map[string]*message
 	count   int
-	session *session // nil: not connected
+	session *session // nil while not connected
 }
 
-// message is something durable that a peer has sent.
+// message is a durable message that a peer has sent.
 type message struct {
 	frame   hubtest.Frame
-	seq     uint64    // of the ack, 0 where it has none
+	seq     uint64    // from the ack; 0 before it
 	retryAt time.Time // when to send it again
 }
 
-// session is the time of one connection.
+// session is a connection while it lasts.
 type session struct {
 	*link
 	gone    chan struct{} // closed when reading has ended
-	err     error         // why; after gone
-	welcome chan struct{} // closed when it has come
-	ready   chan struct{} // closed when all rooms are joined and what was missed is asked for
-	left    bool          // by the peer's own doing
+	err     error         // why reading ended; set before gone is closed
+	welcome chan struct{} // closed after the welcome
+	ready   chan struct{} // closed when all rooms are joined and missed messages requested
+	left    bool          // the peer itself left
 
-	// Under peer.mu:
-	calls    map[string]func(hubtest.Frame) // what to do with an answer
-	inbox    bool                           // counts: what was missed before comes no more
-	fetching bool                           // a page of history is asked for
-	live     map[string]uint64              // where each topic stood when it was joined
-	afterMs  int                            // when to come back, as the server says
+	// Guarded by peer.mu:
+	calls    map[string]func(hubtest.Frame) // the handlers of answers
+	inbox    bool                           // live: messages missed before no longer come
+	fetching bool                           // a page of history is requested
+	live     map[string]uint64              // the head of each topic when it was joined
+	afterMs  int                            // when to come back, if the server said so
 	expires  time.Time                      // of the token
 }
 
@@ -69,13 +69,13 @@ func (p *peer) token(life time.Duration) (string, time.Time) {
 	})
 	s, err := t.SignedString(p.secret)
 	if err != nil {
-		panic(err) // the key is one
+		panic(err) // the key is valid
 	}
 	return s, expires
 }
 
-// run connects again and again, and acts while it is connected, until ctx ends;
-// then it only catches up, until finish is closed.
+// run connects again and again. It acts while it is connected. After the end of
+// ctx it only catches up, until finish is closed.
 func (p *peer) run(ctx context.Context) {
 	failures := 0
 	for {
@@ -99,7 +99,7 @@ func (p *peer) run(ctx context.Context) {
 	}
 }
 
-// connected runs one session, and returns how long to wait before the next.
+// connected runs a session, and returns how long to wait before the next.
 func (p *peer) connected(ctx context.Context, l *link, expires time.Time) time.Duration {
 	s := &session{
 		link:    l,
@@ -135,7 +135,7 @@ func (p *peer) connected(ctx context.Context, l *link, expires time.Time) time.D
 	}
 	if p.kind == calm && code != 4000 {
 		p.cutOff.Add(1)
-		p.note("%s, calm, was cut off: %v", p.id, s.err)
+		p.note("%s, a calm client, was cut off: %v", p.id, s.err)
 	}
 	if s.afterMs > 0 {
 		return time.Duration(s.afterMs) * time.Millisecond
@@ -143,7 +143,7 @@ func (p *peer) connected(ctx context.Context, l *link, expires time.Time) time.D
 	return p.backoff()
 }
 
-// backoff is how long to wait before coming back. Stormers do not.
+// backoff returns how long to wait before coming back. Stormers do not wait.
 func (p *peer) backoff() time.Duration {
 	if p.kind == stormer {
 		return 0
@@ -151,7 +151,7 @@ func (p *peer) backoff() time.Duration {
 	return time.Duration(p.rand.Int64N(int64(200 * time.Millisecond)))
 }
 
-// read handles what comes until the connection ends.
+// read handles frames until the connection ends.
 func (p *peer) read(s *session) {
 	defer close(s.gone)
 	for {
@@ -169,8 +169,8 @@ func (p *peer) read(s *session) {
 	}
 }
 
-// await waits for a channel to be closed, and reports false where the connection
-// ends before.
+// await waits until a channel is closed. It returns false if the connection
+// ends first.
 func (s *session) await(c <-chan struct{}) bool {
 	select {
 	case <-c:
@@ -180,7 +180,7 @@ func (s *session) await(c <-chan struct{}) bool {
 	}
 }
 
-// begin joins the rooms, or, after an interruption, resumes where the peer was.
+// begin joins the rooms or, after an interruption, resumes.
 func (p *peer) begin(s *session) {
 	if !s.await(s.welcome) {
 		return
@@ -210,20 +210,20 @@ func (p *peer) begin(s *session) {
 	waiting = len(frames)
 	p.mu.Unlock()
 	for _, f := range frames {
-		_ = s.send(f) // where it fails, reading does
+		_ = s.send(f) // if it fails, reading fails too
 	}
 	s.await(s.ready)
 }
 
-// joinedPart is what an answer says of one log.
+// joinedPart is the part of an answer about one log.
 type joinedPart struct {
 	chathub.Position `json:",inline"`
 	Recovered        bool           `json:"recovered"`
 	Error            jsontext.Value `json:"error"`
 }
 
-// resume returns the request for everything that was missed, false where nothing
-// can have been. It has done called once that is answered.
+// resume returns the request for everything that was missed, or false if
+// nothing can have been. It calls done after the answer.
 func (p *peer) resume(s *session, done func()) (hubtest.Frame, bool) {
 	type topics[T any] struct {
 		Rooms map[string]T `json:"rooms"`
@@ -259,7 +259,7 @@ func (p *peer) resume(s *session, done func()) (hubtest.Frame, bool) {
 	return f, true
 }
 
-// joined takes note of where a log stands that the peer hears from now on.
+// joined notes the head of a log that the peer hears from now on.
 func (p *peer) joined(s *session, topic string, data []byte) {
 	var a joinedPart
 	if err := json.Unmarshal(data, &a); err != nil || a.Epoch == "" {
@@ -280,13 +280,13 @@ func (p *peer) joined(s *session, topic string, data []byte) {
 	}
 }
 
-// wrong counts an answer that should not be.
+// wrong counts a wrong answer.
 func (p *peer) wrong(format string, args ...any) {
 	p.badAnswer.Add(1)
 	p.note(format, args...)
 }
 
-// handle handles a frame. It needs p.mu.
+// handle handles a frame. The caller holds p.mu.
 func (p *peer) handle(s *session, f hubtest.Frame) {
 	switch f.Type {
 	case "welcome":
@@ -304,8 +304,8 @@ func (p *peer) handle(s *session, f hubtest.Frame) {
 	case "private-message":
 		if f.To != p.id && sender(f) != p.id {
 			p.foreign.Add(1)
-			p.note("%s got a private message of %s to %s", p.id, sender(f), f.To)
-		} else if s.inbox { // what comes earlier comes again, behind the answer
+			p.note("%s got a private message from %s to %s", p.id, sender(f), f.To)
+		} else if s.inbox { // earlier ones come again, after the answer
 			p.got(s, inbox(p.id), f)
 		}
 	}
@@ -363,7 +363,7 @@ func (p *peer) history(s *session, t *track, name string, g stretch) hubtest.Fra
 	s.calls[f.ID] = func(a hubtest.Frame) {
 		s.fetching = false
 		if a.Type == "error" {
-			return // the next tick asks again
+			return // the next tick requests it again
 		}
 		var page struct {
 			Messages []hubtest.Frame `json:"messages"`
@@ -379,9 +379,9 @@ func (p *peer) history(s *session, t *track, name string, g stretch) hubtest.Fra
 			}
 		}
 		if len(page.Messages) == 0 {
-			t.hole = 0 // the log has none of it any more
+			t.hole = 0 // the log no longer has it
 		}
-		go p.fetch(s) // the next page; not on this goroutine, which must read
+		go p.fetch(s) // the next page; this goroutine has to read
 	}
 	return f
 }
@@ -393,7 +393,7 @@ func (p *peer) answered(s *session, f hubtest.Frame) {
 			Code       string `json:"code"`
 			RetryAfter int    `json:"retryAfterMs"`
 		}
-		_ = json.Unmarshal(f.Data, &e) // no code is one of its own
+		_ = json.Unmarshal(f.Data, &e) // no code counts as ""
 		p.soak.answered(e.Code)
 		if m := p.unacked[f.ID]; m != nil {
 			m.retryAt = time.Now().Add(time.Duration(e.RetryAfter) * time.Millisecond)
@@ -422,13 +422,13 @@ func (p *peer) answered(s *session, f hubtest.Frame) {
 	}
 	if m := p.repeats[f.ID]; m == nil {
 		p.stray.Add(1)
-		p.note("%s: an answer to nothing: %s", p.id, f.ID)
+		p.note("%s: an answer without a request: %s", p.id, f.ID)
 	} else if receipt.Seq != m.seq || !receipt.Dup {
 		p.wrong("%s: %s was accepted at %d, and repeated as %s", p.id, f.ID, m.seq, f.Data)
 	}
 }
 
-// accepted notes where a message is.
+// accepted notes the position of a message.
 func (p *peer) accepted(m *message, seq uint64) {
 	const kept = 256
 	p.acked.Add(1)
@@ -439,7 +439,8 @@ func (p *peer) accepted(m *message, seq uint64) {
 		delete(p.repeats, p.recent[0].frame.ID)
 		p.recent = p.recent[1:]
 	}
-	// An ack that comes late, after the message was sent again, has a second one.
+	// If an ack comes late, after the message was sent again, there is a second
+	// ack.
 	p.repeats[m.frame.ID] = m
 	if m.frame.To == "" {
 		p.ledger.put(room(m.frame.Room), seq, m.frame.ID)
@@ -457,7 +458,7 @@ func (p *peer) nextID() string {
 
 // payload is the data of a message.
 type payload struct {
-	At   int64  `json:"at"`   // nanoseconds since the soak began
-	Live bool   `json:"live"` // it left at that time
+	At   int64  `json:"at"`   // nanoseconds since the start
+	Live bool   `json:"live"` // it was sent at that time
 	Pad  string `json:"pad,omitzero"`
 }

@@ -9,46 +9,46 @@ import (
 	"time"
 )
 
-// report is what a soak found.
+// report is the result of a soak.
 type report struct {
 	Seconds  float64 `json:"seconds"`
 	Clients  int     `json:"clients"`
 	Seed     uint64  `json:"seed"`
 	Restarts int     `json:"restarts"`
 
-	Sent     int64 `json:"sent"`  // durable messages, each once
-	Acked    int64 `json:"acked"` // those that were accepted
+	Sent     int64 `json:"sent"`  // durable messages, each counted once
+	Acked    int64 `json:"acked"` // accepted messages
 	Received int64 `json:"received"`
 
-	// What must be 0:
+	// These must be 0.
 	Lost       int   `json:"lost"` // deliveries that did not come
 	Unacked    int   `json:"unacked"`
 	Doubled    int64 `json:"doubled"`
 	Reordered  int64 `json:"reordered"`
-	Foreign    int64 `json:"foreign"` // reached whom it was not for
-	Stray      int64 `json:"stray"`   // answers to nothing
+	Foreign    int64 `json:"foreign"` // messages to a client that must not get them
+	Stray      int64 `json:"stray"`   // answers without a request
 	BadAnswers int64 `json:"badAnswers"`
-	Conflicts  int   `json:"conflicts"` // two places of one message, two messages at one place
+	Conflicts  int   `json:"conflicts"` // one position of two messages, or two of one
 	Logged     int64 `json:"logged"`    // errors in the server's log
-	// Leaks are things that are left once all clients have gone.
+	// Leaks is what is left once all clients have gone.
 	Leaks []string `json:"leaks"`
 
-	Unrecovered int64          `json:"unrecovered"` // resumes answered with recovered false
-	Backfilled  int64          `json:"backfilled"`  // messages fetched from history after one
-	CutOff      int64          `json:"calmCutOff"`  // calm clients closed otherwise than by a drain
+	Unrecovered int64          `json:"unrecovered"` // resumes with recovered false
+	Backfilled  int64          `json:"backfilled"`  // messages that came from history then
+	CutOff      int64          `json:"calmCutOff"`  // calm clients closed other than by a drain
 	Dials       int            `json:"dials"`
 	Ends        map[string]int `json:"ends"`   // of connections, by close code or reason
-	Errors      map[string]int `json:"errors"` // answered, by code
-	Faults      map[string]int `json:"faults"` // committed by clients
+	Errors      map[string]int `json:"errors"` // error answers, by code
+	Faults      map[string]int `json:"faults"` // of clients
 
-	// Of calm clients, from sending to receiving.
+	// The latency of calm clients, from sending to receiving.
 	P50, P99, P999 time.Duration `json:"-"`
 	P50ms          float64       `json:"p50ms"`
 	P99ms          float64       `json:"p99ms"`
 	P999ms         float64       `json:"p999ms"`
 
-	// The server: at the start, at the most, when all had gone, and without hub
-	// and broker.
+	// The server at the start, its maximums, after all clients have gone, and
+	// without hub and broker.
 	Start    reading   `json:"start"`
 	Peak     reading   `json:"peak"`
 	End      reading   `json:"end"`
@@ -64,7 +64,7 @@ func (r *report) clean() bool {
 		r.Stray == 0 && r.BadAnswers == 0 && r.Conflicts == 0 && r.Logged == 0 && len(r.Leaks) == 0
 }
 
-// print writes the report for people.
+// print writes the report as text.
 func (r *report) print(w io.Writer) error {
 	var b strings.Builder
 	line := func(name, format string, args ...any) {
@@ -74,14 +74,14 @@ func (r *report) print(w io.Writer) error {
 	line("messages", "%d sent, %d accepted, %d received", r.Sent, r.Acked, r.Received)
 	line("wrong", "%d lost, %d unacked, %d doubled, %d reordered, %d foreign, %d stray and %d bad answers, %d conflicts, %d errors logged",
 		r.Lost, r.Unacked, r.Doubled, r.Reordered, r.Foreign, r.Stray, r.BadAnswers, r.Conflicts, r.Logged)
-	line("recovery", "%d resumes could not replay all, %d messages came from history instead", r.Unrecovered, r.Backfilled)
+	line("recovery", "%d resumes did not replay everything, %d messages came from history instead", r.Unrecovered, r.Backfilled)
 	line("connections", "%d dialed; ended: %s", r.Dials, counts(r.Ends))
 	line("faults", "%s", counts(r.Faults))
 	line("errors", "%s", counts(r.Errors))
 	line("calm", "latency p50 %v, p99 %v, p99.9 %v; %d cut off", r.P50, r.P99, r.P999, r.CutOff)
-	line("memory", "resident %s at the start, %s at most, %s when all had gone; heap %s, %s, %s, and %s without hub and broker",
+	line("memory", "resident %s at the start, %s at most, %s without clients; heap %s, %s, %s, and %s without hub and broker",
 		mib(r.Start.RSS), mib(r.Peak.RSS), mib(r.End.RSS), mib(r.Start.Heap), mib(r.Peak.Heap), mib(r.End.Heap), mib(r.Empty.Heap))
-	line("goroutines", "%d at the start, %d at most, %d when all had gone", r.Start.Goroutines, r.Peak.Goroutines, r.End.Goroutines)
+	line("goroutines", "%d at the start, %d at most, %d without clients", r.Start.Goroutines, r.Peak.Goroutines, r.End.Goroutines)
 	for _, leak := range r.Leaks {
 		line("leak", "%s", leak)
 	}
@@ -110,7 +110,7 @@ func counts(m map[string]int) string {
 
 func mib(n uint64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
 
-// peak returns the higher of each figure of two readings.
+// peak returns the maximum of each figure of two readings.
 func peak(a, b reading) reading {
 	a.RSS = max(a.RSS, b.RSS)
 	a.Heap = max(a.Heap, b.Heap)
@@ -122,9 +122,10 @@ func peak(a, b reading) reading {
 }
 
 const (
-	// leakGoroutines is for those of the runtime and of net/http that come and go.
+	// leakGoroutines allows for goroutines of the runtime and net/http that
+	// come and go.
 	leakGoroutines = 4
-	// leakHeap is for pools and the runtime.
+	// leakHeap allows for pools and the runtime.
 	leakHeap = 512 << 10
 )
 

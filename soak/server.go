@@ -18,38 +18,38 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// settings is the first line that the server reads: it carries the secret, so it
-// is no argument.
+// settings is the first line that the server reads. It is not an argument,
+// since it holds the secret.
 type settings struct {
 	Secret    []byte `json:"secret"`
 	LogLength int    `json:"logLength"`
 }
 
-// reading is what the server says of itself, one line for each command.
+// reading is the server's answer to a command: its state.
 type reading struct {
-	Addr string `json:"addr,omitzero"` // in the first
+	Addr string `json:"addr,omitzero"` // only in the first
 	child.Usage
 	Connections int    `json:"connections"`
 	Users       int    `json:"users"`
 	Rooms       int    `json:"rooms"`
 	Slow        uint64 `json:"slowConsumers"`
-	Errors      int64  `json:"errors"` // logged since the beginning
-	// Draining: a hub that was replaced has not ended yet.
+	Errors      int64  `json:"errors"` // logged since the start
+	// Draining says that a replaced hub has not ended yet.
 	Draining bool `json:"draining"`
 }
 
 const (
-	// writeBuffer is the kernel's, for each connection: small, so that who does
-	// not read is found out within seconds.
+	// writeBuffer is the size of the kernel's buffer for each connection. It is
+	// small, so that a client that does not read is found within seconds.
 	writeBuffer = 16 << 10
-	// outbox is the hub's, small for the same reason. Half of it bounds what a
-	// client that comes back gets at once.
+	// outbox is the size of the hub's outbox, small for the same reason. Half
+	// of it bounds what a client that comes back gets at once.
 	outbox       = 128 << 10
 	drainTimeout = 15 * time.Second
 	replayLimit  = 1000
 )
 
-// The hub's times, short: a soak of seconds is to see their effects too.
+// The hub's times are short, so that a soak of seconds shows their effects.
 const (
 	pingInterval  = 2 * time.Second
 	pongTimeout   = 2 * time.Second
@@ -58,8 +58,8 @@ const (
 	drainWindow   = time.Second
 )
 
-// server is the process under test: one address, behind which one hub follows the
-// other on one broker.
+// server is the process under test. It has one address and one broker, and one
+// hub after another.
 type server struct {
 	broker   *chathub.MemoryBroker
 	auth     chathub.Authenticator
@@ -68,7 +68,8 @@ type server struct {
 	errors   atomic.Int64
 }
 
-// runServer serves until in ends, and answers the commands that it reads there:
+// runServer serves until in ends, and answers the commands that it reads from
+// it:
 //
 //	stats    a reading
 //	restart  another hub takes the place of the present one, which shuts down
@@ -102,7 +103,8 @@ func runServer(ctx context.Context, in io.Reader, out io.Writer) error {
 		ReadHeaderTimeout: 10 * time.Second,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			if tcp, ok := c.(*net.TCPConn); ok {
-				_ = tcp.SetWriteBuffer(writeBuffer) // best effort: a larger one only takes longer to fill
+				// A larger buffer only takes longer to fill.
+				_ = tcp.SetWriteBuffer(writeBuffer)
 			}
 			return ctx
 		},
@@ -174,7 +176,7 @@ func (s *server) replace() error {
 		Broker:         s.broker,
 		Logger:         slog.New(counter{slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}), &s.errors}),
 		MaxOutboxBytes: outbox,
-		// The bound of a message must be a quarter of that at most.
+		// MaxMessageBytes may be at most a quarter of the outbox.
 		MaxMessageBytes: outbox / 8,
 		ReplayLimit:     replayLimit,
 		PingInterval:    pingInterval,
@@ -189,7 +191,7 @@ func (s *server) replace() error {
 	return err
 }
 
-// drain shuts a hub down, in the background.
+// drain shuts down a hub in the background.
 func (s *server) drain(h *chathub.Hub) {
 	s.draining.Add(1)
 	go func() {
@@ -216,7 +218,7 @@ func (s *server) read(collect bool) reading {
 	return r
 }
 
-// counter counts what is logged as an error.
+// counter counts records of level error.
 type counter struct {
 	slog.Handler
 	n *atomic.Int64

@@ -12,16 +12,18 @@ import (
 	"time"
 )
 
-// options are what the flags say.
+// options are the flags.
 type options struct {
 	duration, restart time.Duration
 	clients, rooms    int
 	seed              uint64
-	logLength         int           // messages that the broker keeps in a log
-	patience          time.Duration // for all to have all, and for the server to be empty, at the end
+	logLength         int // messages that the broker keeps for each log
+	// patience is how long clients may take to get all messages, and then the
+	// server to be empty.
+	patience time.Duration
 }
 
-// soak is one run.
+// soak is a run.
 type soak struct {
 	options
 	*tally
@@ -31,23 +33,23 @@ type soak struct {
 	secret []byte
 	began  time.Time
 	peers  []*peer
-	finish chan struct{} // closed when all may go
+	finish chan struct{} // closed when clients may leave
 
 	mu     sync.Mutex
-	storms chan struct{} // closed, and replaced, at each storm
+	storms chan struct{} // closed and replaced at each storm
 }
 
 const (
-	// square is the one room that many are in, with large messages, so that slow
-	// clients fall behind.
+	// square is the one room with many members. Its messages are large, so that
+	// slow clients fall behind.
 	square      = "square"
 	squareBytes = 1 << 10
-	squareShare = 5 // one in so many peers is in it, and all slow ones
+	squareShare = 5 // every fifth peer is in it, and all slow ones
 
 	sampleEvery  = time.Second
 	reportEvery  = 3 * time.Second // or a fortieth of the duration
 	stormEvery   = 4 * time.Second
-	mostRestarts = 20 * time.Second // between two, unless a flag says otherwise
+	mostRestarts = 20 * time.Second // the default between two restarts, at most
 )
 
 // runSoak runs a soak and returns its report. The error says why there is none.
@@ -67,7 +69,7 @@ func runSoak(ctx context.Context, o options, progress io.Writer) (*report, error
 		finish:  make(chan struct{}),
 		storms:  make(chan struct{}),
 	}
-	_, _ = rand.Read(s.secret) // which does not fail
+	_, _ = rand.Read(s.secret) // it never fails
 	var err error
 	if s.server, err = startServer(context.WithoutCancel(ctx), settings{Secret: s.secret, LogLength: o.logLength}); err != nil {
 		return nil, err
@@ -132,7 +134,7 @@ func (s *soak) newPeer(i int) *peer {
 	return p
 }
 
-// watch takes readings, restarts the hub and begins storms until ctx ends.
+// watch takes readings, restarts the hub and starts storms until ctx ends.
 func (s *soak) watch(ctx context.Context, r *report, progress io.Writer) error {
 	restart := make(<-chan time.Time)
 	if s.restart > 0 {
@@ -178,15 +180,15 @@ func (s *soak) watch(ctx context.Context, r *report, progress io.Writer) error {
 	}
 }
 
-// storm returns a channel that is closed when the next storm begins.
+// storm returns a channel that is closed when the next storm starts.
 func (s *soak) storm() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.storms
 }
 
-// catchUp waits until every client has all there is, and counts what is missing
-// when it has waited long enough.
+// catchUp waits until every client has all messages. After s.patience, it
+// counts what is missing.
 func (s *soak) catchUp(r *report) {
 	for end := time.Now().Add(s.patience); ; time.Sleep(200 * time.Millisecond) {
 		behind := 0
@@ -205,13 +207,13 @@ func (s *soak) catchUp(r *report) {
 			return
 		}
 		if time.Now().After(end) {
-			s.note("%d clients did not catch up, private messages that nobody saw: %v", behind, broken[:min(len(broken), 5)])
+			s.note("%d clients did not catch up; private messages that no client saw: %v", behind, broken[:min(len(broken), 5)])
 			return
 		}
 	}
 }
 
-// untilEmpty waits until the hub has noticed that all have gone.
+// untilEmpty waits until the hub has noticed that all clients have gone.
 func (s *soak) untilEmpty() (last reading, err error) {
 	for end := time.Now().Add(s.patience); ; time.Sleep(200 * time.Millisecond) {
 		if last, err = s.server.do("idle"); err != nil {
@@ -224,7 +226,7 @@ func (s *soak) untilEmpty() (last reading, err error) {
 	}
 }
 
-// sum puts into the report what was counted.
+// sum puts the counts into the report.
 func (s *soak) sum(r *report) {
 	r.Sent, r.Acked, r.Received = s.sent.Load(), s.acked.Load(), s.received.Load()
 	r.Doubled, r.Reordered = s.doubled.Load(), s.reordered.Load()

@@ -49,8 +49,8 @@ func TestSoak(t *testing.T) {
 	}
 }
 
-// TestSoakFindsLoss: where the broker keeps one message of each log, whoever is away
-// loses the others.
+// TestSoakFindsLoss: if the broker keeps one message of each log, clients lose
+// the others while they are away.
 func TestSoakFindsLoss(t *testing.T) {
 	if r := short(t, 1, time.Second); r.clean() || r.Lost == 0 {
 		t.Error("nothing is lost")
@@ -103,7 +103,7 @@ func TestLedger(t *testing.T) {
 	l := newLedger()
 	l.put("room", 1, "a")
 	l.put("room", 2, "b")
-	l.put("room", 1, "a") // as others see it
+	l.put("room", 1, "a") // as other clients see it
 	l.put("other", 1, "b")
 	l.promise("inbox", "c")
 	if len(l.findings) > 0 || l.head("room") != 2 || l.head("nowhere") != 0 {
@@ -117,7 +117,7 @@ func TestLedger(t *testing.T) {
 		t.Errorf("broken: %v", got)
 	}
 	l.put("room", 3, "b") // stored twice
-	l.put("room", 1, "c") // two at one place
+	l.put("room", 1, "c") // two messages at one position
 	if len(l.findings) != 2 {
 		t.Errorf("findings: %v", l.findings)
 	}

@@ -13,14 +13,14 @@ type tally struct {
 	doubled, reordered        atomic.Int64
 	foreign, stray, badAnswer atomic.Int64
 	unrecovered, backfilled   atomic.Int64
-	cutOff                    atomic.Int64 // calm clients that were closed otherwise than by a drain
+	cutOff                    atomic.Int64 // calm clients closed other than by a drain
 	latency                   histogram    // of calm clients
 
 	mu     sync.Mutex
 	dials  int
 	ends   map[string]int // of connections, by close code or reason
-	errors map[string]int // that were answered, by code
-	faults map[string]int // that clients committed
+	errors map[string]int // error answers, by code
+	faults map[string]int // of clients
 	notes  []string       // the first few findings
 }
 
@@ -52,7 +52,7 @@ func (t *tally) fault(what string) {
 	t.faults[what]++
 }
 
-// note keeps what was found; a few tell enough.
+// note notes a finding. The first few are enough.
 func (t *tally) note(format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -1,9 +1,11 @@
-// A chat client on the npm package ws: node client.mjs URL NAME TOKEN OTHERS EXTENSION
+// A chat client on the npm package ws:
 //
-// It logs in by the subprotocol, as a browser has to, greets the lobby, waits until it
-// has heard all OTHERS (comma-separated), says so, and stays until the server disconnects it.
-// It offers compression; EXTENSION is what must be agreed on: permessage-deflate, or nothing.
-// Whatever goes another way ends it with an error.
+//   node client.mjs URL NAME TOKEN OTHERS EXTENSION
+//
+// It logs in by the subprotocol, as a browser has to, and greets the lobby.
+// Once it has heard all OTHERS (comma-separated), it says so, and stays until
+// the server disconnects it. It offers compression. The server must agree on
+// EXTENSION: permessage-deflate, or nothing. Anything unexpected is an error.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import WebSocket from "ws";
@@ -11,13 +13,13 @@ import WebSocket from "ws";
 const [url, name, token, others, extension] = process.argv.slice(2);
 const missing = new Set(others.split(","));
 
-setTimeout(() => assert.fail(`${name} waits in vain`), 20_000).unref();
+setTimeout(() => assert.fail(`${name} is still waiting`), 20_000).unref();
 
 function open(token) {
   const ws = new WebSocket(url, ["chathub.v1", `chathub.bearer.${token}`], {
     perMessageDeflate: { threshold: 1 },
   });
-  const frames = []; // come from the first moment on, looked at in order
+  const frames = []; // received and not read yet
   let wake = () => {};
   ws.on("message", (data, binary) => {
     assert.equal(binary, false);
@@ -55,7 +57,7 @@ function send(ws, envelope) {
   assert.equal(reason.toString(), "Invalid token");
 }
 
-// A close of its own.
+// A close by the client.
 {
   const ws = open(token);
   await once(ws, "open");
@@ -80,7 +82,8 @@ assert.equal((await pong)[0].toString(), "are you there?");
 send(ws, { type: "join-room", id: "join", room: "lobby", data: { history: 100 } });
 assert.equal((await ws.next("ack")).id, "join");
 
-// Longer than 16 bits can count, beyond the BMP, and in fragments cut within a character.
+// A text longer than 16 bits can count, beyond the BMP, and in fragments that
+// are cut within a character.
 const text = "🌍".repeat(30_000);
 const own = Buffer.from(
   JSON.stringify({ type: "room-message", id: "hello", room: "lobby", data: { text, hello: name } }),

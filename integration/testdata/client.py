@@ -1,9 +1,11 @@
-"""A chat client on Python's websockets: client.py URL NAME TOKEN OTHERS EXTENSION
+"""A chat client on Python's websockets:
 
-It logs in by the Authorization header, greets the lobby, waits until it has heard all
-OTHERS (comma-separated), says so, and stays until the server disconnects it. It offers
-compression, as it does by default; EXTENSION is what must be agreed on: permessage-deflate, or
-nothing. Whatever goes another way ends it with an error.
+    client.py URL NAME TOKEN OTHERS EXTENSION
+
+It logs in by the Authorization header, and greets the lobby. Once it has heard
+all OTHERS (comma-separated), it says so, and stays until the server disconnects
+it. It offers compression, as the package does by default. The server must agree
+on EXTENSION: permessage-deflate, or nothing. Anything unexpected is an error.
 """
 
 import asyncio
@@ -52,7 +54,7 @@ async def main():
         assert frame["data"]["code"] == "unauthenticated", frame
         assert await closed(ws) == (4500, "Invalid token")
 
-    # A close of its own.
+    # A close by the client.
     async with open_as(token) as ws:
         await receive(ws, "welcome")
         await ws.close(1000, "later")
@@ -66,12 +68,12 @@ async def main():
         assert welcome["data"]["user"]["id"] == name, welcome
 
         pong = await ws.ping("are you there?")
-        await pong  # which checks the payload
+        await pong  # this checks the payload
 
         await send(ws, type="join-room", id="join", room="lobby", data={"history": 100})
         assert (await receive(ws, "ack"))["id"] == "join"
 
-        # Longer than 16 bits can count, beyond the BMP, and in fragments.
+        # A text longer than 16 bits can count, beyond the BMP, and in fragments.
         text = "🌍" * 30_000
         own = json.dumps(
             {"type": "room-message", "id": "hello", "room": "lobby", "data": {"hello": name, "text": text}},

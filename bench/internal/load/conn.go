@@ -14,25 +14,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Conn is one client.
+// Conn is a client.
 type Conn struct {
 	ID   int
-	Room *Room // nil: none
+	Room *Room // nil if it is in none
 
 	fleet   *Fleet
 	fd      int
-	tls     *tls.Conn // nil: plain, and read by a reader
+	tls     *tls.Conn // nil if it is plain, and read by a reader
 	reader  *reader
 	index   int // in the reader's table
 	seat    int // in the room
 	sampled bool
 	total   atomic.Uint32 // messages seen
-	closed  atomic.Bool   // of no use any more
+	closed  atomic.Bool   // it must not be used any more
 	shut    atomic.Bool   // the descriptor is closed
 
-	mu      sync.Mutex // held while bytes are read and looked at
-	http    []byte     // the response to the handshake so far
-	open    bool       // the handshake is through
+	mu      sync.Mutex // held while bytes are read and parsed
+	http    []byte     // the response to the handshake, so far
+	open    bool       // the handshake is done
 	stream  stream
 	steps   []Step
 	begun   bool // the first step's frame is sent
@@ -53,7 +53,7 @@ func (c *Conn) feed(p []byte) {
 	c.saw(c.stream.feed(p, c))
 }
 
-// handshake takes the response's bytes and returns those behind it.
+// handshake takes bytes of the response, and returns those after its end.
 func (c *Conn) handshake(p []byte) []byte {
 	c.http = append(c.http, p...)
 	head, rest, ok := bytes.Cut(c.http, []byte("\r\n\r\n"))
@@ -81,8 +81,8 @@ func (c *Conn) saw(n int) {
 	}
 }
 
-// want keeps the frames that must be looked into: all of a client that is
-// sampled or has steps to do, control frames, and what may be a ping of the dialect.
+// want keeps the frames that must be parsed: all frames of a client that is
+// sampled or has steps left, control frames, and possible pings of the dialect.
 func (c *Conn) want(op byte, n uint64) bool {
 	return c.sampled || !c.settled || op >= opClose || n == uint64(len(c.fleet.cfg.Dialect.Ping)) && n > 0
 }
@@ -116,7 +116,7 @@ func (c *Conn) frame(op byte, p []byte) {
 	}
 }
 
-// advance does the steps up to one that waits.
+// advance does the steps up to one that waits for a frame.
 func (c *Conn) advance() {
 	for len(c.steps) > 0 {
 		s := &c.steps[0]
@@ -135,8 +135,8 @@ func (c *Conn) advance() {
 
 func (c *Conn) writeFrame(op byte, payload string) { c.write(ClientFrame(op, payload)) }
 
-// write sends whole frames. They always fit into the socket, or the server reads
-// too slowly to be measured.
+// write sends whole frames. They always fit into the socket, unless the server
+// reads too slowly to be measured.
 func (c *Conn) write(b []byte) {
 	var n int
 	var err error
@@ -153,8 +153,8 @@ func (c *Conn) write(b []byte) {
 	}
 }
 
-// end notes that the connection is of no use any more. Its descriptor stays open
-// until the fleet is closed, or it is cut.
+// end marks the connection as unusable. Its descriptor stays open until the
+// connection is cut or the fleet is closed.
 func (c *Conn) end(err error) {
 	if c.closed.CompareAndSwap(false, true) {
 		c.fleet.lose(fmt.Errorf("client %d: %w", c.ID, err))

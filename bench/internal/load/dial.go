@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// connect opens a connection to addr from the source-th loopback address beside
-// 127.0.0.1. On loopback it is there at once.
+// connect opens a connection to addr from the loopback address
+// 127.0.0.(2+source). On loopback this does not wait.
 func connect(addr string, source int, small bool) (int, error) {
 	to, err := netip.ParseAddrPort(addr)
 	if err != nil {
@@ -27,7 +27,8 @@ func connect(addr string, source int, small bool) (int, error) {
 		return 0, fmt.Errorf("socket: %w", err)
 	}
 	if small {
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1); err != nil { // the least there is
+		// The kernel takes the smallest size that it allows.
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1); err != nil {
 			return 0, errors.Join(err, unix.Close(fd))
 		}
 	}
@@ -44,8 +45,8 @@ func connect(addr string, source int, small bool) (int, error) {
 	return fd, nil
 }
 
-// dialTLS goes on with a connection that is read by a goroutine of its own: what
-// is encrypted cannot be counted otherwise.
+// dialTLS continues with a connection that a goroutine of its own reads. The
+// markers of messages cannot be counted in encrypted bytes.
 func (c *Conn) dialTLS(ctx context.Context) error {
 	file := os.NewFile(uintptr(c.fd), "client")
 	raw, err := net.FileConn(file)

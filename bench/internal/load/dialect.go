@@ -1,31 +1,33 @@
 package load
 
-// Dialect is how clients speak with one server.
+// Dialect is how clients talk to a server.
 type Dialect struct {
 	// Path is the path and query of the handshake.
 	Path func(room string) string
-	// Header returns more header lines, each with its CRLF. Nil: none.
+	// Header returns further header lines, each with its CRLF. It may be nil.
 	Header func(id int) string
-	// Connect is what a client does after the handshake, before it counts as
-	// connected. Nil: nothing.
+	// Connect returns what a client does after the handshake, before it counts
+	// as connected. It may be nil.
 	Connect func(id int) []Step
-	// Join is how a connected client joins a room. Nil: by the Path.
+	// Join returns how a connected client joins a room. It is nil if the Path
+	// names the room.
 	Join func(room string) []Step
-	// Publish returns the text frame that sends data, which needs no quoting, to
-	// everyone in a room.
+	// Publish returns the text frame that sends data to everyone in a room. The
+	// data needs no quoting.
 	Publish func(room, data string) string
-	// Deflate has clients offer compression without context takeover, and compress what
-	// they publish. The server must agree, and compress nothing but what was published, each in a frame.
+	// Deflate makes clients offer compression without context takeover, and
+	// compress what they publish. The server must agree. It must compress
+	// published messages only, each in a frame of its own.
 	Deflate bool
-	// Ping, where not empty, is a text frame of the server's that must be
-	// answered by Pong.
+	// Ping, if not empty, is a text frame of the server that clients answer
+	// with Pong.
 	Ping, Pong string
 }
 
-// Step is a frame to send, a text to wait for, or one after the other.
+// Step is a frame to send, a text to wait for, or both in this order.
 type Step struct {
 	Send   string
-	Expect string // part of a frame from the server
-	// Seen, where not nil, gets the frame that was waited for.
+	Expect string // a part of a frame from the server
+	// Seen, if not nil, gets the awaited frame.
 	Seen func(frame []byte)
 }

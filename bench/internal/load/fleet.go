@@ -1,8 +1,8 @@
 //go:build linux
 
-// Package load is a crowd of WebSocket clients that costs little: a few threads
-// read from all sockets and count messages in the bytes, so that what is measured is
-// the server.
+// Package load is a crowd of cheap WebSocket clients. A few threads read from
+// all sockets and count messages in the bytes, so that the server is measured
+// and not the clients.
 package load
 
 import (
@@ -18,30 +18,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Config says what a Fleet is like.
+// Config describes a Fleet.
 type Config struct {
-	Addr     string // of the server: 127.0.0.1:port
+	Addr     string // of the server, as 127.0.0.1:port
 	Dialect  *Dialect
-	Capacity int // clients at most
-	// Readers is how many threads read. Default: one for every four cores.
+	Capacity int // the most clients
+	// Readers is the number of threads that read. The default is one for every
+	// four cores.
 	Readers int
-	// Sample reports for which clients, by number, the latency of messages is
-	// taken. Nil: for none.
+	// Sample reports whether the latency of messages is measured for a client.
+	// Nil means for none.
 	Sample func(id int) bool
-	// Small reports which clients, by number, have the smallest possible buffer
-	// in the kernel. Nil: none.
+	// Small reports whether a client has the smallest possible buffer in the
+	// kernel. Nil means that none has.
 	Small func(id int) bool
 	TLS   bool
-	// Handshakes is how many clients connect at a time: more would overflow the
-	// server's queue of new connections. Default 256.
+	// Handshakes is how many clients connect at a time. More would overflow the
+	// server's queue of new connections. The default is 256.
 	Handshakes int
-	// Size is the bytes of a message's payload.
+	// Size is the size of a message's payload in bytes.
 	Size int
 }
 
 // Fleet is a crowd of clients of one server.
 type Fleet struct {
-	Latency stats.Histogram // of the sampled clients, while Measure is on
+	Latency stats.Histogram // of sampled clients, while Measure is on
 
 	cfg     Config
 	start   time.Time
@@ -53,7 +54,7 @@ type Fleet struct {
 	err   error // the first loss
 
 	settled   atomic.Int64
-	change    chan struct{} // holds one: something settled or was lost
+	change    chan struct{} // holds a token after a client has settled or was lost
 	delivered atomic.Uint64
 	bytes     atomic.Uint64
 	measuring atomic.Bool
@@ -61,7 +62,7 @@ type Fleet struct {
 	flow      atomic.Pointer[flow]
 
 	deflating sync.Mutex
-	deflater  *deflater // nil: clients do not compress; guarded by deflating
+	deflater  *deflater // nil if clients do not compress; guarded by deflating
 }
 
 // NewFleet returns a fleet without clients.
@@ -98,7 +99,8 @@ func (f *Fleet) Delivered() uint64 { return f.delivered.Load() }
 // Bytes returns how many bytes all clients have received, handshakes included.
 func (f *Fleet) Bytes() uint64 { return f.bytes.Load() }
 
-// Measure starts or ends the recording of latencies; starting forgets earlier ones.
+// Measure starts or stops the recording of latencies. A start forgets earlier
+// ones.
 func (f *Fleet) Measure(on bool) {
 	if on {
 		f.Latency.Reset()
@@ -113,7 +115,8 @@ func (f *Fleet) Conns() []*Conn {
 	return f.conns
 }
 
-// Err returns the first unexpected end of a connection, and how many there were.
+// Err returns the first unexpected end of a connection, and how many there
+// were.
 func (f *Fleet) Err() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -148,8 +151,9 @@ func (f *Fleet) signal() {
 	}
 }
 
-// Dial connects n more clients and has each do its steps. Room says where a
-// client, by its number, shall go; nil: nowhere. It returns when all have settled.
+// Dial connects n more clients, each of which does its steps. Room returns the
+// room of a client, or nil; room itself may be nil. Dial returns when all
+// clients have settled.
 func (f *Fleet) Dial(ctx context.Context, n int, room func(id int) *Room, steps func(c *Conn) []Step) error {
 	conns := make([]*Conn, n)
 	first := len(f.Conns())
@@ -165,8 +169,8 @@ func (f *Fleet) Dial(ctx context.Context, n int, room func(id int) *Room, steps 
 	return f.dial(ctx, conns, steps)
 }
 
-// Redial connects those who were cut again, as the same users, in no Room, and
-// returns their new connections.
+// Redial connects clients that were cut again, as the same users but in no
+// Room. It returns their new connections.
 func (f *Fleet) Redial(ctx context.Context, cut []*Conn, steps func(c *Conn) []Step) ([]*Conn, error) {
 	conns := make([]*Conn, len(cut))
 	for i, c := range cut {
@@ -194,8 +198,8 @@ func (f *Fleet) dial(ctx context.Context, conns []*Conn, steps func(c *Conn) []S
 	return f.wait(ctx, base+int64(len(conns)))
 }
 
-// Do has clients that have settled do more steps, all at once, and returns when
-// they have.
+// Do makes settled clients do more steps, all at once. It returns when all have
+// settled again.
 func (f *Fleet) Do(ctx context.Context, conns []*Conn, steps func(c *Conn) []Step) error {
 	base := f.settled.Load()
 	for _, c := range conns {
@@ -207,13 +211,14 @@ func (f *Fleet) Do(ctx context.Context, conns []*Conn, steps func(c *Conn) []Ste
 	return f.wait(ctx, base+int64(len(conns)))
 }
 
-// wait returns when so many have settled, or one was lost.
+// wait waits until so many clients have settled. It fails if a connection is
+// lost.
 func (f *Fleet) wait(ctx context.Context, settled int64) error {
 	return f.Until(ctx, func() bool { return f.settled.Load() >= settled })
 }
 
-// Until returns when done reports true, or a connection was lost. It asks
-// whenever a client settles, and every few milliseconds.
+// Until waits until done returns true. It fails if a connection is lost. It
+// calls done when a client settles, and every few milliseconds.
 func (f *Fleet) Until(ctx context.Context, done func() bool) error {
 	if done() {
 		return f.Err()
@@ -234,11 +239,11 @@ func (f *Fleet) Until(ctx context.Context, done func() bool) error {
 	return nil
 }
 
-// sourcePorts is how many connections leave one source address: fewer than the
-// ephemeral ports of Linux's default range (28,232).
+// sourcePorts is how many connections have one source address. It is less than
+// Linux's default range of ephemeral ports (28,232).
 const sourcePorts = 25_000
 
-// dial connects and sends the request; who reads does the rest.
+// dial connects and sends the request. The reader does the rest.
 func (c *Conn) dial(ctx context.Context) error {
 	f := c.fleet
 	fd, err := connect(f.cfg.Addr, c.ID/sourcePorts, f.cfg.Small != nil && f.cfg.Small(c.ID))
@@ -275,7 +280,7 @@ func (c *Conn) request() string {
 	return b.String()
 }
 
-// Pause stops reading from clients, which fills the sockets between.
+// Pause stops reading from clients, so that their sockets fill up.
 func (f *Fleet) Pause(conns []*Conn) error {
 	for _, c := range conns {
 		if err := c.reader.pause(c); err != nil {
@@ -285,7 +290,7 @@ func (f *Fleet) Pause(conns []*Conn) error {
 	return nil
 }
 
-// Cut breaks clients off, without a close handshake.
+// Cut breaks off clients without a close handshake.
 func (f *Fleet) Cut(conns []*Conn) {
 	for _, c := range conns {
 		c.mu.Lock()
@@ -295,7 +300,8 @@ func (f *Fleet) Cut(conns []*Conn) {
 	}
 }
 
-// reset closes the socket so that no port waits for its old packets.
+// reset closes the socket with a reset, so that its port can be used again at
+// once.
 func (c *Conn) reset() {
 	if !c.shut.CompareAndSwap(false, true) {
 		return
@@ -308,7 +314,7 @@ func (c *Conn) reset() {
 	_ = unix.Close(c.fd)
 }
 
-// Close ends all clients and the reading.
+// Close ends all clients and readers.
 func (f *Fleet) Close() {
 	f.flow.Store(nil)
 	f.closing.Store(true)

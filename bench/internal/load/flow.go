@@ -11,13 +11,13 @@ import (
 	"time"
 )
 
-// Room is a set of clients that all hear what each of them publishes. Clients
-// enter it before traffic flows.
+// Room is a set of clients that all receive what each of them publishes.
+// Clients enter it before traffic flows.
 type Room struct {
 	Name    string
 	members []*Conn
 	counts  []atomic.Uint32 // messages seen, by seat
-	ignored []bool          // by seat: paused, not waited for
+	ignored []bool          // by seat: paused, and not waited for
 	sent    atomic.Uint32
 }
 
@@ -34,7 +34,7 @@ func (r *Room) enter(c *Conn) {
 // Members returns the clients of the room, in the order in which they entered.
 func (r *Room) Members() []*Conn { return r.members }
 
-// Ignore has the room not wait for a client whose reading is paused.
+// Ignore makes the room not wait for a client whose reading is paused.
 func (r *Room) Ignore(c *Conn) { r.ignored[c.seat] = true }
 
 // Sent returns how many messages were published in the room.
@@ -97,9 +97,9 @@ type flow struct {
 	ended      bool
 }
 
-// Saturate keeps window messages under way in every room, published by its first
-// publishers members in turn: a message is under way until all members have seen it.
-// It goes on until Drain.
+// Saturate keeps window messages under way in every room, published by its
+// first publishers members in turn. A message is under way until all members
+// have seen it. Saturation goes on until Drain.
 func (f *Fleet) Saturate(rooms []*Room, window, publishers int) {
 	f.flow.Store(&flow{rooms: rooms, window: uint32(window), publishers: publishers})
 	f.pump()
@@ -114,7 +114,7 @@ func (f *Fleet) pump() {
 	}
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
-	if fl.ended { // while this waited
+	if fl.ended { // by Drain, while pump waited for the mutex
 		return
 	}
 	for _, r := range fl.rooms {
@@ -129,8 +129,8 @@ func (f *Fleet) pump() {
 	}
 }
 
-// Pace publishes perSecond messages a second for a time, evenly spread, each
-// in the next of rooms and by the room's next member.
+// Pace publishes perSecond messages a second for some time, evenly spread. Each
+// goes to the next of the rooms, from the room's next member.
 func (f *Fleet) Pace(ctx context.Context, rooms []*Room, perSecond float64, during time.Duration) error {
 	step := time.Duration(float64(time.Second) / perSecond)
 	begin := time.Now()
@@ -152,10 +152,10 @@ func (f *Fleet) Pace(ctx context.Context, rooms []*Room, perSecond float64, duri
 	}
 }
 
-// Drain ends saturation and waits until everyone has seen everything.
+// Drain ends saturation, and waits until every member has seen all messages.
 func (f *Fleet) Drain(ctx context.Context, rooms []*Room) error {
 	if fl := f.flow.Swap(nil); fl != nil {
-		fl.mu.Lock() // a pump that has begun ends; those that wait for their turn have to go on reading
+		fl.mu.Lock() // waits for a pump that has begun; the others go on reading
 		fl.ended = true
 		fl.mu.Unlock()
 	}
@@ -174,8 +174,8 @@ func (f *Fleet) Drain(ctx context.Context, rooms []*Room) error {
 }
 
 // Greet publishes in each room until a message has reached everyone in it, and
-// then counts from zero anew. A server without acks of joining may still be about to note
-// the last clients when their handshakes are through.
+// then sets all counts to zero. A server that does not acknowledge a join may
+// still be adding the last clients when their handshakes are done.
 func (f *Fleet) Greet(ctx context.Context, rooms []*Room) error {
 	const patience = 2 * time.Second
 	for {

@@ -13,27 +13,28 @@ import (
 	"time"
 )
 
-// Marker is the byte with which the payload of every measured message begins.
-// It occurs nowhere else in what a server sends, so that counting it counts messages, also
-// where a server joins several into one frame. JSON does not quote it.
+// Marker is the first byte of the payload of every measured message. A server
+// sends it nowhere else, so counting it counts messages, even if the server
+// joins several into one frame. JSON does not escape it.
 const Marker = '~'
 
-// stampLen is the length of the time, in hexadecimal nanoseconds, behind a Marker.
+// stampLen is the length of the time after a Marker: nanoseconds in
+// hexadecimal.
 const stampLen = 16
 
-// words are common ones of English, so that a text of them can be compressed about as
-// what people write can.
+// words are common English words. A text of them compresses about as well as a
+// real one.
 var words = strings.Fields("the of and to in is you that it he was for on are as with his they at be this have from " +
 	"or one had by word but not what all were we when your can said there use an each which she do how their if will up " +
 	"other about out many then them these so some her would make like him into time has look two more write go see number " +
 	"no way could people my than first water been call who its now find long down day did get come made may part " +
 	"tomorrow seven station train thanks really sounds good waiting message picture please maybe sorry again never")
 
-// MinPayload is the least size of a payload, in bytes: a Marker and a time.
+// MinPayload is the smallest size of a payload in bytes: a Marker and a time.
 const MinPayload = 1 + stampLen
 
-// Payload returns a payload of size bytes, at least MinPayload, that carries its time. The rest
-// is text, another one for another time.
+// Payload returns a payload of size bytes, at least MinPayload, that carries a
+// time. The rest is a text that depends on the time.
 func Payload(size int, at time.Duration) string {
 	b := make([]byte, 0, size+16)
 	b = fmt.Appendf(b, "%c%0*x", Marker, stampLen, uint64(at))
@@ -44,8 +45,8 @@ func Payload(size int, at time.Duration) string {
 	return string(b[:size])
 }
 
-// stamps calls f with the time of each message in a frame's payload, and returns
-// how many there were.
+// stamps calls f with the time of each message in a payload, and returns the
+// number of messages.
 func stamps(p []byte, f func(time.Duration)) (n int) {
 	for {
 		i := bytes.IndexByte(p, Marker)
@@ -71,8 +72,8 @@ const (
 	opPong  = 0xa
 )
 
-// ClientFrame returns a masked frame (RFC 6455 section 5.3). All have the same mask:
-// there is no proxy here to be protected.
+// ClientFrame returns a masked frame (RFC 6455 section 5.3). All frames have
+// the same mask, since no proxy here needs protection.
 func ClientFrame(op byte, payload string) []byte {
 	mask := [4]byte{0x37, 0xfa, 0x21, 0x3d}
 	n := len(payload)
@@ -96,7 +97,8 @@ func ClientFrame(op byte, payload string) []byte {
 // rsv1 is the bit of a compressed message (RFC 7692 section 6).
 const rsv1 = 0x40
 
-// deflater compresses messages of clients, each for itself (RFC 7692 section 7.2.1).
+// deflater compresses messages of clients, each on its own (RFC 7692 section
+// 7.2.1).
 type deflater struct {
 	w   *flate.Writer
 	out bytes.Buffer
@@ -113,7 +115,7 @@ func newDeflater() (*deflater, error) {
 func (d *deflater) frame(text string) []byte {
 	d.out.Reset()
 	d.w.Reset(&d.out)
-	_, _ = io.WriteString(d.w, text) // a Buffer takes everything
+	_, _ = io.WriteString(d.w, text) // a Buffer never fails
 	_ = d.w.Flush()
 	b := ClientFrame(opText, strings.TrimSuffix(d.out.String(), "\x00\x00\xff\xff"))
 	b[0] |= rsv1
@@ -122,7 +124,7 @@ func (d *deflater) frame(text string) []byte {
 
 var inflaters = sync.Pool{New: func() any { return flate.NewReader(nil) }}
 
-// inflate returns what a compressed payload was before, or, where it is none, less. It may
+// inflate returns a payload decompressed, or less if it is malformed. It may
 // write behind the payload.
 func inflate(p []byte) []byte {
 	r := inflaters.Get().(io.ReadCloser)
@@ -131,33 +133,33 @@ func inflate(p []byte) []byte {
 	if r.(flate.Resetter).Reset(whole, nil) != nil {
 		return nil
 	}
-	b, _ := io.ReadAll(r) // what is missing is not counted, which is noticed
+	b, _ := io.ReadAll(r) // a missing message is noticed when they are counted
 	return b
 }
 
-// sink decides about the frames of a stream.
+// sink receives the frames of a stream.
 type sink interface {
-	// want reports whether a frame shall be kept and handed to frame; the others
-	// are only searched for Markers.
+	// want reports whether to keep a frame and pass it to frame. Markers are
+	// counted in the others.
 	want(op byte, n uint64) bool
 	frame(op byte, payload []byte)
 }
 
-// stream follows the frames in the bytes that a server sends, which may be cut
-// anywhere. It counts messages without looking further than it must.
+// stream parses the frames in the bytes from a server, which may be cut
+// anywhere. It parses no more than is needed to count messages.
 type stream struct {
 	head   [10]byte
 	have   int
 	op     byte
 	packed bool // compressed
 	keep   bool
-	left   uint64 // of the present frame's payload
-	within bool   // a frame
+	left   uint64 // of the current frame's payload
+	within bool   // the header of a frame is complete
 	kept   []byte
 }
 
-// feed takes the next bytes and returns how many messages began in the frames
-// that s does not want.
+// feed takes the next bytes. It returns how many messages began in frames that
+// s does not want.
 func (st *stream) feed(p []byte, s sink) (messages int) {
 	for len(p) > 0 {
 		if !st.within {
@@ -167,7 +169,7 @@ func (st *stream) feed(p []byte, s sink) (messages int) {
 				return messages
 			}
 			if st.keep = s.want(st.op, st.left); st.packed && !st.keep {
-				messages++ // servers here compress nothing else, once a client has settled
+				messages++ // once a client has settled, servers compress nothing else
 			}
 		}
 		part := p[:min(uint64(len(p)), st.left)]
@@ -191,8 +193,8 @@ func (st *stream) feed(p []byte, s sink) (messages int) {
 	return messages
 }
 
-// header takes the bytes of a frame's header from p, and reports whether it is
-// complete now.
+// header takes the bytes of a frame's header from p, and reports whether the
+// header is complete.
 func (st *stream) header(p []byte) (n int, ok bool) {
 	for n < len(p) {
 		st.head[st.have] = p[n]

@@ -24,7 +24,7 @@ func serverFrame(op byte, payload string) []byte {
 	return append(b, payload...)
 }
 
-// keeper keeps the frames whose payload is of a length.
+// keeper keeps the frames whose payload has a certain length.
 type keeper struct {
 	length int
 	kept   []string
@@ -140,8 +140,8 @@ func TestPayloadIsOfItsSize(t *testing.T) {
 	}
 }
 
-// TestStreamCompressed: a compressed frame that nobody wants counts as one message, and
-// one that somebody wants is handed over as what it was.
+// TestStreamCompressed: a compressed frame counts as one message if it is not
+// wanted. Otherwise it is decompressed.
 func TestStreamCompressed(t *testing.T) {
 	d, err := newDeflater()
 	if err != nil {

@@ -24,7 +24,8 @@ type reader struct {
 const (
 	readerBuffer = 256 << 10
 	readerEvents = 512
-	// readerWait bounds how long a reader waits for bytes, so that it notices the end.
+	// readerWait is the longest time that a reader waits for bytes, so that it
+	// notices the end.
 	readerWait = 100 // ms
 )
 
@@ -50,8 +51,8 @@ func (r *reader) add(c *Conn) error {
 }
 
 func (r *reader) resume(c *Conn) error {
-	// Edge-triggered: after a read that did not fill the buffer, the next bytes
-	// are a new edge, so one read per event serves.
+	// Edge-triggered: after a read that did not fill the buffer, new bytes are
+	// a new event. So one read per event is enough.
 	e := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(c.index)}
 	return unix.EpollCtl(r.ep, unix.EPOLL_CTL_ADD, c.fd, &e)
 }

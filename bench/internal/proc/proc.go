@@ -1,6 +1,7 @@
 //go:build linux
 
-// Package proc runs a server as a process of its own and measures it from outside.
+// Package proc runs a server in a process of its own, and measures it from
+// outside.
 package proc
 
 import (
@@ -30,7 +31,8 @@ type Process struct {
 // Start runs a program that writes its address as its first line and ends when
 // its standard input does.
 func Start(ctx context.Context, name string, args ...string) (*Process, error) {
-	c, err := child.Start(exec.CommandContext(ctx, name, args...)) //nolint:gosec // the benchmark's own programs
+	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // the benchmark's own programs
+	c, err := child.Start(cmd)
 	if err != nil {
 		return nil, err
 	}
@@ -58,15 +60,16 @@ func (p *Process) command(line string) error {
 	return err
 }
 
-// CPU returns the processor time, user and system, that all threads of the process
-// have used: the kernel's count, to the nanosecond (clock_getcpuclockid(3)).
+// CPU returns the processor time, user and system, that all threads of the
+// process have used. The kernel counts it in nanoseconds
+// (clock_getcpuclockid(3)).
 func (p *Process) CPU() (time.Duration, error) { return cpuOf(p.child.Pid()) }
 
-// SelfCPU returns the same of this process.
+// SelfCPU returns the processor time of this process.
 func SelfCPU() (time.Duration, error) { return cpuOf(os.Getpid()) }
 
 func cpuOf(pid int) (time.Duration, error) {
-	const sched = 2 // CPUCLOCK_SCHED of the kernel's posix-timers.h
+	const sched = 2 // CPUCLOCK_SCHED in the kernel's posix-timers.h
 	var ts unix.Timespec
 	if err := unix.ClockGettime(int32(^pid<<3|sched), &ts); err != nil {
 		return 0, os.NewSyscallError("clock_gettime", err)
@@ -74,8 +77,8 @@ func cpuOf(pid int) (time.Duration, error) {
 	return time.Duration(ts.Nano()), nil
 }
 
-// Memory returns the resident memory of the process, in bytes: what it has now,
-// and the most that it ever had.
+// Memory returns the resident memory of the process in bytes, now and at most
+// so far.
 func (p *Process) Memory() (now, peak uint64, err error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.child.Pid()))
 	if err != nil {
@@ -89,14 +92,15 @@ func (p *Process) Memory() (now, peak uint64, err error) {
 	return now, peak, err
 }
 
-// Files returns how many files, sockets among them, the process has open. It sees
-// that a connection was given up also where the peer cannot, because it does not read.
+// Files returns how many files, including sockets, the process has open. It
+// shows that the server has closed a connection, even if the client does not
+// read.
 func (p *Process) Files() (int, error) {
 	names, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.child.Pid()))
 	return len(names), err
 }
 
-// field returns a line of /proc/PID/status that is in kB.
+// field returns a field of /proc/PID/status that is in kB, in bytes.
 func field(status []byte, name string) (uint64, error) {
 	_, rest, ok := bytes.Cut(status, []byte(name))
 	words := bytes.Fields(rest)

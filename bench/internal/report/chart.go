@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// The chart's measures, in pixels.
+// Sizes in the chart, in pixels.
 const (
 	chartWidth  = 860
 	columns     = 2
@@ -22,8 +22,8 @@ const (
 	panelBottom = 22
 )
 
-// style keeps the chart readable on light and dark pages, also where it is an
-// image: it follows the reader's colour scheme by itself.
+// style makes the chart readable on light and dark pages. It follows the
+// reader's colour scheme, even in an image.
 const style = `<style>
 text{font:12px system-ui,sans-serif;fill:#1f2328}
 .t{font-weight:600;font-size:13px}.u{fill:#59636e;font-size:11px}.v{font-variant-numeric:tabular-nums}.o{font-weight:600}
@@ -32,8 +32,8 @@ text{font:12px system-ui,sans-serif;fill:#1f2328}
 </style>
 `
 
-// Chart writes the headline figures as an SVG image: bars for the medians, less
-// is better. It reports whether there was anything to show.
+// Chart writes the headline figures as an SVG image, with bars for the medians.
+// It reports whether there was anything to show.
 func (r *Report) Chart(w io.Writer) (shown bool, err error) {
 	var panels []panel
 	for _, h := range headline {
@@ -105,7 +105,7 @@ func (p *panel) draw(w *strings.Builder, x, y int) {
 
 var markup = regexp.MustCompile(`[*_]+`)
 
-// label is the name of a server beside its bar.
+// label returns the name of a server for its bar.
 func label(s Server) string {
 	if s.Floor {
 		return "floor: " + s.Name

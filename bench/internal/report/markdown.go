@@ -6,22 +6,26 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/chathub-go/chathub/bench/internal/stats"
 )
 
-// Limits is what the figures do not show; it stands under every report.
+// Limits says what the figures do not show. It ends every report.
 const Limits = `## What this does not show
 
-- **A network.** Everything runs over loopback: a write also pays for the reading side of TCP, there is no
-  latency, no loss, and no network card. What a delivery costs in user space, and how many system calls it takes, carry over; the sum does not.
-- **Many cores.** Server and generator share the machine's cores. Figures are CPU time, not throughput,
-  because of that; how a server grows with cores is not measured.
-- **Equal work.** Servers do what their own documentation shows, which is not the same. The column of bytes per delivery, and the notes on the
-  servers, say where one does more: names, positions in a log, acks, authentication. The floors do nothing but system calls.
-- **The joined messages' price.** Where messages are saturated, a server that joins them writes less often. How often it can depends on the
-  number of messages under way, which the benchmark bounds, so that no server has to drop.
-- **Your traffic.** Messages are 128 bytes, clients are well and read at once (but for the scenario of slow ones), nobody types.
+- **A network.** Everything runs over loopback. A write also pays for the reading side of TCP, and there is no
+  latency, no loss and no network card. What a delivery costs in user space, and its number of system calls,
+  carry over; the sum does not.
+- **Many cores.** Server and generator share the machine's cores, so figures are CPU time and not throughput.
+  How a server grows with cores is not measured.
+- **Equal work.** Servers do what their own documentation shows, which is not the same. The column of bytes
+  per delivery and the notes on the servers say which of them do more: names, positions in a log, acks,
+  authentication. The floors do nothing but system calls.
+- **The price of joining.** When messages are saturated, a server that joins them writes less often. How often
+  depends on the number of messages under way, which the benchmark bounds so that no server has to drop any.
+- **Your traffic.** Messages have 128 bytes, all clients read at once (except in the scenario of slow ones),
+  and nobody types.
 `
 
 // Markdown writes the tables.
@@ -31,18 +35,18 @@ func (r *Report) Markdown(w io.Writer) error {
 	for _, f := range r.Facts {
 		fmt.Fprintf(b, "- %s: %s\n", f.Name, f.Value)
 	}
-	b.WriteString("\nMedians of all rounds; in parentheses the least and the greatest.\n")
+	b.WriteString("\nMedians of all rounds, with the minimum and the maximum in parentheses.\n")
 	r.headline(b)
 	for i := range r.Scenarios {
 		r.scenario(b, &r.Scenarios[i])
 	}
 	b.WriteString("\n## The servers\n\n")
 	for _, s := range r.Servers {
-		fmt.Fprintf(b, "- %s", s.Title)
+		item := s.Title
 		if s.About != "" {
-			fmt.Fprintf(b, ": %s", s.About)
+			item += ": " + s.About
 		}
-		b.WriteString("\n")
+		b.WriteString(wrap("- ", item))
 	}
 	b.WriteString("\n" + Limits)
 	_, err := io.WriteString(w, b.String())
@@ -73,7 +77,7 @@ func (r *Report) headline(b *strings.Builder) {
 }
 
 func (r *Report) scenario(b *strings.Builder, s *Scenario) {
-	fmt.Fprintf(b, "\n## %s\n\n%s\n\n", s.Title, s.About)
+	fmt.Fprintf(b, "\n## %s\n\n%s\n", s.Title, wrap("", s.About))
 	head := []string{"server"}
 	metrics := slices.DeleteFunc(slices.Clone(s.Metrics), func(m Metric) bool { return !s.has(m.Name) })
 	for _, m := range metrics {
@@ -94,9 +98,31 @@ func (r *Report) scenario(b *strings.Builder, s *Scenario) {
 	}
 	for _, server := range r.Servers {
 		if why, ok := s.Missing[server.Name]; ok {
-			fmt.Fprintf(b, "\n%s: %s.\n", server.Title, why)
+			b.WriteString("\n" + wrap("", server.Title+": "+why+"."))
 		}
 	}
+}
+
+// wrap returns a paragraph in lines of at most 110 columns. The first begins
+// with mark, and the others with as many spaces.
+func wrap(mark, text string) string {
+	const most = 110
+	indent := strings.Repeat(" ", len(mark))
+	var b strings.Builder
+	line, first := mark, true
+	for _, word := range strings.Fields(text) {
+		if !first && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > most {
+			b.WriteString(line + "\n")
+			line, first = indent, true
+		}
+		if !first {
+			line += " "
+		}
+		line += word
+		first = false
+	}
+	b.WriteString(line + "\n")
+	return b.String()
 }
 
 func (s *Scenario) has(metric string) bool {
@@ -133,7 +159,8 @@ func spread(s stats.Summary) string {
 	return fmt.Sprintf("%s (%s–%s)", Number(s.Median), Number(s.Min), Number(s.Max))
 }
 
-// Number returns v with about three significant digits, and thousands apart.
+// Number formats v with about three significant digits, and separates
+// thousands.
 func Number(v float64) string {
 	switch {
 	case v < 0:

@@ -1,4 +1,4 @@
-// Package report turns what was measured into tables and a chart.
+// Package report turns measurements into tables and a chart.
 package report
 
 import (
@@ -8,23 +8,23 @@ import (
 	"github.com/chathub-go/chathub/bench/internal/stats"
 )
 
-// Metric is one figure of a scenario. Less is better, except where the Unit is
-// per second or in percent.
+// Metric is a figure of a scenario. Less is better, unless the Unit is per
+// second or percent.
 type Metric struct {
 	Name  string `json:"name"`
 	Title string `json:"title"`
 	Unit  string `json:"unit"`
 }
 
-// Report is what a run of the benchmark found.
+// Report is the result of a run of the benchmark.
 type Report struct {
-	// Facts say what machine it was, in the order in which they are printed.
+	// Facts describe the machine and the run. They are printed in this order.
 	Facts     []Fact     `json:"facts"`
 	Servers   []Server   `json:"servers"`
 	Scenarios []Scenario `json:"scenarios"`
 }
 
-// Fact is something that one should know about a run.
+// Fact is a property of a run.
 type Fact struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
@@ -39,19 +39,19 @@ type Server struct {
 	Ours  bool   `json:"ours,omitempty"`
 }
 
-// Scenario is what was measured in one situation.
+// Scenario is the measurements in one situation.
 type Scenario struct {
 	Name    string   `json:"name"`
 	Title   string   `json:"title"`
 	About   string   `json:"about"`
 	Metrics []Metric `json:"metrics"`
-	// Values are those of all rounds, by server and metric.
+	// Values holds the values of all rounds, by server and metric.
 	Values map[string]map[string][]float64 `json:"values"`
 	// Missing says why a server has no values, or not those of every round.
 	Missing map[string]string `json:"missing,omitempty"`
 }
 
-// Add notes the values of one round.
+// Add adds the values of a round.
 func (s *Scenario) Add(server string, values map[string]float64) {
 	if s.Values == nil {
 		s.Values = make(map[string]map[string][]float64)
@@ -72,12 +72,12 @@ func (s *Scenario) Miss(server, why string) {
 	s.Missing[server] = why
 }
 
-// Summary returns the summary of a server's values; N is 0 where there are none.
+// Summary returns the summary of a server's values. N is 0 if there are none.
 func (s *Scenario) Summary(server, metric string) stats.Summary {
 	return stats.Summarize(s.Values[server][metric])
 }
 
-// Scenario returns the scenario of that name, nil where it was not run.
+// Scenario returns the scenario of that name, or nil if it was not run.
 func (r *Report) Scenario(name string) *Scenario {
 	for i := range r.Scenarios {
 		if r.Scenarios[i].Name == name {
@@ -87,7 +87,7 @@ func (r *Report) Scenario(name string) *Scenario {
 	return nil
 }
 
-// JSON writes everything, all rounds included.
+// JSON writes the report with the values of all rounds.
 func (r *Report) JSON(w io.Writer) error {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
@@ -95,7 +95,7 @@ func (r *Report) JSON(w io.Writer) error {
 	return e.Encode(r)
 }
 
-// headline is the first table, and the chart.
+// headline is the first table and the chart.
 var headline = []struct {
 	scenario, metric string
 	title, unit      string

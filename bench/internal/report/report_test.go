@@ -67,6 +67,22 @@ func TestMarkdown(t *testing.T) {
 	}
 }
 
+func TestWrap(t *testing.T) {
+	word := strings.Repeat("ä", 54)
+	long := strings.Repeat("x", 120)
+	for _, tt := range []struct{ mark, text, want string }{
+		{"", "", "\n"},
+		{"- ", "a b", "- a b\n"},
+		{"", word + " " + word, word + " " + word + "\n"},
+		{"- ", word + " " + word, "- " + word + "\n  " + word + "\n"},
+		{"- ", long + " a " + long, "- " + long + "\n  a\n  " + long + "\n"},
+	} {
+		if got := wrap(tt.mark, tt.text); got != tt.want {
+			t.Errorf("%q wraps to %q, want %q", tt.text, got, tt.want)
+		}
+	}
+}
+
 func TestJSONHasEveryRound(t *testing.T) {
 	var b strings.Builder
 	want := sample()
@@ -111,7 +127,7 @@ func TestChart(t *testing.T) {
 			texts = append(texts, string(v))
 		}
 	}
-	// Two panels, of a floor and of ours; the third server has no values.
+	// Two panels, with a floor and ours. The third server has no values.
 	if bars["f"] != 2 || bars["b"] != 2 || bars["p"] != 0 {
 		t.Errorf("bars by class: %v", bars)
 	}

@@ -15,7 +15,7 @@ func idle() Scenario {
 		Name:  "idle",
 		Title: "Connecting and idling",
 		About: func(s Scale) string {
-			return fmt.Sprintf("%d clients connect, up to 256 at a time, and then do nothing for %s. Each is a user of its own where the server knows users.",
+			return fmt.Sprintf("%d clients connect, up to 256 at a time, and then do nothing for %s. Each is a user of its own if the server has users.",
 				s.Idle, s.Settle)
 		},
 		Metrics: []report.Metric{
@@ -31,11 +31,11 @@ func idle() Scenario {
 				return err
 			}
 			defer f.Close()
-			// The first connection pays for what all share.
+			// The first connection pays for what all connections share.
 			if err := f.Dial(ctx, 1, nil, r.connect); err != nil {
 				return err
 			}
-			before, _, err := r.server.Memory()
+			before, _, err := r.process.Memory()
 			if err != nil {
 				return err
 			}
@@ -48,7 +48,7 @@ func idle() Scenario {
 			if err := pause(ctx, r.Scale.Settle); err != nil {
 				return err
 			}
-			after, _, err := r.server.Memory()
+			after, _, err := r.process.Memory()
 			if err != nil {
 				return err
 			}
@@ -69,7 +69,7 @@ func growth() Scenario {
 		Name:  "growth",
 		Title: "One room grows",
 		About: func(s Scale) string {
-			return fmt.Sprintf("One room grows; messages come at a rate that makes at most 50,000 deliveries a second, and at most %d messages.", s.Rate)
+			return fmt.Sprintf("One room grows. It gets at most %d messages a second, which make at most 50,000 deliveries a second.", s.Rate)
 		},
 		Metrics: metrics,
 		Run: func(ctx context.Context, r *Run) error {
@@ -87,7 +87,8 @@ func growth() Scenario {
 				if err != nil {
 					return err
 				}
-				if err := pause(ctx, r.Scale.Warm); err != nil { // what the newcomers caused is over
+				// The effects of new clients end.
+				if err := pause(ctx, r.Scale.Warm); err != nil {
 					return err
 				}
 				if err := f.Greet(ctx, at); err != nil {

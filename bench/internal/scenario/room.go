@@ -7,8 +7,8 @@ import (
 	"fmt"
 
 	"github.com/chathub-go/chathub/bench/internal/load"
-	"github.com/chathub-go/chathub/bench/internal/peers"
 	"github.com/chathub-go/chathub/bench/internal/report"
+	"github.com/chathub-go/chathub/bench/internal/servers"
 )
 
 func trafficMetrics() []report.Metric {
@@ -74,11 +74,11 @@ func overTLS() Scenario {
 		Name:  "tls",
 		Title: "TLS",
 		About: func(s Scale) string {
-			return fmt.Sprintf("One room of %d clients over TLS 1.3, else as the one room. The clients decrypt, which costs the generator more than plain ones.", s.TLS)
+			return fmt.Sprintf("One room of %d clients over TLS 1.3, otherwise like the one room above. The clients decrypt, which costs the generator more.", s.TLS)
 		},
 		Metrics: trafficMetrics(),
 		TLS:     true,
-		Applies: func(p peers.Peer) string {
+		Applies: func(p servers.Server) string {
 			if !p.TLS {
 				return "not over TLS here"
 			}

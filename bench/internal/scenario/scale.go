@@ -8,8 +8,8 @@ import (
 	"slices"
 
 	"github.com/chathub-go/chathub/bench/internal/load"
-	"github.com/chathub-go/chathub/bench/internal/peers"
 	"github.com/chathub-go/chathub/bench/internal/report"
+	"github.com/chathub-go/chathub/bench/internal/servers"
 )
 
 func scale() Scenario {
@@ -26,13 +26,13 @@ func scale() Scenario {
 	return Scenario{
 		Name:  "scale",
 		Once:  true,
-		Title: "As many connections as there can be",
+		Title: "As many connections as possible",
 		About: func(s Scale) string {
-			return fmt.Sprintf("Clients connect, up to 256 at a time, and join rooms of ten, until there are %d, as many as the limit of open files and the ports of one address allow. Then they idle for %s, and answer pings. Measured once.",
+			return fmt.Sprintf("Clients connect, up to 256 at a time, and join rooms of ten, until there are %d, the most that the limit on open files and the ports of one address allow. Then they idle for %s and answer pings. Measured once.",
 				s.Most, s.Beat)
 		},
 		Metrics: append(metrics, report.Metric{Name: "beat", Title: "idling: server CPU", Unit: "µs/connection and minute"}),
-		Applies: func(p peers.Peer) string {
+		Applies: func(p servers.Server) string {
 			if p.Floor {
 				return "a floor has no heartbeat"
 			}
@@ -45,11 +45,11 @@ func scale() Scenario {
 				return err
 			}
 			defer f.Close()
-			// The first connection pays for what all share.
+			// The first connection pays for what all connections share.
 			if err := f.Dial(ctx, 1, nil, r.connect); err != nil {
 				return err
 			}
-			before, _, err := r.server.Memory()
+			before, _, err := r.process.Memory()
 			if err != nil {
 				return err
 			}
@@ -68,7 +68,7 @@ func scale() Scenario {
 				if err := pause(ctx, r.Scale.Settle); err != nil {
 					return err
 				}
-				after, _, err := r.server.Memory()
+				after, _, err := r.process.Memory()
 				if err != nil {
 					return err
 				}

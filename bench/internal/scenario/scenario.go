@@ -1,6 +1,6 @@
 //go:build linux
 
-// Package scenario has what is measured, and how.
+// Package scenario says what is measured, and how.
 package scenario
 
 import (
@@ -12,25 +12,27 @@ import (
 	"time"
 
 	"github.com/chathub-go/chathub/bench/internal/load"
-	"github.com/chathub-go/chathub/bench/internal/peers"
 	"github.com/chathub-go/chathub/bench/internal/proc"
 	"github.com/chathub-go/chathub/bench/internal/report"
+	"github.com/chathub-go/chathub/bench/internal/servers"
 )
 
-// Scenario is a situation that servers are measured in, each in a fresh process.
+// Scenario is a situation in which servers are measured, each in a new process.
 type Scenario struct {
 	Name    string // in flags
 	Title   string
 	About   func(Scale) string
 	Metrics []report.Metric
-	// Applies reports whether a server can be in it, and why not. Nil: all can.
-	Applies func(peers.Peer) (why string)
+	// Applies returns why a server cannot take part, or "" if it can. Nil means
+	// that all servers can.
+	Applies func(servers.Server) (why string)
 	Run     func(context.Context, *Run) error
-	// Quick reports whether it is part of the quick mode.
+	// Quick says that the quick mode includes the scenario.
 	Quick bool
-	// Once: it takes so long that it is measured in the first round only.
+	// Once says that it is measured in the first round only, since it takes
+	// long.
 	Once bool
-	// TLS has the server speak TLS.
+	// TLS makes the server use TLS.
 	TLS bool
 }
 
@@ -39,30 +41,30 @@ func All() []Scenario {
 	return []Scenario{room(), rooms(), idle(), scale(), growth(), slow(), joinStorm(), resumeStorm(), presenceStorm(), overTLS()}
 }
 
-// Scale is how large and long everything is.
+// Scale is the sizes and times of all scenarios.
 type Scale struct {
 	Payload       int           // bytes of a message
-	Room          int           // clients of the one room
-	Rate          int           // messages a second in it, paced
-	Rooms, InRoom int           // many rooms, and clients in each
+	Room          int           // clients in the one room
+	Rate          int           // messages a second in it when paced
+	Rooms, InRoom int           // number of rooms, and clients in each
 	Idle          int           // idle connections
-	Steps         []int         // connections on the way to the most
-	Most          int           // connections
-	Beat          time.Duration // how long those idle: two heartbeats of most servers
+	Steps         []int         // numbers of connections before the most
+	Most          int           // the most connections
+	Beat          time.Duration // how long they idle: two heartbeats of most servers
 	Growth        []int         // sizes of the growing room
-	Calm, Slow    int           // clients that read, and that do not
-	SlowTime      time.Duration // how long those do not
+	Calm, Slow    int           // clients that read, and clients that do not
+	SlowTime      time.Duration // how long they do not
 	Join          int           // clients of the join storm
 	Resume        int           // clients of the reconnect storm
 	Presence      []int         // users of the presence storm
 	TLS           int           // clients over TLS
-	Measure       time.Duration // length of one measurement
-	Warm          time.Duration // before it
-	Settle        time.Duration // until idle memory is taken
+	Measure       time.Duration // length of a measurement
+	Warm          time.Duration // time before it
+	Settle        time.Duration // time before idle memory is measured
 }
 
-// mostPorts is how many connections there can be from one address to one port:
-// net.ipv4.ip_local_port_range has 28,232 by default.
+// mostPorts is how many connections there can be from one address to one port.
+// The default of net.ipv4.ip_local_port_range allows 28,232.
 const mostPorts = 28_000
 
 // Full is the scale of the published figures.
@@ -76,7 +78,7 @@ func Full() Scale {
 	}
 }
 
-// Quick is the scale of a look.
+// Quick is the scale of the quick mode.
 func Quick() Scale {
 	s := Full()
 	s.Idle, s.Growth, s.Join, s.Resume = 5000, []int{10, 1000, 5000}, 2000, 1000
@@ -85,42 +87,44 @@ func Quick() Scale {
 	return s
 }
 
-// The traffic of the scenarios.
+// The traffic in the scenarios.
 const (
-	// roomsRate is messages a second, paced, in all of the many rooms together.
+	// roomsRate is how many messages a second all of the many rooms get
+	// together when paced.
 	roomsRate = 1000
-	// roomWindow and roomsWindow are messages under way, saturated, in each room:
-	// fewer than the 256 at which the smallest queue among the servers overflows.
+	// roomWindow and roomsWindow are how many messages are under way in each
+	// room when saturated. The smallest queue of a server overflows at 256.
 	roomWindow  = 128
 	roomsWindow = 2
 )
 
-// Run is one server in one scenario, once.
+// Run is one measurement of a server in a scenario.
 type Run struct {
-	Peer  peers.Peer
-	Scale Scale
-	// ProfileDir, where not empty, gets CPU profiles of the server.
+	Server servers.Server
+	Scale  Scale
+	// ProfileDir, if not empty, is the directory for CPU profiles of the
+	// server.
 	ProfileDir string
 
 	program  string
 	args     []string
-	server   *proc.Process
+	process  *proc.Process
 	scenario string
 	values   map[string]float64
 }
 
-// Do runs a scenario on a server of its own and returns the values of its metrics.
-// Program is this benchmark's own file, which serves when told to.
+// Do runs a scenario on a server of its own, and returns the values of its
+// metrics. Program is the benchmark's own file, which can also serve.
 func (s *Scenario) Do(ctx context.Context, program string, r *Run) (map[string]float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
-	r.program, r.args = program, []string{"serve", r.Peer.Name}
+	r.program, r.args = program, []string{"serve", r.Server.Name}
 	if s.TLS {
 		r.args = append(r.args, "tls")
 	}
-	if r.Peer.Command != nil {
+	if r.Server.Command != nil {
 		var err error
-		if r.program, r.args, err = r.Peer.Command(); err != nil {
+		if r.program, r.args, err = r.Server.Command(); err != nil {
 			return nil, err
 		}
 	}
@@ -133,18 +137,18 @@ func (s *Scenario) Do(ctx context.Context, program string, r *Run) (map[string]f
 }
 
 func (r *Run) start(ctx context.Context) (err error) {
-	r.server, err = proc.Start(ctx, r.program, r.args...)
+	r.process, err = proc.Start(ctx, r.program, r.args...)
 	return err
 }
 
 func (r *Run) stop() error {
-	if err := r.server.Stop(); err != nil {
+	if err := r.process.Stop(); err != nil {
 		return fmt.Errorf("the server ended badly: %w", err)
 	}
 	return nil
 }
 
-// restart puts a fresh server in the place of the present one.
+// restart replaces the server by a new process.
 func (r *Run) restart(ctx context.Context) error {
 	if err := r.stop(); err != nil {
 		return err
@@ -152,37 +156,38 @@ func (r *Run) restart(ctx context.Context) error {
 	return r.start(ctx)
 }
 
-// oneIn samples one client of n.
+// oneIn samples one of n clients.
 func oneIn(n int) func(id int) bool { return func(id int) bool { return id%n == 0 } }
 
 func (r *Run) set(metric string, v float64) { r.values[metric] = v }
 
 // fleet returns a fleet for the server.
 func (r *Run) fleet(cfg load.Config) (*load.Fleet, error) {
-	cfg.Addr, cfg.Dialect = r.server.Addr, r.Peer.Dialect
+	cfg.Addr, cfg.Dialect = r.process.Addr, r.Server.Dialect
 	if cfg.Size == 0 {
 		cfg.Size = r.Scale.Payload
 	}
 	return load.NewFleet(cfg)
 }
 
-// Enter is what a client does to be in its room, or only connected where it has none.
+// Enter returns what a client does to be in its room, or connected if it has no
+// room.
 func (r *Run) Enter(c *load.Conn) []load.Step {
 	steps := r.connect(c)
-	if d := r.Peer.Dialect; d.Join != nil && c.Room != nil {
+	if d := r.Server.Dialect; d.Join != nil && c.Room != nil {
 		steps = append(steps, d.Join(c.Room.Name)...)
 	}
 	return steps
 }
 
 func (r *Run) connect(c *load.Conn) []load.Step {
-	if d := r.Peer.Dialect; d.Connect != nil {
+	if d := r.Server.Dialect; d.Connect != nil {
 		return d.Connect(c.ID)
 	}
 	return nil
 }
 
-// usage is what happened within a time.
+// usage is what was used in some time.
 type usage struct {
 	wall      time.Duration
 	cpu       time.Duration // of the server
@@ -191,7 +196,7 @@ type usage struct {
 	bytes     uint64
 }
 
-// perDelivery returns d in µs for each message delivered.
+// perDelivery returns d for each delivered message, in µs.
 func (u usage) perDelivery(d time.Duration) float64 {
 	return micros(d) / float64(max(u.delivered, 1))
 }
@@ -200,7 +205,7 @@ func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsec
 
 func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// measure returns what during used.
+// measure returns the usage while during runs.
 func (r *Run) measure(f *load.Fleet, during func() error) (usage, error) {
 	before, err := r.now(f)
 	if err != nil {
@@ -222,7 +227,7 @@ func (r *Run) measure(f *load.Fleet, during func() error) (usage, error) {
 }
 
 func (r *Run) now(f *load.Fleet) (u usage, err error) {
-	if u.cpu, err = r.server.CPU(); err != nil {
+	if u.cpu, err = r.process.CPU(); err != nil {
 		return u, err
 	}
 	u.generator, err = proc.SelfCPU()
@@ -230,14 +235,14 @@ func (r *Run) now(f *load.Fleet) (u usage, err error) {
 	return u, err
 }
 
-// profiled runs during with a CPU profile of the server, where one is wanted and the
-// server is one of ours.
+// profiled runs during. It takes a CPU profile of the server if profiles are
+// requested and the server is part of this program.
 func (r *Run) profiled(name string, during func() error) error {
-	if r.ProfileDir == "" || r.Peer.Command != nil {
+	if r.ProfileDir == "" || r.Server.Command != nil {
 		return during()
 	}
-	file := filepath.Join(r.ProfileDir, strings.Join([]string{r.Peer.Name, r.scenario, name}, "-")+".pprof")
-	stop, err := r.server.Profile(file)
+	file := filepath.Join(r.ProfileDir, strings.Join([]string{r.Server.Name, r.scenario, name}, "-")+".pprof")
+	stop, err := r.process.Profile(file)
 	if err != nil {
 		return err
 	}
@@ -247,7 +252,7 @@ func (r *Run) profiled(name string, during func() error) error {
 	return stop()
 }
 
-// latencies sets the quantiles of what the fleet has recorded.
+// latencies sets the quantiles of the latencies that the fleet has recorded.
 func (r *Run) latencies(prefix string, f *load.Fleet) {
 	r.set(prefix+"p50", millis(f.Latency.Quantile(0.5)))
 	r.set(prefix+"p99", millis(f.Latency.Quantile(0.99)))
@@ -262,7 +267,7 @@ func latencyMetrics(prefix, title string) []report.Metric {
 	}
 }
 
-// pause waits, unless ctx ends.
+// pause waits for d, or until ctx ends.
 func pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-time.After(d):

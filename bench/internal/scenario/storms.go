@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/chathub-go/chathub/bench/internal/load"
-	"github.com/chathub-go/chathub/bench/internal/peers"
 	"github.com/chathub-go/chathub/bench/internal/report"
+	"github.com/chathub-go/chathub/bench/internal/servers"
 )
 
 func slow() Scenario {
@@ -25,16 +25,16 @@ func slow() Scenario {
 		Name:  "slow",
 		Title: "Slow clients",
 		About: func(s Scale) string {
-			return fmt.Sprintf("One room of %d clients, of which %d do not read; %d messages of %d bytes a second for %s. "+
-				"What the sockets take varies; then it is the server's turn.", s.Calm+s.Slow, s.Slow, rate, size, s.SlowTime)
+			return fmt.Sprintf("One room of %d clients, %d of which do not read, with %d messages of %d bytes a second for %s. "+
+				"First the sockets fill up, with a number of messages that varies. Then it is the server's turn.", s.Calm+s.Slow, s.Slow, rate, size, s.SlowTime)
 		},
 		Metrics: append(metrics,
-			report.Metric{Name: "peak", Title: "most memory over that before", Unit: "MB"},
-			report.Metric{Name: "closed", Title: "slow clients given up", Unit: "%"},
-			report.Metric{Name: "lost", Title: "messages that calm clients did not get", Unit: "count"}),
-		Applies: func(p peers.Peer) string {
+			report.Metric{Name: "peak", Title: "growth of memory, at most", Unit: "MB"},
+			report.Metric{Name: "closed", Title: "slow clients disconnected", Unit: "%"},
+			report.Metric{Name: "lost", Title: "messages lost by calm clients", Unit: "count"}),
+		Applies: func(p servers.Server) string {
 			if p.Floor {
-				return "does not say what to do with a slow client"
+				return "a floor does nothing about slow clients"
 			}
 			return ""
 		},
@@ -42,7 +42,8 @@ func slow() Scenario {
 			n := r.Scale.Calm + r.Scale.Slow
 			lobby := load.NewRoom("lobby", n)
 			every := n / r.Scale.Slow
-			slow := func(id int) bool { return id%every == every-1 } // none that publishes or is sampled
+			// None of these publishes or is sampled.
+			slow := func(id int) bool { return id%every == every-1 }
 			f, err := r.fleet(load.Config{Capacity: n, Sample: oneIn(every), Size: size, Small: slow})
 			if err != nil {
 				return err
@@ -65,11 +66,11 @@ func slow() Scenario {
 			if err := f.Pause(stuck); err != nil {
 				return err
 			}
-			before, _, err := r.server.Memory()
+			before, _, err := r.process.Memory()
 			if err != nil {
 				return err
 			}
-			open, err := r.server.Files()
+			open, err := r.process.Files()
 			if err != nil {
 				return err
 			}
@@ -83,11 +84,11 @@ func slow() Scenario {
 				return err
 			}
 			f.Measure(false)
-			_, peak, err := r.server.Memory()
+			_, peak, err := r.process.Memory()
 			if err != nil {
 				return err
 			}
-			left, err := r.server.Files()
+			left, err := r.process.Files()
 			if err != nil {
 				return err
 			}
@@ -100,9 +101,9 @@ func slow() Scenario {
 	}
 }
 
-func needsRooms(p peers.Peer) string {
+func needsRooms(p servers.Server) string {
 	if p.Dialect.Join == nil {
-		return "has no joining after the connect"
+		return "clients cannot join a room after connecting"
 	}
 	return ""
 }
@@ -118,7 +119,7 @@ func joinStorm() Scenario {
 		Name:  "join",
 		Title: "Everyone joins",
 		About: func(s Scale) string {
-			return fmt.Sprintf("%d connected clients join one room at once; beside them a room of %d goes on with %d messages a second.", s.Join, calm, s.Rate)
+			return fmt.Sprintf("%d connected clients join one room at once, while another room of %d clients has %d messages a second.", s.Join, calm, s.Rate)
 		},
 		Metrics: append(metrics, latencyMetrics("", "the others' latency")...),
 		Applies: needsRooms,
@@ -138,7 +139,8 @@ func joinStorm() Scenario {
 			if err != nil {
 				return err
 			}
-			if err := pause(ctx, r.Scale.Settle); err != nil { // the presence of the connects is told
+			// Everyone gets the presence of the others.
+			if err := pause(ctx, r.Scale.Settle); err != nil {
 				return err
 			}
 			at := []*load.Room{beside}
@@ -148,12 +150,12 @@ func joinStorm() Scenario {
 			var joined time.Duration
 			u, err := r.measure(f, func() error {
 				begin := time.Now()
-				err := f.Do(ctx, f.Conns()[calm:], func(*load.Conn) []load.Step { return r.Peer.Dialect.Join("storm") })
+				err := f.Do(ctx, f.Conns()[calm:], func(*load.Conn) []load.Step { return r.Server.Dialect.Join("storm") })
 				joined = time.Since(begin)
 				if err != nil {
 					return err
 				}
-				return <-paced // and what follows the joins
+				return <-paced // including what follows the joins
 			})
 			if err != nil {
 				return err
@@ -180,7 +182,7 @@ func resumeStorm() Scenario {
 			{Name: "time", Title: "until all have everything", Unit: "ms"},
 			{Name: "exact", Title: "clients that got each message once", Unit: "%"},
 		},
-		Applies: func(p peers.Peer) string {
+		Applies: func(p servers.Server) string {
 			if p.Resume == nil {
 				return "does not keep messages here"
 			}
@@ -188,14 +190,14 @@ func resumeStorm() Scenario {
 		},
 		Run: func(ctx context.Context, r *Run) error {
 			n := r.Scale.Resume
-			lobby := load.NewRoom(peers.KeepHistory, 1)
+			lobby := load.NewRoom(servers.KeepHistory, 1)
 			f, err := r.fleet(load.Config{Capacity: 2*n + 1, Handshakes: 2048})
 			if err != nil {
 				return err
 			}
 			defer f.Close()
 			var position []byte
-			join := r.Peer.Dialect.Join(lobby.Name)
+			join := r.Server.Dialect.Join(lobby.Name)
 			join[len(join)-1].Seen = func(frame []byte) { position = bytes.Clone(frame) }
 			if err := f.Dial(ctx, 1, func(int) *load.Room { return lobby }, func(c *load.Conn) []load.Step {
 				return append(r.connect(c), join...)
@@ -203,11 +205,11 @@ func resumeStorm() Scenario {
 				return err
 			}
 			if err := f.Dial(ctx, n, nil, func(c *load.Conn) []load.Step {
-				return append(r.connect(c), r.Peer.Dialect.Join(lobby.Name)...)
+				return append(r.connect(c), r.Server.Dialect.Join(lobby.Name)...)
 			}); err != nil {
 				return err
 			}
-			resume, err := r.Peer.Resume(lobby.Name, position)
+			resume, err := r.Server.Resume(lobby.Name, position)
 			if err != nil {
 				return err
 			}
@@ -234,7 +236,7 @@ func resumeStorm() Scenario {
 			if err != nil {
 				return err
 			}
-			if err := pause(ctx, r.Scale.Warm); err != nil { // one twice would come now
+			if err := pause(ctx, r.Scale.Warm); err != nil { // until duplicates would have come
 				return err
 			}
 			exact := 0
@@ -262,11 +264,11 @@ func presenceStorm() Scenario {
 		Name:  "presence",
 		Title: "Who is there",
 		About: func(Scale) string {
-			return "Users connect and join one room; what each client receives about the others, from its handshake until all is calm. " +
-				"The other servers tell nobody who is there, as they are used here."
+			return "Users connect and join one room. Measured is what each client receives about the others, from its handshake until all is calm. " +
+				"The other servers do not tell clients about each other here."
 		},
 		Metrics: metrics,
-		Applies: func(p peers.Peer) string {
+		Applies: func(p servers.Server) string {
 			if p.Name != "chathub" {
 				return "has no presence here"
 			}
@@ -274,7 +276,7 @@ func presenceStorm() Scenario {
 		},
 		Run: func(ctx context.Context, r *Run) error {
 			for i, n := range r.Scale.Presence {
-				if i > 0 { // users of before would still be told
+				if i > 0 { // or users of the last size would get events, too
 					if err := r.restart(ctx); err != nil {
 						return err
 					}

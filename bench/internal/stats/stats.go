@@ -1,4 +1,4 @@
-// Package stats condenses samples.
+// Package stats summarises samples.
 package stats
 
 import (
@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// Summary is the middle and the spread of the values of several rounds.
+// Summary is the median and the spread of the values of several rounds.
 type Summary struct {
 	Median, Min, Max float64
 	N                int
 }
 
-// Summarize returns the summary of values, which is zero where there are none.
+// Summarize returns the summary of values. It is zero if there are none.
 func Summarize(values []float64) Summary {
 	n := len(values)
 	if n == 0 {
@@ -29,31 +29,31 @@ func Summarize(values []float64) Summary {
 }
 
 const (
-	subBits = 5 // 32 buckets for each power of two: at most 3 % of error
+	subBits = 5 // 32 buckets for each power of two: an error of at most 3 %
 	sub     = 1 << subBits
 	buckets = (64 - subBits + 1) * sub
 )
 
-// Histogram counts durations in buckets whose width grows with the value, so
-// that it is small and exact to 3 %. All methods may be called concurrently; the zero
+// Histogram counts durations in buckets whose width grows with the value. So it
+// is small, and exact to 3 %. All methods may be called concurrently. The zero
 // value is empty.
 type Histogram struct {
 	counts [buckets]atomic.Uint64
 }
 
-// Record counts d; what is below zero counts as zero.
+// Record counts d. A negative duration counts as zero.
 func (h *Histogram) Record(d time.Duration) {
 	h.counts[bucketOf(uint64(max(d, 0)))].Add(1)
 }
 
-// Reset forgets everything.
+// Reset removes all values.
 func (h *Histogram) Reset() {
 	for i := range h.counts {
 		h.counts[i].Store(0)
 	}
 }
 
-// Count returns how many were recorded.
+// Count returns the number of values.
 func (h *Histogram) Count() (n uint64) {
 	for i := range h.counts {
 		n += h.counts[i].Load()
@@ -61,8 +61,8 @@ func (h *Histogram) Count() (n uint64) {
 	return n
 }
 
-// Quantile returns the upper end of the bucket that the q-th part (0 to 1) of the
-// values falls in, 0 where nothing was recorded.
+// Quantile returns the upper end of the bucket with the q-th part (0 to 1) of
+// the values, or 0 if there are none.
 func (h *Histogram) Quantile(q float64) time.Duration {
 	total := h.Count()
 	if total == 0 {
@@ -78,7 +78,8 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 	return 0
 }
 
-// bucketOf returns v itself below 2*sub, and then sub buckets per power of two.
+// bucketOf returns v itself below 2*sub, and above that one of sub buckets per
+// power of two.
 func bucketOf(v uint64) int {
 	if v < sub {
 		return int(v)
@@ -87,7 +88,7 @@ func bucketOf(v uint64) int {
 	return shift*sub + int(v>>shift)
 }
 
-// upperEnd is the largest value of a bucket.
+// upperEnd returns the largest value of a bucket.
 func upperEnd(i int) uint64 {
 	if i < 2*sub {
 		return uint64(i)

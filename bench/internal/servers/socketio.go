@@ -1,6 +1,6 @@
 //go:build linux
 
-package peers
+package servers
 
 import (
 	"context"
@@ -20,8 +20,8 @@ var socketioServer []byte
 
 const socketioVersion = "4.8.4"
 
-func socketIO() Peer {
-	return Peer{
+func socketIO() Server {
+	return Server{
 		Name:  "socket.io",
 		Title: "Socket.IO 4.8 (node)",
 		About: "WebSocket transport only, without the optional native helpers",
@@ -43,7 +43,7 @@ func socketIO() Peer {
 	}
 }
 
-// socketioCommand installs the server into the user's cache, once.
+// socketioCommand installs the server into the user's cache if it is not there.
 func socketioCommand() (string, []string, error) {
 	node, err := exec.LookPath("node")
 	if err != nil {

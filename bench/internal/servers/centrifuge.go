@@ -1,6 +1,6 @@
 //go:build linux
 
-package peers
+package servers
 
 import (
 	"encoding/json"
@@ -14,11 +14,11 @@ import (
 	"github.com/chathub-go/chathub/bench/internal/load"
 )
 
-func centrifugeNode() Peer {
-	return Peer{
+func centrifugeNode() Server {
+	return Server{
 		Name:  "centrifuge",
 		Title: "centrifuge 0.40",
-		About: "anonymous users, no presence; a history of 100 messages only in the scenario of reconnects",
+		About: "anonymous users, no presence; a history of 100 messages in the scenario of reconnects only",
 		Dialect: &load.Dialect{
 			Path: func(string) string { return "/connection/websocket" },
 			Connect: func(int) []load.Step {
@@ -42,7 +42,7 @@ func centrifugeNode() Peer {
 	}
 }
 
-// KeepHistory names the rooms whose messages centrifuge keeps.
+// KeepHistory is the name of the rooms whose messages centrifuge keeps.
 const KeepHistory = "kept"
 
 func serveCentrifuge(ln net.Listener) error {

@@ -1,10 +1,10 @@
 //go:build linux
 
-package peers
+package servers
 
 import (
 	"bytes"
-	"crypto/sha1" //nolint:gosec // RFC 6455 section 4.2.2 asks for it
+	"crypto/sha1" //nolint:gosec // RFC 6455 section 4.2.2 requires it
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func bare() Peer {
-	return Peer{
+func bare() Server {
+	return Server{
 		Name:    "bare",
 		Title:   "_floor: bare write(2) per recipient_",
 		About:   "one thread, one system call for each recipient and message, nothing else",
@@ -29,19 +29,19 @@ func bare() Peer {
 	}
 }
 
-func joined() Peer {
-	return Peer{
+func joined() Server {
+	return Server{
 		Name:    "joined",
 		Title:   "_floor: pending frames joined into one write(2)_",
-		About:   "the same, and what arrived together leaves together",
+		About:   "the same, but messages that arrive together leave together",
 		Dialect: byQuery(),
 		Serve:   func(ln net.Listener) error { return serveFloor(ln, true) },
 		Floor:   true,
 	}
 }
 
-// floor is what the system calls of a chat cost: one thread that waits, reads,
-// and writes ready frames. It checks next to nothing and is no server to use.
+// floor is the cost of a chat's system calls: one thread that waits, reads, and
+// writes ready frames. It checks hardly anything, and is not a server to use.
 type floor struct {
 	ep    int
 	ln    int
@@ -177,7 +177,7 @@ func (f *floor) read(fd int) error {
 	return nil
 }
 
-// handshake answers a request, once it is complete, and returns what is behind it.
+// handshake answers a complete request, and returns the bytes after it.
 func (f *floor) handshake(fd int, c *floorConn, in []byte) ([]byte, error) {
 	head, rest, ok := bytes.Cut(in, []byte("\r\n\r\n"))
 	if !ok {
@@ -204,8 +204,8 @@ func (f *floor) handshake(fd int, c *floorConn, in []byte) ([]byte, error) {
 	return rest, nil
 }
 
-// unmask returns the payload, unmasked in place, of the text frame that b begins
-// with, if it is complete and at most 64 KiB long.
+// unmask unmasks the text frame at the start of b in place, and returns its
+// payload, if it is complete and at most 64 KiB long.
 func unmask(b []byte) (payload, rest []byte, ok bool) {
 	if len(b) < 2 {
 		return nil, b, false
@@ -243,8 +243,8 @@ func (f *floor) deliver(r *floorRoom, payload []byte) {
 	}
 }
 
-// write sends b to every member. It waits where a socket is full, which the
-// benchmark's bounded window does not let happen.
+// write sends b to every member. It waits if a socket is full, but the
+// benchmark's bounded window prevents that.
 func (f *floor) write(r *floorRoom, b []byte) {
 	for _, fd := range r.members {
 		for left := b; len(left) > 0; {
@@ -254,7 +254,7 @@ func (f *floor) write(r *floorRoom, b []byte) {
 				_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 1000)
 			case errors.Is(err, unix.EINTR):
 			case err != nil:
-				left = nil // it has gone
+				left = nil // the client has gone
 			default:
 				left = left[n:]
 			}

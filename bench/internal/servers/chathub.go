@@ -1,6 +1,6 @@
 //go:build linux
 
-package peers
+package servers
 
 import (
 	"encoding/json"
@@ -15,11 +15,11 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// secret signs the tokens of clients; it is one only in name.
+// secret signs the tokens of clients. It need not be secret.
 var secret = []byte("the key of a benchmark is no secret, but it has its length")
 
-func chathubPlain() Peer {
-	return Peer{
+func chathubPlain() Server {
+	return Server{
 		Name:    "chathub",
 		Title:   "**chathub**",
 		About:   "JWT, strict JSON, membership check, log and presence included",
@@ -30,35 +30,35 @@ func chathubPlain() Peer {
 	}
 }
 
-func chathubAcked() Peer {
+func chathubAcked() Server {
 	p := chathubPlain()
 	p.Name, p.Title = "chathub-ack", "**chathub**, every message acked"
-	p.About = "the same, and each message has an id: the sender gets an ack, a repetition would be recognised"
+	p.About = "the same, but each message has an id: the sender gets an ack, and a repetition would be recognised"
 	p.Dialect = chathubDialect("m")
 	return p
 }
 
-func chathubDeflate() Peer {
+func chathubDeflate() Server {
 	p := chathubPlain()
 	p.Name, p.Title = "chathub-deflate", "**chathub**, compressed"
-	p.About = "messages of 128 bytes and more compressed in both directions (permessage-deflate without context takeover)"
+	p.About = "messages of 128 bytes and more are compressed in both directions (permessage-deflate without context takeover)"
 	p.Dialect.Deflate = true
 	p.Serve = func(ln net.Listener) error { return serveHub(ln, chathub.Config{CompressFrom: 128}) }
 	return p
 }
 
-func chathubLinger() Peer {
+func chathubLinger() Server {
 	p := chathubPlain()
 	p.Name, p.Title, p.Extra = "chathub-linger", "**chathub**, Linger 20 ms", true
-	p.About = "what goes to rooms waits up to 20 ms for more to share a write with"
+	p.About = "messages to rooms wait up to 20 ms to share a write with others"
 	p.Serve = func(ln net.Listener) error { return serveHub(ln, chathub.Config{Linger: 20 * time.Millisecond}) }
 	return p
 }
 
 func serveChathub(ln net.Listener) error { return serveHub(ln, chathub.Config{}) }
 
-// serveHub is what an application writes, without the limits on how much one
-// client may send, since a few send for all.
+// serveHub serves as an application would, without the limits on how much one
+// client may send, since a few clients send for all.
 func serveHub(ln net.Listener, cfg chathub.Config) error {
 	cfg.Auth = &chathub.JWT{Key: secret}
 	cfg.Rate, cfg.UserRate, cfg.MaxConnsPerUser = -1, -1, -1

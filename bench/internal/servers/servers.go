@@ -1,11 +1,11 @@
 //go:build linux
 
-// Package peers has the servers that the benchmark compares, each written as its
-// own documentation shows, and how a client speaks with each.
+// Package servers holds the servers that the benchmark compares, each written
+// as its own documentation shows, and how a client talks to each.
 //
-// All of them are one chat: whoever is in a room hears every message that anyone
-// in it sends. Compression is off, but where a name says so.
-package peers
+// All of them are the same chat: everyone in a room receives every message that
+// anyone in it sends. Compression is off, unless the name says otherwise.
+package servers
 
 import (
 	"net"
@@ -16,37 +16,39 @@ import (
 	"github.com/chathub-go/chathub/bench/internal/load"
 )
 
-// Peer is a server.
-type Peer struct {
+// Server is a server.
+type Server struct {
 	Name    string // in flags
 	Title   string // in tables
-	About   string // what it does that others do not, or the other way round; may be empty
+	About   string // how it differs from the others; may be empty
 	Dialect *load.Dialect
-	// Serve serves until the process ends. Nil where Command starts the server.
+	// Serve serves until the process ends. It is nil if Command starts the
+	// server.
 	Serve func(net.Listener) error
-	// Command returns a program that serves on the port that it is given, or says
-	// why it cannot run here.
+	// Command returns a program that serves and writes its address, or says why
+	// it cannot run here.
 	Command func() (name string, args []string, err error)
 
-	Extra bool // measured only where it is named
-	Floor bool // no chat server: what the system calls alone cost
-	TLS   bool // Serve works on a TLS listener
-	// Resume returns the steps with which a client that has just connected rejoins a room and gets
-	// what it missed since a frame that answered a Join. Nil: not possible.
+	Extra bool // measured only if a flag names it
+	Floor bool // no chat server, but the cost of its system calls
+	TLS   bool // Serve accepts a TLS listener
+	// Resume returns the steps with which a newly connected client rejoins a
+	// room and gets what it missed since a frame that answered a Join. It is
+	// nil if that is not possible.
 	Resume func(room string, joined []byte) ([]load.Step, error)
 }
 
-// All returns the peers in the order of the tables.
-func All() []Peer {
-	return []Peer{
+// All returns the servers in the order of the tables.
+func All() []Server {
+	return []Server{
 		bare(), joined(),
 		chathubPlain(), chathubAcked(), chathubDeflate(), chathubLinger(),
 		gorillaChat(), centrifugeNode(), gwsBroadcaster(), melodyChat(), nbioEngine(), coderWrite(), socketIO(),
 	}
 }
 
-// byQuery is the dialect of servers that know neither rooms nor envelopes: the
-// room is in the URL, and a message is its own text.
+// byQuery is the dialect of servers that have neither rooms nor envelopes. The
+// room is in the URL, and a message is its text alone.
 func byQuery() *load.Dialect {
 	return &load.Dialect{
 		Path:    func(room string) string { return "/ws?room=" + room },
@@ -63,8 +65,8 @@ func serveHTTP(ln net.Listener, pattern string, h http.Handler) error {
 	return s.Serve(ln)
 }
 
-// rooms is the table of rooms that an application writes over a library that
-// has none.
+// rooms is the table of rooms that an application adds to a library without
+// rooms.
 type rooms[C comparable] struct {
 	mu sync.RWMutex
 	m  map[string]map[C]struct{}
@@ -91,7 +93,7 @@ func (r *rooms[C]) leave(name string, c C) {
 	}
 }
 
-// each calls f, which must not join or leave, for every member.
+// each calls f for every member. f must not call join or leave.
 func (r *rooms[C]) each(name string, f func(C)) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()

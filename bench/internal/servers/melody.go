@@ -1,6 +1,6 @@
 //go:build linux
 
-package peers
+package servers
 
 import (
 	"net"
@@ -9,13 +9,13 @@ import (
 	"github.com/olahol/melody"
 )
 
-func melodyChat() Peer {
+func melodyChat() Server {
 	d := byQuery()
 	d.Path = func(room string) string { return "/ws/" + room }
-	return Peer{
+	return Server{
 		Name:    "melody",
 		Title:   "melody 1.4",
-		About:   "its way to have rooms is a filter that runs for every connection of the server",
+		About:   "its rooms are a filter that runs for every connection of the server",
 		Dialect: d,
 		Serve:   serveMelody,
 		TLS:     true,
@@ -24,7 +24,8 @@ func melodyChat() Peer {
 
 func serveMelody(ln net.Listener) error {
 	m := melody.New()
-	m.Config.MaxMessageSize = 64 << 10 // of its default, 512, the scenario of slow clients has more
+	// The default of 512 bytes is too small for the scenario of slow clients.
+	m.Config.MaxMessageSize = 64 << 10
 	m.HandleMessage(func(s *melody.Session, msg []byte) {
 		_ = m.BroadcastFilter(msg, func(to *melody.Session) bool {
 			return to.Request.URL.Path == s.Request.URL.Path

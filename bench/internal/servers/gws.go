@@ -1,6 +1,6 @@
 //go:build linux
 
-package peers
+package servers
 
 import (
 	"net"
@@ -10,8 +10,8 @@ import (
 	"github.com/lxzan/gws"
 )
 
-func gwsBroadcaster() Peer {
-	return Peer{
+func gwsBroadcaster() Server {
+	return Server{
 		Name:    "gws",
 		Title:   "gws 1.8, broadcaster",
 		Dialect: byQuery(),
@@ -20,8 +20,8 @@ func gwsBroadcaster() Peer {
 	}
 }
 
-// gwsPatience is how long a client may be silent. The library's example has 15
-// seconds and clients that ping.
+// gwsPatience is how long a client may be silent. In the library's example it
+// is 15 seconds, and clients ping.
 const gwsPatience = 2 * time.Minute
 
 type gwsChat struct {
@@ -48,7 +48,7 @@ func (c *gwsChat) OnPing(socket *gws.Conn, _ []byte) {
 }
 
 func (c *gwsChat) OnMessage(socket *gws.Conn, message *gws.Message) {
-	defer func() { _ = message.Close() }() // gives its buffer back; no error to act on
+	defer func() { _ = message.Close() }() // returns its buffer; the error does not matter
 	b := gws.NewBroadcaster(gws.OpcodeText, message.Bytes())
 	defer func() { _ = b.Close() }()
 	c.rooms.each(gwsRoom(socket), func(to *gws.Conn) { _ = b.Broadcast(to) })
@@ -66,7 +66,7 @@ func serveGWS(ln net.Listener) error {
 	return serveHTTP(ln, "/ws", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		socket, err := upgrader.Upgrade(w, r)
 		if err != nil {
-			return // the client has been told
+			return // the client has the response
 		}
 		go socket.ReadLoop()
 	}))

@@ -1,4 +1,4 @@
-// The chat of the benchmark on Socket.IO, as its documentation writes it.
+// The benchmark's chat on Socket.IO, written as its documentation shows.
 const { createServer } = require("node:http");
 const { Server } = require("socket.io");
 
@@ -19,6 +19,6 @@ http.listen({ port: 0, host: "127.0.0.1", backlog: 4096 }, () => {
   console.log(`127.0.0.1:${http.address().port}`);
 });
 
-// Whoever started the server ends it by closing its standard input.
+// The process that started the server ends it by closing its standard input.
 process.stdin.resume();
 process.stdin.on("end", () => process.exit(0));

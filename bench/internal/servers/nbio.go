@@ -1,6 +1,6 @@
 //go:build linux
 
-package peers
+package servers
 
 import (
 	"net"
@@ -11,11 +11,11 @@ import (
 	"github.com/lesismal/nbio/nbhttp/websocket"
 )
 
-func nbioEngine() Peer {
-	return Peer{
+func nbioEngine() Server {
+	return Server{
 		Name:    "nbio",
 		Title:   "nbio 1.6",
-		About:   "its own engine in the place of net/http",
+		About:   "its own engine instead of net/http",
 		Dialect: byQuery(),
 		Serve:   serveNbio,
 	}
@@ -33,7 +33,7 @@ func serveNbio(ln net.Listener) error {
 		u.OnMessage(func(_ *websocket.Conn, kind websocket.MessageType, data []byte) {
 			chat.each(room, func(to *websocket.Conn) { _ = to.WriteMessage(kind, data) })
 		})
-		_, _ = u.Upgrade(w, r, nil) // where it fails, the client has been told
+		_, _ = u.Upgrade(w, r, nil) // if it fails, the client has the response
 	})
 	engine := nbhttp.NewEngine(nbhttp.Config{
 		Network: "tcp",

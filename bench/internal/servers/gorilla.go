@@ -1,6 +1,6 @@
 //go:build linux
 
-package peers
+package servers
 
 import (
 	"net"
@@ -11,11 +11,11 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-func gorillaChat() Peer {
-	return Peer{
+func gorillaChat() Server {
+	return Server{
 		Name:    "gorilla",
 		Title:   "gorilla/websocket 1.5, chat example",
-		About:   "joins the messages that wait into one frame, so a client has to split them",
+		About:   "joins waiting messages into one frame, which clients have to split",
 		Dialect: byQuery(),
 		Serve:   serveGorilla,
 		TLS:     true,
@@ -28,8 +28,8 @@ const (
 	gorillaPing      = gorillaPongWait * 9 / 10
 )
 
-// gorillaHub is one room: the pattern of the library's chat example, a goroutine
-// that owns the clients and two for each of them.
+// gorillaHub is one room. As in the library's chat example, one goroutine owns
+// the clients, and each client has two more.
 type gorillaHub struct {
 	clients              map[*gorillaClient]bool
 	broadcast            chan []byte
@@ -123,7 +123,8 @@ func (c *gorillaClient) write() {
 	}
 }
 
-// writeJoined sends msg and what waits behind it as the lines of one frame.
+// writeJoined sends msg and all messages that wait behind it as the lines of
+// one frame.
 func (c *gorillaClient) writeJoined(msg []byte) error {
 	w, err := c.conn.NextWriter(websocket.TextMessage)
 	if err != nil {
@@ -150,7 +151,7 @@ func serveGorilla(ln net.Listener) error {
 	return serveHTTP(ln, "/ws", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, err := upgrader.Upgrade(w, r, nil)
 		if err != nil {
-			return // the client has been told
+			return // the client has the response
 		}
 		mu.Lock()
 		hub := hubs[roomOf(r)]

@@ -1,6 +1,6 @@
 //go:build linux
 
-package peers
+package servers
 
 import (
 	"bufio"
@@ -20,11 +20,11 @@ import (
 	"time"
 )
 
-// Run serves a peer in this process until in ends: that is how its parent ends
-// it, or its parent's end does. It writes its address to out as the first line. The
-// lines of in are commands: "profile FILE" begins a CPU profile and "stop" ends it, each
-// of which is answered by a line.
-func Run(ctx context.Context, p Peer, withTLS bool, in io.Reader, out io.Writer) error {
+// Run serves a server in this process until in ends, since that is how its
+// parent process ends it. It writes its address to out as the first line. The
+// lines of in are commands: "profile FILE" begins a CPU profile, and "stop"
+// ends it. Each of them is answered with a line.
+func Run(ctx context.Context, p Server, withTLS bool, in io.Reader, out io.Writer) error {
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -61,7 +61,7 @@ func obey(in io.Reader, out io.Writer) error {
 		var err error
 		switch cmd {
 		case "profile":
-			if file, err = os.Create(arg); err == nil { //nolint:gosec // the parent names it
+			if file, err = os.Create(arg); err == nil { //nolint:gosec // from the parent process
 				err = pprof.StartCPUProfile(file)
 			}
 		case "stop":

@@ -1,6 +1,6 @@
 //go:build linux
 
-package peers
+package servers
 
 import (
 	"context"
@@ -11,8 +11,8 @@ import (
 	"github.com/coder/websocket"
 )
 
-func coderWrite() Peer {
-	return Peer{
+func coderWrite() Server {
+	return Server{
 		Name:    "coder",
 		Title:   "coder/websocket 1.8, one Write per client and message",
 		Dialect: byQuery(),
@@ -21,8 +21,8 @@ func coderWrite() Peer {
 	}
 }
 
-// coderClient has a queue, which its goroutine writes out message by message, as
-// in the library's chat example.
+// coderClient has a queue. Its goroutine writes the queue message by message,
+// as in the library's chat example.
 type coderClient struct {
 	msgs      chan []byte
 	closeSlow func()
@@ -33,7 +33,7 @@ func serveCoder(ln net.Listener) error {
 	return serveHTTP(ln, "/ws", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, err := websocket.Accept(w, r, nil)
 		if err != nil {
-			return // the client has been told
+			return // the client has the response
 		}
 		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
