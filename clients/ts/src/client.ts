@@ -114,12 +114,13 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     );
     this.#requests = new Requests(this.#connection, options.maxOutbox, options.timeout);
     this.#host = {
-      client: this as never,
       connection: this.#connection,
       outbox: this.#outbox,
       requests: this.#requests,
       events: this.#events,
       local: this.#local,
+      me: () => this.#user?.id,
+      send: (room, data, options) => this.send('room-message', data as never, { ...options, room }),
     };
   }
 

@@ -1,4 +1,3 @@
-import type { ChatClient } from './client.js';
 import type { Connection } from './connection.js';
 import { ChatError } from './error.js';
 import type { ChatEvents, Emitter, EventData, Listener, Unsubscribe } from './events.js';
@@ -33,13 +32,15 @@ export type SendOptions = WaitOptions;
 
 /** What a room needs of its client. */
 export interface RoomHost {
-  readonly client: ChatClient;
   readonly connection: Connection;
   readonly outbox: Outbox;
   readonly requests: Requests;
   readonly events: Emitter<[data: never, event: Envelope<never>]>;
   /** What is no event of the server. */
   readonly local: Emitter<[value: never]>;
+  /** The id of the user that the client is connected as. */
+  me(): string | undefined;
+  send(room: string, data: unknown, options: SendOptions | undefined): Promise<Receipt>;
 }
 
 const TYPING_EVERY = 2_000;
@@ -121,7 +122,7 @@ export class Room<E = ChatEvents> {
   /** Sends a message, which is kept and repeated until the server has it. */
   send(data: EventData<E, 'room-message'>, options?: SendOptions): Promise<Receipt> {
     this.stopTyping();
-    return this.#host.client.send('room-message', data, { ...options, room: this.name });
+    return this.#host.send(this.name, data, options);
   }
 
   /** To be called at every key. Tells the others at most every 2 s, and that it has ended 4 s after the last call. */
@@ -213,7 +214,7 @@ export class Room<E = ChatEvents> {
         this.#set({ ...s, ...changed(s, data, false), typing: quiet(data.users ?? []) });
         return this.#list(data);
       case 'typing':
-        if (!e.from || e.from.id === this.#host.client.user?.id || has(s.typing, e.from)) return;
+        if (!e.from || e.from.id === this.#host.me() || has(s.typing, e.from)) return;
         return this.#set({ ...s, typing: [...s.typing, e.from] });
       case 'stop-typing':
       case 'room-message':
