@@ -1,4 +1,5 @@
-// Says how large the package is in an application that minifies and compresses, and fails over the limit.
+// Measures what the package adds to an application that minifies and
+// compresses. Fails if that is over the limit.
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 

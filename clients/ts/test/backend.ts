@@ -15,7 +15,9 @@ export interface Backend {
   client(user: string, options?: ChatOptions): ChatClient;
   /** Breaks all connections without a word. */
   cut(): Promise<void>;
-  /** Ends the server in good order and begins another, with its logs or without. */
+  /**
+   * Ends the server in good order and begins another, with its logs or without.
+   */
   restart(forget: boolean): Promise<void>;
   /** Asks the connections of a user; an error is told as text. */
   ask(user: string, event: string, data: unknown): Promise<unknown[]>;

@@ -1,4 +1,5 @@
-// What holds with any server: run against the one in memory and against the real one.
+// What holds with any server: run against the one in memory and against the
+// real one.
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { ChatClient, ChatOptions, Envelope, JoinedRoom, Room } from '../src/index.js';
 import { ChatError } from '../src/index.js';
@@ -47,7 +48,10 @@ export function behaviour(name: string, start: () => Promise<Backend>): void {
       return client;
     }
 
-    /** Does something that ends the connection, and returns how to wait until the client has come back. */
+    /**
+     * Does something that ends the connection, and returns how to wait until
+     * the client has come back.
+     */
     async function breaking(client: ChatClient, end: () => Promise<void>): Promise<() => Promise<void>> {
       let lost = false;
       let back = false;

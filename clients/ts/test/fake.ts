@@ -1,5 +1,6 @@
-// A server in memory that a test scripts: it keeps logs, resumes and acknowledges as the
-// real one does, unless the test answers a type of event itself.
+// A server in memory that a test scripts: it keeps logs, resumes and
+// acknowledges as the real one does, unless the test answers a type of event
+// itself.
 import type { ChatOptions, Envelope, Position, User, WebSocketLike } from '../src/index.js';
 import { ChatClient } from '../src/index.js';
 
@@ -49,7 +50,10 @@ export class FakeSocket implements WebSocketLike {
     this.closed = true;
   }
 
-  /** Sends to the client: what is sent at once arrives at once, as from one TCP segment. */
+  /**
+   * Sends to the client: what is sent at once arrives at once, as from one TCP
+   * segment.
+   */
   say(e: object | string): void {
     this.#queue.push(typeof e === 'string' ? e : JSON.stringify(e));
     if (this.#queue.length > 1) return;

@@ -1,4 +1,5 @@
-// What the scripted tests share: a server in memory, clients of it, and false time.
+// What the scripted tests share: a server in memory, clients of it, and false
+// time.
 import { afterEach, beforeEach, expect, vi } from 'vitest';
 import type { ChatClient, ChatOptions } from '../src/index.js';
 import { FakeHub } from './fake.js';

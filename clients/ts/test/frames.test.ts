@@ -18,7 +18,10 @@ const f = fixture();
 const lobby = 'lobby';
 const since = { epoch: 'k3', seq: 7 };
 
-/** How to bring the client to send each frame. What has no entry is not sent by this client. */
+/**
+ * How to bring the client to send each frame. What has no entry is not sent by
+ * this client.
+ */
 const SENDING: Record<string, (client: ChatClient) => unknown> = {
   'message, acknowledged': (c) => c.send('message', { text: 'Hello, all' }),
   'join-room': (c) => c.room(lobby).join(),
@@ -57,7 +60,10 @@ const SENDING: Record<string, (client: ChatClient) => unknown> = {
   'event of the application': (c) => c.send('order:confirm', { order: 17 }),
 };
 
-/** Those that this client sends in another form: without an answer, or as part of something that other tests show. */
+/**
+ * Those that this client sends in another form: without an answer, or as part
+ * of something that other tests show.
+ */
 const OTHERWISE = new Set([
   'message',
   'message of any JSON value',

@@ -4,7 +4,9 @@ import { fixture, pass, quiet, standing } from './fixture.js';
 
 const f = fixture();
 
-/** A client in rooms, whose durable messages the hub leaves without an answer. */
+/**
+ * A client in rooms, whose durable messages the hub leaves without an answer.
+ */
 async function silent(...rooms: string[]): Promise<ChatClient> {
   const client = await f.connect();
   for (const name of rooms) quiet(client.room(name).join());

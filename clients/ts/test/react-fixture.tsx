@@ -1,4 +1,5 @@
-// What the tests of the hooks share: a server and a client in memory, and false time.
+// What the tests of the hooks share: a server and a client in memory, and false
+// time.
 import { act, type ReactNode, StrictMode } from 'react';
 import { createRoot, type Root } from 'react-dom/client';
 import { afterEach, beforeEach, expect, vi } from 'vitest';
@@ -73,7 +74,10 @@ export async function settle(ms = 1): Promise<void> {
   await act(() => vi.advanceTimersByTimeAsync(ms));
 }
 
-/** Has the hub keep quiet about a type of event; what it returns has it answer after all. */
+/**
+ * Has the hub keep quiet about a type of event; what it returns has it answer
+ * after all.
+ */
 export function withhold(type: string): () => Promise<void> {
   const held: [FakeSocket, Sent][] = [];
   hub.script.set(type, (socket, e) => held.push([socket, e]));

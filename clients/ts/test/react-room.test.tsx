@@ -286,7 +286,8 @@ test('is shown a burst in a few steps, which React takes', async () => {
     renders++;
     return view;
   });
-  // As in a browser: React renders after each message, and effects' changes have to wait.
+  // As in a browser: React renders after each message, and effects' changes
+  // have to wait.
   const flags = globalThis as { IS_REACT_ACT_ENVIRONMENT?: boolean };
   flags.IS_REACT_ACT_ENVIRONMENT = false;
   for (let n = 1; n <= 200; n++) {

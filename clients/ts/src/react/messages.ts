@@ -1,66 +1,69 @@
 import type { ChatError, Envelope, Outgoing, Receipt, User } from '../index.js';
 
-/** A message as it is shown. Never changed: a new state of it is a new object. */
+/** A message to show. Immutable: a change makes a new object. */
 export interface Message<Data = unknown> {
-  /** Stays the same from sending to the end: for React's `key`. */
+  /** For React's `key`. Stays the same after the server has stored it. */
   readonly key: string;
-  /** Absent where the sender chose none. */
+  /** Absent if the sender chose none. */
   readonly id?: string;
-  /** Absent where the application wrote it. */
+  /** The author. Absent if the application is the author. */
   readonly from?: User;
   readonly to?: string;
   readonly data: Data;
   readonly seq?: number;
-  /** The server's time; absent until it has the message. */
+  /** When the server stored it. Absent until then. */
   readonly ts?: number;
   readonly status: 'sending' | 'sent' | 'failed';
-  /** Why it failed. */
+  /** Why it failed, if `status` is `failed`. */
   readonly error?: ChatError;
 }
 
-/** Messages keeps those of one conversation in the order in which they are shown. */
+/** Messages keeps the messages of one conversation in the order to show. */
 export class Messages {
   readonly #max: number;
-  #past: Message[] = []; // of earlier lives of the log, whose numbers do not compare
-  #log: Message[] = []; // of this one, by seq
-  #open: Message[] = []; // sending and failed ones, in the order of sending
+  #past: Message[] = []; // of earlier epochs, whose numbers do not compare
+  #log: Message[] = []; // of the present epoch, by seq
+  #open: Message[] = []; // sending or failed, in the order of sending
   #all: readonly Message[] = [];
-  #cut = false; // whether older ones were dropped for lack of place
+  #cut = false; // whether trim has dropped messages of the log
 
   constructor(max: number) {
     this.#max = max;
   }
 
-  /** All of them; the same array as long as nothing has changed. */
+  /** All messages. The same array until something changes. */
   get all(): readonly Message[] {
     return this.#all;
   }
 
-  /** The smallest seq of the present log. */
+  /** The lowest seq of the present epoch. */
   get oldest(): number | undefined {
     return this.#log[0]?.seq;
   }
 
-  /** How many of the present log are here. */
+  /** The number of messages of the present epoch. */
   get length(): number {
     return this.#log.length;
   }
 
-  /** Whether older ones were dropped since the last call for lack of place. */
+  /** Whether `trim` has dropped messages of the log since the last call. */
   takeCut(): boolean {
     const cut = this.#cut;
     this.#cut = false;
     return cut;
   }
 
-  /** A new log begins: what is here stays in front of it. */
+  /** A new epoch begins. The messages of the old one stay in front of it. */
   newLife(): void {
     this.#past = [...this.#past, ...this.#log];
     this.#log = [];
     this.#changed();
   }
 
-  /** There is a gap behind what is here, and the log has all of it still. */
+  /**
+   * Drops the messages of the log, since there is a gap between them and the
+   * next. The server still has them.
+   */
   dropLog(): void {
     this.#log = [];
     this.#changed();
@@ -73,7 +76,9 @@ export class Messages {
     this.#changed();
   }
 
-  /** Takes events of the log, in any order; those that are here already are left as they are. */
+  /**
+   * Adds events of the log, in any order. Ignores those that are here already.
+   */
   take(events: readonly Envelope[]): void {
     const seqs = new Set(this.#log.map((m) => m.seq));
     let sorted = true;
@@ -84,10 +89,10 @@ export class Messages {
           ? undefined
           : this.#open.find((m) => m.id === e.id && (m.from?.id ?? e.from?.id) === e.from?.id);
       if (own) this.#open = this.#open.filter((m) => m !== own);
-      // Sent again over a restart that has forgotten it: it is the same message.
+      // A server that lost its log in a restart got this message a second time.
       if (e.id !== undefined) this.#past = this.#past.filter((m) => !(m.id === e.id && m.from?.id === e.from?.id));
       sorted &&= e.seq > (this.#log.at(-1)?.seq ?? 0);
-      this.#log.push(sent(e, own?.key));
+      this.#log.push(messageOf(e, own?.key));
     }
     if (!sorted) this.#log.sort((a, b) => (a.seq ?? 0) - (b.seq ?? 0));
     this.#changed();
@@ -109,10 +114,10 @@ export class Messages {
     this.#changed();
   }
 
-  /** The server has it. */
+  /** The server has stored a message. */
   acknowledged(message: Outgoing, receipt: Receipt): void {
     const own = this.#open.find((m) => m.id === message.id);
-    if (!own) return; // its event came first
+    if (!own) return; // its event came before the ack
     const { seq, ts } = receipt;
     this.take([{ type: message.type, ...own, ...(seq && { seq }), ...(ts && { ts }) } as Envelope]);
   }
@@ -132,7 +137,7 @@ export class Messages {
     this.#changed();
   }
 
-  /** Drops the oldest beyond the bound; not what was scrolled back to. */
+  /** Drops the oldest messages over the bound. Not to be called for a page. */
   trim(): void {
     const over = this.#past.length + this.#log.length - this.#max;
     if (over <= 0) return;
@@ -150,7 +155,7 @@ export class Messages {
   }
 }
 
-function sent(e: Envelope, key: string | undefined): Message {
+function messageOf(e: Envelope, key: string | undefined): Message {
   const { id, from, to, data, seq, ts } = e;
   return {
     key: key ?? (id === undefined ? `#${seq}` : from ? `${from.id}/${id}` : id),

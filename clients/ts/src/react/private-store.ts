@@ -2,19 +2,21 @@ import { ChatError, type Envelope, newId, type Outgoing, type Receipt, type Send
 import { type Message, Messages } from './messages.js';
 import { type AnyClient, Store } from './store.js';
 
-/** The private messages with one user. Never changed: a new state is a new object. */
+/**
+ * The private messages with one user. Immutable: a change makes a new object.
+ */
 export interface Conversation<Data = unknown> {
   readonly userId: string;
-  /** As far as known: from their messages, or from who is online. */
+  /** Known if the user has written or is online. */
   readonly user: User | undefined;
   readonly messages: readonly Message<Data>[];
 }
 
-const KEEP = 1_000; // messages of a conversation
+const KEEP = 1_000; // messages per conversation
 
 export const NO_CONVERSATIONS: readonly Conversation<never>[] = [];
 
-/** All private messages since the client connected, by user. */
+/** The private messages since the client connected, by user. */
 export class PrivateStore extends Store<readonly Conversation[]> {
   readonly #client: AnyClient;
   readonly #messages = new Map<string, Messages>();
@@ -29,12 +31,12 @@ export class PrivateStore extends Store<readonly Conversation[]> {
     this.#client = client;
   }
 
-  /** Those with messages, the one that was heard of last first. */
+  /** The conversations that have messages, the most recent first. */
   override get snapshot(): readonly Conversation[] {
     return this.#snapshot;
   }
 
-  /** The conversation with a user, also where it is empty. */
+  /** Returns the conversation with a user, even if it is empty. */
   with(userId: string): Conversation {
     let conversation = this.#conversations.get(userId);
     if (!conversation) {
@@ -46,13 +48,13 @@ export class PrivateStore extends Store<readonly Conversation[]> {
 
   send(to: string, data: unknown, id = newId()): Promise<Receipt> {
     const sent = this.#client.privateMessage(to, data, { id });
-    sent.catch(() => {}); // the message tells
+    sent.catch(() => {}); // the message has the error
     return sent;
   }
 
   retry(userId: string, id: string): Promise<Receipt> {
     const message = this.#messages.get(userId)?.find(id);
-    if (!message) return Promise.reject(new ChatError('bad_request', 'There is no such message'));
+    if (!message) return Promise.reject(new ChatError('bad_request', 'There is no message with this id to retry'));
     return this.send(userId, message.data, id);
   }
 

@@ -2,14 +2,21 @@ import { ChatError, newId, type Outgoing, type Receipt, type Room, type RoomStat
 import { type Message, Messages } from './messages.js';
 import { type AnyClient, Store } from './store.js';
 
-/** What `useRoom` shows. Never changed: a new state is a new object. */
+/** The data of `useRoom`. Immutable: a change makes a new object. */
 export interface RoomSnapshot<Data = unknown> extends RoomState {
-  /** In order: what the log has, then what is being sent or has failed. */
+  /**
+   * First the messages of the server's log, then those that are being sent or
+   * have failed.
+   */
   readonly messages: readonly Message<Data>[];
-  /** Whether `loadMore` may find older messages. */
+  /** Whether the server may have older messages for `loadMore`. */
   readonly hasMore: boolean;
+  /** Whether `loadMore` is running. */
   readonly loading: boolean;
-  /** False after a reconnect that could not bring all that was missed: older messages are to be had by `loadMore`. */
+  /**
+   * False after a reconnect that could not deliver all missed messages.
+   * `loadMore` loads them, if the server still has them.
+   */
   readonly recovered: boolean;
 }
 
@@ -24,17 +31,17 @@ export const EMPTY_ROOM: RoomSnapshot<never> = {
   recovered: true,
 };
 
-const KEEP = 1_000; // messages of a room
+const KEEP = 1_000; // messages per room
 
-/** A room that is joined as long as somebody subscribes, with its messages. */
+/** A room with its messages. It is joined while it has subscribers. */
 export class RoomStore extends Store<RoomSnapshot> {
   readonly #client: AnyClient;
   readonly #room: Room;
   readonly #messages = new Messages(KEEP);
   #history: number;
   #epoch: string | undefined;
-  #user: string | undefined; // who has seen what is here
-  #more: boolean | undefined; // whether the log has older ones, once that is known
+  #user: string | undefined; // the user that these messages were sent to
+  #more: boolean | undefined; // whether the log has older ones, once known
   #loading = false;
   #recovered = true;
   #snapshot: RoomSnapshot;
@@ -53,14 +60,12 @@ export class RoomStore extends Store<RoomSnapshot> {
 
   readonly send = (data: unknown): Promise<Receipt> => this.#send(newId(), data);
 
-  /** Sends a message that has failed once more, with the same id: it is stored once. */
   readonly retry = (id: string): Promise<Receipt> => {
     const message = this.#messages.find(id);
-    if (!message) return Promise.reject(new ChatError('bad_request', 'There is no such message'));
+    if (!message) return Promise.reject(new ChatError('bad_request', 'There is no message with this id to retry'));
     return this.#send(id, message.data);
   };
 
-  /** Gives up a message that is being sent or has failed. */
   readonly discard = (id: string): void => {
     this.#client.discard(id);
     this.#messages.remove(id);
@@ -70,7 +75,6 @@ export class RoomStore extends Store<RoomSnapshot> {
   readonly typing = (): void => this.#room.typing();
   readonly stopTyping = (): void => this.#room.stopTyping();
 
-  /** Gets older messages; resolves when they are in `messages`. */
   readonly loadMore = async (limit = this.#history || 50): Promise<void> => {
     if (this.#loading || this.#room.state.status !== 'joined' || !this.#snapshot.hasMore) return;
     const epoch = this.#epoch;
@@ -79,7 +83,7 @@ export class RoomStore extends Store<RoomSnapshot> {
     this.#update();
     try {
       const page = await this.#room.history({ limit, ...(before !== undefined && { before }) });
-      if (epoch !== this.#epoch) return; // numbers of another log
+      if (epoch !== this.#epoch) return; // its numbers are of another log
       this.#messages.take(page.messages);
       this.#more = page.more;
     } finally {
@@ -115,10 +119,10 @@ export class RoomStore extends Store<RoomSnapshot> {
       }),
       this.#client.onSend((event) => this.#sending(event)),
     ];
-    room.join({ history: this.#history }).catch(() => {}); // the state tells
+    room.join({ history: this.#history }).catch(() => {}); // the state has the error
     this.#update();
     if (room.state.status === 'joined') {
-      // By the application, before: its messages have passed.
+      // The application joined it before, and its messages came then.
       this.#epoch = room.position?.epoch;
       this.#more = true;
       this.#update();
@@ -136,7 +140,7 @@ export class RoomStore extends Store<RoomSnapshot> {
 
   #send(id: string, data: unknown): Promise<Receipt> {
     const sent = this.#room.send(data, { id });
-    sent.catch(() => {}); // the message tells
+    sent.catch(() => {}); // the message has the error
     return sent;
   }
 
