@@ -1,5 +1,4 @@
-// What the scripted tests share: a server in memory, clients of it, and false
-// time.
+// Shared by the scripted tests: a server in memory, its clients, and fake time.
 import { afterEach, beforeEach, expect, vi } from 'vitest';
 import type { ChatClient, ChatOptions } from '../src/index.js';
 import { FakeHub } from './fake.js';
@@ -11,7 +10,7 @@ export interface Fixture {
   connect(options?: ChatOptions): Promise<ChatClient>;
 }
 
-/** Lets time pass, and what is due happen. */
+/** Lets time pass. */
 export const pass = (ms = 0) => vi.advanceTimersByTimeAsync(ms);
 
 /** To be called at the top of a test file. No test may leave a timer behind. */
@@ -46,12 +45,12 @@ export function fixture(): Fixture {
   return f;
 }
 
-/** For a promise of which only the effects matter. */
+/** Ignores the outcome of a promise. */
 export function quiet(promise: Promise<unknown>): void {
   promise.catch(() => {});
 }
 
-/** How a promise stands: `waiting`, its value, or the code of its error. */
+/** Returns `waiting`, or the value of a promise, or the code of its error. */
 export async function standing(promise: Promise<unknown>): Promise<unknown> {
   return Promise.race([
     promise.catch((err) => err.code ?? err),

@@ -42,7 +42,7 @@ describe('ChatProvider', () => {
     expect(client.state).toMatchObject({ status: 'disconnected', reason: 'closed' });
   });
 
-  test('keeps the connection where another takes its place', async () => {
+  test('keeps the connection if another provider takes its place', async () => {
     await show(<i />);
     await act(() =>
       root.render(
@@ -67,7 +67,7 @@ describe('ChatProvider', () => {
     expect(client.state.status).toBe('connected');
   });
 
-  test('goes over to another client', async () => {
+  test('switches to another client', async () => {
     const state = await render(useConnection);
     const first = client;
     setClient(hub.client({ getToken: () => 'u2' }));
@@ -78,13 +78,13 @@ describe('ChatProvider', () => {
     expect(state.now).toMatchObject({ status: 'connected', user: { id: 'u2' } });
   });
 
-  test('is needed', () => {
+  test('is required', () => {
     for (const hook of [useChat, useConnection, usePresence, usePrivateMessages, () => useRoom('a')]) {
       expect(() => renderToString(<Probe use={hook} />)).toThrow(/ChatProvider/);
     }
   });
 
-  test('gives its client', async () => {
+  test('provides its client', async () => {
     expect((await render(useChat)).now).toBe(client);
   });
 });
@@ -110,7 +110,7 @@ describe('on a server', () => {
     </ChatProvider>
   );
 
-  test('nothing is connected, and the page is what the browser begins with', async () => {
+  test('nothing is connected, and hydration finds the same page', async () => {
     const html = renderToString(page());
     expect(html.replaceAll('<!-- -->', '')).toBe('<p>disconnected left 0 0 0 u20</p>');
     expect(hub.sockets).toHaveLength(0);
@@ -165,7 +165,7 @@ describe('usePresence', () => {
 });
 
 describe('usePrivateMessages', () => {
-  test('shows what came while nobody looked, by user', async () => {
+  test('shows messages that came without a subscriber, by user', async () => {
     hub.whisper('u1', 'before all');
     await show(null);
     hub.whisper('u1', 'meanwhile', { id: 'u3', name: 'Cem' });
@@ -199,14 +199,14 @@ describe('usePrivateMessages', () => {
     expect(peer.now.user).toEqual(ben);
   });
 
-  test('shows what another tab has sent', async () => {
+  test('shows messages of another tab', async () => {
     const peer = await render(() => usePrivateMessages('u2'));
     hub.whisper('u2', 'from the other tab', { id: 'u1', name: 'u1' });
     await settle();
     expect(texts(peer.now)).toEqual(['from the other tab']);
   });
 
-  test('keeps what failed, sends it again, gives it up', async () => {
+  test('keeps failed messages, sends them again, discards them', async () => {
     const peer = await render(() => usePrivateMessages('u2'));
     hub.script.set('private-message', (socket, e) => {
       hub.refuse(socket, e, 'forbidden');
@@ -225,7 +225,7 @@ describe('usePrivateMessages', () => {
     await expect(peer.now.retry('nothing')).rejects.toMatchObject({ code: 'bad_request' });
   });
 
-  test('keeps what was there over a restart that has forgotten it', async () => {
+  test('keeps the messages that a server has lost in a restart', async () => {
     const peer = await render(() => usePrivateMessages('u2'));
     hub.whisper('u1', 'old');
     await settle();

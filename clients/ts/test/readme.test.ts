@@ -1,4 +1,4 @@
-// What the README shows compiles.
+// The README's code compiles.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -17,7 +17,7 @@ afterAll(() => rmSync(dir, { recursive: true }));
 
 const blocks = [...readFileSync(join(root, 'README.md'), 'utf8').matchAll(/^```(tsx?)\n(.*?)^```/gms)];
 
-// Each is a program of its own: what one declares is not there in the others.
+// Each block is a program of its own, without the declarations of the others.
 test.each(blocks.map(([, language, code], i) => ({ name: `${i + 1}.${language}`, code })))(
   '$name',
   ({ name, code }) => {

@@ -1,5 +1,6 @@
-// Command server is a chat server that the tests of the TypeScript client order about: by
-// POST requests to /do/..., and by signals. It ends when its standard input does.
+// Command server is a chat server for the tests of the TypeScript client. They
+// control it with POST requests to /do/... and with signals. It exits when its
+// standard input ends.
 package main
 
 import (
@@ -37,8 +38,8 @@ func run() error {
 	}
 	srv := &http.Server{Handler: s.routes(), ConnState: s.track, ReadHeaderTimeout: 10 * time.Second}
 	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin) // either way it has ended
-		_ = srv.Close()                      // the process ends too
+		_, _ = io.Copy(io.Discard, os.Stdin) // an error ends it too
+		_ = srv.Close()                      // the process is about to exit
 	}()
 	if _, err := fmt.Fprintln(os.Stdout, ln.Addr()); err != nil {
 		return err
@@ -53,7 +54,7 @@ type server struct {
 	mu     sync.Mutex
 	hub    *chathub.Hub
 	broker *chathub.MemoryBroker
-	conns  map[net.Conn]struct{} // taken over for WebSockets
+	conns  map[net.Conn]struct{} // of WebSockets
 }
 
 // begin starts a hub on the broker.
@@ -88,7 +89,7 @@ func (s *server) begin() error {
 	return nil
 }
 
-// track keeps the connections that WebSockets have taken over, until cut breaks them.
+// track keeps the connections of WebSockets, so that cut can break them.
 func (s *server) track(conn net.Conn, state http.ConnState) {
 	if state == http.StateHijacked {
 		s.mu.Lock()
@@ -126,7 +127,7 @@ func (s *server) routes() http.Handler {
 	return mux
 }
 
-// cut breaks all WebSockets without a word.
+// cut breaks all WebSockets without a close frame.
 func (s *server) cut(*http.Request, jsontext.Value) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -137,8 +138,8 @@ func (s *server) cut(*http.Request, jsontext.Value) (any, error) {
 	return nil, nil
 }
 
-// restart shuts the hub down in good order and begins another: on the same broker, or
-// with ?forget on a new one, as a program does that keeps its logs in memory.
+// restart shuts the hub down and starts another, on the same broker or, with
+// ?forget, on a new one, like a program that keeps its logs in memory.
 func (s *server) restart(r *http.Request, _ jsontext.Value) (any, error) {
 	old := s.current()
 	if err := old.Shutdown(r.Context()); err != nil {
@@ -152,7 +153,7 @@ func (s *server) restart(r *http.Request, _ jsontext.Value) (any, error) {
 	return nil, s.begin()
 }
 
-// target is whom ?room or ?user means.
+// target returns the target that ?room or ?user names.
 func (s *server) target(r *http.Request) chathub.Target {
 	if q := r.URL.Query(); q.Has("user") {
 		return s.current().ToUser(q.Get("user"))
@@ -164,7 +165,7 @@ func (s *server) emit(r *http.Request, data jsontext.Value) (any, error) {
 	return nil, s.target(r).Emit(r.Context(), r.URL.Query().Get("event"), data)
 }
 
-// ask returns the data of all answers, or an error's text in place of each that is none.
+// ask returns the data of all answers. A failure becomes the text of its error.
 func (s *server) ask(r *http.Request, data jsontext.Value) (any, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
 	defer cancel()
