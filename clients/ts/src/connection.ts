@@ -176,14 +176,14 @@ export class Connection {
     }
 
     const protocols = ['chathub.v1'];
-    if (this.#token) protocols.push(`chathub.bearer.${this.#token}`);
+    if (this.#token) protocols.push(bearer(this.#token));
     let ws: WebSocketLike;
     try {
       const Socket = this.#options.WebSocket ?? (globalThis.WebSocket as WebSocketConstructor);
       ws = new Socket(absolute(this.#url), protocols);
     } catch {
       // The cause is dropped because it may quote the token.
-      return this.#refuse(new ChatError('bad_request', 'No WebSocket class, or an invalid URL or token'));
+      return this.#refuse(new ChatError('bad_request', 'No WebSocket class, or an invalid URL'));
     }
     this.#ws = ws;
     ws.onmessage = ({ data }: { data: unknown }) => this.#receive(data);
@@ -358,6 +358,16 @@ function disconnected(
   error?: ChatError,
 ): ConnectionState {
   return { status: 'disconnected', reason, retryAt, code, error };
+}
+
+// Returns the subprotocol that carries a token, since a script in a browser
+// cannot set headers. A subprotocol has the characters of a token of RFC 9110
+// only.
+function bearer(token: string): string {
+  if (/^[\w!#$%&'*+.^`|~-]+$/.test(token)) return `chathub.bearer.${token}`;
+  const bytes = encodeURIComponent(token).replace(/%(..)/g, (_, hex) => String.fromCharCode(parseInt(hex, 16)));
+  const base64 = btoa(bytes).replace(/[+/=]/g, (c) => ({ '+': '-', '/': '_' })[c] ?? '');
+  return `chathub.bearer64.${base64}`;
 }
 
 // Completes a path with the page's origin, and turns http into ws.

@@ -19,6 +19,37 @@ describe('connecting', () => {
     expect(f.hub.socket.protocols).toEqual(['chathub.v1', 'chathub.bearer.TOKEN']);
   });
 
+  const visible = String.fromCharCode(...Array.from({ length: 0x7e - 0x20 }, (_, i) => 0x21 + i));
+  const plain = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+  test('offers a token that fits into a subprotocol as it is', async () => {
+    for (const token of [...plain, plain, 'x'.repeat(8_192)]) {
+      await f.connect({ getToken: () => token });
+      expect(f.hub.socket.protocols).toEqual(['chathub.v1', `chathub.bearer.${token}`]);
+    }
+  });
+
+  test.each([
+    ['a+b/c==', 'YStiL2M9PQ'],
+    ['???>>>', 'Pz8_Pj4-'],
+    ['"', 'Ig'],
+    [',,', 'LCw'],
+    ['🌍', '8J-MjQ'],
+  ])('offers the token %s as base64url without padding', async (token, encoded) => {
+    await f.connect({ getToken: () => token });
+    expect(f.hub.socket.protocols).toEqual(['chathub.v1', `chathub.bearer64.${encoded}`]);
+  });
+
+  test('offers any other token in a form that gives it back', async () => {
+    const odd = [...visible].filter((c) => !plain.includes(c));
+    const long = visible.repeat(88).slice(0, 8_192);
+    for (const token of [...odd, visible, visible.slice(1), visible.slice(2), long, 'ä'.repeat(8_192)]) {
+      await f.connect({ getToken: () => token });
+      expect(f.hub.socket.protocols[1]).toMatch(/^chathub\.bearer64\.[\w-]+$/);
+      expect(f.hub.socket.token).toBe(token);
+    }
+  });
+
   test('offers the protocol alone without a token', async () => {
     await f.connect({ getToken: () => null });
     await f.connect();

@@ -28,6 +28,8 @@ export class FakeSocket implements WebSocketLike {
   #queue: string[] = [];
 
   constructor(hub: FakeHub, url: string, protocols: string[]) {
+    // As a browser does.
+    if (!protocols.every((p) => /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/.test(p))) throw new SyntaxError('invalid subprotocol');
     this.#hub = hub;
     this.url = url;
     this.protocols = protocols;
@@ -36,7 +38,8 @@ export class FakeSocket implements WebSocketLike {
   }
 
   get token(): string | undefined {
-    return this.protocols[1]?.replace('chathub.bearer.', '');
+    const [, form, token] = this.protocols[1]?.match(/^chathub\.(bearer|bearer64)\.(.+)$/) ?? [];
+    return form === 'bearer64' ? Buffer.from(token ?? '', 'base64url').toString() : token;
   }
 
   send(data: string): void {
