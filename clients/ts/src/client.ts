@@ -12,7 +12,7 @@ import {
   type Listener,
   type Unsubscribe,
 } from './events.js';
-import { isOver, newId } from './id.js';
+import { newId } from './id.js';
 import type { ChatOptions } from './options.js';
 import { Outbox, type Outgoing, type SendEvent } from './outbox.js';
 import {
@@ -28,6 +28,7 @@ import {
 } from './protocol.js';
 import { cancellable, closed, encode, Requests, tooLarge } from './requests.js';
 import { Room, type RoomHost, type SendOptions } from './room.js';
+import { isOver, wellFormed } from './text.js';
 import { LIST_EVERY, NOBODY, type Users, usersAfter, usersOf } from './users.js';
 
 /** How reading the inbox started, at a connect or a reconnect. */
@@ -218,7 +219,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   send<K extends keyof C & string>(type: K, data: CallData<C, K>, options?: CallOptions): Promise<CallReply<C, K>>;
   send<K extends string>(type: Unknown<K, keyof C | Durable>, data?: unknown, options?: CallOptions): Promise<unknown>;
   async send(type: string, data?: unknown, options: CallOptions = {}): Promise<unknown> {
-    const { room, to } = options;
+    const [room, to] = [options.room, options.to].map((name) => name && wellFormed(name));
     const event = { type, room, to, data };
     if (isDurable(type)) return this.#keep(event, options);
     return (await this.#requests.send(event, 'once', options)).data;
@@ -241,6 +242,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
 
   /** Returns the room of that name, always the same object. */
   room(name: string): Room<E> {
+    name = wellFormed(name); // as the server's events have it
     let room = this.#rooms.get(name);
     if (!room) {
       room = new Room<E>(name, this.#host);
@@ -286,7 +288,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
    * server may have it already.
    */
   discard(id: string): boolean {
-    return this.#outbox.fail((m) => m.id === id, new ChatError('aborted', 'The message was discarded'));
+    return this.#outbox.fail((m) => m.id === wellFormed(id), new ChatError('aborted', 'The message was discarded'));
   }
 
   // The connection.
@@ -422,7 +424,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   // Sending.
 
   async #keep(event: Omit<Outgoing, 'id'>, options: SendOptions): Promise<Receipt> {
-    const message: Outgoing = { id: options.id ?? newId(), ...event };
+    const message: Outgoing = { id: wellFormed(options.id ?? newId()), ...event };
     const text = encode(message);
     if (text instanceof ChatError) throw text;
     if (message.type === 'private-message') this.#own.add(message.id);

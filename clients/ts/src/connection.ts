@@ -1,6 +1,7 @@
 import { ChatError, errorOf } from './error.js';
 import type { ChatOptions, TokenReason, WebSocketConstructor, WebSocketLike } from './options.js';
 import type { Envelope, User, Welcome } from './protocol.js';
+import { toJSON, wellFormed } from './text.js';
 
 /** Why there is no connection. */
 export type DisconnectReason =
@@ -134,7 +135,7 @@ export class Connection {
 
   /** Sends an envelope or its text. Does nothing without a connection. */
   write(envelope: object | string): void {
-    this.#ws?.send(typeof envelope === 'string' ? envelope : JSON.stringify(envelope));
+    this.#ws?.send(typeof envelope === 'string' ? envelope : toJSON(envelope));
   }
 
   /** The owner's answer to `welcome`: the connection can be used. */
@@ -175,10 +176,10 @@ export class Connection {
       this.#expectWithin();
     }
 
-    const protocols = ['chathub.v1'];
-    if (this.#token) protocols.push(bearer(this.#token));
     let ws: WebSocketLike;
     try {
+      const protocols = ['chathub.v1'];
+      if (this.#token) protocols.push(bearer(this.#token));
       const Socket = this.#options.WebSocket ?? (globalThis.WebSocket as WebSocketConstructor);
       ws = new Socket(absolute(this.#url), protocols);
     } catch {
@@ -365,7 +366,9 @@ function disconnected(
 // only.
 function bearer(token: string): string {
   if (/^[\w!#$%&'*+.^`|~-]+$/.test(token)) return `chathub.bearer.${token}`;
-  const bytes = encodeURIComponent(token).replace(/%(..)/g, (_, hex) => String.fromCharCode(parseInt(hex, 16)));
+  const bytes = encodeURIComponent(wellFormed(token)).replace(/%(..)/g, (_, hex) =>
+    String.fromCharCode(parseInt(hex, 16)),
+  );
   const base64 = btoa(bytes).replace(/[+/=]/g, (c) => ({ '+': '-', '/': '_' })[c] ?? '');
   return `chathub.bearer64.${base64}`;
 }

@@ -1,8 +1,8 @@
 import { ChatError } from './error.js';
-import { isOver } from './id.js';
 import type { StorageLike } from './options.js';
 import type { Receipt } from './protocol.js';
 import { conflict, overflow, tooLarge } from './requests.js';
+import { isOver, toJSON } from './text.js';
 
 /** A durable event that the server has not acknowledged. */
 export interface Outgoing {
@@ -190,7 +190,7 @@ export class Outbox {
     const { user, messages } = JSON.parse(saved) as { user?: string; messages: Outgoing[] };
     const entries = messages.map((message) => ({
       message,
-      text: JSON.stringify(message),
+      text: toJSON(message),
       inFlight: false,
       restored: true,
     }));

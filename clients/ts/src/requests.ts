@@ -1,7 +1,8 @@
 import type { Connection } from './connection.js';
 import { ChatError } from './error.js';
-import { isOver, newId } from './id.js';
+import { newId } from './id.js';
 import type { Envelope } from './protocol.js';
+import { isOver, toJSON, wellFormed } from './text.js';
 
 /**
  * How to send an event that the server does not keep in a log. `once`: as soon
@@ -53,7 +54,8 @@ export class Requests {
 
   /** Sends an event and resolves with its answer. */
   send(event: object, mode: Mode, options: WaitOptions = {}): Promise<Envelope> {
-    const { id = newId(), timeout = this.#timeout } = options;
+    const { timeout = this.#timeout } = options;
+    const id = wellFormed(options.id ?? newId());
     return cancellable<Envelope>(
       (settle) => this.ask(event, mode, settle, id),
       (error) => this.answer(id, error),
@@ -116,7 +118,7 @@ export class Requests {
 
 export function encode(envelope: object): string | ChatError {
   try {
-    return JSON.stringify(envelope);
+    return toJSON(envelope);
   } catch (cause) {
     return new ChatError('bad_request', 'The data cannot be encoded as JSON', { cause });
   }

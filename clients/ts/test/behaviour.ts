@@ -90,6 +90,34 @@ export function behaviour(name: string, start: () => Promise<Backend>): void {
       expect(seen).toEqual([{ text, ['__proto__']: 1 }, 'again']);
     });
 
+    test('half an emoji arrives as U+FFFD, in data, ids and names', async () => {
+      const half = (text: string) => `${text}😀`.slice(0, -1);
+      const whole = (text: string) => `${text}\ufffd`;
+      const [ana, ben] = await Promise.all([connect(fresh('ana')), connect(fresh('ben'))]);
+      const name = fresh('room');
+      expect(ana.room(half(name))).toBe(ana.room(whole(name)));
+      const seen = collect(ben.room(whole(name)));
+      await Promise.all([ana.room(half(name)).join(), ben.room(half(name)).join()]);
+      const data = { [half('key')]: ['😀', { text: half('ab') }, '\\ud83d', half('\\')] };
+      const receipt = await ana.room(half(name)).send(data, { id: half('id') });
+      expect(receipt.id).toBe(whole('id'));
+      await until(() => seen.length > 0);
+      expect(seen).toEqual([{ [whole('key')]: ['😀', { text: whole('ab') }, '\\ud83d', whole('\\')] }]);
+
+      ana.room(half(name)).typing();
+      await until(() => ben.room(whole(name)).state.typing.length > 0);
+      const to = whole(fresh('cem'));
+      await ana.privateMessage(half(to.slice(0, -1)), half('psst'));
+      const cem = server.client(to);
+      clients.push(cem);
+      const whispers = collect(cem, 'private-message');
+      cem.connect();
+      await until(() => whispers.length > 0);
+      expect(whispers).toEqual([whole('psst')]);
+      cem.answer(half('ask').slice(0, 3), () => half('answer'));
+      expect(await server.ask(to, 'ask', null)).toEqual([whole('answer')]);
+    });
+
     test('history is read page by page', async () => {
       const ana = await connect(fresh('ana'));
       const room = ana.room(fresh('room'));

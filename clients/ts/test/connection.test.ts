@@ -50,6 +50,11 @@ describe('connecting', () => {
     }
   });
 
+  test('offers a token with half an emoji in well-formed text', async () => {
+    await f.connect({ getToken: () => 'ab😀'.slice(0, 3) });
+    expect(f.hub.socket.token).toBe('ab\ufffd');
+  });
+
   test('offers the protocol alone without a token', async () => {
     await f.connect({ getToken: () => null });
     await f.connect();

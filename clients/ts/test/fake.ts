@@ -44,7 +44,7 @@ export class FakeSocket implements WebSocketLike {
 
   send(data: string): void {
     if (this.closed || this.#hub.deaf) return;
-    const e = JSON.parse(data) as Sent;
+    const e = JSON.parse(data, wellFormed) as Sent;
     this.sent.push(e);
     this.#hub.received(this, e);
   }
@@ -214,6 +214,10 @@ export class FakeHub {
         return void ack();
       case 'typing':
       case 'stop-typing':
+        for (const s of this.#open()) {
+          if (s !== socket && s.rooms.has(room)) s.say({ type: e.type, room, from: socket.user });
+        }
+        return;
       case 'ack':
       case 'error':
         return;
@@ -257,4 +261,11 @@ export class FakeHub {
 
 function position(log: Log): Position {
   return { epoch: log.epoch, seq: log.events.at(-1)?.seq ?? 0 };
+}
+
+// Accepts well-formed text only, as the server does.
+function wellFormed(name: string, value: unknown): unknown {
+  if (/[\ud800-\udfff]/u.test(`${name}\n${typeof value === 'string' ? value : ''}`))
+    throw new Error('unpaired surrogate');
+  return value;
 }

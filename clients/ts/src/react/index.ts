@@ -19,9 +19,11 @@ import type {
   EventType,
   Listener,
   Receipt,
+  Room,
   User,
   Users,
 } from '../index.js';
+import { wellFormed } from '../text.js';
 import type { Message } from './messages.js';
 import { type Conversation, NO_CONVERSATIONS, PrivateStore } from './private-store.js';
 import { EMPTY_ROOM, type RoomSnapshot, RoomStore } from './room-store.js';
@@ -33,7 +35,7 @@ export type { Conversation, Message, RoomSnapshot };
 interface Shared {
   readonly client: AnyClient;
   readonly inbox: PrivateStore;
-  readonly rooms: Map<string, RoomStore>;
+  readonly rooms: Map<Room, RoomStore>;
   /** How many providers are mounted. */
   providers: number;
 }
@@ -161,10 +163,11 @@ export function useRoom<E = ChatEvents>(
 ): RoomView<EventData<E, 'room-message'>> {
   const shared = useShared();
   const { history = 50 } = options;
-  let store = shared.rooms.get(name);
+  const key = shared.client.room(name);
+  let store = shared.rooms.get(key);
   if (!store) {
-    store = new RoomStore(shared.client, name, history);
-    shared.rooms.set(name, store);
+    store = new RoomStore(shared.client, key, history);
+    shared.rooms.set(key, store);
   }
   const room = store;
   const snapshot = useSyncExternalStore(
@@ -191,7 +194,8 @@ export interface ConversationView<Data> extends Conversation<Data> {
  */
 export function usePrivateMessages<E = ChatEvents>(): readonly Conversation<EventData<E, 'private-message'>>[];
 export function usePrivateMessages<E = ChatEvents>(userId: string): ConversationView<EventData<E, 'private-message'>>;
-export function usePrivateMessages(userId?: string): unknown {
+export function usePrivateMessages(user?: string): unknown {
+  const userId = user && wellFormed(user); // as the client sends it
   const { inbox } = useShared();
   const snapshot = useSyncExternalStore<unknown>(
     inbox.subscribe,

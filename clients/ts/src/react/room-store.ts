@@ -46,10 +46,10 @@ export class RoomStore extends Store<RoomSnapshot> {
   #recovered = true;
   #snapshot: RoomSnapshot;
 
-  constructor(client: AnyClient, name: string, history: number) {
+  constructor(client: AnyClient, room: Room, history: number) {
     super(client);
     this.#client = client;
-    this.#room = client.room(name);
+    this.#room = room;
     this.#history = history;
     this.#snapshot = EMPTY_ROOM;
   }
