@@ -1,3 +1,4 @@
+import { isCount, isJoined, isObject, isPosition, isPresence, isReceipt, shape } from './check.js';
 import { Connection, type ConnectionState } from './connection.js';
 import { ChatError, errorOf } from './error.js';
 import {
@@ -26,9 +27,9 @@ import {
   type User,
   type Welcome,
 } from './protocol.js';
-import { cancellable, closed, encode, Requests, tooLarge } from './requests.js';
+import { cancellable, closed, encode, invalid, Requests, tooLarge } from './requests.js';
 import { Room, type RoomHost, type SendOptions } from './room.js';
-import { isOver, wellFormed } from './text.js';
+import { isOver, toJSON, wellFormed } from './text.js';
 import { LIST_EVERY, NOBODY, type Users, usersAfter, usersOf } from './users.js';
 
 /** How reading the inbox started, at a connect or a reconnect. */
@@ -55,11 +56,15 @@ type DurableData<E, K extends Durable> = EventData<E, K extends 'send-notificati
 /** The answer to `resume`. */
 interface Resumed {
   readonly inbox: Joined;
-  readonly rooms: Readonly<Record<string, Joined & { readonly error?: unknown }>>;
+  /** A Joined for each room, or an object with an `error`. */
+  readonly rooms: Readonly<Record<string, unknown>>;
 }
+
+const isResumed = shape<Resumed>({ inbox: isJoined, rooms: isObject });
 
 const INVALID_TEXT = 1007; // close codes
 const TOO_BIG = 1009;
+const PRESENCE = new Set(['online-users', 'user-online', 'user-offline', 'user-joined', 'user-left']);
 const REMEMBERED = 1_000; // ids of own private messages
 
 /**
@@ -91,8 +96,8 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
    */
   constructor(url: string, options: ChatOptions = {}) {
     this.#options = options;
-    if (typeof options.inbox === 'object') this.#inbox = options.inbox;
-    const report = options.onError ?? rethrow;
+    if (isPosition(options.inbox)) this.#inbox = options.inbox;
+    const report = (err: unknown) => this.#report(err);
     this.#events = new Emitter(report);
     this.#local = new Emitter(report);
     this.#connection = new Connection(url, options, {
@@ -102,7 +107,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
       changed: (state) => this.#changed(state),
       refresh: async (token) => {
         const { data } = await this.#requests.send({ type: 'refresh-token', data: { token } }, 'now');
-        return (data as { expires?: number } | undefined)?.expires;
+        return isObject(data) && isCount(data.expires) ? data.expires : undefined;
       },
     });
     this.#outbox = new Outbox(
@@ -332,8 +337,10 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
       resuming = []; // rejoin takes them one by one
     }
     this.#requests.ask({ type: 'resume', data }, 'now', (answer) => {
-      if (!(answer instanceof ChatError)) this.#resumed(answer.data as Resumed, resuming, resumed);
-      else if (answer.code !== 'disconnected') this.#connection.lost(answer);
+      if (answer instanceof ChatError) {
+        if (answer.code !== 'disconnected') this.#connection.lost(answer);
+      } else if (isResumed(answer.data)) this.#resumed(answer.data, resuming, resumed);
+      else this.#connection.lost(invalid());
     });
   }
 
@@ -350,7 +357,9 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     const answers = new Map(Object.entries(rooms));
     for (const room of resuming) {
       const part = answers.get(room.name);
-      if (part && !gone()) room.resumed(part.error ? errorOf(part.error) : part);
+      if (gone()) return;
+      if (isJoined(part)) room.resumed(part);
+      else if (isObject(part) && part.error) room.resumed(errorOf(part.error)); // if not, rejoin follows
     }
     if (gone()) return;
     for (const room of this.#rooms.values()) room.rejoin();
@@ -361,6 +370,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   // Receiving.
 
   #receive(e: Envelope): void {
+    if (PRESENCE.has(e.type) && !isPresence(e.data)) return;
     switch (e.type) {
       case 'ack':
       case 'error':
@@ -408,17 +418,27 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   async #reply(e: Envelope): Promise<void> {
     const fn = this.#answers.get(e.type);
     const { socket } = this.#connection;
-    let reply: object;
+    let reply: string;
     try {
       if (!fn) throw new ChatError('unknown_type', 'No function answers this type');
-      reply = { type: 'ack', id: e.id, data: (await fn(e.data as never, e as Envelope<never>)) ?? null };
+      const data = (await fn(e.data as never, e as Envelope<never>)) ?? null;
+      reply = toJSON({ type: 'ack', id: e.id, data });
     } catch (err) {
       const known = err instanceof ChatError;
-      if (!known) (this.#options.onError ?? rethrow)(err);
+      if (!known) this.#report(err);
       const data = known ? { code: err.code, message: err.message } : { code: 'internal', message: 'Internal error' };
-      reply = { type: 'error', id: e.id, data };
+      reply = toJSON({ type: 'error', id: e.id, data });
     }
     if (socket === this.#connection.socket) this.#connection.write(reply);
+  }
+
+  // An onError that throws must not stop the client either.
+  #report(err: unknown): void {
+    try {
+      (this.#options.onError ?? rethrow)(err);
+    } catch (thrown) {
+      rethrow(thrown);
+    }
   }
 
   // Sending.
@@ -442,7 +462,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   #answered(e: Envelope): void {
     const { id = '', data } = e;
     const error = e.type === 'error' && errorOf(data);
-    const kept = this.#outbox.answer(id, error || { id, ...(data as object) });
+    const kept = this.#outbox.answer(id, error || (isReceipt(data) ? { ...data, id } : { id }));
     if (!kept) this.#requests.answer(id, error || e);
   }
 }

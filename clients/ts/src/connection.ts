@@ -1,3 +1,4 @@
+import { isCount, isEnvelope, isObject, isWelcome, TIMER_MAX } from './check.js';
 import { ChatError, errorOf } from './error.js';
 import type { ChatOptions, TokenReason, WebSocketConstructor, WebSocketLike } from './options.js';
 import type { Envelope, User, Welcome } from './protocol.js';
@@ -57,7 +58,8 @@ export interface Owner {
 const IDLE = disconnected('idle', null);
 const RESTART = 4000; // close codes
 const TOKEN_EXPIRED = 4003;
-const TIMER_MAX = 2 ** 31 - 1; // the longest wait of setTimeout
+const PING_MIN = 1_000; // the shortest interval that a server can ask for, in ms
+const REFRESH_MIN = 1_000; // the shortest wait before a token is renewed, in ms
 
 /**
  * Connection keeps one WebSocket open at a time. It connects, notices when the
@@ -155,7 +157,7 @@ export class Connection {
   async #open(): Promise<void> {
     const run = ++this.#run;
     this.#restartAt = 0;
-    this.#refusal = undefined;
+    this.#refusal = this.#welcome = undefined;
     this.#setState({ status: 'connecting', attempt: ++this.#attempt });
     if (run !== this.#run) return; // a listener has closed it
 
@@ -268,16 +270,18 @@ export class Connection {
   #receive(data: unknown): void {
     this.#lastFrame = Date.now();
     if (this.#pinging) this.#heartbeat();
-    let e: Envelope;
+    let e: unknown;
     try {
       e = JSON.parse(data as string);
-      if (typeof e.type !== 'string') return;
     } catch {
       return; // not a frame of this protocol
     }
+    if (!isEnvelope(e)) return;
     switch (e.type) {
       case 'welcome':
-        this.#welcome = e.data as Welcome;
+        if (this.#welcome) return; // only the first one counts
+        if (!isWelcome(e.data)) return this.lost(new ChatError('internal', 'The server sent an invalid welcome'));
+        this.#welcome = e.data;
         this.#clockOffset = this.#welcome.time - Date.now();
         this.#refreshBefore(this.#welcome.expires);
         return this.#owner.welcome(this.#welcome);
@@ -285,7 +289,9 @@ export class Connection {
         this.#refusal = errorOf(e.data);
         return;
       case 'reconnect':
-        this.#restartAt = Date.now() + ((e.data as { afterMs?: number }).afterMs ?? 0);
+        if (isObject(e.data) && isCount(e.data.afterMs)) {
+          this.#restartAt = Date.now() + Math.min(e.data.afterMs, TIMER_MAX);
+        }
         return;
       case 'pong':
         return;
@@ -299,7 +305,8 @@ export class Connection {
   #heartbeat(): void {
     this.#pinging = false;
     clearTimeout(this.#timer);
-    const interval = this.#options.pingInterval ?? (this.#welcome?.pingInterval || 25_000);
+    const own = Math.min(Math.max(this.#welcome?.pingInterval || 25_000, PING_MIN), TIMER_MAX);
+    const interval = this.#options.pingInterval ?? own;
     const left = this.#lastFrame + interval - Date.now();
     if (left <= 0) return this.#ping();
     this.#timer = setTimeout(() => this.#heartbeat(), left);
@@ -321,7 +328,7 @@ export class Connection {
     this.#tokenExpires = expires ? expires - this.#clockOffset : Infinity;
     const left = this.#tokenExpires - Date.now();
     if (left === Infinity || !this.#options.getToken) return;
-    const delay = left - Math.min(left / 10, 60_000);
+    const delay = Math.max(left - Math.min(left / 10, 60_000), REFRESH_MIN);
     const due = () => (delay > TIMER_MAX ? this.#refreshBefore(expires) : void this.#refresh(this.#run));
     this.#refreshTimer = setTimeout(due, Math.min(delay, TIMER_MAX));
   }

@@ -1,3 +1,4 @@
+import { isCount, isObject, isText, TIMER_MAX } from './check.js';
 import type { ErrorCode } from './protocol.js';
 
 /** The error that every promise of this package rejects with. */
@@ -24,6 +25,9 @@ export class ChatError extends Error {
 
 /** Makes an error from the `data` of an `error` or a `connect-error`. */
 export function errorOf(data: unknown): ChatError {
-  const { code = 'internal', message = code, retryAfterMs } = (data ?? {}) as Partial<ChatError>;
-  return new ChatError(code, message, { retryAfterMs });
+  const error = isObject(data) ? data : {};
+  const code = isText(error.code) ? error.code : 'internal';
+  return new ChatError(code as ErrorCode, isText(error.message) ? error.message : code, {
+    retryAfterMs: isCount(error.retryAfterMs) ? Math.min(error.retryAfterMs, TIMER_MAX) : undefined,
+  });
 }

@@ -1,6 +1,7 @@
+import { isAny, isObject, isText, optional, shape } from './check.js';
 import { ChatError } from './error.js';
 import type { StorageLike } from './options.js';
-import type { Receipt } from './protocol.js';
+import { isDurable, type Receipt } from './protocol.js';
 import { conflict, overflow, tooLarge } from './requests.js';
 import { isOver, toJSON } from './text.js';
 
@@ -12,6 +13,14 @@ export interface Outgoing {
   readonly to?: string | undefined;
   readonly data: unknown;
 }
+
+const isOutgoing = shape<Outgoing>({
+  type: (type) => isText(type) && isDurable(type),
+  id: isText,
+  room: optional(isText),
+  to: optional(isText),
+  data: isAny,
+});
 
 /** A change in the state of a durable event. */
 export type SendEvent =
@@ -187,13 +196,11 @@ export class Outbox {
 
   #restore(saved: string | null): void {
     if (!saved) return;
-    const { user, messages } = JSON.parse(saved) as { user?: string; messages: Outgoing[] };
-    const entries = messages.map((message) => ({
-      message,
-      text: toJSON(message),
-      inFlight: false,
-      restored: true,
-    }));
+    const { user, messages } = parse(saved);
+    const ids = new Set(this.#entries.map((e) => e.message.id));
+    const entries = messages
+      .filter(({ id }) => !ids.has(id) && ids.add(id))
+      .map((message) => ({ message, text: toJSON(message), inFlight: false, restored: true }));
     this.#entries.unshift(...entries);
     for (const { message } of entries) this.#owner.changed({ status: 'queued', message });
     if (this.#user !== undefined && user !== undefined && user !== this.#user) {
@@ -226,4 +233,14 @@ export class Outbox {
       this.#saving = false;
     }
   }
+}
+
+// Reads what was saved, without anything that is not a message.
+function parse(saved: string): { user: string | undefined; messages: Outgoing[] } {
+  const value: unknown = JSON.parse(saved);
+  const { user, messages } = isObject(value) ? value : {};
+  return {
+    user: isText(user) ? user : undefined,
+    messages: Array.isArray(messages) ? messages.filter(isOutgoing) : [],
+  };
 }

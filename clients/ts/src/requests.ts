@@ -124,6 +124,8 @@ export function encode(envelope: object): string | ChatError {
   }
 }
 
+/** For an answer that is not what the protocol says. */
+export const invalid = () => new ChatError('internal', 'The server sent an invalid answer');
 export const closed = () => new ChatError('closed', 'The client is closed');
 export const conflict = () => new ChatError('conflict', 'An event with this id is waiting already');
 export const overflow = () => new ChatError('overflow', 'Too many messages are waiting');

@@ -1,9 +1,10 @@
+import { isEnvelope, isJoined, isObject } from './check.js';
 import type { Connection } from './connection.js';
 import { ChatError } from './error.js';
 import type { ChatEvents, Emitter, EventData, Listener, Unsubscribe } from './events.js';
 import type { Outbox } from './outbox.js';
 import type { Envelope, History, Joined, Position, Presence, Receipt, User } from './protocol.js';
-import type { Requests, WaitOptions } from './requests.js';
+import { invalid, type Requests, type WaitOptions } from './requests.js';
 import { has, LIST_EVERY, NOBODY, type Users, usersAfter, usersOf } from './users.js';
 
 /** Immutable: a change makes a new object. */
@@ -172,7 +173,8 @@ export class Room<E = ChatEvents> {
    */
   async history(options: { before?: number; limit?: number } = {}): Promise<History<EventData<E, 'room-message'>>> {
     const { data } = await this.#host.requests.send({ type: 'history', room: this.name, data: options }, 'read');
-    return data as History<EventData<E, 'room-message'>>;
+    if (!isObject(data) || !Array.isArray(data.messages)) throw invalid();
+    return { messages: data.messages.filter(isEnvelope) as Envelope<never>[], more: data.more === true };
   }
 
   /**
@@ -259,8 +261,8 @@ export class Room<E = ChatEvents> {
     if (!users || this.users.length === count || now - this.#listRequested < LIST_EVERY) return;
     this.#listRequested = now;
     this.#host.requests.ask({ type: 'join-room', room: this.name }, 'now', (answer) => {
-      if (this.#live && !(answer instanceof ChatError))
-        this.#set({ ...this.#state, ...usersOf(answer.data as Joined) });
+      if (!this.#live || answer instanceof ChatError || !isJoined(answer.data)) return;
+      this.#set({ ...this.#state, ...usersOf(answer.data) });
     });
   }
 
@@ -271,9 +273,11 @@ export class Room<E = ChatEvents> {
     const data = since ? { since } : wanted?.history ? { history: wanted.history } : undefined;
     this.#host.requests.ask({ type: 'join-room', room: this.name, data }, 'now', (answer) => {
       if (wanted !== this.#wanted) return; // left meanwhile
-      if (!(answer instanceof ChatError)) this.#joined(answer.data as Joined);
-      // If the connection is gone, the next one joins.
-      else if (this.#host.connection.ready) this.#refused(answer);
+      if (answer instanceof ChatError) {
+        // If the connection is gone, the next one joins.
+        if (this.#host.connection.ready) this.#refused(answer);
+      } else if (isJoined(answer.data)) this.#joined(answer.data);
+      else this.#refused(invalid());
     });
   }
 

@@ -1,6 +1,6 @@
 /**
- * Replaces unpaired surrogates with U+FFFD. A text that was cut in the middle of
- * an emoji ends with one, and no UTF-8 can hold it.
+ * Replaces unpaired surrogates with U+FFFD. A text that was cut in the middle
+ * of an emoji ends with one, and no UTF-8 can hold it.
  */
 export function wellFormed(text: string): string {
   return text.replace(/[\ud800-\udfff]/gu, '\ufffd');

@@ -243,6 +243,14 @@ describe('questions', () => {
     expect(await ask('nobody', 1)).toMatchObject({ type: 'error', data: { code: 'unknown_type' } });
   });
 
+  test('are answered with a fault if the value is not JSON', async () => {
+    const onError = vi.fn();
+    const client = await f.connect({ onError });
+    client.answer('big', () => 1n);
+    expect(await ask('big', 1)).toMatchObject({ type: 'error', id: 'q1', data: { code: 'internal' } });
+    expect(onError).toHaveBeenCalledExactlyOnceWith(expect.any(TypeError));
+  });
+
   test('are answered by the last registered function, until it is removed', async () => {
     const client = await f.connect();
     const first = client.answer('q', () => 1);
@@ -323,17 +331,26 @@ describe('listeners', () => {
     expect(new Set(onError.mock.calls.map((c) => c[0]))).toEqual(new Set([error]));
   });
 
-  test('that throw cause uncaught errors without onError', async () => {
+  test.each([
+    ['without onError', undefined],
+    [
+      'if onError throws too',
+      (err: unknown) => {
+        throw err;
+      },
+    ],
+  ])('that throw cause uncaught errors %s', async (_, onError) => {
     const caught: unknown[] = [];
     const listeners = process.listeners('uncaughtException');
     process.removeAllListeners('uncaughtException');
     process.once('uncaughtException', (err) => caught.push(err));
-    const client = await f.connect();
+    const client = await f.connect({ onError });
     client.on('message', () => {
       throw new Error('mine');
     });
     f.hub.socket.say({ type: 'message', data: 1 });
     await pass();
+    expect(client.state.status).toBe('connected');
     vi.useRealTimers();
     await new Promise((resolve) => setTimeout(resolve));
     vi.useFakeTimers();

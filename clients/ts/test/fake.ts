@@ -58,7 +58,7 @@ export class FakeSocket implements WebSocketLike {
    * came in one TCP segment.
    */
   say(e: object | string): void {
-    this.#queue.push(typeof e === 'string' ? e : JSON.stringify(e));
+    this.#queue.push(typeof e === 'string' ? e : JSON.stringify(this.#hub.change(e)) || '');
     if (this.#queue.length > 1) return;
     queueMicrotask(() => {
       const frames = this.#queue;
@@ -88,6 +88,8 @@ export class FakeHub {
   readonly script = new Map<string, (socket: FakeSocket, e: Sent) => unknown>();
   /** Fields of the welcome. Null if there is to be none. */
   welcome: object | null = {};
+  /** Changes each frame to a client. */
+  change = (e: object): unknown => e;
   /** Whether to ignore all frames from clients. */
   deaf = false;
   #seq = 0;

@@ -8,7 +8,27 @@ export interface Fixture {
   make(options?: ChatOptions): ChatClient;
   /** Makes a client and waits until it is connected. */
   connect(options?: ChatOptions): Promise<ChatClient>;
+  /** Checks that a client connects, joins, sends and receives. */
+  works(client: ChatClient): Promise<void>;
 }
+
+/** Values that are wrong in most places. */
+export const ODD: unknown[] = [
+  undefined,
+  null,
+  true,
+  0,
+  -1,
+  0.5,
+  1e300,
+  '',
+  'x',
+  [],
+  [null],
+  {},
+  { error: null },
+  [[{}]],
+];
 
 /** Lets time pass. */
 export const pass = (ms = 0) => vi.advanceTimersByTimeAsync(ms);
@@ -29,6 +49,20 @@ export function fixture(): Fixture {
       await pass();
       expect(client.state.status).toBe('connected');
       return client;
+    },
+    async works(client) {
+      f.hub.script.clear();
+      f.hub.welcome = {};
+      await pass(60_000);
+      expect(client.state.status).toBe('connected');
+      const room = client.room('still works');
+      const seen: unknown[] = [];
+      room.on('room-message', (data) => seen.push(data));
+      quiet(room.join());
+      const receipt = room.send('hello');
+      await pass(1_000);
+      expect(await receipt).toMatchObject({ seq: expect.any(Number) });
+      expect(seen).toEqual(['hello']);
     },
   };
   beforeEach(() => {
