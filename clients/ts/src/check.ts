@@ -47,13 +47,14 @@ export const isEnvelope = shape<Envelope>({
   to: optional(isText),
   from: optional(isUser),
   seq: optional(isCount),
+  epoch: optional(isText),
   ts: optional(isCount),
   ack: optional(isFlag),
   data: isAny,
 });
 
 /** Checks the data of an ack to a durable event. */
-export const isReceipt = shape<Omit<Receipt, 'id'>>({
+export const isReceipt = shape<Omit<Receipt, 'id' | 'epoch'>>({
   seq: optional(isCount),
   ts: optional(isCount),
   dup: optional(isFlag),

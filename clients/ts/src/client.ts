@@ -26,6 +26,7 @@ import {
   type Receipt,
   type User,
   type Welcome,
+  withEpoch,
 } from './protocol.js';
 import { cancellable, closed, encode, invalid, Requests, tooLarge } from './requests.js';
 import { Room, type RoomHost, type SendOptions } from './room.js';
@@ -113,6 +114,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     this.#outbox = new Outbox(
       {
         roomReady: (room) => this.#rooms.get(room)?.canSend,
+        epochOf: (message) => this.#epochOf(message),
         write: (text) => this.#connection.write(text),
         changed: (event) => {
           this.#local.emit('send', event as never);
@@ -388,7 +390,10 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     }
     if (e.ack) return void this.#reply(e);
     const room = e.room === undefined ? undefined : this.#rooms.get(e.room);
-    if (e.seq !== undefined && !(e.room === undefined ? this.#isNew(e, e.seq) : (room?.isNew(e.seq) ?? true))) return;
+    if (e.seq !== undefined) {
+      if (!(e.room === undefined ? this.#isNew(e, e.seq) : (room?.isNew(e.seq) ?? true))) return;
+      e = withEpoch(e, this.#epochOf(e));
+    }
     room?.observe(e);
     this.#events.emit(e.type, e.data as never, e as Envelope<never>);
     if (e.room !== undefined) this.#events.emit(`${e.type}\n${e.room}`, e.data as never, e as Envelope<never>);
@@ -400,6 +405,10 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     if (!this.#inboxLive || !this.#inbox || seq <= this.#inbox.seq) return false;
     this.#inbox = { epoch: this.#inbox.epoch, seq };
     return !(e.id !== undefined && e.from?.id === this.#user?.id && this.#own.has(e.id));
+  }
+
+  #epochOf({ room }: { readonly room?: string | undefined }): string | undefined {
+    return room === undefined ? this.#inbox?.epoch : this.#rooms.get(room)?.epoch;
   }
 
   #setOnline(online: Users): void {

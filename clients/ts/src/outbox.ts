@@ -1,7 +1,7 @@
 import { isAny, isObject, isText, optional, shape } from './check.js';
 import { ChatError } from './error.js';
 import type { StorageLike } from './options.js';
-import { isDurable, type Receipt } from './protocol.js';
+import { isDurable, type Receipt, withEpoch } from './protocol.js';
 import { conflict, overflow, tooLarge } from './requests.js';
 import { isOver, toJSON } from './text.js';
 
@@ -47,6 +47,8 @@ export interface OutboxOwner {
    * not joined the room.
    */
   roomReady(room: string): boolean | undefined;
+  /** The epoch of the log that the server stores a message in. */
+  epochOf(message: Outgoing): string | undefined;
   write(text: string): void;
   changed(event: SendEvent): void;
   report(err: unknown): void;
@@ -161,7 +163,7 @@ export class Outbox {
       }, result.retryAfterMs ?? 1_000);
       return true;
     }
-    this.#settle(entry, result);
+    this.#settle(entry, result instanceof ChatError ? result : withEpoch(result, this.#owner.epochOf(entry.message)));
     this.flush();
     return true;
   }

@@ -29,6 +29,11 @@ export interface Envelope<Data = unknown> {
   readonly from?: User;
   /** Position in the log of the room or inbox. Absent on volatile events. */
   readonly seq?: number;
+  /**
+   * The life of the log that `seq` belongs to. Added by the client. Absent if
+   * the client does not know it, as in a room that it has not joined itself.
+   */
+  readonly epoch?: string;
   /** When the server stored or sent it. */
   readonly ts?: number;
   /** True if this is a question: the server waits for an answer. */
@@ -73,15 +78,23 @@ export interface Joined extends Position {
 }
 
 /**
- * Where the server stored a durable event. The receipt for a notification to
- * another user has neither `seq` nor `ts`.
+ * Where the server stored a durable event: in the log of the room, or in the
+ * sender's own inbox. The receipt for a notification to another user has no
+ * position and no time.
  */
 export interface Receipt {
   readonly id: string;
+  /** The life of the log that `seq` belongs to. Added by the client. */
+  readonly epoch?: string;
   readonly seq?: number;
   readonly ts?: number;
   /** True if an event with this id was stored before. */
   readonly dup?: boolean;
+}
+
+/** Adds the epoch to an event or a receipt that has a position. */
+export function withEpoch<T extends { readonly seq?: number }>(value: T, epoch: string | undefined): T {
+  return value.seq === undefined || epoch === undefined ? value : { ...value, epoch };
 }
 
 /** A page of a room's log, oldest message first. */

@@ -3,7 +3,16 @@ import type { Connection } from './connection.js';
 import { ChatError } from './error.js';
 import type { ChatEvents, Emitter, EventData, Listener, Unsubscribe } from './events.js';
 import type { Outbox } from './outbox.js';
-import type { Envelope, History, Joined, Position, Presence, Receipt, User } from './protocol.js';
+import {
+  type Envelope,
+  type History,
+  type Joined,
+  type Position,
+  type Presence,
+  type Receipt,
+  type User,
+  withEpoch,
+} from './protocol.js';
 import { invalid, type Requests, type WaitOptions } from './requests.js';
 import { has, LIST_EVERY, NOBODY, type Users, usersAfter, usersOf } from './users.js';
 
@@ -174,7 +183,8 @@ export class Room<E = ChatEvents> {
   async history(options: { before?: number; limit?: number } = {}): Promise<History<EventData<E, 'room-message'>>> {
     const { data } = await this.#host.requests.send({ type: 'history', room: this.name, data: options }, 'read');
     if (!isObject(data) || !Array.isArray(data.messages)) throw invalid();
-    return { messages: data.messages.filter(isEnvelope) as Envelope<never>[], more: data.more === true };
+    const messages = data.messages.filter(isEnvelope).map((e) => withEpoch(e, this.epoch));
+    return { messages: messages as Envelope<never>[], more: data.more === true };
   }
 
   /**
@@ -183,6 +193,11 @@ export class Room<E = ChatEvents> {
    */
   get canSend(): boolean | undefined {
     return this.#wanted ? this.#live : undefined;
+  }
+
+  /** The epoch of the room's events. Undefined if it is unknown. @internal */
+  get epoch(): string | undefined {
+    return this.#live ? this.#position?.epoch : undefined;
   }
 
   /** The position to resume from. Null if there is none. @internal */

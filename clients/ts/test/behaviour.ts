@@ -219,6 +219,40 @@ export function behaviour(name: string, start: () => Promise<Backend>): void {
       expect(seen).toEqual(['old', 'new']);
     });
 
+    test('events, receipts and pages have the epoch of their log', async () => {
+      const anaId = fresh('ana');
+      const [ana, ben] = await Promise.all([connect(anaId), connect(fresh('ben'))]);
+      const room = ana.room(fresh('room'));
+      const events: Envelope[] = [];
+      room.on('room-message', (_, e) => events.push(e as Envelope));
+      ana.on('private-message', (_, e) => events.push(e));
+      let { epoch } = await room.join();
+      const receipt = await room.send(1);
+      expect(receipt).toMatchObject({ epoch, seq: expect.any(Number) });
+      const page = await room.history();
+      expect(page.messages).toMatchObject([{ epoch, seq: receipt.seq }]);
+
+      const inbox = ana.inbox?.epoch;
+      expect(await ana.privateMessage(fresh('cem'), 2)).toMatchObject({ epoch: inbox, seq: expect.any(Number) });
+      expect(await ben.notify(anaId, 3)).toEqual({ id: expect.any(String) });
+      await ben.privateMessage(anaId, 4);
+      await until(() => events.length >= 2);
+      expect(events).toMatchObject([
+        { epoch, seq: receipt.seq },
+        { epoch: inbox, data: 4 },
+      ]);
+
+      // Missed messages and live ones have the epoch of the new log.
+      room.onJoined((info) => {
+        epoch = info.epoch;
+      });
+      await (await breaking(ana, () => server.restart(true)))();
+      expect(epoch).not.toBe(receipt.epoch);
+      expect(await room.send(5)).toMatchObject({ epoch });
+      await until(() => events.length >= 3);
+      expect(events[2]).toMatchObject({ epoch, data: 5 });
+    });
+
     test('messages written while the server was away are sent in order afterwards', async () => {
       const ana = await connect(fresh('ana'), { backoff: { min: 200, max: 400 } });
       const room = ana.room(fresh('room'));

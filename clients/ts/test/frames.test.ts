@@ -111,7 +111,11 @@ describe('what the client receives', () => {
       expect(listener).not.toHaveBeenCalled();
       return;
     }
-    expect(listener).toHaveBeenCalledExactlyOnceWith(frame.data, frame);
+    const known = frame.seq !== undefined && [undefined, lobby].includes(frame.room);
+    expect(listener).toHaveBeenCalledExactlyOnceWith(
+      frame.data,
+      known ? { ...frame, epoch: expect.any(String) } : frame,
+    );
     expect(inRoom).toHaveBeenCalledTimes(frame.room === lobby ? 1 : 0);
   });
 

@@ -42,7 +42,14 @@ test('shows a message at once, and the same one when it has arrived', async () =
   expect(texts(room.now)).toEqual(['of somebody else', 'hello sending']);
   await release();
   expect(texts(room.now)).toEqual(['of somebody else', 'hello']);
-  expect(room.now.messages[1]).toMatchObject({ key, id, from: { id: 'u1' }, seq: 2, ts: expect.any(Number) });
+  expect(room.now.messages[1]).toMatchObject({
+    key,
+    id,
+    from: { id: 'u1' },
+    epoch: hub.room('a').epoch,
+    seq: 2,
+    ts: expect.any(Number),
+  });
   expect(receipt).toMatchObject({ id, seq: 2 });
 });
 

@@ -253,9 +253,12 @@ describe('events', () => {
   test('of a room that the server put the client into are delivered', async () => {
     const client = await f.connect();
     const seen = collect(client, 'a');
+    const epochs: unknown[] = [];
+    client.on('room-message', (_, { epoch }) => epochs.push(epoch));
     for (const seq of [5, 6]) f.hub.socket.say({ type: 'room-message', room: 'a', seq, data: seq });
     await pass();
     expect(seen).toEqual([5, 6]);
+    expect(epochs).toEqual([undefined, undefined]); // no answer has named it
   });
 
   test('a message refused with not_in_room ends the membership', async () => {

@@ -10,6 +10,9 @@ export interface Message<Data = unknown> {
   readonly from?: User;
   readonly to?: string;
   readonly data: Data;
+  /** The life of the log that `seq` belongs to. Absent until it is stored. */
+  readonly epoch?: string;
+  /** Position in the log. Absent until it is stored. */
   readonly seq?: number;
   /** When the server stored it. Absent until then. */
   readonly ts?: number;
@@ -118,8 +121,7 @@ export class Messages {
   acknowledged(message: Outgoing, receipt: Receipt): void {
     const own = this.#open.find((m) => m.id === message.id);
     if (!own) return; // its event came before the ack
-    const { seq, ts } = receipt;
-    this.take([{ type: message.type, ...own, ...(seq && { seq }), ...(ts && { ts }) } as Envelope]);
+    this.take([{ type: message.type, ...own, ...receipt } as Envelope]);
   }
 
   failed(message: Outgoing, error: ChatError, from: User | undefined): void {
@@ -156,13 +158,14 @@ export class Messages {
 }
 
 function messageOf(e: Envelope, key: string | undefined): Message {
-  const { id, from, to, data, seq, ts } = e;
+  const { id, from, to, data, epoch, seq, ts } = e;
   return {
     key: key ?? (id === undefined ? `#${seq}` : from ? `${from.id}/${id}` : id),
     ...(id !== undefined && { id }),
     ...(from && { from }),
     ...(to !== undefined && { to }),
     data,
+    ...(epoch !== undefined && { epoch }),
     ...(seq !== undefined && { seq }),
     ...(ts !== undefined && { ts }),
     status: 'sent',
