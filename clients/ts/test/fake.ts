@@ -145,6 +145,12 @@ export class FakeHub {
     return e;
   }
 
+  /** Stores a durable event of the application in a room and delivers it. */
+  emit(room: string, type: string, data: unknown): void {
+    const e = this.#store(this.room(room), { type, room, data });
+    for (const s of this.#open()) if (s.rooms.has(room)) s.say(e);
+  }
+
   /** Stores a private message and delivers it to all connections but one. */
   whisper(to: string, data: unknown, from: User = { id: 'u2', name: 'Ben' }, id?: string, except?: FakeSocket) {
     const whisper = { type: 'private-message', ...(id && { id }), to, from, data };

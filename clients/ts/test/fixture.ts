@@ -93,3 +93,19 @@ export async function standing(promise: Promise<unknown>): Promise<unknown> {
       .then(() => 'waiting'),
   ]);
 }
+
+/** Returns a random number below another. */
+export type Pick = (below: number) => number;
+
+/**
+ * Makes a source of random numbers, always the same for a seed (xorshift32).
+ */
+export function random(seed: number): Pick {
+  let x = seed;
+  return (below) => {
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    return (x >>> 0) % below;
+  };
+}

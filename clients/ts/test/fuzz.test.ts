@@ -1,22 +1,9 @@
 // A server whose frames have random faults.
 import { expect, test, vi } from 'vitest';
 import type { Envelope } from '../src/index.js';
-import { fixture, ODD, pass, quiet } from './fixture.js';
+import { fixture, ODD, type Pick, pass, quiet, random } from './fixture.js';
 
 const f = fixture();
-
-type Pick = (below: number) => number;
-
-// xorshift32
-function random(seed: number): Pick {
-  let x = seed;
-  return (below) => {
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    return (x >>> 0) % below;
-  };
-}
 
 const user = { id: 'u2', name: 'Ben' };
 const TYPES = ['room-message', 'user-joined', 'online-users', 'typing', 'reconnect', 'error', 'confirm', 'welcome'];

@@ -199,6 +199,18 @@ describe('usePrivateMessages', () => {
     expect(peer.now.user).toEqual(ben);
   });
 
+  test("does not show the application's own durable events", async () => {
+    const all = await render(() => usePrivateMessages());
+    hub.whisper('u1', 'hello');
+    await settle();
+    const log = hub.inbox('u1');
+    hub.socket.say({ type: 'invoice', to: 'u1', from: ben, seq: 50, ts: 1, data: 'durable' });
+    hub.socket.say({ type: 'notification', to: 'u1', from: ben, seq: 51, ts: 1, data: 'durable' });
+    await settle();
+    expect(client.inbox).toEqual({ epoch: log.epoch, seq: 51 });
+    expect(all.now.map((c) => [c.userId, texts(c)])).toEqual([['u2', ['hello']]]);
+  });
+
   test('shows messages of another tab', async () => {
     const peer = await render(() => usePrivateMessages('u2'));
     hub.whisper('u2', 'from the other tab', { id: 'u1', name: 'u1' });

@@ -21,14 +21,18 @@ export interface Message<Data = unknown> {
   readonly error?: ChatError;
 }
 
-/** Messages keeps the messages of one conversation in the order to show. */
+/**
+ * Messages keeps the messages of one conversation in the order to show. To take
+ * a live message costs the same however many are here: the list is made when it
+ * is read.
+ */
 export class Messages {
   readonly #max: number;
   #past: Message[] = []; // of earlier epochs, whose numbers do not compare
+  #pastIdentities = new Set<string | undefined>(); // of these, and of some that were dropped
   #log: Message[] = []; // of the present epoch, by seq
   #open: Message[] = []; // sending or failed, in the order of sending
-  #all: readonly Message[] = [];
-  #cut = false; // whether trim has dropped messages of the log
+  #all: readonly Message[] | undefined; // until something changes
 
   constructor(max: number) {
     this.#max = max;
@@ -36,6 +40,7 @@ export class Messages {
 
   /** All messages. The same array until something changes. */
   get all(): readonly Message[] {
+    this.#all ??= this.#past.concat(this.#log, this.#open);
     return this.#all;
   }
 
@@ -44,23 +49,11 @@ export class Messages {
     return this.#log[0]?.seq;
   }
 
-  /** The number of messages of the present epoch. */
-  get length(): number {
-    return this.#log.length;
-  }
-
-  /** Whether `trim` has dropped messages of the log since the last call. */
-  takeCut(): boolean {
-    const cut = this.#cut;
-    this.#cut = false;
-    return cut;
-  }
-
   /** A new epoch begins. The messages of the old one stay in front of it. */
   newLife(): void {
-    this.#past = [...this.#past, ...this.#log];
-    this.#log = [];
-    this.#changed();
+    this.#past = this.#past.concat(this.#log);
+    this.#pastIdentities = new Set(this.#past.map(identity));
+    this.dropLog();
   }
 
   /**
@@ -69,42 +62,39 @@ export class Messages {
    */
   dropLog(): void {
     this.#log = [];
-    this.#changed();
+    this.#all = undefined;
   }
 
   clear(): void {
     this.#past = [];
-    this.#log = [];
+    this.#pastIdentities.clear();
     this.#open = [];
-    this.#changed();
+    this.dropLog();
   }
 
   /**
    * Adds events of the log, in any order. Ignores those that are here already.
    */
   take(events: readonly Envelope[]): void {
-    const seqs = new Set(this.#log.map((m) => m.seq));
-    let sorted = true;
     for (const e of events) {
-      if (e.seq === undefined || seqs.has(e.seq)) continue;
-      const own =
-        e.id === undefined
-          ? undefined
-          : this.#open.find((m) => m.id === e.id && (m.from?.id ?? e.from?.id) === e.from?.id);
+      if (e.seq === undefined) continue;
+      const own = this.#open.find((m) => m.id === e.id && (m.from?.id ?? e.from?.id) === e.from?.id);
       if (own) this.#open = this.#open.filter((m) => m !== own);
       // A server that lost its log in a restart got this message a second time.
-      if (e.id !== undefined) this.#past = this.#past.filter((m) => !(m.id === e.id && m.from?.id === e.from?.id));
-      sorted &&= e.seq > (this.#log.at(-1)?.seq ?? 0);
-      this.#log.push(messageOf(e, own?.key));
+      if (e.id !== undefined && this.#pastIdentities.delete(identity(e))) {
+        this.#past = this.#past.filter((m) => identity(m) !== identity(e));
+      }
+      const at = this.#place(e.seq);
+      if (at === this.#log.length) this.#log.push(messageOf(e, own?.key));
+      else if (this.#log[at]?.seq !== e.seq) this.#log.splice(at, 0, messageOf(e, own?.key));
     }
-    if (!sorted) this.#log.sort((a, b) => (a.seq ?? 0) - (b.seq ?? 0));
-    this.#changed();
+    this.#all = undefined;
   }
 
   /** A message was put into the outbox, for the first time or again. */
   queued(message: Outgoing, from: User | undefined): void {
     const { id, to, data } = message;
-    const old = this.#open.find((m) => m.id === id);
+    const old = this.find(id);
     const now: Message = {
       key: old?.key ?? id,
       id,
@@ -113,21 +103,21 @@ export class Messages {
       data,
       status: 'sending',
     };
-    this.#open = [...this.#open.filter((m) => m !== old), now];
-    this.#changed();
+    this.remove(id);
+    this.#open = [...this.#open, now];
   }
 
   /** The server has stored a message. */
   acknowledged(message: Outgoing, receipt: Receipt): void {
-    const own = this.#open.find((m) => m.id === message.id);
+    const own = this.find(message.id);
     if (!own) return; // its event came before the ack
-    this.take([{ type: message.type, ...own, ...receipt } as Envelope]);
+    if (receipt.seq === undefined) this.#change(message.id, { status: 'sent' });
+    this.take([{ type: message.type, ...own, ...receipt }]);
   }
 
   failed(message: Outgoing, error: ChatError, from: User | undefined): void {
     if (!this.find(message.id)) this.queued(message, from);
-    this.#open = this.#open.map((m) => (m.id === message.id ? { ...m, status: 'failed', error } : m));
-    this.#changed();
+    this.#change(message.id, { status: 'failed', error });
   }
 
   find(id: string): Message | undefined {
@@ -136,31 +126,49 @@ export class Messages {
 
   remove(id: string): void {
     this.#open = this.#open.filter((m) => m.id !== id);
-    this.#changed();
+    this.#all = undefined;
   }
 
-  /** Drops the oldest messages over the bound. Not to be called for a page. */
-  trim(): void {
-    const over = this.#past.length + this.#log.length - this.#max;
-    if (over <= 0) return;
-    const past = Math.min(over, this.#past.length);
-    this.#past = this.#past.slice(past);
-    if (over > past) {
-      this.#log = this.#log.slice(over - past);
-      this.#cut = true;
+  /**
+   * Drops the oldest messages over the bound, and returns whether some were of
+   * the present epoch. Not to be called for a page.
+   */
+  trim(): boolean {
+    let cut = false;
+    for (let over = this.#past.length + this.#log.length - this.#max; over > 0; over--) {
+      if (!this.#past.shift()) cut = this.#log.shift() !== undefined;
+      this.#all = undefined;
     }
-    this.#changed();
+    return cut;
   }
 
-  #changed(): void {
-    this.#all = [...this.#past, ...this.#log, ...this.#open];
+  // Returns the place of a seq in the log. A live message has the last one.
+  #place(seq: number): number {
+    let [low, high] = [0, this.#log.length];
+    if ((this.#log[high - 1]?.seq ?? 0) < seq) return high;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((this.#log[middle]?.seq ?? 0) < seq) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
+
+  #change(id: string, change: Partial<Message>): void {
+    this.#open = this.#open.map((m) => (m.id === id ? { ...m, ...change } : m));
+    this.#all = undefined;
+  }
+}
+
+// Ids are unique per user only. No user id has a line break.
+function identity({ id, from }: Message | Envelope): string | undefined {
+  return id === undefined ? undefined : `${from?.id ?? ''}\n${id}`;
 }
 
 function messageOf(e: Envelope, key: string | undefined): Message {
   const { id, from, to, data, epoch, seq, ts } = e;
   return {
-    key: key ?? (id === undefined ? `#${seq}` : from ? `${from.id}/${id}` : id),
+    key: key ?? `${epoch}\n${seq}`,
     ...(id !== undefined && { id }),
     ...(from && { from }),
     ...(to !== undefined && { to }),

@@ -21,8 +21,9 @@ export class PrivateStore extends Store<readonly Conversation[]> {
   readonly #client: AnyClient;
   readonly #messages = new Map<string, Messages>();
   readonly #users = new Map<string, User>();
-  readonly #conversations = new Map<string, Conversation>();
-  #snapshot: readonly Conversation[] = NO_CONVERSATIONS;
+  readonly #conversations = new Map<string, Conversation>(); // until they change
+  readonly #recent = new Set<string>(); // users, the most recent last
+  #snapshot: readonly Conversation[] | undefined = NO_CONVERSATIONS; // until it changes
   #me: string | undefined;
   #epoch: string | undefined;
 
@@ -33,6 +34,7 @@ export class PrivateStore extends Store<readonly Conversation[]> {
 
   /** The conversations that have messages, the most recent first. */
   override get snapshot(): readonly Conversation[] {
+    this.#snapshot ??= [...this.#recent].reverse().map((userId) => this.with(userId));
     return this.#snapshot;
   }
 
@@ -40,7 +42,8 @@ export class PrivateStore extends Store<readonly Conversation[]> {
   with(userId: string): Conversation {
     let conversation = this.#conversations.get(userId);
     if (!conversation) {
-      conversation = { userId, user: undefined, messages: [] };
+      const user = this.#users.get(userId) ?? this.#client.online.users.find((u) => u.id === userId);
+      conversation = { userId, user, messages: this.#messages.get(userId)?.all ?? [] };
       this.#conversations.set(userId, conversation);
     }
     return conversation;
@@ -121,20 +124,16 @@ export class PrivateStore extends Store<readonly Conversation[]> {
     this.#messages.clear();
     this.#users.clear();
     this.#conversations.clear();
+    this.#recent.clear();
     this.#snapshot = NO_CONVERSATIONS;
     this.changed();
   }
 
   #update(userId: string, first = false): void {
-    const user = this.#users.get(userId) ?? this.#client.online.users.find((u) => u.id === userId);
-    const conversation = { userId, user, messages: this.#of(userId).all };
-    this.#conversations.set(userId, conversation);
-    const old = this.#snapshot;
-    if (!first && old.some((c) => c.userId === userId)) {
-      this.#snapshot = old.map((c) => (c.userId === userId ? conversation : c));
-    } else {
-      this.#snapshot = [conversation, ...old.filter((c) => c.userId !== userId)];
-    }
+    if (first) this.#recent.delete(userId);
+    this.#recent.add(userId);
+    this.#conversations.delete(userId);
+    this.#snapshot = undefined;
     this.changed();
   }
 }

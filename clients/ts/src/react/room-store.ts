@@ -41,21 +41,36 @@ export class RoomStore extends Store<RoomSnapshot> {
   #history: number;
   #epoch: string | undefined;
   #user: string | undefined; // the user that these messages were sent to
-  #more: boolean | undefined; // whether the log has older ones, once known
+  #head = 0; // the last seq of the log when the room was joined
+  #before: number | undefined; // the lowest seq loaded, of any type of event
+  #more: boolean | undefined; // whether the log has older events, once known
+  #gaps = 0; // counts the times that older events were dropped
   #loading = false;
   #recovered = true;
-  #snapshot: RoomSnapshot;
+  #snapshot: RoomSnapshot | undefined = EMPTY_ROOM; // until something changes
 
   constructor(client: AnyClient, room: Room, history: number) {
     super(client);
     this.#client = client;
     this.#room = room;
     this.#history = history;
-    this.#snapshot = EMPTY_ROOM;
   }
 
   override get snapshot(): RoomSnapshot {
+    this.#snapshot ??= {
+      ...this.#room.state,
+      messages: this.#messages.all,
+      hasMore: this.#hasMore,
+      loading: this.#loading,
+      recovered: this.#recovered,
+    };
     return this.#snapshot;
+  }
+
+  // No event has a lower seq than 1. A gap in the numbers may mean nothing, so
+  // the server knows best, once it was asked.
+  get #hasMore(): boolean {
+    return this.#more ?? (this.#messages.oldest ?? this.#head) > 1;
   }
 
   readonly send = (data: unknown): Promise<Receipt> => this.#send(newId(), data);
@@ -76,16 +91,23 @@ export class RoomStore extends Store<RoomSnapshot> {
   readonly stopTyping = (): void => this.#room.stopTyping();
 
   readonly loadMore = async (limit = this.#history || 50): Promise<void> => {
-    if (this.#loading || this.#room.state.status !== 'joined' || !this.#snapshot.hasMore) return;
-    const epoch = this.#epoch;
-    const before = this.#messages.oldest;
+    if (this.#loading || this.#room.state.status !== 'joined' || !this.#hasMore) return;
+    const gaps = this.#gaps;
     this.#loading = true;
     this.#update();
     try {
-      const page = await this.#room.history({ limit, ...(before !== undefined && { before }) });
-      if (epoch !== this.#epoch) return; // its numbers are of another log
-      this.#messages.take(page.messages);
-      this.#more = page.more;
+      // A page may have no messages, but other durable events of the
+      // application.
+      for (let found = false; !found && this.#hasMore; ) {
+        const before = this.#before ?? this.#messages.oldest;
+        const page = await this.#room.history({ limit, ...(before !== undefined && { before }) });
+        if (gaps !== this.#gaps) return; // there would be a hole behind it
+        const messages = page.messages.filter((e) => e.type === 'room-message');
+        this.#messages.take(messages);
+        this.#before = Math.min(...page.messages.map((e) => e.seq ?? Infinity));
+        this.#more = page.more && this.#before < (before ?? Infinity);
+        found = messages.length > 0;
+      }
     } finally {
       this.#loading = false;
       this.#update();
@@ -101,20 +123,23 @@ export class RoomStore extends Store<RoomSnapshot> {
     for (const m of this.#client.outbox) if (this.#isMine(m)) this.#messages.queued(m, this.#client.user);
     const ends = [
       room.onState(() => this.#update()),
-      room.onJoined(({ epoch, recovered, resumed }) => {
+      room.onJoined(({ epoch, seq, recovered, resumed }) => {
         this.#recovered = recovered || !resumed;
         if (this.#user !== undefined && this.#user !== this.#client.user?.id) this.#messages.clear();
         this.#user = this.#client.user?.id;
-        if (this.#epoch !== undefined && this.#epoch !== epoch) this.#messages.newLife();
-        else if (!this.#recovered) this.#messages.dropLog();
-        if (this.#epoch !== epoch || !this.#recovered) this.#more = undefined;
+        if (this.#epoch !== epoch || !resumed || !recovered) {
+          // Between what is here and what follows there may be other messages.
+          if (this.#epoch === epoch) this.#messages.dropLog();
+          else if (this.#epoch !== undefined) this.#messages.newLife();
+          this.#dropped(undefined);
+        }
         this.#epoch = epoch;
+        this.#head = seq;
         this.#update();
       }),
       room.on('room-message', (_, e) => {
         this.#messages.take([e]);
-        this.#messages.trim();
-        if (this.#messages.takeCut()) this.#more = true;
+        if (this.#messages.trim()) this.#dropped(true);
         this.#update();
       }),
       this.#client.onSend((event) => this.#sending(event)),
@@ -126,13 +151,15 @@ export class RoomStore extends Store<RoomSnapshot> {
       this.#epoch = room.position?.epoch;
       this.#more = true;
       this.#update();
-      this.loadMore(this.#history).catch(() => {});
+      if (this.#history > 0) this.loadMore(this.#history).catch(() => {});
     }
     return () => {
       for (const end of ends) end();
       room.leave();
       this.#messages.clear();
-      this.#epoch = this.#more = undefined;
+      this.#dropped(undefined);
+      this.#epoch = undefined;
+      this.#head = 0;
       this.#recovered = true;
       this.#update();
     };
@@ -158,15 +185,15 @@ export class RoomStore extends Store<RoomSnapshot> {
     if (event.status !== 'queued') setTimeout(() => this.release());
   }
 
+  // Older events are no longer here. `more` says whether the server has any.
+  #dropped(more: boolean | undefined): void {
+    this.#gaps++;
+    this.#more = more;
+    this.#before = undefined;
+  }
+
   #update(): void {
-    const messages = this.#messages;
-    this.#snapshot = {
-      ...this.#room.state,
-      messages: messages.all,
-      hasMore: this.#more ?? (this.#history > 0 && messages.length >= this.#history),
-      loading: this.#loading,
-      recovered: this.#recovered,
-    };
+    this.#snapshot = undefined;
     this.changed();
   }
 }
