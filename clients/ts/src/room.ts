@@ -180,7 +180,9 @@ export class Room<E = ChatEvents> {
    * Reads the server's log: the messages before a `seq`, or the newest ones.
    * The server may return fewer than `limit`.
    */
-  async history(options: { before?: number; limit?: number } = {}): Promise<History<EventData<E, 'room-message'>>> {
+  async history(
+    options: { before?: number | undefined; limit?: number | undefined } = {},
+  ): Promise<History<EventData<E, 'room-message'>>> {
     const { data } = await this.#host.requests.send({ type: 'history', room: this.name, data: options }, 'read');
     if (!isObject(data) || !Array.isArray(data.messages)) throw invalid();
     const messages = data.messages.filter(isEnvelope).map((e) => withEpoch(e, this.epoch));

@@ -100,7 +100,7 @@ export class RoomStore extends Store<RoomSnapshot> {
       // application.
       for (let found = false; !found && this.#hasMore; ) {
         const before = this.#before ?? this.#messages.oldest;
-        const page = await this.#room.history({ limit, ...(before !== undefined && { before }) });
+        const page = await this.#room.history({ limit, before });
         if (gaps !== this.#gaps) return; // there would be a hole behind it
         const messages = page.messages.filter((e) => e.type === 'room-message');
         this.#messages.take(messages);
