@@ -1,6 +1,6 @@
 // Checks for everything that comes from a server or a storage. A value that
 // does not have the right shape is dropped.
-import type { Envelope, Joined, Position, Presence, Receipt, User, Welcome } from './protocol.js';
+import type { Envelope, Joined, Position, Presence, Receipt, Removed, User, Welcome } from './protocol.js';
 
 /** The longest wait of setTimeout, in ms. A longer one would end at once. */
 export const TIMER_MAX = 2 ** 31 - 1;
@@ -38,6 +38,7 @@ export const isPosition = shape<Position>(position);
 
 const users = optional(listOf(isUser));
 export const isPresence = shape<Presence>({ users, count: isCount });
+export const isRemoved = shape<Removed>({ reason: isText });
 export const isJoined = shape<Joined>({ ...position, users, count: optional(isCount), recovered: isFlag });
 
 export const isEnvelope = shape<Envelope>({

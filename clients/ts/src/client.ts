@@ -1,4 +1,4 @@
-import { isCount, isJoined, isObject, isPosition, isPresence, isReceipt, shape } from './check.js';
+import { isCount, isJoined, isObject, isPosition, isPresence, isReceipt, isRemoved, shape } from './check.js';
 import { Connection, type ConnectionState } from './connection.js';
 import { ChatError, errorOf } from './error.js';
 import {
@@ -387,6 +387,9 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
         if (change.users && this.#online.users.length !== change.count) this.#list();
         break;
       }
+      case 'removed':
+        if (!isRemoved(e.data)) e = { ...e, data: { reason: '' } };
+        break;
     }
     if (e.ack) return void this.#reply(e);
     const room = e.room === undefined ? undefined : this.#rooms.get(e.room);

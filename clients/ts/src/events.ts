@@ -1,4 +1,4 @@
-import type { Envelope, Presence } from './protocol.js';
+import type { Envelope, Presence, Removed } from './protocol.js';
 
 /**
  * The data of the application's events, by type. Declare your own like this:
@@ -39,6 +39,7 @@ export interface BuiltinEvents {
   'stop-typing': undefined;
   'user-joined': Presence;
   'user-left': Presence;
+  removed: Removed;
   'online-users': Presence;
   'user-online': Presence;
   'user-offline': Presence;

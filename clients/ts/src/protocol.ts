@@ -65,6 +65,15 @@ export interface Presence {
 }
 
 /**
+ * The data of `removed`, which tells this client that the application took it
+ * out of a room.
+ */
+export interface Removed {
+  /** A text from the application, possibly empty. */
+  readonly reason: string;
+}
+
+/**
  * The answer to `join-room`. It has neither `users` nor `count` if the server
  * has presence turned off.
  */

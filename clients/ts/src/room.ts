@@ -10,6 +10,7 @@ import {
   type Position,
   type Presence,
   type Receipt,
+  type Removed,
   type User,
   withEpoch,
 } from './protocol.js';
@@ -24,6 +25,11 @@ export interface RoomState extends Users {
    */
   readonly status: 'left' | 'joining' | 'joined' | 'refused';
   readonly error?: ChatError;
+  /**
+   * Set if the application took this client out of the room. The status is
+   * `refused` then, and the client does not join again by itself.
+   */
+  readonly removed?: Removed;
   /** The other users who are typing. */
   readonly typing: readonly User[];
 }
@@ -178,7 +184,8 @@ export class Room<E = ChatEvents> {
 
   /**
    * Reads the server's log: the messages before a `seq`, or the newest ones.
-   * The server may return fewer than `limit`.
+   * The application's other durable events in this room are among them, so
+   * check the `type`. The server may return fewer than `limit`.
    */
   async history(
     options: { before?: number | undefined; limit?: number | undefined } = {},
@@ -249,7 +256,7 @@ export class Room<E = ChatEvents> {
     return true;
   }
 
-  /** Updates presence and typing from an event. @internal */
+  /** Updates the state from an event. @internal */
   observe(e: Envelope): void {
     if (!this.#live) return; // the answer to the join has the users
     const s = this.#state;
@@ -262,6 +269,10 @@ export class Room<E = ChatEvents> {
       case 'user-left':
         this.#set({ ...s, ...usersAfter(s, data, false), typing: quiet(data.users ?? []) });
         return this.#list(data);
+      case 'removed': {
+        const removed = e.data as Removed;
+        return this.#refused(new ChatError('not_in_room', removed.reason || 'Removed from the room'), { removed });
+      }
       case 'typing':
         if (!e.from || e.from.id === this.#host.me() || has(s.typing, e.from)) return;
         return this.#set({ ...s, typing: [...s.typing, e.from] });
@@ -312,8 +323,8 @@ export class Room<E = ChatEvents> {
     this.#host.outbox.flush();
   }
 
-  #refused(error: ChatError): void {
-    this.#end({ ...LEFT, status: 'refused', error }, error);
+  #refused(error: ChatError, more: { removed?: Removed } = {}): void {
+    this.#end({ ...LEFT, status: 'refused', error, ...more }, error);
   }
 
   #end(state: RoomState, error: ChatError): void {

@@ -151,6 +151,11 @@ export class FakeHub {
     for (const s of this.#open()) if (s.rooms.has(room)) s.say(e);
   }
 
+  /** Takes everyone out of a room, as the application can. */
+  remove(room: string, reason: string): void {
+    for (const s of this.#open()) if (s.rooms.delete(room)) s.say({ type: 'removed', room, data: { reason } });
+  }
+
   /** Stores a private message and delivers it to all connections but one. */
   whisper(to: string, data: unknown, from: User = { id: 'u2', name: 'Ben' }, id?: string, except?: FakeSocket) {
     const whisper = { type: 'private-message', ...(id && { id }), to, from, data };

@@ -6,8 +6,18 @@ import { fixture, ODD, type Pick, pass, quiet, random } from './fixture.js';
 const f = fixture();
 
 const user = { id: 'u2', name: 'Ben' };
-const TYPES = ['room-message', 'user-joined', 'online-users', 'typing', 'reconnect', 'error', 'confirm', 'welcome'];
-const DATA = [{ users: [user], count: 1 }, { afterMs: 5 }, { code: 'internal', message: 'x' }, 1];
+const TYPES = [
+  'room-message',
+  'user-joined',
+  'online-users',
+  'typing',
+  'reconnect',
+  'error',
+  'confirm',
+  'welcome',
+  'removed',
+];
+const DATA = [{ users: [user], count: 1 }, { afterMs: 5 }, { code: 'internal', message: 'x' }, { reason: 'x' }, 1];
 const NAMES = ['seq', 'data', 'users', 'error', 'rooms', '__proto__', 'x'];
 const JUNK = [...ODD, 1, 2 ** 31, 2 ** 53, 'e1', 'e2', 'a', 'call', 'room-message', user, [user], '__proto__'];
 

@@ -83,6 +83,22 @@ describe('presence with wrong data is dropped', () => {
   });
 });
 
+test.each(ODD.map((data) => [JSON.stringify(data), data]))(
+  'removed without a reason is a removal: %s',
+  async (_, data) => {
+    const { client, errors } = await connect();
+    await client.room('a').join();
+    const reasons: string[] = [];
+    client.on('removed', ({ reason }) => reasons.push(reason));
+    receive({ type: 'removed', room: 'a', data });
+    await pass();
+    expect(client.room('a').state).toMatchObject({ status: 'refused', removed: { reason: '' } });
+    expect(reasons).toEqual(['']);
+    expect(errors).toEqual([]);
+    await f.works(client);
+  },
+);
+
 describe('other frames with wrong data', () => {
   test.each(['reconnect', 'connect-error', 'error', 'ack', 'pong', 'typing', 'stop-typing', 'welcome'])(
     '%s',

@@ -499,6 +499,25 @@ test('says why it cannot be joined', async () => {
   expect(room.now).toMatchObject({ status: 'refused', error: { code: 'forbidden' }, messages: [] });
 });
 
+test('says that the application took the user out, and keeps the messages', async () => {
+  for (const n of [1, 2, 3]) hub.message('a', n);
+  const room = await render(() => useRoom('a', { history: 2 }));
+  expect(room.now.removed).toBeUndefined();
+  await act(async () => hub.remove('a', 'Spam'));
+  await settle();
+  expect(room.now).toMatchObject({ status: 'refused', removed: { reason: 'Spam' }, error: { code: 'not_in_room' } });
+  expect(texts(room.now)).toEqual([2, 3]);
+  await act(() => room.now.loadMore());
+  expect(hub.socket.of('history')).toEqual([]);
+  await act(async () => void room.now.send('after').catch(() => {}));
+  await settle();
+  expect(texts(room.now)).toEqual([2, 3, 'after failed']);
+  await show(null);
+  const again = await render(() => useRoom('a', { history: 2 }));
+  expect(again.now.status).toBe('joined');
+  expect(again.now.removed).toBeUndefined();
+});
+
 test('shows a room that the application has joined before', async () => {
   for (const n of [1, 2]) hub.message('a', n);
   client.connect();

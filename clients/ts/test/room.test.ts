@@ -278,6 +278,88 @@ describe('events', () => {
   });
 });
 
+describe('removed', () => {
+  test('ends the membership, and is told to the room and the client', async () => {
+    const client = await f.connect();
+    const room = client.room('a');
+    const [ofRoom, ofClient, other] = [vi.fn(), vi.fn(), vi.fn()];
+    room.on('removed', ({ reason }, e) => ofRoom(reason, e.room, room.state.status));
+    client.on('removed', ({ reason }, e) => ofClient(reason, e.room));
+    client.room('b').on('removed', other);
+    await Promise.all([room.join(), client.room('b').join()]);
+    room.typing();
+    f.hub.remove('a', 'Spam');
+    await pass();
+    expect(ofRoom.mock.calls).toEqual([['Spam', 'a', 'refused']]);
+    expect(ofClient.mock.calls).toEqual([['Spam', 'a']]);
+    expect(other).not.toHaveBeenCalled();
+    expect(room.state).toMatchObject({
+      status: 'refused',
+      removed: { reason: 'Spam' },
+      error: { code: 'not_in_room', message: 'Spam' },
+      users: [],
+      typing: [],
+    });
+    expect(room.position).toBeNull();
+    expect(client.room('b').state.status).toBe('joined');
+    await pass(5_000);
+    expect(f.hub.socket.of('stop-typing')).toEqual([]);
+  });
+
+  test('is not followed by a join of its own, but by one of the application', async () => {
+    const client = await f.connect();
+    await client.room('a').join();
+    f.hub.remove('a', '');
+    await pass();
+    expect(client.room('a').state).toMatchObject({
+      removed: { reason: '' },
+      error: { message: 'Removed from the room' },
+    });
+    f.hub.socket.end();
+    await pass(500);
+    expect(f.hub.socket.sent.map((e) => [e.type, e.data])).toEqual([
+      ['resume', expect.objectContaining({ rooms: {} })],
+    ]);
+    await client.room('a').join();
+    expect(client.room('a').state.status).toBe('joined');
+    expect(client.room('a').state.removed).toBeUndefined();
+  });
+
+  test('fails the messages that wait for the room', async () => {
+    const client = await f.connect();
+    await client.room('a').join();
+    f.hub.script.set('room-message', () => true);
+    const sent = [1, 2].map((n) => client.room('a').send(n));
+    f.hub.remove('a', 'Spam');
+    for (const p of sent) await expect(p).rejects.toMatchObject({ code: 'not_in_room', message: 'Spam' });
+    expect(client.outbox).toEqual([]);
+  });
+
+  test('of an earlier membership does not end a join under way', async () => {
+    const client = await f.connect();
+    await client.room('a').join();
+    f.hub.script.set('leave-room', (s, e) => {
+      s.say({ type: 'removed', room: 'a', data: { reason: 'late' } });
+      f.hub.script.clear();
+      f.hub.received(s, e);
+      return true;
+    });
+    client.room('a').leave();
+    await client.room('a').join();
+    expect(client.room('a').state).toMatchObject({ status: 'joined' });
+  });
+
+  test('from a room that the client has not joined is an event only', async () => {
+    const client = await f.connect();
+    const removed = vi.fn();
+    client.on('removed', removed);
+    f.hub.socket.say({ type: 'removed', room: 'b', data: { reason: 'x' } });
+    await pass();
+    expect(removed).toHaveBeenCalledTimes(1);
+    expect(client.room('b').state.status).toBe('left');
+  });
+});
+
 describe('history', () => {
   test('is requested again on the next connection', async () => {
     const client = await f.connect();

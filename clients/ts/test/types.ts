@@ -37,6 +37,8 @@ client.on('poll:closed', (data: { maybe: number }) => data);
 client.on('online-users', ({ count, users }) => same<[typeof count, typeof users], [number, Users | undefined]>(true));
 type Users = ChatClient['online']['users'];
 client.on('private-message', (data) => same<typeof data, unknown>(true));
+client.on('removed', ({ reason }) => same<typeof reason, string>(true));
+client.room('lobby').on('removed', ({ reason }) => same<typeof reason, string>(true));
 client.on('somebody-elses', (data) => same<typeof data, unknown>(true));
 // @ts-expect-error: its data is not declared
 client.on('somebody-elses', (data: { text: string }) => data);
@@ -100,7 +102,8 @@ const _: WebSocketConstructor = WebSocket;
 
 // The hooks.
 export function Hooks() {
-  const { messages, send } = useRoom('lobby');
+  const { messages, send, removed } = useRoom('lobby');
+  same<typeof removed, { readonly reason: string } | undefined>(true);
   same<typeof messages, readonly Message<{ text: string }>[]>(true);
   void send({ text: 'Hi' });
   // @ts-expect-error: a room message has a text
