@@ -93,12 +93,13 @@ function Page() {
   const room = useRoom('a');
   const presence = usePresence();
   const inbox = usePrivateMessages();
-  const peer = usePrivateMessages('u2');
+  const conversation = usePrivateMessages('u2');
   useEvent('message', () => {});
   return (
     <p>
-      {useConnection().status} {room.status} {room.messages.length} {presence.count} {inbox.length} {peer.userId}
-      {peer.messages.length}
+      {useConnection().status} {room.status} {room.messages.length} {presence.count} {inbox.length}{' '}
+      {conversation.userId}
+      {conversation.messages.length}
     </p>
   );
 }
@@ -184,19 +185,19 @@ describe('usePrivateMessages', () => {
   });
 
   test('sends to a user, and shows it at once and once', async () => {
-    const peer = await render(() => usePrivateMessages('u2'));
-    expect(peer.now).toMatchObject({ userId: 'u2', messages: [] });
+    const conversation = await render(() => usePrivateMessages('u2'));
+    expect(conversation.now).toMatchObject({ userId: 'u2', messages: [] });
     const release = withhold('private-message');
-    await act(async () => void peer.now.send('psst'));
-    expect(texts(peer.now)).toEqual(['psst sending']);
+    await act(async () => void conversation.now.send('psst'));
+    expect(texts(conversation.now)).toEqual(['psst sending']);
     await release();
     hub.whisper('u1', 'yes?');
     await settle();
-    expect(texts(peer.now)).toEqual(['psst', 'yes?']);
+    expect(texts(conversation.now)).toEqual(['psst', 'yes?']);
     await act(async () => hub.socket.end());
     await settle(500);
-    expect(texts(peer.now)).toEqual(['psst', 'yes?']);
-    expect(peer.now.user).toEqual(ben);
+    expect(texts(conversation.now)).toEqual(['psst', 'yes?']);
+    expect(conversation.now.user).toEqual(ben);
   });
 
   test("does not show the application's own durable events", async () => {
@@ -212,40 +213,40 @@ describe('usePrivateMessages', () => {
   });
 
   test('shows messages of another tab', async () => {
-    const peer = await render(() => usePrivateMessages('u2'));
+    const conversation = await render(() => usePrivateMessages('u2'));
     hub.whisper('u2', 'from the other tab', { id: 'u1', name: 'u1' });
     await settle();
-    expect(texts(peer.now)).toEqual(['from the other tab']);
+    expect(texts(conversation.now)).toEqual(['from the other tab']);
   });
 
   test('keeps failed messages, sends them again, discards them', async () => {
-    const peer = await render(() => usePrivateMessages('u2'));
+    const conversation = await render(() => usePrivateMessages('u2'));
     hub.script.set('private-message', (socket, e) => {
       hub.refuse(socket, e, 'forbidden');
       return true;
     });
-    await act(async () => void peer.now.send('one'));
-    await act(async () => void peer.now.send('two'));
+    await act(async () => void conversation.now.send('one'));
+    await act(async () => void conversation.now.send('two'));
     await settle();
-    expect(texts(peer.now)).toEqual(['one failed', 'two failed']);
+    expect(texts(conversation.now)).toEqual(['one failed', 'two failed']);
     hub.script.clear();
-    const [one, two] = peer.now.messages;
-    await act(async () => void peer.now.retry(one?.id ?? ''));
-    await act(async () => peer.now.discard(two?.id ?? ''));
+    const [one, two] = conversation.now.messages;
+    await act(async () => void conversation.now.retry(one?.id ?? ''));
+    await act(async () => conversation.now.discard(two?.id ?? ''));
     await settle();
-    expect(texts(peer.now)).toEqual(['one']);
-    await expect(peer.now.retry('nothing')).rejects.toMatchObject({ code: 'bad_request' });
+    expect(texts(conversation.now)).toEqual(['one']);
+    await expect(conversation.now.retry('nothing')).rejects.toMatchObject({ code: 'bad_request' });
   });
 
   test('keeps the messages that a server has lost in a restart', async () => {
-    const peer = await render(() => usePrivateMessages('u2'));
+    const conversation = await render(() => usePrivateMessages('u2'));
     hub.whisper('u1', 'old');
     await settle();
     await act(async () => hub.socket.end());
     hub.forget();
     hub.whisper('u1', 'new');
     await settle(500);
-    expect(texts(peer.now)).toEqual(['old', 'new']);
+    expect(texts(conversation.now)).toEqual(['old', 'new']);
   });
 
   test('forgets it for another user', async () => {

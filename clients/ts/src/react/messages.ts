@@ -22,14 +22,14 @@ export interface Message<Data = unknown> {
 }
 
 /**
- * Messages keeps the messages of one conversation in the order to show. To take
- * a live message costs the same however many are here: the list is made when it
- * is read.
+ * Messages keeps the messages of one conversation in the order to show. Adding
+ * a live message takes the same time however many there are, because the list
+ * is made when it is read.
  */
 export class Messages {
   readonly #max: number;
   #past: Message[] = []; // of earlier epochs, whose numbers do not compare
-  #pastIdentities = new Set<string | undefined>(); // of these, and of some that were dropped
+  #pastIdentities = new Set<string | undefined>(); // may have dropped ones too
   #log: Message[] = []; // of the present epoch, by seq
   #open: Message[] = []; // sending or failed, in the order of sending
   #all: readonly Message[] | undefined; // until something changes

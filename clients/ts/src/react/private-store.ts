@@ -101,23 +101,23 @@ export class PrivateStore extends Store<readonly Conversation[]> {
 
   #take(e: Envelope): void {
     const mine = e.from !== undefined && e.from.id === this.#client.user?.id;
-    const peer = mine ? (e.to ?? '') : (e.from?.id ?? '');
-    if (!mine && e.from) this.#users.set(peer, e.from);
-    const messages = this.#of(peer);
+    const userId = mine ? (e.to ?? '') : (e.from?.id ?? '');
+    if (!mine && e.from) this.#users.set(userId, e.from);
+    const messages = this.#of(userId);
     messages.take([e]);
     messages.trim();
-    this.#update(peer, true);
+    this.#update(userId, true);
   }
 
   #sending(event: SendEvent): void {
     const { message } = event;
     if (message.type !== 'private-message') return;
-    const peer = (message as Outgoing).to ?? '';
-    const messages = this.#of(peer);
+    const userId = (message as Outgoing).to ?? '';
+    const messages = this.#of(userId);
     if (event.status === 'queued') messages.queued(message, this.#client.user);
     else if (event.status === 'sent') messages.acknowledged(message, event.receipt);
     else messages.failed(message, event.error, this.#client.user);
-    this.#update(peer, event.status === 'queued');
+    this.#update(userId, event.status === 'queued');
   }
 
   #clear(): void {

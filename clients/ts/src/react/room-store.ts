@@ -38,7 +38,7 @@ export class RoomStore extends Store<RoomSnapshot> {
   readonly #client: AnyClient;
   readonly #room: Room;
   readonly #messages = new Messages(KEEP);
-  #history: number;
+  readonly #history: number;
   #epoch: string | undefined;
   #user: string | undefined; // the user that these messages were sent to
   #head = 0; // the last seq of the log when the room was joined
@@ -67,8 +67,8 @@ export class RoomStore extends Store<RoomSnapshot> {
     return this.#snapshot;
   }
 
-  // No event has a lower seq than 1. A gap in the numbers may mean nothing, so
-  // the server knows best, once it was asked.
+  // Before the first page this is a guess: nothing comes before seq 1, but gaps
+  // in the numbers mean nothing.
   get #hasMore(): boolean {
     return this.#more ?? (this.#messages.oldest ?? this.#head) > 1;
   }
