@@ -1,6 +1,6 @@
 // The real server and the one in memory, behind one interface.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { createHmac } from 'node:crypto';
+import { createHash, createHmac } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -78,6 +78,11 @@ export function token(user: string, life = 3_600): string {
   const exp = Date.now() / 1_000 + life;
   const signed = `${part({ alg: 'HS256', typ: 'JWT' })}.${part({ userId: user, name: user, exp })}`;
   return `${signed}.${createHmac('sha256', SECRET).update(signed).digest('base64url')}`;
+}
+
+/** Makes a token that is no JWT and ends with `rest`. */
+export function opaqueToken(user: string, rest: string): string {
+  return `opaque:${user}:${createHash('sha256').update(rest).digest('hex')}:${rest}`;
 }
 
 /** The Go server of test/server. */

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { ChatClient, ChatOptions, ConnectionState } from '../src/index.js';
-import { RealBackend, token } from './backend.js';
+import { opaqueToken, RealBackend, token } from './backend.js';
 import { behaviour, collect, fresh, until } from './behaviour.js';
 
 behaviour('the real server', () => RealBackend.start());
@@ -41,6 +41,23 @@ describe('the real server alone', () => {
       code: 4500,
       error: { code: 'unauthenticated', message: 'Invalid token' },
     });
+  });
+
+  const visible = String.fromCharCode(...Array.from({ length: 0x7e - 0x20 }, (_, i) => 0x21 + i));
+
+  test.each([
+    ['base64', () => 'a+b/c=='],
+    ['all visible ASCII characters', () => visible],
+    ['8 KiB of them', (user: string) => visible.repeat(90).slice(0, 8_192 - opaqueToken(user, '').length)],
+  ])('a token of %s connects, and connects again', async (_, rest) => {
+    const user = fresh('ana');
+    const secret = opaqueToken(user, rest(user));
+    expect(secret.length).toBeLessThanOrEqual(8_192);
+    const { client, states } = make(user, { getToken: () => secret });
+    await connected(states);
+    expect(client.user).toEqual({ id: user, name: user });
+    await server.cut();
+    await connected(states, 2);
   });
 
   test('no token at all', async () => {
