@@ -1,13 +1,14 @@
-// Says how large the package is in an application that minifies and compresses, and fails over the limit.
+// Measures what the package adds to an application that minifies and
+// compresses. Fails if that is over the limit.
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 
 const parts = [
-  { name: 'chathub-client', entry: 'src/index.ts', limit: 6_500 },
+  { name: 'chathub-client', entry: 'src/index.ts', limit: 7_700 },
   {
     name: 'chathub-client/react, besides it',
     entry: 'src/react/index.ts',
-    limit: 3_300,
+    limit: 3_400,
     external: ['react', '../index.js'],
   },
 ];

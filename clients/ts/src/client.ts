@@ -1,3 +1,4 @@
+import { isCount, isJoined, isObject, isPosition, isPresence, isReceipt, isRemoved, shape } from './check.js';
 import { Connection, type ConnectionState } from './connection.js';
 import { ChatError, errorOf } from './error.js';
 import {
@@ -12,7 +13,7 @@ import {
   type Listener,
   type Unsubscribe,
 } from './events.js';
-import { isOver, newId } from './id.js';
+import { newId } from './id.js';
 import type { ChatOptions } from './options.js';
 import { Outbox, type Outgoing, type SendEvent } from './outbox.js';
 import {
@@ -25,16 +26,21 @@ import {
   type Receipt,
   type User,
   type Welcome,
+  withEpoch,
 } from './protocol.js';
-import { closed, encode, Requests, settled, tooLarge } from './requests.js';
+import { cancellable, closed, encode, invalid, Requests, tooLarge } from './requests.js';
 import { Room, type RoomHost, type SendOptions } from './room.js';
-import { changed, LIST_EVERY, listed, NOBODY, type Users } from './users.js';
+import { isOver, toJSON, wellFormed } from './text.js';
+import { LIST_EVERY, NOBODY, type Users, usersAfter, usersOf } from './users.js';
 
-/** How the inbox was taken up: once connected, and after every reconnect. */
+/** How reading the inbox started, at a connect or a reconnect. */
 export interface InboxInfo extends Position {
-  /** Whether all that was missed follows; else the newest messages do. */
+  /** Whether all missed messages follow. If not, only the newest ones do. */
   readonly recovered: boolean;
-  /** Whether this client had seen something of it, or was given a position. */
+  /**
+   * Whether reading continues from a position: after a reconnect, or from
+   * `options.inbox`.
+   */
   readonly resumed: boolean;
 }
 
@@ -43,7 +49,7 @@ export interface CallOptions extends SendOptions {
   to?: string | undefined;
 }
 
-/** Types that nothing is known of. */
+/** Types that are not declared. */
 type Unknown<K, Known> = K extends Known ? never : K;
 
 type DurableData<E, K extends Durable> = EventData<E, K extends 'send-notification' ? 'notification' : K>;
@@ -51,17 +57,22 @@ type DurableData<E, K extends Durable> = EventData<E, K extends 'send-notificati
 /** The answer to `resume`. */
 interface Resumed {
   readonly inbox: Joined;
-  readonly rooms: Readonly<Record<string, Joined & { readonly error?: unknown }>>;
+  /** A Joined for each room, or an object with an `error`. */
+  readonly rooms: Readonly<Record<string, unknown>>;
 }
+
+const isResumed = shape<Resumed>({ inbox: isJoined, rooms: isObject });
 
 const INVALID_TEXT = 1007; // close codes
 const TOO_BIG = 1009;
+const PRESENCE = new Set(['online-users', 'user-online', 'user-offline', 'user-joined', 'user-left']);
 const REMEMBERED = 1_000; // ids of own private messages
 
 /**
- * ChatClient speaks to a hub over one connection that comes back by itself.
- * Nothing happens before `connect()`. E, C and Q say what the application's
- * events, calls and questions carry; by default what it has declared.
+ * ChatClient talks to a hub over one connection, which it restores by itself.
+ * Nothing happens before `connect()`. E, C and Q are the types of the
+ * application's events, calls and questions. By default they are the declared
+ * ones.
  */
 export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   readonly #options: ChatOptions;
@@ -72,19 +83,22 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   readonly #local: Emitter<[value: never]>;
   readonly #answers = new Map<string, (data: never, event: Envelope<never>) => unknown>();
   readonly #rooms = new Map<string, Room<E>>();
-  readonly #own = new Set<string>(); // ids of private messages sent from here
+  readonly #own = new Set<string>(); // ids of private messages sent by this client
   readonly #host: RoomHost;
   #inbox: Position | null = null;
-  #inboxLive = false; // whether what comes has its place after the position
+  #inboxLive = false; // whether the next event comes after the position
   #user: User | undefined;
   #online = NOBODY;
-  #listAsked = 0;
+  #listRequested = 0;
 
-  /** `url` is that of the hub: ws, wss, http or https, or a path of the page's origin. */
+  /**
+   * `url` is the URL of the hub, with the scheme ws, wss, http or https, or a
+   * path on the page's origin.
+   */
   constructor(url: string, options: ChatOptions = {}) {
     this.#options = options;
-    if (typeof options.inbox === 'object') this.#inbox = options.inbox;
-    const report = options.onError ?? rethrow;
+    if (isPosition(options.inbox)) this.#inbox = options.inbox;
+    const report = (err: unknown) => this.#report(err);
     this.#events = new Emitter(report);
     this.#local = new Emitter(report);
     this.#connection = new Connection(url, options, {
@@ -94,12 +108,13 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
       changed: (state) => this.#changed(state),
       refresh: async (token) => {
         const { data } = await this.#requests.send({ type: 'refresh-token', data: { token } }, 'now');
-        return (data as { expires?: number } | undefined)?.expires;
+        return isObject(data) && isCount(data.expires) ? data.expires : undefined;
       },
     });
     this.#outbox = new Outbox(
       {
         roomReady: (room) => this.#rooms.get(room)?.canSend,
+        epochOf: (message) => this.#epochOf(message),
         write: (text) => this.#connection.write(text),
         changed: (event) => {
           this.#local.emit('send', event as never);
@@ -114,29 +129,35 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     );
     this.#requests = new Requests(this.#connection, options.maxOutbox, options.timeout);
     this.#host = {
-      client: this as never,
       connection: this.#connection,
       outbox: this.#outbox,
       requests: this.#requests,
       events: this.#events,
       local: this.#local,
+      me: () => this.#user?.id,
+      send: (room, data, options) => this.send('room-message', data as never, { ...options, room }),
     };
   }
 
-  /** Connects, and from then on comes back by itself. */
+  /** Connects, and from then on reconnects by itself. */
   connect(): void {
     this.#connection.open();
   }
 
   /**
-   * Ends the connection and all attempts: no timer is left. Whoever waits gets an
-   * error of code `closed`; what is in the outbox goes out after the next `connect()`.
+   * Ends the connection and all attempts, and stops all timers. Waiting calls
+   * reject with code `closed`. Messages in the outbox are sent after the next
+   * `connect()`.
    */
   close(): void {
     this.#connection.close();
   }
 
-  /** Connects now, or finds out whether the server is there: for apps that know when they wake up. */
+  /**
+   * Connects at once, or checks whether the server is alive. To be called when
+   * the app becomes active, on platforms without `online` and
+   * `visibilitychange` events.
+   */
   wake(): void {
     this.#connection.wake();
   }
@@ -145,27 +166,33 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     return this.#connection.state;
   }
 
-  /** Is called when `state` is another one. */
+  /** Calls `fn` after each change of `state`. */
   onState(fn: (state: ConnectionState) => void): Unsubscribe {
     return this.#local.on('state', fn);
   }
 
-  /** Whom the server took this client for, last. */
+  /** The user that the server last connected this client as. */
   get user(): User | undefined {
     return this.#user;
   }
 
-  /** Where the inbox stands: the last private message or notification seen. */
+  /** Position of the last private message or notification. */
   get inbox(): Position | null {
     return this.#inbox;
   }
 
-  /** Is called when the inbox is taken up, before its messages: `recovered: false` tells that some were missed. */
+  /**
+   * Calls `fn` when reading the inbox starts, before its messages. With
+   * `recovered: false` some messages may be missing.
+   */
   onInbox(fn: (info: InboxInfo) => void): Unsubscribe {
     return this.#local.on('inbox', fn);
   }
 
-  /** Listens to one type of event: durable ones come exactly once and in order. */
+  /**
+   * Listens to one type of event. Durable events come exactly once and in
+   * order.
+   */
   on<K extends EventType<E>>(type: K, fn: Listener<EventData<E, K>>): Unsubscribe;
   on<K extends string>(type: Unknown<K, EventType<E>>, fn: Listener<unknown>): Unsubscribe;
   on(type: string, fn: Listener<never>): Unsubscribe {
@@ -173,8 +200,9 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   }
 
   /**
-   * Answers a question of the server (`EmitWithAck`): with what `fn` returns, or with the
-   * ChatError that it throws; any other error is told as `internal`.
+   * Answers a question of the server (`EmitWithAck`) with the value that `fn`
+   * returns, or with the ChatError that it throws. If it throws anything else,
+   * the server gets `internal`.
    */
   answer<K extends keyof Q & string>(
     type: K,
@@ -189,32 +217,39 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   }
 
   /**
-   * Sends an event and resolves with the answer. A durable one (`room-message`,
-   * `private-message`, `send-notification`) is kept until the server has it; any other is sent
-   * once, as soon as there is a connection. Rejects with a ChatError.
+   * Sends an event and resolves with the answer. A durable event
+   * (`room-message`, `private-message`, `send-notification`) is repeated until
+   * the server has stored it. Any other event is sent once, as soon as there is
+   * a connection. Rejects with a ChatError.
    */
   send<K extends Durable>(type: K, data: DurableData<E, K>, options?: CallOptions): Promise<Receipt>;
   send<K extends keyof C & string>(type: K, data: CallData<C, K>, options?: CallOptions): Promise<CallReply<C, K>>;
   send<K extends string>(type: Unknown<K, keyof C | Durable>, data?: unknown, options?: CallOptions): Promise<unknown>;
   async send(type: string, data?: unknown, options: CallOptions = {}): Promise<unknown> {
-    const { room, to } = options;
+    const [room, to] = [options.room, options.to].map((name) => name && wellFormed(name));
     const event = { type, room, to, data };
     if (isDurable(type)) return this.#keep(event, options);
     return (await this.#requests.send(event, 'once', options)).data;
   }
 
-  /** Sends a message to every connection of a user; it is kept while they are away. */
+  /**
+   * Sends a message to all connections of a user. The server keeps it while the
+   * user is away.
+   */
   privateMessage(to: string, data: EventData<E, 'private-message'>, options?: SendOptions): Promise<Receipt> {
     return this.send('private-message', data as never, { ...options, to });
   }
 
-  /** Sends a notification to a user; it is kept while they are away. */
+  /**
+   * Sends a notification to a user. The server keeps it while the user is away.
+   */
   notify(to: string, data: EventData<E, 'notification'>, options?: SendOptions): Promise<Receipt> {
     return this.send('send-notification', data as never, { ...options, to });
   }
 
-  /** The room of that name, always the same object. */
+  /** Returns the room of that name, always the same object. */
   room(name: string): Room<E> {
+    name = wellFormed(name); // as the server's events have it
     let room = this.#rooms.get(name);
     if (!room) {
       room = new Room<E>(name, this.#host);
@@ -223,17 +258,20 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     return room;
   }
 
-  /** Who is online, as far as the server tells; it is kept while the connection is away. */
+  /**
+   * The users online, as far as the server lists them. Stays as it was while
+   * the connection is lost.
+   */
   get online(): Users {
     return this.#online;
   }
 
-  /** Is called when `online` is another one. */
+  /** Calls `fn` after each change of `online`. */
   onOnline(fn: (online: Users) => void): Unsubscribe {
     return this.#local.on('online', fn);
   }
 
-  /** Asks for the list anew. */
+  /** Requests the whole list again, and resolves with it. */
   async onlineUsers(options?: SendOptions): Promise<Users> {
     await this.#requests.send({ type: 'online-users' }, 'read', options); // the list comes before its ack
     return this.#online;
@@ -244,14 +282,20 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     return this.#outbox.messages;
   }
 
-  /** Is called when a durable message is queued, and when it is sent or has failed for good. */
+  /**
+   * Calls `fn` when a durable message is queued, and when it is stored or has
+   * failed for good.
+   */
   onSend(fn: (event: SendEvent) => void): Unsubscribe {
     return this.#local.on('send', fn);
   }
 
-  /** Takes a message out of the outbox; false where it is not there. It may have arrived. */
+  /**
+   * Removes a message from the outbox, and returns whether it was there. The
+   * server may have it already.
+   */
   discard(id: string): boolean {
-    return this.#outbox.fail((m) => m.id === id, new ChatError('aborted', 'The message was discarded'));
+    return this.#outbox.fail((m) => m.id === wellFormed(id), new ChatError('aborted', 'The message was discarded'));
   }
 
   // The connection.
@@ -286,33 +330,38 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     this.#requests.maxMessage = welcome.maxMessage || Infinity;
     const resumed = this.#inbox !== null;
     this.#inbox ??= { epoch: inbox.epoch, seq: this.#options.inbox === 'new' ? inbox.seq : 0 };
-    let asked = [...this.#rooms.values()].filter((r) => r.resumeFrom);
-    // fromEntries makes own properties, so a room may be called __proto__.
-    const rooms = Object.fromEntries(asked.map((r) => [r.name, r.resumeFrom]));
+    let resuming = [...this.#rooms.values()].filter((r) => r.resumeFrom);
+    // fromEntries defines own properties, so a room may be called __proto__.
+    const rooms = Object.fromEntries(resuming.map((r) => [r.name, r.resumeFrom]));
     const data = { rooms, inbox: this.#inbox };
     if (isOver(JSON.stringify(data), this.#requests.maxMessage - 100)) {
       data.rooms = {};
-      asked = []; // they are joined one by one
+      resuming = []; // rejoin takes them one by one
     }
     this.#requests.ask({ type: 'resume', data }, 'now', (answer) => {
-      if (!(answer instanceof ChatError)) this.#resumed(answer.data as Resumed, asked, resumed);
-      else if (answer.code !== 'disconnected') this.#connection.lost(answer);
+      if (answer instanceof ChatError) {
+        if (answer.code !== 'disconnected') this.#connection.lost(answer);
+      } else if (isResumed(answer.data)) this.#resumed(answer.data, resuming, resumed);
+      else this.#connection.lost(invalid());
     });
   }
 
-  // What was missed follows: it is handled here and now, not in a later microtask.
-  #resumed({ inbox, rooms }: Resumed, asked: Room<E>[], resumed: boolean): void {
+  // The missed messages follow in the same task, so this must not wait for a
+  // microtask.
+  #resumed({ inbox, rooms }: Resumed, resuming: Room<E>[], resumed: boolean): void {
     this.#inbox = { epoch: inbox.epoch, seq: inbox.recovered ? (this.#inbox?.seq ?? 0) : 0 };
     this.#inboxLive = true;
     const { socket } = this.#connection;
-    const gone = () => socket !== this.#connection.socket; // a listener has closed it
+    const gone = () => socket !== this.#connection.socket; // closed by a listener
     this.#connection.markReady();
     if (gone()) return;
     this.#local.emit('inbox', { ...inbox, resumed } as never);
     const answers = new Map(Object.entries(rooms));
-    for (const room of asked) {
+    for (const room of resuming) {
       const part = answers.get(room.name);
-      if (part && !gone()) room.resumed(part.error ? errorOf(part.error) : part);
+      if (gone()) return;
+      if (isJoined(part)) room.resumed(part);
+      else if (isObject(part) && part.error) room.resumed(errorOf(part.error)); // if not, rejoin follows
     }
     if (gone()) return;
     for (const room of this.#rooms.values()) room.rejoin();
@@ -323,34 +372,46 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   // Receiving.
 
   #receive(e: Envelope): void {
+    if (PRESENCE.has(e.type) && !isPresence(e.data)) return;
     switch (e.type) {
       case 'ack':
       case 'error':
         return this.#answered(e);
       case 'online-users':
-        this.#setOnline(listed(e.data as Presence));
+        this.#setOnline(usersOf(e.data as Presence));
         break;
       case 'user-online':
       case 'user-offline': {
         const change = e.data as Presence;
-        this.#setOnline(changed(this.#online, change, e.type === 'user-online'));
+        this.#setOnline(usersAfter(this.#online, change, e.type === 'user-online'));
         if (change.users && this.#online.users.length !== change.count) this.#list();
         break;
       }
+      case 'removed':
+        if (!isRemoved(e.data)) e = { ...e, data: { reason: '' } };
+        break;
     }
     if (e.ack) return void this.#reply(e);
     const room = e.room === undefined ? undefined : this.#rooms.get(e.room);
-    if (e.seq !== undefined && !(e.room === undefined ? this.#isNew(e, e.seq) : (room?.isNew(e.seq) ?? true))) return;
+    if (e.seq !== undefined) {
+      if (!(e.room === undefined ? this.#isNew(e, e.seq) : (room?.isNew(e.seq) ?? true))) return;
+      e = withEpoch(e, this.#epochOf(e));
+    }
     room?.observe(e);
     this.#events.emit(e.type, e.data as never, e as Envelope<never>);
     if (e.room !== undefined) this.#events.emit(`${e.type}\n${e.room}`, e.data as never, e as Envelope<never>);
   }
 
-  // Of the inbox. Own private messages come back after a reconnect; their sender has them already.
+  // For events of the inbox. After a reconnect it repeats the user's own
+  // private messages, which this client has already.
   #isNew(e: Envelope, seq: number): boolean {
     if (!this.#inboxLive || !this.#inbox || seq <= this.#inbox.seq) return false;
     this.#inbox = { epoch: this.#inbox.epoch, seq };
     return !(e.id !== undefined && e.from?.id === this.#user?.id && this.#own.has(e.id));
+  }
+
+  #epochOf({ room }: { readonly room?: string | undefined }): string | undefined {
+    return room === undefined ? this.#inbox?.epoch : this.#rooms.get(room)?.epoch;
   }
 
   #setOnline(online: Users): void {
@@ -358,39 +419,49 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     this.#local.emit('online', online as never);
   }
 
-  // Some came while the server sent counts only; now it sends lists.
+  // The server has sent counts only for a while, so the list lacks users.
   #list(): void {
     const now = Date.now();
-    if (now - this.#listAsked < LIST_EVERY) return;
-    this.#listAsked = now;
+    if (now - this.#listRequested < LIST_EVERY) return;
+    this.#listRequested = now;
     this.#connection.write({ type: 'online-users' });
   }
 
   async #reply(e: Envelope): Promise<void> {
     const fn = this.#answers.get(e.type);
     const { socket } = this.#connection;
-    let reply: object;
+    let reply: string;
     try {
-      if (!fn) throw new ChatError('unknown_type', 'Nobody answers this here');
-      reply = { type: 'ack', id: e.id, data: (await fn(e.data as never, e as Envelope<never>)) ?? null };
+      if (!fn) throw new ChatError('unknown_type', 'No function answers this type');
+      const data = (await fn(e.data as never, e as Envelope<never>)) ?? null;
+      reply = toJSON({ type: 'ack', id: e.id, data });
     } catch (err) {
       const known = err instanceof ChatError;
-      if (!known) (this.#options.onError ?? rethrow)(err);
+      if (!known) this.#report(err);
       const data = known ? { code: err.code, message: err.message } : { code: 'internal', message: 'Internal error' };
-      reply = { type: 'error', id: e.id, data };
+      reply = toJSON({ type: 'error', id: e.id, data });
     }
     if (socket === this.#connection.socket) this.#connection.write(reply);
+  }
+
+  // An onError that throws must not stop the client either.
+  #report(err: unknown): void {
+    try {
+      (this.#options.onError ?? rethrow)(err);
+    } catch (thrown) {
+      rethrow(thrown);
+    }
   }
 
   // Sending.
 
   async #keep(event: Omit<Outgoing, 'id'>, options: SendOptions): Promise<Receipt> {
-    const message: Outgoing = { id: options.id ?? newId(), ...event };
+    const message: Outgoing = { id: wellFormed(options.id ?? newId()), ...event };
     const text = encode(message);
     if (text instanceof ChatError) throw text;
     if (message.type === 'private-message') this.#own.add(message.id);
     if (this.#own.size > REMEMBERED) this.#own.delete(this.#own.values().next().value as string);
-    return settled<Receipt>(
+    return cancellable<Receipt>(
       (settle) => {
         this.#outbox.add(message, text, settle);
         if (this.#connection.stopped) this.#outbox.abandon(closed());
@@ -403,12 +474,12 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   #answered(e: Envelope): void {
     const { id = '', data } = e;
     const error = e.type === 'error' && errorOf(data);
-    const kept = this.#outbox.answer(id, error || { id, ...(data as object) });
+    const kept = this.#outbox.answer(id, error || (isReceipt(data) ? { ...data, id } : { id }));
     if (!kept) this.#requests.answer(id, error || e);
   }
 }
 
-// As an uncaught error, where the platform shows those.
+// Makes it an uncaught error, which the platform reports.
 function rethrow(err: unknown): void {
   queueMicrotask(() => {
     throw err;

@@ -1,6 +1,8 @@
+import { isCount, isEnvelope, isObject, isWelcome, TIMER_MAX } from './check.js';
 import { ChatError, errorOf } from './error.js';
 import type { ChatOptions, TokenReason, WebSocketConstructor, WebSocketLike } from './options.js';
 import type { Envelope, User, Welcome } from './protocol.js';
+import { toJSON, wellFormed } from './text.js';
 
 /** Why there is no connection. */
 export type DisconnectReason =
@@ -8,66 +10,80 @@ export type DisconnectReason =
   | 'idle'
   /** `close()` was called. */
   | 'closed'
-  /** It broke, could not be made, or the server fell silent. */
+  /** The connection broke or could not be made, or the server fell silent. */
   | 'lost'
-  /** The server shuts down, and has said when to come back. */
+  /** The server is restarting and has said when to come back. */
   | 'restart'
-  /** There is no token: `getToken` failed, or the last one has expired. */
+  /** There is no valid token: `getToken` failed, or the last one expired. */
   | 'token'
-  /** The server does not want this client, or the URL is none: `error` says why. */
+  /**
+   * The server refuses this client, or the URL is not valid. `error` says why.
+   */
   | 'refused';
 
-/** Never changed: a new state is a new object. */
+/** Immutable: a change makes a new object. */
 export type ConnectionState =
   | { readonly status: 'connecting'; readonly attempt: number }
   | { readonly status: 'connected'; readonly clientId: string; readonly user: User }
   | {
       readonly status: 'disconnected';
       readonly reason: DisconnectReason;
-      /** When the next attempt begins (Date.now()); null: never by itself. */
+      /**
+       * When the next attempt starts, in Unix milliseconds. Null if there will
+       * be none.
+       */
       readonly retryAt: number | null;
-      /** The close code of the WebSocket, where there was one. */
+      /** The close code of the WebSocket, if there was one. */
       readonly code?: number | undefined;
       readonly error?: ChatError | undefined;
     };
 
-/** What a Connection's owner does. */
+/** The functions that a Connection calls. */
 export interface Owner {
-  /** A connection was opened: answer with `ready()` once it can be used. */
+  /**
+   * A connection was opened. The owner calls `markReady()` once it can be used.
+   */
   welcome(welcome: Welcome): void;
   receive(envelope: Envelope): void;
-  /** The connection has gone, for whatever reason; `code` is the WebSocket's. */
+  /**
+   * The connection is gone, for whatever reason. `code` is the close code of
+   * the WebSocket.
+   */
   dropped(code: number | undefined): void;
   changed(state: ConnectionState): void;
-  /** Hands a new token to the server; resolves to when it expires. */
+  /** Sends a new token to the server. Resolves with the time of its expiry. */
   refresh(token: string): Promise<number | undefined>;
 }
 
 const IDLE = disconnected('idle', null);
 const RESTART = 4000; // close codes
 const TOKEN_EXPIRED = 4003;
-const TIMER_MAX = 2 ** 31 - 1; // what setTimeout can wait
+const PING_MIN = 1_000; // the shortest interval that a server can ask for, in ms
+const REFRESH_MIN = 1_000; // the shortest wait before a token is renewed, in ms
 
-/** Connection is one WebSocket after the other: it connects, notices a dead server, and comes back. */
+/**
+ * Connection keeps one WebSocket open at a time. It connects, notices when the
+ * server has died, and reconnects.
+ */
 export class Connection {
   readonly #url: string;
   readonly #options: ChatOptions;
   readonly #owner: Owner;
   #state = IDLE;
   #ws: WebSocketLike | null = null;
-  #run = 0; // counts attempts and ends: what is of an older one is void
-  #attempt = 0; // connections tried since the last that lasted
+  #run = 0; // counts attempts and ends, to recognise results of older ones
+  #attempt = 0; // attempts since the last connection that lasted
   #readySince = 0;
   #token: string | null = null;
   #tokenReason: TokenReason = 'connect';
-  #tokenExpires = Infinity; // by the clock of this machine
-  #clockOffset = 0; // what the server's clock is ahead
-  #restartAt = 0; // when the server asked to be called again; 0: it did not
-  #refusal: ChatError | undefined; // what a connect-error said
+  #tokenExpires = Infinity; // by the local clock
+  #clockOffset = 0; // how far the server's clock is ahead
+  #restartAt = 0; // when the server asked the client to return, or 0
+  #refusal: ChatError | undefined; // from a connect-error
   #welcome: Welcome | undefined;
-  #heard = 0; // when anything came last
+  #lastFrame = 0; // when the last frame arrived
   #pinging = false;
-  #timer: Timer; // connecting, waiting or heartbeat: one at a time
+  #timer: Timer; // for connecting, waiting or the heartbeat: one at a time
   #refreshTimer: Timer;
 
   constructor(url: string, options: ChatOptions, owner: Owner) {
@@ -84,18 +100,18 @@ export class Connection {
     return this.#ws !== null && this.#state.status === 'connected';
   }
 
-  /** Whether it is closed, for all that it knows for good. */
+  /** Whether it is closed and makes no attempts by itself. */
   get stopped(): boolean {
     const s = this.#state;
     return s.status === 'disconnected' && (s.reason === 'closed' || s.reason === 'refused');
   }
 
-  /** Which connection it is now; null without one. */
+  /** Identifies the present connection. Null if there is none. */
   get socket(): object | null {
     return this.#ws;
   }
 
-  /** Connects, unless it is at it already. */
+  /** Connects, unless it is connected or connecting already. */
   open(): void {
     if (this.#state.status !== 'disconnected' || this.#state.retryAt !== null) return;
     this.#attempt = 0;
@@ -109,19 +125,22 @@ export class Connection {
     this.#stop(disconnected('closed', null));
   }
 
-  /** Something changed (network, page): connect now, or find out whether the server is there. */
+  /**
+   * To be called when the network or the page comes back. Connects at once, or
+   * checks whether the server is alive.
+   */
   readonly wake = (): void => {
     if (this.#state.status === 'connected') this.#ping();
     else if (this.#state.status === 'disconnected' && this.#state.retryAt !== null && this.#restartAt === 0)
       this.#open();
   };
 
-  /** Sends an envelope, or the text of one, unless the connection has gone. */
+  /** Sends an envelope or its text. Does nothing without a connection. */
   write(envelope: object | string): void {
-    this.#ws?.send(typeof envelope === 'string' ? envelope : JSON.stringify(envelope));
+    this.#ws?.send(typeof envelope === 'string' ? envelope : toJSON(envelope));
   }
 
-  /** The owner's answer to `welcome`: events may flow. */
+  /** The owner's answer to `welcome`: the connection can be used. */
   markReady(): void {
     const { clientId, user } = this.#welcome as Welcome;
     this.#readySince = Date.now();
@@ -129,7 +148,7 @@ export class Connection {
     this.#setState({ status: 'connected', clientId, user });
   }
 
-  /** Gives this connection up; the next one follows. */
+  /** Gives this connection up. Another attempt follows. */
   lost(error?: ChatError): void {
     this.#drop();
     this.#wait('lost', error);
@@ -138,7 +157,7 @@ export class Connection {
   async #open(): Promise<void> {
     const run = ++this.#run;
     this.#restartAt = 0;
-    this.#refusal = undefined;
+    this.#refusal = this.#welcome = undefined;
     this.#setState({ status: 'connecting', attempt: ++this.#attempt });
     if (run !== this.#run) return; // a listener has closed it
 
@@ -159,22 +178,20 @@ export class Connection {
       this.#expectWithin();
     }
 
-    const protocols = ['chathub.v1'];
-    if (this.#token) protocols.push(`chathub.bearer.${this.#token}`);
     let ws: WebSocketLike;
     try {
+      const protocols = ['chathub.v1'];
+      if (this.#token) protocols.push(bearer(this.#token));
       const Socket = this.#options.WebSocket ?? (globalThis.WebSocket as WebSocketConstructor);
       ws = new Socket(absolute(this.#url), protocols);
     } catch {
-      // What was thrown may quote the token.
-      return this.#refuse(
-        new ChatError('bad_request', 'No WebSocket here, or one that the URL or the token does not fit'),
-      );
+      // The cause is dropped because it may quote the token.
+      return this.#refuse(new ChatError('bad_request', 'No WebSocket class, or an invalid URL'));
     }
     this.#ws = ws;
     ws.onmessage = ({ data }: { data: unknown }) => this.#receive(data);
     ws.onclose = ({ code = 1006, reason = '' }: { code?: number; reason?: string }) => this.#closed(code, reason);
-    ws.onerror = () => {}; // a close follows
+    ws.onerror = () => {}; // onclose follows
   }
 
   #expectWithin(): void {
@@ -201,7 +218,8 @@ export class Connection {
     this.#wait(this.#restartAt > 0 || code === RESTART ? 'restart' : 'lost', refusal, code);
   }
 
-  // A close handshake with a server that is not there would take long: nobody waits for it.
+  // Does not wait for the close handshake, which takes long if the server has
+  // died.
   #drop(code?: number): void {
     this.#run++;
     this.#pinging = false;
@@ -211,7 +229,7 @@ export class Connection {
     this.#ws = null;
     if (!ws) return;
     ws.onmessage = ws.onclose = null;
-    ws.close(); // of no effect where it has closed
+    ws.close(); // does nothing if it is closed already
     this.#owner.dropped(code);
   }
 
@@ -219,7 +237,9 @@ export class Connection {
     const now = Date.now();
     const max = this.#options.backoff?.max ?? 20_000;
     const min = this.#options.backoff?.min ?? 500;
-    // A server that welcomes and then fails at once is not asked faster than one that fails at once.
+    // The bound starts again only after a connection that lasted, so that a
+    // server that fails right after the welcome gets no more attempts than a
+    // dead one.
     if (this.#readySince > 0 && now - this.#readySince > max) this.#attempt = 1;
     this.#readySince = 0;
     const cap = Math.min(max, min * 2 ** (this.#attempt - 1));
@@ -248,18 +268,20 @@ export class Connection {
   }
 
   #receive(data: unknown): void {
-    this.#heard = Date.now();
+    this.#lastFrame = Date.now();
     if (this.#pinging) this.#heartbeat();
-    let e: Envelope;
+    let e: unknown;
     try {
       e = JSON.parse(data as string);
-      if (typeof e.type !== 'string') return;
     } catch {
-      return; // not of this protocol
+      return; // not a frame of this protocol
     }
+    if (!isEnvelope(e)) return;
     switch (e.type) {
       case 'welcome':
-        this.#welcome = e.data as Welcome;
+        if (this.#welcome) return; // only the first one counts
+        if (!isWelcome(e.data)) return this.lost(new ChatError('internal', 'The server sent an invalid welcome'));
+        this.#welcome = e.data;
         this.#clockOffset = this.#welcome.time - Date.now();
         this.#refreshBefore(this.#welcome.expires);
         return this.#owner.welcome(this.#welcome);
@@ -267,7 +289,9 @@ export class Connection {
         this.#refusal = errorOf(e.data);
         return;
       case 'reconnect':
-        this.#restartAt = Date.now() + ((e.data as { afterMs?: number }).afterMs ?? 0);
+        if (isObject(e.data) && isCount(e.data.afterMs)) {
+          this.#restartAt = Date.now() + Math.min(e.data.afterMs, TIMER_MAX);
+        }
         return;
       case 'pong':
         return;
@@ -276,32 +300,35 @@ export class Connection {
     }
   }
 
-  // A browser does not see ping frames: the client asks by itself where it has heard nothing for a while.
+  // A script in a browser cannot see the server's ping frames, so the client
+  // sends pings of its own when the server has been silent for a while.
   #heartbeat(): void {
     this.#pinging = false;
     clearTimeout(this.#timer);
-    const interval = this.#options.pingInterval ?? (this.#welcome?.pingInterval || 25_000);
-    const left = this.#heard + interval - Date.now();
+    const own = Math.min(Math.max(this.#welcome?.pingInterval || 25_000, PING_MIN), TIMER_MAX);
+    const interval = this.#options.pingInterval ?? own;
+    const left = this.#lastFrame + interval - Date.now();
     if (left <= 0) return this.#ping();
     this.#timer = setTimeout(() => this.#heartbeat(), left);
   }
 
   #ping(): void {
-    if (this.#pinging) return; // the answer is due soon enough
+    if (this.#pinging) return; // an answer is due already
     this.#pinging = true;
     clearTimeout(this.#timer);
     this.write({ type: 'ping' });
-    const silent = () => this.lost(new ChatError('timeout', 'The server has fallen silent'));
+    const silent = () => this.lost(new ChatError('timeout', 'The server stopped responding'));
     this.#timer = setTimeout(silent, this.#options.pongTimeout ?? 10_000);
   }
 
-  // In time: with a tenth of its life left, a minute at most. Where that fails, 4003 will tell.
+  // Renews the token when a tenth of its life is left, or a minute if that is
+  // less. If that fails, the server closes with 4003 later.
   #refreshBefore(expires: number | undefined): void {
     clearTimeout(this.#refreshTimer);
     this.#tokenExpires = expires ? expires - this.#clockOffset : Infinity;
     const left = this.#tokenExpires - Date.now();
     if (left === Infinity || !this.#options.getToken) return;
-    const delay = left - Math.min(left / 10, 60_000);
+    const delay = Math.max(left - Math.min(left / 10, 60_000), REFRESH_MIN);
     const due = () => (delay > TIMER_MAX ? this.#refreshBefore(expires) : void this.#refresh(this.#run));
     this.#refreshTimer = setTimeout(due, Math.min(delay, TIMER_MAX));
   }
@@ -315,7 +342,7 @@ export class Connection {
       this.#token = token;
       this.#refreshBefore(expires);
     } catch {
-      // The old token holds until it expires.
+      // The old token stays valid until it expires.
     }
   }
 
@@ -341,7 +368,19 @@ function disconnected(
   return { status: 'disconnected', reason, retryAt, code, error };
 }
 
-// A path is of the page's own origin; http is ws.
+// Returns the subprotocol that carries a token, since a script in a browser
+// cannot set headers. A subprotocol has the characters of a token of RFC 9110
+// only.
+function bearer(token: string): string {
+  if (/^[\w!#$%&'*+.^`|~-]+$/.test(token)) return `chathub.bearer.${token}`;
+  const bytes = encodeURIComponent(wellFormed(token)).replace(/%(..)/g, (_, hex) =>
+    String.fromCharCode(parseInt(hex, 16)),
+  );
+  const base64 = btoa(bytes).replace(/[+/=]/g, (c) => ({ '+': '-', '/': '_' })[c] ?? '');
+  return `chathub.bearer64.${base64}`;
+}
+
+// Completes a path with the page's origin, and turns http into ws.
 function absolute(url: string): string {
   const full = url.startsWith('/') && globalThis.location ? location.origin + url : url;
   return full.replace(/^http/i, 'ws');

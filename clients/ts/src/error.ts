@@ -1,10 +1,11 @@
+import { isCount, isObject, isText, TIMER_MAX } from './check.js';
 import type { ErrorCode } from './protocol.js';
 
-/** What every promise of this package is rejected with. */
+/** The error that every promise of this package rejects with. */
 export class ChatError extends Error {
   override readonly name = 'ChatError';
   readonly code: ErrorCode;
-  /** How long the server asks to wait before trying again, in ms. */
+  /** How long the server asks to wait before another attempt, in ms. */
   readonly retryAfterMs: number | undefined;
 
   constructor(code: ErrorCode, message: string, options?: { retryAfterMs?: number | undefined; cause?: unknown }) {
@@ -13,14 +14,20 @@ export class ChatError extends Error {
     this.retryAfterMs = options?.retryAfterMs;
   }
 
-  /** Whether the same may work later: nothing was stored that a repetition would double. */
+  /**
+   * Whether another attempt may succeed. Nothing was stored, so it is safe to
+   * repeat.
+   */
   get temporary(): boolean {
     return this.code === 'rate_limited' || this.code === 'unavailable';
   }
 }
 
-/** Makes an error of the `data` of an `error` or `connect-error`. */
+/** Makes an error from the `data` of an `error` or a `connect-error`. */
 export function errorOf(data: unknown): ChatError {
-  const { code = 'internal', message = code, retryAfterMs } = (data ?? {}) as Partial<ChatError>;
-  return new ChatError(code, message, { retryAfterMs });
+  const error = isObject(data) ? data : {};
+  const code = isText(error.code) ? error.code : 'internal';
+  return new ChatError(code as ErrorCode, isText(error.message) ? error.message : code, {
+    retryAfterMs: isCount(error.retryAfterMs) ? Math.min(error.retryAfterMs, TIMER_MAX) : undefined,
+  });
 }

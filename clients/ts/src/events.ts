@@ -1,7 +1,7 @@
-import type { Envelope, Presence } from './protocol.js';
+import type { Envelope, Presence, Removed } from './protocol.js';
 
 /**
- * What the application's events carry, by type. Extend it by declaration:
+ * The data of the application's events, by type. Declare your own like this:
  *
  *     declare module 'chathub-client' {
  *       interface ChatEvents {
@@ -10,20 +10,26 @@ import type { Envelope, Presence } from './protocol.js';
  *       }
  *     }
  *
- * Data comes from other people: a type is a promise of your server, not a check.
+ * Types check your code. They do not check the data that other people send.
  */
 // biome-ignore lint/suspicious/noEmptyInterface: for applications to extend
 export interface ChatEvents {}
 
-/** What the server's handlers take and return, by type: `'order:confirm': (order: Order) => Status`. */
+/**
+ * The server's handlers, by type, each as a function from its data to its
+ * answer: `'order:confirm': (order: Order) => Status`.
+ */
 // biome-ignore lint/suspicious/noEmptyInterface: for applications to extend
 export interface ChatCalls {}
 
-/** What the server asks (`EmitWithAck`), by type: `'still-there': (data: null) => boolean`. */
+/**
+ * The questions that the server asks with `EmitWithAck`, by type:
+ * `'still-there': (data: null) => boolean`.
+ */
 // biome-ignore lint/suspicious/noEmptyInterface: for applications to extend
 export interface ChatQuestions {}
 
-/** What the protocol's own events carry. */
+/** The data of the protocol's own events. */
 export interface BuiltinEvents {
   message: unknown;
   'room-message': unknown;
@@ -33,41 +39,48 @@ export interface BuiltinEvents {
   'stop-typing': undefined;
   'user-joined': Presence;
   'user-left': Presence;
+  removed: Removed;
   'online-users': Presence;
   'user-online': Presence;
   'user-offline': Presence;
 }
 
-/** What events of type K carry: as the application declares it, else as the protocol does. */
+/**
+ * The data of events of type K, as declared by the application or else by the
+ * protocol.
+ */
 export type EventData<E, K> = K extends keyof E ? E[K] : K extends keyof BuiltinEvents ? BuiltinEvents[K] : unknown;
 
-/** The types of events that are known. */
+/** All event types that are declared. */
 export type EventType<E> = (keyof E | keyof BuiltinEvents) & string;
 
-/** What a call of type K takes. */
+/** The data of a call of type K. */
 export type CallData<C, K> = K extends keyof C ? (C[K] extends (data: infer D) => unknown ? D : never) : unknown;
 
-/** What a call of type K is answered with. */
+/** The answer to a call of type K. */
 export type CallReply<C, K> = K extends keyof C ? (C[K] extends (data: never) => infer R ? R : never) : unknown;
 
-/** Gets the data of an event, and the event. */
+/** Receives the data of an event, and the whole event. */
 export type Listener<Data> = (data: Data, event: Envelope<Data>) => void;
 
-/** Takes the listener away again. */
+/** Removes the listener. */
 export type Unsubscribe = () => void;
 
-/** Calls functions by name. One that throws stops neither the others nor the connection. */
+/**
+ * Calls the functions that were registered under a name. If one throws, the
+ * others are called all the same.
+ */
 export class Emitter<Args extends readonly unknown[]> {
   readonly #listeners = new Map<string, Set<{ readonly fn: (...args: Args) => void }>>();
   readonly #report: (err: unknown) => void;
 
-  /** `report` gets what a listener throws. */
+  /** `report` receives whatever a listener throws. */
   constructor(report: (err: unknown) => void) {
     this.#report = report;
   }
 
   on(name: string, fn: (...args: Args) => void): Unsubscribe {
-    const entry = { fn }; // the same function twice is called twice
+    const entry = { fn }; // so the same function can be registered twice
     const set = this.#listeners.get(name) ?? new Set();
     this.#listeners.set(name, set.add(entry));
     return () => void set.delete(entry);

@@ -25,6 +25,7 @@ export type {
   Position,
   Presence,
   Receipt,
+  Removed,
   ServerErrorCode,
   User,
 } from './protocol.js';

@@ -1,4 +1,7 @@
-/** The part of a browser's WebSocket that is used: React Native's has it too, and the npm package ws. */
+/**
+ * The part of a browser's WebSocket that the client uses. React Native and the
+ * npm package ws have it too.
+ */
 export interface WebSocketLike {
   onopen: ((event: never) => unknown) | null;
   onmessage: ((event: never) => unknown) | null;
@@ -10,47 +13,79 @@ export interface WebSocketLike {
 
 export type WebSocketConstructor = new (url: string, protocols: string[]) => WebSocketLike;
 
-/** Where messages that the server has not acknowledged outlive the page: localStorage, sessionStorage, AsyncStorage. */
+/**
+ * Storage for messages that the server has not acknowledged, so that they
+ * outlive the page: localStorage, sessionStorage, AsyncStorage.
+ */
 export interface StorageLike {
   getItem(key: string): string | null | Promise<string | null>;
   setItem(key: string, value: string): unknown;
   removeItem(key: string): unknown;
 }
 
-/** Why a token is asked for: the first one, one in time before the old expires, or because it was refused as expired. */
+/**
+ * Why a token is requested. `connect`: for the first connection. `refresh`: the
+ * present token expires soon. `expired`: the server refused the present token
+ * because it has expired.
+ */
 export type TokenReason = 'connect' | 'refresh' | 'expired';
 
 export interface ChatOptions {
   /**
-   * Returns a token, which is kept until it expires. An error means to try again
-   * later; a ChatError of code `unauthenticated` ends all attempts. Null, or no
-   * `getToken`, connects without one.
+   * Returns a token, which the client keeps until it expires. If it throws, the
+   * client tries again later. A ChatError with code `unauthenticated` ends all
+   * attempts. Without `getToken`, or if it returns null, the client connects
+   * without a token.
    */
   getToken?: ((reason: TokenReason) => string | null | Promise<string | null>) | undefined;
-  /** Default: the global one, which Node has from version 22 on. */
+  /**
+   * The class to use. Default: the global one, which Node has since version 22.
+   */
   WebSocket?: WebSocketConstructor | undefined;
   /**
-   * Where the inbox begins for a client that has seen nothing of it: with all that the
-   * server keeps (the default: what was sent while the user was away arrives), with what
-   * is new, or behind a position from an earlier `client.inbox`.
+   * Where a new client starts to read the inbox. `all`: with the oldest message
+   * that the server still has, so that messages sent while the user was away
+   * arrive. `new`: with the next message. A position from an earlier
+   * `client.inbox`: with the message after it. Default `all`.
    */
   inbox?: 'all' | 'new' | { readonly epoch: string; readonly seq: number } | undefined;
-  /** Keeps the outbox. Tabs that share a storage need different keys. */
+  /**
+   * Stores the outbox. Default: none. Tabs that share a storage need different
+   * values of `storageKey`.
+   */
   storage?: StorageLike | undefined;
-  /** Default `chathub:outbox`. */
+  /** The key in `storage`. Default `chathub:outbox`. */
   storageKey?: string | undefined;
-  /** How many durable messages may wait, and how many other calls. Default 256. */
+  /**
+   * The number of durable messages that may wait for the server, and separately
+   * the number of other calls. Default 256.
+   */
   maxOutbox?: number | undefined;
-  /** How long a call waits for its answer, in ms. Default 10 s. Durable messages wait without end. */
+  /**
+   * How long a call waits for its answer, in ms. Default 10 s. Durable messages
+   * wait without a limit.
+   */
   timeout?: number | undefined;
-  /** How long a token, and then a connection, may take, in ms. Default 10 s. */
+  /**
+   * How long to wait for a token, and then for a connection, in ms. Default 10
+   * s.
+   */
   connectTimeout?: number | undefined;
-  /** Silence after which the server is asked whether it is there, in ms. Default: what the server says, else 25 s. */
+  /**
+   * How long the server may be silent before the client pings it, in ms.
+   * Default: the server's own interval, or 25 s.
+   */
   pingInterval?: number | undefined;
-  /** How long it may take to answer that, in ms. Default 10 s. */
+  /** How long to wait for the answer to a ping, in ms. Default 10 s. */
   pongTimeout?: number | undefined;
-  /** Waits are random, up to `min` doubled each time, and up to `max`, in ms. Default 500 ms and 20 s. */
+  /**
+   * The wait before another attempt to connect, in ms. It is random, between 0
+   * and a bound that starts at `min` and doubles with each attempt up to `max`.
+   * Default 500 ms and 20 s.
+   */
   backoff?: { min?: number | undefined; max?: number | undefined } | undefined;
-  /** Gets what a listener threw. Default: it is thrown again, outside of the client. */
+  /**
+   * Receives whatever a listener throws. Default: it becomes an uncaught error.
+   */
   onError?: ((err: unknown) => void) | undefined;
 }

@@ -1,8 +1,9 @@
+import { isAny, isObject, isText, optional, shape } from './check.js';
 import { ChatError } from './error.js';
-import { isOver } from './id.js';
 import type { StorageLike } from './options.js';
-import type { Receipt } from './protocol.js';
+import { isDurable, type Receipt, withEpoch } from './protocol.js';
 import { conflict, overflow, tooLarge } from './requests.js';
+import { isOver, toJSON } from './text.js';
 
 /** A durable event that the server has not acknowledged. */
 export interface Outgoing {
@@ -13,7 +14,15 @@ export interface Outgoing {
   readonly data: unknown;
 }
 
-/** What has become of a durable event. */
+const isOutgoing = shape<Outgoing>({
+  type: (type) => isText(type) && isDurable(type),
+  id: isText,
+  room: optional(isText),
+  to: optional(isText),
+  data: isAny,
+});
+
+/** A change in the state of a durable event. */
 export type SendEvent =
   | { readonly status: 'queued'; readonly message: Outgoing }
   | { readonly status: 'sent'; readonly message: Outgoing; readonly receipt: Receipt }
@@ -22,24 +31,33 @@ export type SendEvent =
 interface Entry {
   readonly message: Outgoing;
   readonly text: string;
-  /** Sent on this connection, and without an answer. */
+  /** Whether it was sent on this connection and has no answer yet. */
   inFlight: boolean;
-  /** From the storage: nobody waits for it, and its room may not be joined yet. */
+  /**
+   * Whether it comes from the storage. Then no caller waits for it, and its
+   * room may not be joined yet.
+   */
   readonly restored: boolean;
   settle?: (result: Receipt | ChatError) => void;
 }
 
 export interface OutboxOwner {
-  /** Whether messages for a room can go out; `undefined`: the client was not asked to be in it. */
+  /**
+   * Whether messages for a room can be sent. Undefined if the application has
+   * not joined the room.
+   */
   roomReady(room: string): boolean | undefined;
+  /** The epoch of the log that the server stores a message in. */
+  epochOf(message: Outgoing): string | undefined;
   write(text: string): void;
   changed(event: SendEvent): void;
   report(err: unknown): void;
 }
 
 /**
- * Outbox keeps durable events, oldest first, until the server has answered. In each room, and for
- * all that has none, one is on its way at a time: one that must be repeated is not overtaken by the next.
+ * Outbox keeps durable events, oldest first, until the server has answered. It
+ * sends one event at a time for each room, and one at a time of those without a
+ * room. So an event that has to be repeated is not overtaken by the next.
  */
 export class Outbox {
   readonly #owner: OutboxOwner;
@@ -47,11 +65,11 @@ export class Outbox {
   readonly #storage: StorageLike | undefined;
   readonly #key: string;
   #entries: Entry[] = [];
-  #user: string | undefined; // whose they are; undefined: of the next who connects
+  #user: string | undefined; // the owner; undefined: the next user to connect
   #maxMessage = Infinity;
   #open = false;
   #hold: ReturnType<typeof setTimeout> | undefined; // while the server wants none
-  #saving = true; // or not loaded yet
+  #saving = true; // also while it is not loaded yet
   #unsaved = false;
 
   constructor(owner: OutboxOwner, max: number, storage: StorageLike | undefined, key: string) {
@@ -66,7 +84,7 @@ export class Outbox {
     return this.#entries.map((e) => e.message);
   }
 
-  /** Takes a message; `settle` is told how it ends. */
+  /** Adds a message. Calls `settle` with its receipt or its error. */
   add(message: Outgoing, text: string, settle: (result: Receipt | ChatError) => void): void {
     if (this.#entries.some((e) => e.message.id === message.id)) {
       return settle(conflict());
@@ -82,7 +100,10 @@ export class Outbox {
     this.flush();
   }
 
-  /** The connection can be used. What another user left here is not this one's to send. */
+  /**
+   * The connection can be used. Messages that another user left here fail,
+   * since this user must not send them.
+   */
   opened(user: string, maxMessage: number | undefined): void {
     if (this.#user !== undefined && this.#user !== user) {
       this.fail(() => true, new ChatError('forbidden', 'Another user has logged in'));
@@ -101,7 +122,7 @@ export class Outbox {
     for (const entry of this.#entries) entry.inFlight = false;
   }
 
-  /** Nobody waits any longer; the messages stay. */
+  /** Gives all callers an error. The messages stay. */
   abandon(error: ChatError): void {
     for (const entry of this.#entries) {
       entry.settle?.(error);
@@ -109,18 +130,18 @@ export class Outbox {
     }
   }
 
-  /** Sends what can be sent. */
+  /** Sends all messages that can be sent now. */
   flush(): void {
     if (!this.#open || this.#hold !== undefined) return;
-    const busy = new Set<string>();
+    const busyRooms = new Set<string>();
     for (const entry of [...this.#entries]) {
-      const lane = entry.message.room ?? '';
-      if (busy.has(lane)) continue;
-      busy.add(lane);
+      const room = entry.message.room ?? '';
+      if (busyRooms.has(room)) continue;
+      busyRooms.add(room);
       if (entry.inFlight) continue;
-      if (lane !== '' && !(this.#owner.roomReady(lane) ?? !entry.restored)) continue;
+      if (room !== '' && !(this.#owner.roomReady(room) ?? !entry.restored)) continue;
       if (isOver(entry.text, this.#maxMessage)) {
-        busy.delete(lane);
+        busyRooms.delete(room);
         this.#settle(entry, tooLarge());
         continue;
       }
@@ -129,7 +150,7 @@ export class Outbox {
     }
   }
 
-  /** Takes an answer; false where it is to something else. */
+  /** Takes an answer. Returns false if the id is not one of the outbox. */
   answer(id: string, result: Receipt | ChatError): boolean {
     const entry = this.#entries.find((e) => e.inFlight && e.message.id === id);
     if (!entry) return false;
@@ -142,17 +163,17 @@ export class Outbox {
       }, result.retryAfterMs ?? 1_000);
       return true;
     }
-    this.#settle(entry, result);
+    this.#settle(entry, result instanceof ChatError ? result : withEpoch(result, this.#owner.epochOf(entry.message)));
     this.flush();
     return true;
   }
 
-  /** Fails what is chosen. */
+  /** Fails the chosen messages. Returns whether there were any. */
   fail(choose: (message: Outgoing, inFlight: boolean) => boolean, error: ChatError): boolean {
-    const chosen = this.#entries.filter((e) => choose(e.message, e.inFlight));
-    for (const entry of chosen) this.#settle(entry, error);
-    if (chosen.length > 0) this.flush();
-    return chosen.length > 0;
+    const entries = this.#entries.filter((e) => choose(e.message, e.inFlight));
+    for (const entry of entries) this.#settle(entry, error);
+    if (entries.length > 0) this.flush();
+    return entries.length > 0;
   }
 
   #settle(entry: Entry, result: Receipt | ChatError): void {
@@ -164,7 +185,7 @@ export class Outbox {
     else this.#owner.changed({ status: 'sent', message, receipt: result });
   }
 
-  // Nothing is saved before that, lest it replace what is there.
+  // Nothing is saved before this is done: that would overwrite the storage.
   async #load(storage: StorageLike): Promise<void> {
     try {
       this.#restore(await storage.getItem(this.#key));
@@ -177,13 +198,11 @@ export class Outbox {
 
   #restore(saved: string | null): void {
     if (!saved) return;
-    const { user, messages } = JSON.parse(saved) as { user?: string; messages: Outgoing[] };
-    const entries = messages.map((message) => ({
-      message,
-      text: JSON.stringify(message),
-      inFlight: false,
-      restored: true,
-    }));
+    const { user, messages } = parse(saved);
+    const ids = new Set(this.#entries.map((e) => e.message.id));
+    const entries = messages
+      .filter(({ id }) => !ids.has(id) && ids.add(id))
+      .map((message) => ({ message, text: toJSON(message), inFlight: false, restored: true }));
     this.#entries.unshift(...entries);
     for (const { message } of entries) this.#owner.changed({ status: 'queued', message });
     if (this.#user !== undefined && user !== undefined && user !== this.#user) {
@@ -204,16 +223,26 @@ export class Outbox {
 
   async #write(storage: StorageLike): Promise<void> {
     try {
-      await null; // what happens at once is written once
+      await null; // changes of one moment become one write
       while (this.#unsaved) {
         this.#unsaved = false;
         if (this.#entries.length === 0) await storage.removeItem(this.#key);
         else await storage.setItem(this.#key, JSON.stringify({ user: this.#user, messages: this.messages }));
       }
     } catch (err) {
-      this.#owner.report(err); // a full storage stops no message
+      this.#owner.report(err); // messages are sent even if the storage is full
     } finally {
       this.#saving = false;
     }
   }
+}
+
+// Reads what was saved, without anything that is not a message.
+function parse(saved: string): { user: string | undefined; messages: Outgoing[] } {
+  const value: unknown = JSON.parse(saved);
+  const { user, messages } = isObject(value) ? value : {};
+  return {
+    user: isText(user) ? user : undefined,
+    messages: Array.isArray(messages) ? messages.filter(isOutgoing) : [],
+  };
 }

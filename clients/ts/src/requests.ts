@@ -1,23 +1,25 @@
 import type { Connection } from './connection.js';
 import { ChatError } from './error.js';
-import { isOver, newId } from './id.js';
+import { newId } from './id.js';
 import type { Envelope } from './protocol.js';
+import { isOver, toJSON, wellFormed } from './text.js';
 
 /**
- * How an event is sent that no log keeps. `once`: as soon as there is a connection, and never again.
- * `read`: again, also on the next connection, until there is an answer: it changes nothing.
- * `now`: on this connection or not at all, and again where the server cannot do it yet.
+ * How to send an event that the server does not keep in a log. `once`: as soon
+ * as there is a connection, and never again. `read`: until there is an answer,
+ * on the next connection too, because it changes nothing. `now`: on this
+ * connection only, and again if the server cannot serve it yet.
  */
 export type Mode = 'once' | 'read' | 'now';
 
 export type Answer = Envelope | ChatError;
 
 export interface WaitOptions {
-  /** Gives up after so many ms. What is on its way may have arrived. */
+  /** Gives up after this many ms. The server may have done the work. */
   timeout?: number | undefined;
-  /** Gives up when it is aborted. What is on its way may have arrived. */
+  /** Gives up when it is aborted. The server may have done the work. */
   signal?: AbortSignal | undefined;
-  /** An id of one's own: at most 64 bytes, unique among what the user sends. */
+  /** Your own id: at most 64 bytes, unique among the events of this user. */
   id?: string | undefined;
 }
 
@@ -25,20 +27,23 @@ interface Pending {
   readonly id: string;
   readonly text: string;
   readonly mode: Mode;
-  /** Waits for a connection. */
+  /** Whether it waits for a connection. */
   queued: boolean;
-  /** Until it is sent again. */
+  /** Runs until it is sent again. */
   timer?: ReturnType<typeof setTimeout>;
   settle(answer: Answer): void;
 }
 
-/** Requests are events that wait for an answer, and that no log keeps. */
+/**
+ * Requests sends events that the server does not keep in a log, and matches
+ * them with their answers.
+ */
 export class Requests {
   readonly #connection: Connection;
   readonly #max: number;
   readonly #timeout: number;
   readonly #pending = new Map<string, Pending>();
-  /** What the server takes, in bytes. */
+  /** Size of the largest message that the server accepts, in bytes. */
   maxMessage = Infinity;
 
   constructor(connection: Connection, max = 256, timeout = 10_000) {
@@ -47,17 +52,21 @@ export class Requests {
     this.#timeout = timeout;
   }
 
-  /** Resolves with the answer. */
+  /** Sends an event and resolves with its answer. */
   send(event: object, mode: Mode, options: WaitOptions = {}): Promise<Envelope> {
-    const { id = newId(), timeout = this.#timeout } = options;
-    return settled<Envelope>(
+    const { timeout = this.#timeout } = options;
+    const id = wellFormed(options.id ?? newId());
+    return cancellable<Envelope>(
       (settle) => this.ask(event, mode, settle, id),
       (error) => this.answer(id, error),
       { ...options, timeout },
     );
   }
 
-  /** Calls `settle` with the answer; what follows the answer is handled after that. */
+  /**
+   * Sends an event and calls `settle` with its answer, before the client
+   * handles the frames that follow the answer.
+   */
   ask(event: object, mode: Mode, settle: (answer: Answer) => void, id = newId()): void {
     const text = encode({ ...event, id });
     const queued = mode !== 'now' && !this.#connection.ready;
@@ -71,7 +80,10 @@ export class Requests {
     if (!queued) this.#write(p);
   }
 
-  /** Takes an answer, or another end; what nobody waits for is ignored. */
+  /**
+   * Ends the request with that id, with an answer or an error. Ignores an
+   * unknown id.
+   */
   answer(id: string, answer: Answer): void {
     const p = this.#pending.get(id);
     if (!p) return;
@@ -89,7 +101,7 @@ export class Requests {
     for (const p of [...this.#pending.values()]) if (p.queued) this.#write(p);
   }
 
-  /** The connection has gone; `error`: for good. */
+  /** The connection is gone. With an `error`, it will not come back. */
   dropped(error?: ChatError): void {
     for (const p of [...this.#pending.values()]) {
       clearTimeout(p.timer);
@@ -106,19 +118,24 @@ export class Requests {
 
 export function encode(envelope: object): string | ChatError {
   try {
-    return JSON.stringify(envelope);
+    return toJSON(envelope);
   } catch (cause) {
-    return new ChatError('bad_request', 'The data is not JSON', { cause });
+    return new ChatError('bad_request', 'The data cannot be encoded as JSON', { cause });
   }
 }
 
+/** For an answer that is not what the protocol says. */
+export const invalid = () => new ChatError('internal', 'The server sent an invalid answer');
 export const closed = () => new ChatError('closed', 'The client is closed');
-export const conflict = () => new ChatError('conflict', 'An event of this id waits already');
-export const overflow = () => new ChatError('overflow', 'Too many messages wait already');
+export const conflict = () => new ChatError('conflict', 'An event with this id is waiting already');
+export const overflow = () => new ChatError('overflow', 'Too many messages are waiting');
 export const tooLarge = () => new ChatError('too_large', 'The message is too large for the server');
 
-/** Resolves with what `begin` settles, and calls `cancel` when the time is over or the signal is given. */
-export function settled<T>(
+/**
+ * Resolves with the result that `begin` settles. Calls `cancel` on a timeout or
+ * when the signal is aborted.
+ */
+export function cancellable<T>(
   begin: (settle: (result: T | ChatError) => void) => void,
   cancel: (error: ChatError) => void,
   { timeout = Infinity, signal }: WaitOptions,

@@ -1,31 +1,55 @@
-import type { ChatClient } from './client.js';
+import { isEnvelope, isJoined, isObject } from './check.js';
 import type { Connection } from './connection.js';
 import { ChatError } from './error.js';
 import type { ChatEvents, Emitter, EventData, Listener, Unsubscribe } from './events.js';
 import type { Outbox } from './outbox.js';
-import type { Envelope, History, Joined, Position, Presence, Receipt, User } from './protocol.js';
-import type { Requests, WaitOptions } from './requests.js';
-import { changed, has, LIST_EVERY, listed, NOBODY, type Users } from './users.js';
+import {
+  type Envelope,
+  type History,
+  type Joined,
+  type Position,
+  type Presence,
+  type Receipt,
+  type Removed,
+  type User,
+  withEpoch,
+} from './protocol.js';
+import { invalid, type Requests, type WaitOptions } from './requests.js';
+import { has, LIST_EVERY, NOBODY, type Users, usersAfter, usersOf } from './users.js';
 
-/** Never changed: a new state is a new object. */
+/** Immutable: a change makes a new object. */
 export interface RoomState extends Users {
-  /** `joining` also while the connection is away; `refused`: `error` says why. */
+  /**
+   * `joining` also means that the connection is lost. If it is `refused`,
+   * `error` says why.
+   */
   readonly status: 'left' | 'joining' | 'joined' | 'refused';
   readonly error?: ChatError;
-  /** The others who type just now. */
+  /**
+   * Set if the application took this client out of the room. The status is
+   * `refused` then, and the client does not join again by itself.
+   */
+  readonly removed?: Removed;
+  /** The other users who are typing. */
   readonly typing: readonly User[];
 }
 
 export interface JoinOptions {
-  /** How many of the newest messages follow. */
+  /** How many of the newest messages to deliver after the join. */
   history?: number | undefined;
-  /** Everything after this position follows, as far as the log has it. */
+  /**
+   * Deliver all messages after this position, if the server still has them all.
+   * If not, it delivers the newest ones.
+   */
   since?: Position | undefined;
 }
 
 /** How a room was joined. */
 export interface JoinedRoom extends Joined {
-  /** It was joined from a position: after a reconnect, or with `since`. */
+  /**
+   * Whether the join continued from a position: after a reconnect, or with
+   * `since`.
+   */
   readonly resumed: boolean;
 }
 
@@ -33,13 +57,15 @@ export type SendOptions = WaitOptions;
 
 /** What a room needs of its client. */
 export interface RoomHost {
-  readonly client: ChatClient;
   readonly connection: Connection;
   readonly outbox: Outbox;
   readonly requests: Requests;
   readonly events: Emitter<[data: never, event: Envelope<never>]>;
-  /** What is no event of the server. */
+  /** For events that the client itself makes. */
   readonly local: Emitter<[value: never]>;
+  /** The id of the user that the client is connected as. */
+  me(): string | undefined;
+  send(room: string, data: unknown, options: SendOptions | undefined): Promise<Receipt>;
 }
 
 const TYPING_EVERY = 2_000;
@@ -47,18 +73,21 @@ const TYPING_END = 4_000; // without another key
 
 const LEFT: RoomState = { ...NOBODY, status: 'left', typing: [] };
 
-/** A room, from `client.room(name)`. It stays joined over reconnects until `leave()`. */
+/**
+ * A room, from `client.room(name)`. Once joined, it is joined again after each
+ * reconnect, until `leave()`.
+ */
 export class Room<E = ChatEvents> {
   readonly name: string;
   readonly #host: RoomHost;
   #state: RoomState = LEFT;
   #wanted: JoinOptions | null = null;
-  #position: Position | null = null; // of the last message seen
-  #asked = false; // by a join on this connection
-  #live = false; // whether what comes has its place after the position
+  #position: Position | null = null; // of the last message
+  #joinSent = false; // whether a join was sent on this connection
+  #live = false; // whether the next message comes after the position
   #joining: Deferred<JoinedRoom> | null = null;
-  #listAsked = 0;
-  #typingSince = 0; // when `typing` was sent last; 0: not typing
+  #listRequested = 0;
+  #typingSince = 0; // when `typing` was sent last, or 0
   #typingTimer: ReturnType<typeof setTimeout> | undefined;
 
   /** @internal */
@@ -71,22 +100,28 @@ export class Room<E = ChatEvents> {
     return this.#state;
   }
 
-  /** Who is there, as far as the server tells. */
+  /** The users in this room, as far as the server lists them. */
   get users(): readonly User[] {
     return this.#state.users;
   }
 
-  /** Where a later client could go on with `join({since})`. */
+  /**
+   * Position of the last message, from which a later client can continue with
+   * `join({since})`.
+   */
   get position(): Position | null {
     return this.#position;
   }
 
-  /** Is called when `state` is another one. */
+  /** Calls `fn` after each change of `state`. */
   onState(fn: (state: RoomState) => void): Unsubscribe {
     return this.#host.local.on(`state\n${this.name}`, fn);
   }
 
-  /** Is called at each join, before its messages: `recovered: false` tells that some were missed. */
+  /**
+   * Calls `fn` at each join, before the messages that follow it. With
+   * `recovered: false` some messages may be missing.
+   */
   onJoined(fn: (info: JoinedRoom) => void): Unsubscribe {
     return this.#host.local.on(`joined\n${this.name}`, fn);
   }
@@ -97,8 +132,9 @@ export class Room<E = ChatEvents> {
   }
 
   /**
-   * Joins, and joins again after every reconnect. Resolves when the server has
-   * answered, also if that is after a reconnect. Where it is joined already, options mean nothing.
+   * Joins the room, and joins it again after each reconnect. Resolves when the
+   * server has answered, which may be after a reconnect. Options are ignored if
+   * the room is joined already.
    */
   join(options: JoinOptions = {}): Promise<JoinedRoom> {
     if (!this.#wanted || !this.#joining) {
@@ -111,20 +147,23 @@ export class Room<E = ChatEvents> {
     return this.#joining.promise;
   }
 
-  /** Leaves. What waits for this room in the outbox fails. */
+  /** Leaves the room. Its messages in the outbox fail. */
   leave(): void {
     if (!this.#wanted) return;
     this.#write('leave-room');
     this.#end(LEFT, new ChatError('not_in_room', 'The room was left'));
   }
 
-  /** Sends a message, which is kept and repeated until the server has it. */
+  /** Sends a message, and repeats it until the server has stored it. */
   send(data: EventData<E, 'room-message'>, options?: SendOptions): Promise<Receipt> {
     this.stopTyping();
-    return this.#host.client.send('room-message', data, { ...options, room: this.name });
+    return this.#host.send(this.name, data, options);
   }
 
-  /** To be called at every key. Tells the others at most every 2 s, and that it has ended 4 s after the last call. */
+  /**
+   * To be called at each keystroke. Notifies the others at most every 2 s, and
+   * again 4 s after the last call, that typing has ended.
+   */
   typing(): void {
     if (!this.#live) return;
     clearTimeout(this.#typingTimer);
@@ -135,7 +174,7 @@ export class Room<E = ChatEvents> {
     this.#write('typing');
   }
 
-  /** Ends typing at once. */
+  /** Notifies the others at once that typing has ended. */
   stopTyping(): void {
     clearTimeout(this.#typingTimer);
     if (this.#typingSince === 0) return;
@@ -143,45 +182,61 @@ export class Room<E = ChatEvents> {
     this.#write('stop-typing');
   }
 
-  /** Reads the log: messages before a `seq`, or the newest. The server has a limit of its own. */
-  async history(options: { before?: number; limit?: number } = {}): Promise<History<EventData<E, 'room-message'>>> {
+  /**
+   * Reads the server's log: the messages before a `seq`, or the newest ones.
+   * The application's other durable events in this room are among them, so
+   * check the `type`. The server may return fewer than `limit`.
+   */
+  async history(
+    options: { before?: number | undefined; limit?: number | undefined } = {},
+  ): Promise<History<EventData<E, 'room-message'>>> {
     const { data } = await this.#host.requests.send({ type: 'history', room: this.name, data: options }, 'read');
-    return data as History<EventData<E, 'room-message'>>;
+    if (!isObject(data) || !Array.isArray(data.messages)) throw invalid();
+    const messages = data.messages.filter(isEnvelope).map((e) => withEpoch(e, this.epoch));
+    return { messages: messages as Envelope<never>[], more: data.more === true };
   }
 
-  /** Whether messages can be sent; undefined: nobody wanted to be in it. @internal */
+  /**
+   * Whether messages can be sent. Undefined if the application has not joined.
+   * @internal
+   */
   get canSend(): boolean | undefined {
     return this.#wanted ? this.#live : undefined;
   }
 
-  /** Where to resume from; null where there is nothing to resume. @internal */
+  /** The epoch of the room's events. Undefined if it is unknown. @internal */
+  get epoch(): string | undefined {
+    return this.#live ? this.#position?.epoch : undefined;
+  }
+
+  /** The position to resume from. Null if there is none. @internal */
   get resumeFrom(): Position | null {
     return this.#wanted && this.#position;
   }
 
-  /** The connection has gone. @internal */
+  /** The connection is gone. @internal */
   dropped(): void {
-    this.#live = this.#asked = false;
+    this.#live = this.#joinSent = false;
     clearTimeout(this.#typingTimer);
     this.#typingSince = 0;
     if (this.#wanted) this.#set({ ...this.#state, status: 'joining', typing: [] });
   }
 
-  /** The connection is back, and the room was not resumed. @internal */
+  /** The connection is back. Joins if it was not resumed. @internal */
   rejoin(): void {
-    if (this.#wanted && !this.#live && !this.#asked) this.#joinNow();
+    if (this.#wanted && !this.#live && !this.#joinSent) this.#joinNow();
   }
 
-  /** A new user: what the old one saw counts no more. @internal */
+  /** Another user has connected, who has seen nothing yet. @internal */
   forget(): void {
     this.#position = this.#wanted?.since ?? null;
   }
 
-  /** The part of a resume's answer that is about this room. @internal */
+  /** Takes this room's part of the answer to `resume`. @internal */
   resumed(answer: Joined | ChatError): void {
     if (!this.#wanted) return this.#write('leave-room'); // left meanwhile
     if (!(answer instanceof ChatError)) this.#joined(answer);
-    else if (!answer.temporary) this.#refused(answer); // otherwise rejoin follows
+    else if (!answer.temporary) this.#refused(answer); // if it is, rejoin follows
   }
 
   /** The server says that the client is not in this room. @internal */
@@ -189,31 +244,37 @@ export class Room<E = ChatEvents> {
     if (this.#live) this.#refused(error);
   }
 
-  /** Whether a durable event was not seen yet; if so, it is seen now. @internal */
+  /**
+   * Whether a durable event is new. If so, moves the position to it. @internal
+   */
   isNew(seq: number): boolean {
-    if (!this.#wanted) return true; // the server has put the client into this room
-    // Until the answer, what was asked for comes again in its place.
+    if (!this.#wanted) return true; // the server put the client into this room
+    // Events that come before the answer come again after it, in their place.
     if (!this.#live || !this.#position) return this.#position === null && !this.#wanted.history;
     if (seq <= this.#position.seq) return false;
     this.#position = { epoch: this.#position.epoch, seq };
     return true;
   }
 
-  /** Follows who is there and who types. @internal */
+  /** Updates the state from an event. @internal */
   observe(e: Envelope): void {
-    if (!this.#live) return; // the answer to a join says who is there
+    if (!this.#live) return; // the answer to the join has the users
     const s = this.#state;
     const data = e.data as Presence;
     const quiet = (gone: readonly (User | undefined)[]) => s.typing.filter((u) => !gone.some((g) => g?.id === u.id));
     switch (e.type) {
       case 'user-joined':
-        this.#set({ ...s, ...changed(s, data, true) });
+        this.#set({ ...s, ...usersAfter(s, data, true) });
         return this.#list(data);
       case 'user-left':
-        this.#set({ ...s, ...changed(s, data, false), typing: quiet(data.users ?? []) });
+        this.#set({ ...s, ...usersAfter(s, data, false), typing: quiet(data.users ?? []) });
         return this.#list(data);
+      case 'removed': {
+        const removed = e.data as Removed;
+        return this.#refused(new ChatError('not_in_room', removed.reason || 'Removed from the room'), { removed });
+      }
       case 'typing':
-        if (!e.from || e.from.id === this.#host.client.user?.id || has(s.typing, e.from)) return;
+        if (!e.from || e.from.id === this.#host.me() || has(s.typing, e.from)) return;
         return this.#set({ ...s, typing: [...s.typing, e.from] });
       case 'stop-typing':
       case 'room-message':
@@ -221,26 +282,30 @@ export class Room<E = ChatEvents> {
     }
   }
 
-  // Some came while the server sent counts only; now it sends lists: the answer to another join has one.
+  // The server has sent counts only for a while, so the list lacks users. The
+  // answer to another join has the whole list.
   #list({ users, count }: Presence): void {
     const now = Date.now();
-    if (!users || this.users.length === count || now - this.#listAsked < LIST_EVERY) return;
-    this.#listAsked = now;
+    if (!users || this.users.length === count || now - this.#listRequested < LIST_EVERY) return;
+    this.#listRequested = now;
     this.#host.requests.ask({ type: 'join-room', room: this.name }, 'now', (answer) => {
-      if (this.#live && !(answer instanceof ChatError)) this.#set({ ...this.#state, ...listed(answer.data as Joined) });
+      if (!this.#live || answer instanceof ChatError || !isJoined(answer.data)) return;
+      this.#set({ ...this.#state, ...usersOf(answer.data) });
     });
   }
 
   #joinNow(): void {
-    this.#asked = true;
+    this.#joinSent = true;
     const wanted = this.#wanted;
     const since = this.#position;
     const data = since ? { since } : wanted?.history ? { history: wanted.history } : undefined;
     this.#host.requests.ask({ type: 'join-room', room: this.name, data }, 'now', (answer) => {
       if (wanted !== this.#wanted) return; // left meanwhile
-      if (!(answer instanceof ChatError)) this.#joined(answer.data as Joined);
-      // Without a connection, the next one asks again.
-      else if (this.#host.connection.ready) this.#refused(answer);
+      if (answer instanceof ChatError) {
+        // If the connection is gone, the next one joins.
+        if (this.#host.connection.ready) this.#refused(answer);
+      } else if (isJoined(answer.data)) this.#joined(answer.data);
+      else this.#refused(invalid());
     });
   }
 
@@ -250,22 +315,22 @@ export class Room<E = ChatEvents> {
     if (asked) this.#position = { epoch, seq: recovered ? asked.seq : 0 };
     else this.#position = { epoch, seq: this.#wanted?.history ? 0 : seq };
     this.#live = true;
-    this.#asked = false;
-    this.#set({ status: 'joined', ...listed(info), typing: [] });
-    const told = { ...info, resumed: asked !== null };
-    this.#host.local.emit(`joined\n${this.name}`, told as never);
-    this.#joining?.resolve(told);
+    this.#joinSent = false;
+    this.#set({ status: 'joined', ...usersOf(info), typing: [] });
+    const joined = { ...info, resumed: asked !== null };
+    this.#host.local.emit(`joined\n${this.name}`, joined as never);
+    this.#joining?.resolve(joined);
     this.#host.outbox.flush();
   }
 
-  #refused(error: ChatError): void {
-    this.#end({ ...LEFT, status: 'refused', error }, error);
+  #refused(error: ChatError, more: { removed?: Removed } = {}): void {
+    this.#end({ ...LEFT, status: 'refused', error, ...more }, error);
   }
 
   #end(state: RoomState, error: ChatError): void {
     const joining = this.#joining;
     this.#wanted = this.#position = this.#joining = null;
-    this.#live = this.#asked = false;
+    this.#live = this.#joinSent = false;
     clearTimeout(this.#typingTimer);
     this.#typingSince = 0;
     joining?.reject(error);

@@ -1,24 +1,24 @@
 import type { Presence, User } from './protocol.js';
 
-/** Who is there. Never changed: new users are a new object. */
+/** The users who are present. Immutable: a change makes a new object. */
 export interface Users {
-  /** Without those who came while the server sent only their count. */
+  /** Lacks users who came while the server sent only counts. */
   readonly users: readonly User[];
   readonly count: number;
 }
 
 export const NOBODY: Users = { users: [], count: 0 };
 
-/** Time between two requests for the whole list, in ms. */
+/** The least time between two requests for the whole list, in ms. */
 export const LIST_EVERY = 5_000;
 
-/** The list that the server has sent as a whole. */
-export function listed({ users = [], count = users.length }: Partial<Presence>): Users {
+/** The users of a complete list from the server. */
+export function usersOf({ users = [], count = users.length }: Partial<Presence>): Users {
   return { users, count };
 }
 
-/** The list after some have come or gone. */
-export function changed({ users }: Users, { users: some = [], count }: Presence, came: boolean): Users {
+/** The users after some of them came or went. */
+export function usersAfter({ users }: Users, { users: some = [], count }: Presence, came: boolean): Users {
   const others = users.filter((u) => !has(some, u));
   return { users: came ? [...others, ...some] : others, count };
 }

@@ -1,6 +1,6 @@
-// The real server, and the one in memory, behind one interface.
+// The real server and the one in memory, behind one interface.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { createHmac } from 'node:crypto';
+import { createHash, createHmac } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -11,13 +11,16 @@ import { ChatClient } from '../src/index.js';
 import { FakeHub } from './fake.js';
 
 export interface Backend {
-  /** A client that comes back quickly. */
+  /** Makes a client that reconnects quickly. */
   client(user: string, options?: ChatOptions): ChatClient;
-  /** Breaks all connections without a word. */
+  /** Breaks all connections without a close frame. */
   cut(): Promise<void>;
-  /** Ends the server in good order and begins another, with its logs or without. */
+  /**
+   * Shuts the server down properly and starts another, with or without its
+   * logs.
+   */
   restart(forget: boolean): Promise<void>;
-  /** Asks the connections of a user; an error is told as text. */
+  /** Asks the connections of a user. An error becomes its text. */
   ask(user: string, event: string, data: unknown): Promise<unknown[]>;
   stop(): Promise<void>;
 }
@@ -69,7 +72,7 @@ export class FakeBackend implements Backend {
 
 const SECRET = 'a secret of the tests, long enough for HS256';
 
-/** Makes a token for a user, that expires so many seconds from now. */
+/** Makes a token for a user that expires in `life` seconds. */
 export function token(user: string, life = 3_600): string {
   const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
   const exp = Date.now() / 1_000 + life;
@@ -77,7 +80,12 @@ export function token(user: string, life = 3_600): string {
   return `${signed}.${createHmac('sha256', SECRET).update(signed).digest('base64url')}`;
 }
 
-/** The Go server of test/server, built and started for the tests. */
+/** Makes a token that is no JWT and ends with `rest`. */
+export function opaqueToken(user: string, rest: string): string {
+  return `opaque:${user}:${createHash('sha256').update(rest).digest('hex')}:${rest}`;
+}
+
+/** The Go server of test/server. */
 export class RealBackend implements Backend {
   readonly #dir: string;
   readonly #process: ChildProcess;

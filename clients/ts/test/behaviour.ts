@@ -1,4 +1,4 @@
-// What holds with any server: run against the one in memory and against the real one.
+// Tests for any server: the one in memory and the real one.
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { ChatClient, ChatOptions, Envelope, JoinedRoom, Room } from '../src/index.js';
 import { ChatError } from '../src/index.js';
@@ -9,7 +9,7 @@ let names = 0;
 /** A name that no other test uses. */
 export const fresh = (name: string) => `${name}-${++names}`;
 
-/** Waits until a condition holds; the deadline is against hanging only. */
+/** Waits until a condition holds. Fails after 20 s, so as not to hang. */
 export function until(condition: () => unknown, what = 'the condition'): Promise<void> {
   return vi.waitFor(
     () => {
@@ -19,7 +19,7 @@ export function until(condition: () => unknown, what = 'the condition'): Promise
   );
 }
 
-/** Collects the data of a room's messages, or of a type of event. */
+/** Collects the data of messages, or of another type of event. */
 export function collect(from: Room | ChatClient, type = 'room-message'): unknown[] {
   const data: unknown[] = [];
   (from as ChatClient).on(type, (d) => void data.push(d));
@@ -47,7 +47,10 @@ export function behaviour(name: string, start: () => Promise<Backend>): void {
       return client;
     }
 
-    /** Does something that ends the connection, and returns how to wait until the client has come back. */
+    /**
+     * Breaks the connection with `end`, and returns a function that waits until
+     * the client is connected again.
+     */
     async function breaking(client: ChatClient, end: () => Promise<void>): Promise<() => Promise<void>> {
       let lost = false;
       let back = false;
@@ -87,6 +90,34 @@ export function behaviour(name: string, start: () => Promise<Backend>): void {
       expect(seen).toEqual([{ text, ['__proto__']: 1 }, 'again']);
     });
 
+    test('half an emoji arrives as U+FFFD, in data, ids and names', async () => {
+      const half = (text: string) => `${text}😀`.slice(0, -1);
+      const whole = (text: string) => `${text}\ufffd`;
+      const [ana, ben] = await Promise.all([connect(fresh('ana')), connect(fresh('ben'))]);
+      const name = fresh('room');
+      expect(ana.room(half(name))).toBe(ana.room(whole(name)));
+      const seen = collect(ben.room(whole(name)));
+      await Promise.all([ana.room(half(name)).join(), ben.room(half(name)).join()]);
+      const data = { [half('key')]: ['😀', { text: half('ab') }, '\\ud83d', half('\\')] };
+      const receipt = await ana.room(half(name)).send(data, { id: half('id') });
+      expect(receipt.id).toBe(whole('id'));
+      await until(() => seen.length > 0);
+      expect(seen).toEqual([{ [whole('key')]: ['😀', { text: whole('ab') }, '\\ud83d', whole('\\')] }]);
+
+      ana.room(half(name)).typing();
+      await until(() => ben.room(whole(name)).state.typing.length > 0);
+      const to = whole(fresh('cem'));
+      await ana.privateMessage(half(to.slice(0, -1)), half('psst'));
+      const cem = server.client(to);
+      clients.push(cem);
+      const whispers = collect(cem, 'private-message');
+      cem.connect();
+      await until(() => whispers.length > 0);
+      expect(whispers).toEqual([whole('psst')]);
+      cem.answer(half('ask').slice(0, 3), () => half('answer'));
+      expect(await server.ask(to, 'ask', null)).toEqual([whole('answer')]);
+    });
+
     test('history is read page by page', async () => {
       const ana = await connect(fresh('ana'));
       const room = ana.room(fresh('room'));
@@ -112,7 +143,7 @@ export function behaviour(name: string, start: () => Promise<Backend>): void {
       expect(seen).toEqual([4, 5, 6]);
     });
 
-    test('what several rooms and the inbox had meanwhile comes after a reconnect, once and in order', async () => {
+    test('missed messages of several rooms and the inbox come after a reconnect, once and in order', async () => {
       const [anaId, benId] = [fresh('ana'), fresh('ben')];
       const [ana, ben] = await Promise.all([connect(anaId), connect(benId, { backoff: { min: 400, max: 800 } })]);
       const rooms = [fresh('room'), fresh('room'), fresh('room')];
@@ -146,7 +177,7 @@ export function behaviour(name: string, start: () => Promise<Backend>): void {
       ]);
     });
 
-    test('a conversation goes on over a restart: nothing is lost, doubled or out of order', async () => {
+    test('a conversation survives a restart: nothing is lost, doubled or out of order', async () => {
       const users = await Promise.all([connect(fresh('ana')), connect(fresh('ben'))]);
       const name = fresh('room');
       const logs = users.map((u) => collect(u.room(name)));
@@ -168,7 +199,7 @@ export function behaviour(name: string, start: () => Promise<Backend>): void {
       }
     });
 
-    test('a server that has forgotten its logs is told as recovered: false', async () => {
+    test('a server that has lost its logs causes recovered: false', async () => {
       const ana = await connect(fresh('ana'));
       const room = ana.room(fresh('room'));
       const joins: JoinedRoom[] = [];
@@ -188,7 +219,41 @@ export function behaviour(name: string, start: () => Promise<Backend>): void {
       expect(seen).toEqual(['old', 'new']);
     });
 
-    test('messages written while the server was away go out in order afterwards', async () => {
+    test('events, receipts and pages have the epoch of their log', async () => {
+      const anaId = fresh('ana');
+      const [ana, ben] = await Promise.all([connect(anaId), connect(fresh('ben'))]);
+      const room = ana.room(fresh('room'));
+      const events: Envelope[] = [];
+      room.on('room-message', (_, e) => events.push(e as Envelope));
+      ana.on('private-message', (_, e) => events.push(e));
+      let { epoch } = await room.join();
+      const receipt = await room.send(1);
+      expect(receipt).toMatchObject({ epoch, seq: expect.any(Number) });
+      const page = await room.history();
+      expect(page.messages).toMatchObject([{ epoch, seq: receipt.seq }]);
+
+      const inbox = ana.inbox?.epoch;
+      expect(await ana.privateMessage(fresh('cem'), 2)).toMatchObject({ epoch: inbox, seq: expect.any(Number) });
+      expect(await ben.notify(anaId, 3)).toEqual({ id: expect.any(String) });
+      await ben.privateMessage(anaId, 4);
+      await until(() => events.length >= 2);
+      expect(events).toMatchObject([
+        { epoch, seq: receipt.seq },
+        { epoch: inbox, data: 4 },
+      ]);
+
+      // Missed messages and live ones have the epoch of the new log.
+      room.onJoined((info) => {
+        epoch = info.epoch;
+      });
+      await (await breaking(ana, () => server.restart(true)))();
+      expect(epoch).not.toBe(receipt.epoch);
+      expect(await room.send(5)).toMatchObject({ epoch });
+      await until(() => events.length >= 3);
+      expect(events[2]).toMatchObject({ epoch, data: 5 });
+    });
+
+    test('messages written while the server was away are sent in order afterwards', async () => {
       const ana = await connect(fresh('ana'), { backoff: { min: 200, max: 400 } });
       const room = ana.room(fresh('room'));
       const seen = collect(room);
@@ -218,7 +283,7 @@ export function behaviour(name: string, start: () => Promise<Backend>): void {
       expect(seen).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
     });
 
-    test('a private message waits for who is away, and does not come back to who sent it', async () => {
+    test('a private message waits for an absent user, and does not come back to its sender', async () => {
       const benId = fresh('ben');
       const ana = await connect(fresh('ana'));
       const own = collect(ana, 'private-message');
@@ -233,11 +298,11 @@ export function behaviour(name: string, start: () => Promise<Backend>): void {
       ben.connect();
       await until(() => events.length > 0);
       expect(events[0]).toMatchObject({ id: receipt.id, to: benId, from: ana.user, data: { text: 'psst' } });
-      await ana.onlineUsers(); // the answer comes after what a resume would have brought
+      await ana.onlineUsers(); // its answer comes after the replay
       expect(own).toEqual([]);
     });
 
-    test('a second tab of the sender hears of its private messages', async () => {
+    test('a second tab of the sender gets its private messages', async () => {
       const anaId = fresh('ana');
       const [one, two] = await Promise.all([connect(anaId), connect(anaId)]);
       const seen = collect(two, 'private-message');
@@ -246,7 +311,7 @@ export function behaviour(name: string, start: () => Promise<Backend>): void {
       expect(seen).toEqual(['hello']);
     });
 
-    test('answers what the server asks', async () => {
+    test('answers questions of the server', async () => {
       const anaId = fresh('ana');
       const ana = await connect(anaId);
       ana.answer('double', async (n) => Number(n) * 2);
@@ -260,7 +325,7 @@ export function behaviour(name: string, start: () => Promise<Backend>): void {
       expect(await server.ask(anaId, 'nobody', 1)).toEqual([expect.stringMatching(/unknown_type/)]);
     });
 
-    test('what the server does not know is an error of its caller', async () => {
+    test('an unknown event is an error for its caller', async () => {
       const ana = await connect(fresh('ana'));
       await expect(ana.send('no-such-event', 1)).rejects.toMatchObject({ name: 'ChatError', code: 'unknown_type' });
       await expect(ana.send('room-message', 1, { room: fresh('room') })).rejects.toMatchObject({ code: 'not_in_room' });

@@ -5,7 +5,7 @@ import { fixture, pass, standing } from './fixture.js';
 const f = fixture();
 
 describe('send()', () => {
-  test('resolves with what the handler returned', async () => {
+  test('resolves with the answer of the handler', async () => {
     const client = await f.connect();
     f.hub.script.set('order:confirm', (s, e) => {
       s.say({ type: 'ack', id: e.id, data: { status: 'confirmed' } });
@@ -23,7 +23,7 @@ describe('send()', () => {
     });
   });
 
-  test('rejects with what the server said', async () => {
+  test('rejects with the error of the server', async () => {
     const client = await f.connect();
     f.hub.script.set('buy', (s, e) => {
       f.hub.refuse(s, e, 'rate_limited', { message: 'Slowly', retryAfterMs: 400 });
@@ -35,7 +35,7 @@ describe('send()', () => {
     expect(f.hub.socket.of('buy')).toHaveLength(1);
   });
 
-  test('sends an event that is not kept once, as soon as there is a connection', async () => {
+  test('sends a volatile event once, as soon as there is a connection', async () => {
     const client = f.make();
     const promise = client.send('message', 'hello');
     client.connect();
@@ -54,7 +54,7 @@ describe('send()', () => {
   test.each([
     [undefined, 10_000],
     [500, 500],
-  ])('waits no longer than %s', async (timeout, ms) => {
+  ])('waits %s ms at most', async (timeout, ms) => {
     const client = f.make();
     const promise = client.send('message', 1, { timeout });
     const rejected = expect(promise).rejects.toMatchObject({ code: 'timeout' });
@@ -67,7 +67,7 @@ describe('send()', () => {
     expect(f.hub.socket.of('message')).toEqual([]);
   });
 
-  test('waits without end where that is asked for', async () => {
+  test('waits without a limit if the timeout is Infinity', async () => {
     const client = f.make();
     const promise = client.send('message', 1, { timeout: Infinity });
     await pass(86_400_000);
@@ -75,7 +75,7 @@ describe('send()', () => {
     await promise;
   });
 
-  test('ends by a signal', async () => {
+  test('ends when the signal is aborted', async () => {
     const client = await f.connect();
     f.hub.script.set('slow', () => true);
     const controller = new AbortController();
@@ -87,7 +87,7 @@ describe('send()', () => {
     expect(f.hub.socket.of('slow')).toHaveLength(1);
   });
 
-  test('fails once the client is closed, and what waits does too', async () => {
+  test('fails once the client is closed, and so do waiting calls', async () => {
     const client = f.make();
     const waiting = client.send('message', 1);
     client.connect();
@@ -96,7 +96,7 @@ describe('send()', () => {
     await expect(client.send('message', 1)).rejects.toMatchObject({ code: 'closed' });
   });
 
-  test('keeps no more than maxOutbox for a connection', async () => {
+  test('keeps at most maxOutbox calls for the next connection', async () => {
     const client = f.make({ maxOutbox: 1 });
     const first = client.send('message', 1);
     await expect(client.send('message', 2)).rejects.toMatchObject({ code: 'overflow' });
@@ -105,7 +105,7 @@ describe('send()', () => {
     await client.send('message', 3);
   });
 
-  test('takes no id that another call waits with', async () => {
+  test('refuses the id of a waiting call', async () => {
     const client = f.make();
     const first = client.send('message', 1, { id: 'same' });
     await expect(client.send('message', 2, { id: 'same' })).rejects.toMatchObject({ code: 'conflict' });
@@ -113,7 +113,7 @@ describe('send()', () => {
     await first;
   });
 
-  test('does not send what the server will not take', async () => {
+  test('does not send a message that is too large for the server', async () => {
     f.hub.welcome = { maxMessage: 250 };
     const client = await f.connect();
     await expect(client.send('custom', 'ä'.repeat(125))).rejects.toMatchObject({ code: 'too_large' });
@@ -147,14 +147,14 @@ describe('send()', () => {
   });
 });
 
-test('notify() sends a notification, whose place is not told', async () => {
+test('notify() sends a notification, whose receipt has no position', async () => {
   const client = await f.connect();
   expect(await client.notify('u2', { kind: 'mention' }, { id: 'n1' })).toEqual({ id: 'n1' });
   expect(f.hub.socket.of('send-notification')).toMatchObject([{ id: 'n1', to: 'u2', data: { kind: 'mention' } }]);
 });
 
 describe('the inbox', () => {
-  test('begins with what was sent before', async () => {
+  test('starts with the messages sent before', async () => {
     f.hub.whisper('u1', 'early');
     const client = f.make();
     const seen: unknown[] = [];
@@ -168,7 +168,7 @@ describe('the inbox', () => {
     expect(client.inbox).toEqual({ epoch: 'e1', seq: 1 });
   });
 
-  test('begins with what is new, or after a position, where that is asked for', async () => {
+  test('starts with new messages, or after a position, if the option says so', async () => {
     for (const n of [1, 2]) f.hub.whisper('u1', n);
     for (const [inbox, expected] of [
       ['new', [3]],
@@ -185,7 +185,7 @@ describe('the inbox', () => {
     }
   });
 
-  test('tells when it could not bring all', async () => {
+  test('says if messages are missing', async () => {
     const client = await f.connect();
     f.hub.whisper('u1', 'old');
     await pass();
@@ -199,7 +199,7 @@ describe('the inbox', () => {
     expect(order).toEqual([{ recovered: false, resumed: true }, 'new']);
   });
 
-  test('does not give back what this client has sent, and gives what another tab has', async () => {
+  test('does not repeat messages of this client, but delivers those of another tab', async () => {
     const client = await f.connect({ getToken: () => 'u1' });
     const seen: unknown[] = [];
     client.on('private-message', (d) => seen.push(d));
@@ -243,7 +243,15 @@ describe('questions', () => {
     expect(await ask('nobody', 1)).toMatchObject({ type: 'error', data: { code: 'unknown_type' } });
   });
 
-  test('are answered by the last who said so, until they take it back', async () => {
+  test('are answered with a fault if the value is not JSON', async () => {
+    const onError = vi.fn();
+    const client = await f.connect({ onError });
+    client.answer('big', () => 1n);
+    expect(await ask('big', 1)).toMatchObject({ type: 'error', id: 'q1', data: { code: 'internal' } });
+    expect(onError).toHaveBeenCalledExactlyOnceWith(expect.any(TypeError));
+  });
+
+  test('are answered by the last registered function, until it is removed', async () => {
     const client = await f.connect();
     const first = client.answer('q', () => 1);
     const second = client.answer('q', () => 2);
@@ -265,7 +273,7 @@ describe('questions', () => {
     expect(f.hub.socket.of('ack')).toEqual([]);
   });
 
-  test('may come before the inbox is there', async () => {
+  test('may come before the answer to resume', async () => {
     const client = f.make();
     client.answer('q', () => 1);
     f.hub.script.set('resume', (s) => s.say({ type: 'q', id: 'q1', ack: true }));
@@ -299,7 +307,7 @@ describe('listeners', () => {
     expect(fn).toHaveBeenCalledTimes(3);
   });
 
-  test('that throw harm nobody', async () => {
+  test('that throw do not affect others', async () => {
     const onError = vi.fn();
     const client = await f.connect({ onError });
     const fn = vi.fn();
@@ -323,17 +331,26 @@ describe('listeners', () => {
     expect(new Set(onError.mock.calls.map((c) => c[0]))).toEqual(new Set([error]));
   });
 
-  test('that throw are uncaught errors where nobody takes them', async () => {
+  test.each([
+    ['without onError', undefined],
+    [
+      'if onError throws too',
+      (err: unknown) => {
+        throw err;
+      },
+    ],
+  ])('that throw cause uncaught errors %s', async (_, onError) => {
     const caught: unknown[] = [];
     const listeners = process.listeners('uncaughtException');
     process.removeAllListeners('uncaughtException');
     process.once('uncaughtException', (err) => caught.push(err));
-    const client = await f.connect();
+    const client = await f.connect({ onError });
     client.on('message', () => {
       throw new Error('mine');
     });
     f.hub.socket.say({ type: 'message', data: 1 });
     await pass();
+    expect(client.state.status).toBe('connected');
     vi.useRealTimers();
     await new Promise((resolve) => setTimeout(resolve));
     vi.useFakeTimers();
@@ -342,7 +359,7 @@ describe('listeners', () => {
   });
 });
 
-describe('who is online', () => {
+describe('online users', () => {
   const [ben, cem] = [
     { id: 'u2', name: 'Ben' },
     { id: 'u3', name: 'Cem' },
@@ -365,13 +382,13 @@ describe('who is online', () => {
     expect(client.online.count).toBe(1);
   });
 
-  test('is asked for anew where the list has holes, once in a while', async () => {
+  test('is requested again if the list has gaps, at most every 5 s', async () => {
     await f.connect();
     f.hub.script.set('online-users', () => true);
     f.hub.socket.say({ type: 'online-users', data: { count: 300 } });
     f.hub.socket.say({ type: 'user-offline', data: { count: 299 } });
     await pass();
-    expect(f.hub.socket.of('online-users')).toEqual([]); // it would bring no list
+    expect(f.hub.socket.of('online-users')).toEqual([]); // its answer would have no list
     for (let i = 0; i < 5; i++) f.hub.socket.say({ type: 'user-online', data: { users: [ben], count: 200 } });
     await pass();
     expect(f.hub.socket.of('online-users')).toEqual([{ type: 'online-users' }]);
@@ -381,7 +398,7 @@ describe('who is online', () => {
     expect(f.hub.socket.of('online-users')).toHaveLength(2);
   });
 
-  test('onlineUsers() asks for the list', async () => {
+  test('onlineUsers() requests the list', async () => {
     const client = await f.connect({ getToken: () => 'u1' });
     expect(await client.onlineUsers()).toEqual({ users: [{ id: 'u1', name: 'u1' }], count: 1 });
   });

@@ -1,11 +1,11 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import type { ConnectionState } from '../src/index.js';
-import { ChatClient, ChatError } from '../src/index.js';
+import { ChatClient } from '../src/index.js';
 import { fixture, pass } from './fixture.js';
 
 const f = fixture();
 
-/** How long the client says that it waits. */
+/** Returns how long the client is going to wait, in ms. */
 function wait(client: ChatClient): number {
   const { state } = client;
   if (state.status !== 'disconnected' || state.retryAt === null) throw new Error(`it is ${JSON.stringify(state)}`);
@@ -19,7 +19,7 @@ describe('connecting', () => {
     expect(f.hub.socket.protocols).toEqual(['chathub.v1', 'chathub.bearer.TOKEN']);
   });
 
-  test('offers the protocol alone where there is no token', async () => {
+  test('offers the protocol alone without a token', async () => {
     await f.connect({ getToken: () => null });
     await f.connect();
     expect(f.hub.sockets.map((s) => s.protocols)).toEqual([['chathub.v1'], ['chathub.v1']]);
@@ -46,7 +46,7 @@ describe('connecting', () => {
     expect(f.hub.sockets).toHaveLength(2);
   });
 
-  test('asks the inbox before it is connected', async () => {
+  test('resumes the inbox before it is connected', async () => {
     await f.connect();
     expect(f.hub.socket.sent).toMatchObject([{ type: 'resume', data: { rooms: {}, inbox: { seq: 0 } } }]);
   });
@@ -121,7 +121,7 @@ describe('connecting', () => {
     expect(f.hub.socket.closed).toBe(true);
   });
 
-  test('a URL that is none ends it, without a word of the token', async () => {
+  test('an invalid URL ends it, and the error does not quote the token', async () => {
     class Picky {
       constructor(_: string, protocols: string[]) {
         throw new SyntaxError(`bad protocol ${protocols[1]}`);
@@ -135,7 +135,7 @@ describe('connecting', () => {
     expect(`${error?.message} ${error?.cause} ${error?.stack}`).not.toContain('SECRET');
   });
 
-  test('an environment without WebSocket is told so', async () => {
+  test('an environment without WebSocket is an error', async () => {
     vi.stubGlobal('WebSocket', undefined);
     const client = f.make({ WebSocket: undefined });
     client.connect();
@@ -143,7 +143,7 @@ describe('connecting', () => {
     expect(client.state).toMatchObject({ reason: 'refused', error: { code: 'bad_request' } });
   });
 
-  test('uses the global WebSocket where none is given', async () => {
+  test('uses the global WebSocket by default', async () => {
     vi.stubGlobal('WebSocket', f.hub.WebSocket);
     await f.connect({ WebSocket: undefined });
   });
@@ -184,14 +184,14 @@ describe('coming back', () => {
     expect(Math.round(wait(client))).toBe(20_000);
   });
 
-  test('begins anew after a connection that lasted, and only then', async () => {
+  test('starts again with short waits only after a connection that lasted', async () => {
     vi.spyOn(Math, 'random').mockReturnValue(0.999);
     const client = await f.connect({ backoff: { min: 100, max: 1_000 } });
     for (const most of [100, 200, 400]) {
       f.hub.socket.end();
       expect(wait(client)).toBeGreaterThan(most / 2);
       expect(wait(client)).toBeLessThanOrEqual(most);
-      await pass(wait(client) + 1); // welcomed, and cut off at once
+      await pass(wait(client) + 1); // to be welcomed and disconnected at once
       expect(client.state.status).toBe('connected');
     }
     await pass(1_001);
@@ -221,13 +221,13 @@ describe('coming back', () => {
     expect(client.state.status).toBe('connected');
   });
 
-  test('tells the reason of a close where there was no connect-error', async () => {
+  test('reports the reason of a close without a connect-error', async () => {
     const client = await f.connect();
     f.hub.socket.end(4503, 'logged out');
     expect(client.state).toMatchObject({ error: { code: 'closed', message: 'logged out' } });
   });
 
-  test('tells no reason of an earlier connection', async () => {
+  test('does not report the reason of an earlier connection', async () => {
     const client = await f.connect();
     f.hub.socket.say({ type: 'connect-error', data: { code: 'internal', message: 'Fault' } });
     await pass();
@@ -238,7 +238,7 @@ describe('coming back', () => {
     expect(client.state).toMatchObject({ error: { message: 'logged out' } });
   });
 
-  test('comes back when the server has asked it to, not sooner', async () => {
+  test('comes back at the time set by the server, not sooner', async () => {
     const client = await f.connect({ backoff: { max: 0 } });
     f.hub.socket.say({ type: 'reconnect', data: { afterMs: 3_000 } });
     await pass(1_000);
@@ -251,7 +251,7 @@ describe('coming back', () => {
     expect(f.hub.sockets).toHaveLength(2);
     f.hub.socket.end();
     expect(client.state).toMatchObject({ reason: 'lost' });
-    expect(wait(client)).toBe(0); // that was once
+    expect(wait(client)).toBe(0); // it counts once
   });
 
   test('comes back at once when its time has passed before the close', async () => {
@@ -283,7 +283,7 @@ describe('waking', () => {
   test.each(['online', 'visibilitychange'])('%s ends the wait', async (type) => {
     const client = await f.connect({ backoff: { min: 100_000, max: 100_000 } });
     f.hub.socket.end();
-    fire('offline'); // is no reason to try
+    fire('offline'); // must not connect
     expect(client.state.status).toBe('disconnected');
     fire(type);
     await pass();
@@ -301,22 +301,25 @@ describe('waking', () => {
     expect(client.state.status).toBe('disconnected');
   });
 
-  test.each(['online', 'offline', 'visibilitychange'])('%s makes it ask whether the server is there', async (type) => {
-    const client = await f.connect({ pongTimeout: 5_000 });
-    fire(type);
-    expect(f.hub.socket.of('ping')).toHaveLength(1);
-    await pass(5_000);
-    expect(client.state.status).toBe('connected');
+  test.each(['online', 'offline', 'visibilitychange'])(
+    '%s makes it check whether the server is alive',
+    async (type) => {
+      const client = await f.connect({ pongTimeout: 5_000 });
+      fire(type);
+      expect(f.hub.socket.of('ping')).toHaveLength(1);
+      await pass(5_000);
+      expect(client.state.status).toBe('connected');
 
-    f.hub.deaf = true;
-    fire(type);
-    await pass(3_000);
-    fire(type); // asks no second time, and does not put off the end
-    await pass(2_000);
-    expect(client.state).toMatchObject({ status: 'disconnected', reason: 'lost', error: { code: 'timeout' } });
-  });
+      f.hub.deaf = true;
+      fire(type);
+      await pass(3_000);
+      fire(type); // must neither ping again nor move the deadline
+      await pass(2_000);
+      expect(client.state).toMatchObject({ status: 'disconnected', reason: 'lost', error: { code: 'timeout' } });
+    },
+  );
 
-  test('nobody listens after the end', async () => {
+  test('no listener is left after the end', async () => {
     const calls = (name: 'addEventListener' | 'removeEventListener') => vi.mocked(globalThis[name]).mock.calls;
     for (const end of [(c: ChatClient) => c.close(), () => f.hub.socket.end(4500)]) {
       const client = await f.connect();
@@ -329,7 +332,7 @@ describe('waking', () => {
 });
 
 describe('a dead server', () => {
-  test('is asked when nothing was heard, and given up when nothing follows', async () => {
+  test('is pinged after a silence, and given up without an answer', async () => {
     const client = await f.connect();
     await pass(24_999);
     expect(f.hub.socket.of('ping')).toHaveLength(0);
@@ -345,7 +348,7 @@ describe('a dead server', () => {
     expect(f.hub.socket.closed).toBe(true);
   });
 
-  test('is not asked while something comes', async () => {
+  test('is not pinged while frames arrive', async () => {
     await f.connect();
     for (let i = 0; i < 10; i++) {
       await pass(20_000);
@@ -355,7 +358,7 @@ describe('a dead server', () => {
     expect(f.hub.socket.of('ping')).toHaveLength(0);
   });
 
-  test('is asked as often as the server or the application says', async () => {
+  test('is pinged at the interval of the server or of the application', async () => {
     f.hub.welcome = { pingInterval: 7_000 };
     await f.connect();
     await pass(7_000);
@@ -366,133 +369,7 @@ describe('a dead server', () => {
   });
 });
 
-describe('tokens', () => {
-  test('one is kept over reconnects', async () => {
-    const getToken = vi.fn(() => 'u1');
-    await f.connect({ getToken });
-    f.hub.socket.end();
-    await pass(500);
-    expect(f.hub.sockets).toHaveLength(2);
-    expect(getToken.mock.calls).toEqual([['connect']]);
-  });
-
-  test('an expired one is replaced', async () => {
-    const getToken = vi.fn(async (reason: string) => reason);
-    const client = await f.connect({ getToken });
-    f.hub.socket.say({ type: 'connect-error', data: { code: 'token_expired', message: 'Token expired' } });
-    await pass();
-    f.hub.socket.end(4003);
-    expect(client.state).toMatchObject({ reason: 'token', error: { code: 'token_expired' } });
-    await pass(500);
-    expect(client.state.status).toBe('connected');
-    expect(f.hub.sockets.map((s) => s.token)).toEqual(['connect', 'expired']);
-  });
-
-  test('one that expired meanwhile is not tried', async () => {
-    f.hub.welcome = { expires: Date.now() + 10_000 };
-    let n = 0;
-    const client = await f.connect({ getToken: () => `u${++n}`, backoff: { min: 60_000, max: 60_000 } });
-    vi.spyOn(Math, 'random').mockReturnValue(0.9);
-    f.hub.socket.end();
-    await pass(60_000);
-    expect(client.state.status).toBe('connected');
-    expect(f.hub.sockets.map((s) => s.token)).toEqual(['u1', 'u2']);
-  });
-
-  test('a new one is handed over before the old one expires', async () => {
-    const hour = 3_600_000;
-    // The server's clock goes ahead: what counts is the time between.
-    f.hub.welcome = { time: Date.now() + hour, expires: Date.now() + 2 * hour };
-    f.hub.script.set('refresh-token', (s, e) => {
-      s.say({ type: 'ack', id: e.id, data: { expires: Date.now() + 2 * hour } });
-      return true;
-    });
-    const getToken = vi.fn(async (reason: string) => `${reason}${getToken.mock.calls.length}`);
-    await f.connect({ getToken });
-    await pass(hour - 60_001);
-    expect(getToken).toHaveBeenCalledTimes(1);
-    await pass(1);
-    expect(getToken).toHaveBeenLastCalledWith('refresh');
-    expect(f.hub.socket.of('refresh-token')).toMatchObject([{ data: { token: 'refresh2' } }]);
-    await pass(hour);
-    expect(f.hub.socket.of('refresh-token')).toHaveLength(2);
-    expect(f.hub.sockets).toHaveLength(1);
-    f.hub.socket.end();
-    await pass(500);
-    expect(f.hub.socket.token).toBe('refresh3');
-  });
-
-  test('one that lives for months makes no timer go off early', async () => {
-    const getToken = vi.fn(() => 'u1');
-    f.hub.welcome = { expires: Date.now() + 90 * 86_400_000 };
-    await f.connect({ getToken, pingInterval: 86_400_000, pongTimeout: 1_000 });
-    await pass(89 * 86_400_000);
-    expect(getToken).toHaveBeenCalledTimes(1);
-    await pass(86_400_000 - 60_000);
-    expect(getToken).toHaveBeenCalledTimes(2);
-  });
-
-  test('a refused refresh leaves the connection alone', async () => {
-    f.hub.welcome = { expires: Date.now() + 10_000 };
-    f.hub.script.set('refresh-token', (s, e) => {
-      f.hub.refuse(s, e, 'forbidden');
-      return true;
-    });
-    const client = await f.connect({ getToken: () => 'u1' });
-    await pass(9_500);
-    expect(f.hub.socket.of('refresh-token')).toHaveLength(1);
-    expect(client.state.status).toBe('connected');
-  });
-
-  test('a failing getToken is asked again, with backoff', async () => {
-    let down = true;
-    const client = f.make({
-      getToken: async () => {
-        if (down) throw new Error('503');
-        return 'u1';
-      },
-    });
-    client.connect();
-    await pass();
-    expect(client.state).toMatchObject({ reason: 'token', error: { code: 'unavailable', cause: new Error('503') } });
-    down = false;
-    await pass(500);
-    expect(client.state.status).toBe('connected');
-  });
-
-  test('a getToken that hangs is given up', async () => {
-    const client = f.make({ getToken: () => new Promise(() => {}) });
-    client.connect();
-    await pass(10_000);
-    expect(client.state).toMatchObject({ status: 'disconnected', error: { code: 'timeout' } });
-  });
-
-  test('who is logged out says so, and it ends', async () => {
-    const client = f.make({
-      getToken: () => {
-        throw new ChatError('unauthenticated', 'Log in first');
-      },
-    });
-    client.connect();
-    await pass(60_000);
-    expect(client.state).toMatchObject({ reason: 'refused', retryAt: null, error: { message: 'Log in first' } });
-    expect(f.hub.sockets).toHaveLength(0);
-  });
-
-  test('after close() or a refusal a new one is asked for', async () => {
-    const getToken = vi.fn(() => 'u1');
-    const client = await f.connect({ getToken });
-    client.close();
-    client.connect();
-    await pass();
-    f.hub.socket.end(4500);
-    client.connect();
-    await pass();
-    expect(getToken.mock.calls).toEqual([['connect'], ['connect'], ['connect']]);
-  });
-});
-
-describe('what is not of this protocol', () => {
+describe('a frame that is not of this protocol', () => {
   test.each(['', 'no json', '[]', 'null', '1', '{}', '{"type":1}', '{"type":"something-new","data":{}}'])(
     'is ignored: %s',
     async (frame) => {

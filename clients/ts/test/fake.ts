@@ -1,5 +1,6 @@
-// A server in memory that a test scripts: it keeps logs, resumes and acknowledges as the
-// real one does, unless the test answers a type of event itself.
+// A server in memory for scripted tests. It keeps logs, resumes and
+// acknowledges as the real one does, except for the types of events that a test
+// answers itself.
 import type { ChatOptions, Envelope, Position, User, WebSocketLike } from '../src/index.js';
 import { ChatClient } from '../src/index.js';
 
@@ -18,7 +19,7 @@ export class FakeSocket implements WebSocketLike {
   onerror: ((event: never) => unknown) | null = null;
   readonly url: string;
   readonly protocols: string[];
-  /** What the client has sent. */
+  /** The frames from the client. */
   readonly sent: Sent[] = [];
   readonly rooms = new Set<string>();
   user: User = { id: 'u1', name: 'Ana' };
@@ -27,6 +28,8 @@ export class FakeSocket implements WebSocketLike {
   #queue: string[] = [];
 
   constructor(hub: FakeHub, url: string, protocols: string[]) {
+    // As a browser does.
+    if (!protocols.every((p) => /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/.test(p))) throw new SyntaxError('invalid subprotocol');
     this.#hub = hub;
     this.url = url;
     this.protocols = protocols;
@@ -35,12 +38,13 @@ export class FakeSocket implements WebSocketLike {
   }
 
   get token(): string | undefined {
-    return this.protocols[1]?.replace('chathub.bearer.', '');
+    const [, form, token] = this.protocols[1]?.match(/^chathub\.(bearer|bearer64)\.(.+)$/) ?? [];
+    return form === 'bearer64' ? Buffer.from(token ?? '', 'base64url').toString() : token;
   }
 
   send(data: string): void {
     if (this.closed || this.#hub.deaf) return;
-    const e = JSON.parse(data) as Sent;
+    const e = JSON.parse(data, wellFormed) as Sent;
     this.sent.push(e);
     this.#hub.received(this, e);
   }
@@ -49,9 +53,12 @@ export class FakeSocket implements WebSocketLike {
     this.closed = true;
   }
 
-  /** Sends to the client: what is sent at once arrives at once, as from one TCP segment. */
+  /**
+   * Sends to the client. Frames sent together arrive in one task, as if they
+   * came in one TCP segment.
+   */
   say(e: object | string): void {
-    this.#queue.push(typeof e === 'string' ? e : JSON.stringify(e));
+    this.#queue.push(typeof e === 'string' ? e : JSON.stringify(this.#hub.change(e)) || '');
     if (this.#queue.length > 1) return;
     queueMicrotask(() => {
       const frames = this.#queue;
@@ -60,14 +67,14 @@ export class FakeSocket implements WebSocketLike {
     });
   }
 
-  /** Closes from the server's side, or breaks (1006). */
+  /** Closes from the server's side. 1006 means a broken connection. */
   end(code = 1006, reason = ''): void {
     if (this.closed) return;
     this.closed = true;
     this.onclose?.({ code, reason } as never);
   }
 
-  /** What the client has sent of a type. */
+  /** The frames of a type from the client. */
   of(type: string): Sent[] {
     return this.sent.filter((e) => e.type === type);
   }
@@ -77,11 +84,13 @@ export class FakeHub {
   readonly sockets: FakeSocket[] = [];
   readonly rooms = new Map<string, Log>();
   readonly inboxes = new Map<string, Log>();
-  /** Answers instead of the hub, where it returns anything but undefined. */
+  /** Functions by type. If one returns a value, it has answered for the hub. */
   readonly script = new Map<string, (socket: FakeSocket, e: Sent) => unknown>();
-  /** Fields of the welcome; null: none comes. */
+  /** Fields of the welcome. Null if there is to be none. */
   welcome: object | null = {};
-  /** Takes what is sent, and answers nothing. */
+  /** Changes each frame to a client. */
+  change = (e: object): unknown => e;
+  /** Whether to ignore all frames from clients. */
   deaf = false;
   #seq = 0;
   #epoch = 1;
@@ -93,7 +102,7 @@ export class FakeHub {
       }
     })(this);
 
-  /** A client of this hub. The token is the user's id. */
+  /** Makes a client of this hub. The token is the user's id. */
   client(options: ChatOptions = {}): ChatClient {
     return new ChatClient('ws://hub.test/ws', { WebSocket: this.WebSocket, ...options });
   }
@@ -101,7 +110,7 @@ export class FakeHub {
   /** The newest connection. */
   get socket(): FakeSocket {
     const socket = this.sockets.at(-1);
-    if (!socket) throw new Error('nobody has connected');
+    if (!socket) throw new Error('there is no connection');
     return socket;
   }
 
@@ -122,21 +131,32 @@ export class FakeHub {
     return this.#log(this.inboxes, user);
   }
 
-  /** Forgets all logs, as a restarted server without a durable broker. */
+  /** Forgets all logs, like a restarted server without a durable broker. */
   forget(): void {
     this.rooms.clear();
     this.inboxes.clear();
     this.#seq = 0;
   }
 
-  /** Keeps a message in a room, and delivers it. */
+  /** Stores a message in a room and delivers it. */
   message(room: string, data: unknown, from: User = { id: 'u2', name: 'Ben' }, id?: string): Envelope {
     const e = this.#store(this.room(room), { type: 'room-message', ...(id && { id }), room, from, data });
     for (const s of this.#open()) if (s.rooms.has(room)) s.say(e);
     return e;
   }
 
-  /** Keeps a private message, and delivers it to all connections but one. */
+  /** Stores a durable event of the application in a room and delivers it. */
+  emit(room: string, type: string, data: unknown): void {
+    const e = this.#store(this.room(room), { type, room, data });
+    for (const s of this.#open()) if (s.rooms.has(room)) s.say(e);
+  }
+
+  /** Takes everyone out of a room, as the application can. */
+  remove(room: string, reason: string): void {
+    for (const s of this.#open()) if (s.rooms.delete(room)) s.say({ type: 'removed', room, data: { reason } });
+  }
+
+  /** Stores a private message and delivers it to all connections but one. */
   whisper(to: string, data: unknown, from: User = { id: 'u2', name: 'Ben' }, id?: string, except?: FakeSocket) {
     const whisper = { type: 'private-message', ...(id && { id }), to, from, data };
     let receipt: Envelope | undefined;
@@ -207,6 +227,10 @@ export class FakeHub {
         return void ack();
       case 'typing':
       case 'stop-typing':
+        for (const s of this.#open()) {
+          if (s !== socket && s.rooms.has(room)) s.say({ type: e.type, room, from: socket.user });
+        }
+        return;
       case 'ack':
       case 'error':
         return;
@@ -250,4 +274,11 @@ export class FakeHub {
 
 function position(log: Log): Position {
   return { epoch: log.epoch, seq: log.events.at(-1)?.seq ?? 0 };
+}
+
+// Accepts well-formed text only, as the server does.
+function wellFormed(name: string, value: unknown): unknown {
+  if (/[\ud800-\udfff]/u.test(`${name}\n${typeof value === 'string' ? value : ''}`))
+    throw new Error('unpaired surrogate');
+  return value;
 }

@@ -1,4 +1,4 @@
-// What the scripted tests share: a server in memory, clients of it, and false time.
+// Shared by the scripted tests: a server in memory, its clients, and fake time.
 import { afterEach, beforeEach, expect, vi } from 'vitest';
 import type { ChatClient, ChatOptions } from '../src/index.js';
 import { FakeHub } from './fake.js';
@@ -8,9 +8,29 @@ export interface Fixture {
   make(options?: ChatOptions): ChatClient;
   /** Makes a client and waits until it is connected. */
   connect(options?: ChatOptions): Promise<ChatClient>;
+  /** Checks that a client connects, joins, sends and receives. */
+  works(client: ChatClient): Promise<void>;
 }
 
-/** Lets time pass, and what is due happen. */
+/** Values that are wrong in most places. */
+export const ODD: unknown[] = [
+  undefined,
+  null,
+  true,
+  0,
+  -1,
+  0.5,
+  1e300,
+  '',
+  'x',
+  [],
+  [null],
+  {},
+  { error: null },
+  [[{}]],
+];
+
+/** Lets time pass. */
 export const pass = (ms = 0) => vi.advanceTimersByTimeAsync(ms);
 
 /** To be called at the top of a test file. No test may leave a timer behind. */
@@ -30,6 +50,20 @@ export function fixture(): Fixture {
       expect(client.state.status).toBe('connected');
       return client;
     },
+    async works(client) {
+      f.hub.script.clear();
+      f.hub.welcome = {};
+      await pass(60_000);
+      expect(client.state.status).toBe('connected');
+      const room = client.room('still works');
+      const seen: unknown[] = [];
+      room.on('room-message', (data) => seen.push(data));
+      quiet(room.join());
+      const receipt = room.send('hello');
+      await pass(1_000);
+      expect(await receipt).toMatchObject({ seq: expect.any(Number) });
+      expect(seen).toEqual(['hello']);
+    },
   };
   beforeEach(() => {
     vi.useFakeTimers();
@@ -45,12 +79,12 @@ export function fixture(): Fixture {
   return f;
 }
 
-/** For a promise of which only the effects matter. */
+/** Ignores the outcome of a promise. */
 export function quiet(promise: Promise<unknown>): void {
   promise.catch(() => {});
 }
 
-/** How a promise stands: `waiting`, its value, or the code of its error. */
+/** Returns `waiting`, or the value of a promise, or the code of its error. */
 export async function standing(promise: Promise<unknown>): Promise<unknown> {
   return Promise.race([
     promise.catch((err) => err.code ?? err),
@@ -58,4 +92,20 @@ export async function standing(promise: Promise<unknown>): Promise<unknown> {
       .then(() => {})
       .then(() => 'waiting'),
   ]);
+}
+
+/** Returns a random number below another. */
+export type Pick = (below: number) => number;
+
+/**
+ * Makes a source of random numbers, always the same for a seed (xorshift32).
+ */
+export function random(seed: number): Pick {
+  let x = seed;
+  return (below) => {
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    return (x >>> 0) % below;
+  };
 }

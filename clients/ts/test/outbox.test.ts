@@ -4,7 +4,10 @@ import { fixture, pass, quiet, standing } from './fixture.js';
 
 const f = fixture();
 
-/** A client in rooms, whose durable messages the hub leaves without an answer. */
+/**
+ * Makes a client that is in rooms. The hub does not answer its durable
+ * messages.
+ */
 async function silent(...rooms: string[]): Promise<ChatClient> {
   const client = await f.connect();
   for (const name of rooms) quiet(client.room(name).join());
@@ -40,7 +43,7 @@ class MemoryStorage implements StorageLike {
   }
 }
 
-/** The same in its own time, as React Native's AsyncStorage. */
+/** The same with delays, like React Native's AsyncStorage. */
 class SlowStorage extends MemoryStorage {
   override async getItem(key: string): Promise<string | null> {
     await pause();
@@ -58,7 +61,7 @@ class SlowStorage extends MemoryStorage {
 const pause = () => new Promise((resolve) => setTimeout(resolve, 10));
 
 describe('order', () => {
-  test('one is on its way at a time in each room, and in all private messages', async () => {
+  test('one message is in flight at a time in each room, and one private message', async () => {
     const client = await silent('a', 'b');
     for (const n of [1, 2]) {
       quiet(client.room('a').send(`a${n}`));
@@ -75,7 +78,7 @@ describe('order', () => {
     expect(sent()).toEqual(['a1', 'b1', 'p1', 'b2', 'p2', 'a2']);
   });
 
-  test('what the server cannot take now is sent again in its time, before what follows', async () => {
+  test('a message that the server cannot take now is sent again later, before the next', async () => {
     const client = await silent('a');
     const first = client.room('a').send(1);
     quiet(client.room('a').send(2));
@@ -93,7 +96,7 @@ describe('order', () => {
     expect(await first).toMatchObject({ seq: 9, ts: 99 });
   });
 
-  test('what the server refuses makes place for what follows', async () => {
+  test('a refused message does not block the next', async () => {
     const client = await silent('a');
     const first = client.room('a').send(1);
     quiet(client.room('a').send(2));
@@ -121,12 +124,12 @@ describe('a lost connection', () => {
     expect(f.hub.room('a').events.map((e) => e.data)).toEqual([1, 2]);
   });
 
-  test('a repeated one is acknowledged as such', async () => {
+  test('a repeated message is acknowledged as a duplicate', async () => {
     const client = await f.connect();
     const room = client.room('a');
     await room.join();
     f.hub.script.set('room-message', (socket, e) => {
-      f.hub.message('a', e.data, socket.user, e.id); // stored, and the answer is lost
+      f.hub.message('a', e.data, socket.user, e.id); // stored, but not answered
       return true;
     });
     const seen = vi.fn();
@@ -178,7 +181,7 @@ describe('a lost connection', () => {
 });
 
 describe('bounds', () => {
-  test('beyond maxOutbox it is an error, and what waits stays', async () => {
+  test('a message over maxOutbox is an error, and waiting messages stay', async () => {
     const client = f.make({ maxOutbox: 2 });
     const events: SendEvent[] = [];
     client.onSend((e) => events.push(e));
@@ -205,7 +208,7 @@ describe('bounds', () => {
     ['€'.repeat(64), false],
     ['🌍'.repeat(47), true],
     ['🌍'.repeat(48), false],
-  ])('what is over the size limit is not sent: %s', async (text, fits) => {
+  ])('a message over the size limit is not sent: %s', async (text, fits) => {
     // {"type":"private-message","id":"m","to":"u2","data":""} has 55 bytes.
     f.hub.welcome = { maxMessage: 55 + 190 };
     const client = await f.connect();
@@ -216,7 +219,7 @@ describe('bounds', () => {
     await client.privateMessage('u2', 'the next');
   });
 
-  test('one that is too large makes place for the next', async () => {
+  test('a message that is too large does not block the next', async () => {
     f.hub.welcome = { maxMessage: 250 };
     const client = f.make();
     const [large, small] = [client.privateMessage('u2', 'x'.repeat(250)), client.privateMessage('u2', 'small')];
@@ -227,14 +230,14 @@ describe('bounds', () => {
     expect(await standing(small)).not.toBe('waiting');
   });
 
-  test('what is no JSON is an error of its caller', async () => {
+  test('data that is not JSON is an error for its caller', async () => {
     const client = await f.connect();
     await expect(client.privateMessage('u2', 1n)).rejects.toMatchObject({ name: 'ChatError', code: 'bad_request' });
     await expect(client.send('custom', 1n)).rejects.toMatchObject({ code: 'bad_request' });
     expect(client.outbox).toEqual([]);
   });
 
-  test('two of one id are an error', async () => {
+  test('a second message with the same id is an error', async () => {
     const client = f.make();
     const first = client.privateMessage('u2', 1, { id: 'same' });
     await expect(client.privateMessage('u2', 2, { id: 'same' })).rejects.toMatchObject({ code: 'conflict' });
@@ -243,7 +246,7 @@ describe('bounds', () => {
     expect(await first).toMatchObject({ id: 'same' });
   });
 
-  test('data is taken as it is when it is given', async () => {
+  test('later changes to the data have no effect', async () => {
     const client = f.make();
     const data = { text: 'before' };
     quiet(client.privateMessage('u2', data));
@@ -290,14 +293,14 @@ describe('giving up', () => {
     expect(f.hub.socket.of('private-message')).toEqual([]);
   });
 
-  test('of one on its way makes place for the next', async () => {
+  test('of a message in flight does not block the next', async () => {
     const client = await silent('a');
     const first = client.room('a').send(1, { id: 'm' });
     quiet(client.room('a').send(2));
     client.discard('m');
     await expect(first).rejects.toMatchObject({ code: 'aborted' });
     expect(sent()).toEqual([1, 2]);
-    answer(1); // comes too late to matter
+    answer(1); // too late
     await pass();
   });
 
@@ -311,7 +314,7 @@ describe('giving up', () => {
 });
 
 describe('close()', () => {
-  test('ends all waiting, and keeps the messages for the next connect()', async () => {
+  test('rejects waiting calls, and keeps the messages for the next connect()', async () => {
     const client = await silent('a');
     const promise = client.room('a').send(1);
     client.close();
@@ -326,7 +329,7 @@ describe('close()', () => {
     expect(f.hub.room('a').events.map((e) => e.data)).toEqual([1, 2]);
   });
 
-  test('so does a refusal for good', async () => {
+  test('a final refusal does the same', async () => {
     const client = await silent('a');
     const promise = client.room('a').send(1);
     f.hub.socket.end(4503);
@@ -336,7 +339,7 @@ describe('close()', () => {
 });
 
 describe('another user', () => {
-  test('does not send what the last one wrote', async () => {
+  test('does not send the messages of the last one', async () => {
     let user = 'u1';
     const client = await f.connect({ getToken: () => user });
     client.close();
@@ -374,7 +377,7 @@ describe.each([
     expect(storage.items.size).toBe(0);
   });
 
-  test('older ones go first', async () => {
+  test('older messages go first', async () => {
     const storage = make();
     quiet(f.make({ storage }).privateMessage('u2', 'old'));
     await pass(100);
@@ -385,7 +388,7 @@ describe.each([
     expect(storage.saved).toEqual(['old', 'new']);
   });
 
-  test('those of a room wait until it is joined', async () => {
+  test('messages of a room wait until it is joined', async () => {
     const storage = make();
     quiet(f.make({ storage }).room('a').send('old'));
     await pass(100);
@@ -398,7 +401,7 @@ describe.each([
     expect(storage.items.size).toBe(0);
   });
 
-  test("another user's are not sent", async () => {
+  test("another user's messages are not sent", async () => {
     const storage = make();
     const before = await f.connect({ storage, getToken: () => 'u1' });
     f.hub.script.set('private-message', () => true);
@@ -412,7 +415,7 @@ describe.each([
   });
 });
 
-test('a storage that fails stops no message', async () => {
+test('a storage that fails does not stop messages', async () => {
   const errors: unknown[] = [];
   const storage = {
     getItem: () => '{"messages":',

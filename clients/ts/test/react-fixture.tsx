@@ -1,4 +1,5 @@
-// What the tests of the hooks share: a server and a client in memory, and false time.
+// Shared by the tests of the hooks: a server and a client in memory, and fake
+// time.
 import { act, type ReactNode, StrictMode } from 'react';
 import { createRoot, type Root } from 'react-dom/client';
 import { afterEach, beforeEach, expect, vi } from 'vitest';
@@ -8,7 +9,7 @@ import { FakeHub, type FakeSocket, type Sent } from './fake.js';
 
 (globalThis as { IS_REACT_ACT_ENVIRONMENT?: boolean }).IS_REACT_ACT_ENVIRONMENT = true;
 
-// What the running test uses.
+// Of the running test.
 export let hub: FakeHub;
 export let client: ChatClient;
 export let root: Root;
@@ -58,7 +59,7 @@ export function Probe({ use }: { use: () => void }) {
   return null;
 }
 
-/** Renders a hook, in StrictMode; `now` is what it returned last. */
+/** Renders a hook in StrictMode. `now` is its last result. */
 export async function render<T>(hook: () => T, also?: ReactNode): Promise<{ now: T; renders: number }> {
   const result = { now: undefined as T, renders: 0 };
   const use = () => {
@@ -73,7 +74,10 @@ export async function settle(ms = 1): Promise<void> {
   await act(() => vi.advanceTimersByTimeAsync(ms));
 }
 
-/** Has the hub keep quiet about a type of event; what it returns has it answer after all. */
+/**
+ * Makes the hub hold its answers to a type of event. Returns a function that
+ * releases them.
+ */
 export function withhold(type: string): () => Promise<void> {
   const held: [FakeSocket, Sent][] = [];
   hub.script.set(type, (socket, e) => held.push([socket, e]));

@@ -17,7 +17,7 @@ import {
 } from './react-fixture.js';
 
 reactFixture();
-test('joins with history, shows what comes, and leaves', async () => {
+test('joins with history, shows new messages, and leaves', async () => {
   for (const n of [1, 2, 3]) hub.message('a', n);
   const room = await render(() => useRoom('a', { history: 2 }));
   expect(room.now.status).toBe('joined');
@@ -42,11 +42,18 @@ test('shows a message at once, and the same one when it has arrived', async () =
   expect(texts(room.now)).toEqual(['of somebody else', 'hello sending']);
   await release();
   expect(texts(room.now)).toEqual(['of somebody else', 'hello']);
-  expect(room.now.messages[1]).toMatchObject({ key, id, from: { id: 'u1' }, seq: 2, ts: expect.any(Number) });
+  expect(room.now.messages[1]).toMatchObject({
+    key,
+    id,
+    from: { id: 'u1' },
+    epoch: hub.room('a').epoch,
+    seq: 2,
+    ts: expect.any(Number),
+  });
   expect(receipt).toMatchObject({ id, seq: 2 });
 });
 
-test('does not mind whether the answer or the event comes first', async () => {
+test('works whether the answer or the event comes first', async () => {
   const room = await render(() => useRoom('a'));
   for (const first of ['answer', 'event']) {
     hub.script.set('room-message', (socket, e) => {
@@ -70,7 +77,7 @@ test("shows another tab's messages, and those of the application", async () => {
   expect(texts(room.now)).toEqual(['other tab', 'application']);
 });
 
-test('keeps what could not be sent, to be sent again under its id', async () => {
+test('keeps a failed message, to be sent again with its id', async () => {
   const room = await render(() => useRoom('a'));
   hub.script.set('room-message', (socket, e) => {
     hub.refuse(socket, e, 'forbidden');
@@ -87,7 +94,7 @@ test('keeps what could not be sent, to be sent again under its id', async () => 
   await expect(room.now.retry(id)).rejects.toMatchObject({ code: 'bad_request' });
 });
 
-test('a failure that nobody waits for is no uncaught one', async () => {
+test('a failure without a handler is not an uncaught error', async () => {
   const room = await render(() => useRoom('a'));
   hub.script.set('room-message', (socket, e) => {
     hub.refuse(socket, e, 'forbidden');
@@ -98,7 +105,7 @@ test('a failure that nobody waits for is no uncaught one', async () => {
   expect(texts(room.now)).toEqual(['hello failed']);
 });
 
-test('shows what found no place in the outbox', async () => {
+test('shows a message that did not fit into the outbox', async () => {
   setClient(hub.client({ getToken: () => 'u1', maxOutbox: 1 }));
   const room = await render(() => useRoom('a'));
   await act(async () => hub.socket.end());
@@ -123,7 +130,7 @@ test('gives up a message', async () => {
   expect(client.outbox).toEqual([]);
 });
 
-test('shows what others of the page send, and what an earlier page could not', async () => {
+test('shows messages sent elsewhere on the page, and messages that an earlier page left', async () => {
   const items = new Map([
     [
       'chathub:outbox',
@@ -144,39 +151,17 @@ test('shows what others of the page send, and what an earlier page could not', a
   expect(texts(room.now)).toEqual(['of before', 'by the way']);
 });
 
-test('brings older messages', async () => {
-  for (let n = 1; n <= 7; n++) hub.message('a', n);
-  const room = await render(() => useRoom('a', { history: 3 }));
-  expect(room.now.hasMore).toBe(true);
-  await act(async () => {
-    void room.now.loadMore();
-    void room.now.loadMore(); // one at a time
-  });
+test('messages with the same id have keys of their own', async () => {
+  const room = await render(() => useRoom('a'));
+  hub.message('a', 1, { id: 'u2', name: 'Ben' }, 'same');
+  hub.message('a', 2, { id: 'u2', name: 'Ben' }, 'same');
+  hub.message('a', 3, { id: 'u2/x', name: 'Cem' }, 'y');
+  hub.message('a', 4, { id: 'u2', name: 'Ben' }, 'x/y');
   await settle();
-  expect(texts(room.now)).toEqual([2, 3, 4, 5, 6, 7]);
-  expect(hub.socket.of('history')).toHaveLength(1);
-  expect(room.now).toMatchObject({ hasMore: true, loading: false });
-  await act(() => room.now.loadMore());
-  expect(texts(room.now)).toEqual([1, 2, 3, 4, 5, 6, 7]);
-  expect(room.now.hasMore).toBe(false);
-  await act(() => room.now.loadMore());
-  expect(hub.socket.of('history')).toHaveLength(2);
+  expect(new Set(room.now.messages.map((m) => m.key)).size).toBe(4);
 });
 
-test('a page that cannot be had is an error, and may be asked for again', async () => {
-  for (let n = 1; n <= 3; n++) hub.message('a', n);
-  const room = await render(() => useRoom('a', { history: 2 }));
-  hub.script.set('history', (socket, e) => {
-    hub.refuse(socket, e, 'internal');
-    return true;
-  });
-  await act(() => expect(room.now.loadMore()).rejects.toMatchObject({ code: 'internal' }));
-  hub.script.clear();
-  await act(() => room.now.loadMore());
-  expect(texts(room.now)).toEqual([1, 2, 3]);
-});
-
-test('goes on after a reconnect, without loss or double', async () => {
+test('continues after a reconnect, without loss or double', async () => {
   const room = await render(() => useRoom('a'));
   hub.message('a', 1);
   await settle();
@@ -189,7 +174,7 @@ test('goes on after a reconnect, without loss or double', async () => {
   expect(room.now.recovered).toBe(true);
 });
 
-test('keeps what a forgetful server showed before, and goes on behind it', async () => {
+test('keeps the messages that a server has lost, and continues behind them', async () => {
   const room = await render(() => useRoom('a'));
   hub.message('a', 'old');
   await settle();
@@ -201,7 +186,7 @@ test('keeps what a forgetful server showed before, and goes on behind it', async
   expect(room.now.recovered).toBe(false);
 });
 
-test('a message that a forgetful server got twice is shown once', async () => {
+test('a message sent again after a server lost it is shown once', async () => {
   const room = await render(() => useRoom('a'));
   hub.script.set('room-message', (socket, e) => {
     hub.message('a', e.data, socket.user, e.id);
@@ -218,64 +203,7 @@ test('a message that a forgetful server got twice is shown once', async () => {
   expect(texts(room.now)).toEqual(['mine']);
 });
 
-test('drops what it showed before a gap in the log, which can be had again', async () => {
-  const room = await render(() => useRoom('a', { history: 2 }));
-  hub.message('a', 1);
-  await settle();
-  await act(async () => hub.socket.end());
-  for (let n = 2; n <= 5; n++) hub.message('a', n);
-  hub.script.set('resume', (socket, e) => {
-    const log = hub.room('a');
-    const a = { epoch: log.epoch, seq: 5, recovered: false };
-    const inbox = { ...hub.inbox('u1'), seq: 0, recovered: true };
-    socket.say({ type: 'ack', id: e.id, data: { rooms: { a }, inbox } });
-    for (const m of log.events.slice(-2)) socket.say(m);
-    socket.rooms.add('a');
-    return true;
-  });
-  await settle(500);
-  expect(texts(room.now)).toEqual([4, 5]);
-  expect(room.now).toMatchObject({ recovered: false, hasMore: true });
-  await act(() => room.now.loadMore(50));
-  expect(texts(room.now)).toEqual([1, 2, 3, 4, 5]);
-});
-
-test('keeps no more than a thousand messages, and can get the others back', async () => {
-  const room = await render(() => useRoom('a', { history: 1 }));
-  hub.message('a', 0);
-  await settle();
-  await act(() => room.now.loadMore());
-  expect(room.now.hasMore).toBe(false);
-  await act(async () => {
-    for (let n = 1; n <= 1_005; n++) hub.message('a', n);
-  });
-  await settle();
-  expect(room.now.messages).toHaveLength(1_000);
-  expect(room.now.messages[0]?.data).toBe(6);
-  expect(room.now.hasMore).toBe(true);
-  await act(() => room.now.loadMore(50));
-  expect(room.now.messages).toHaveLength(1_006);
-  expect(room.now.hasMore).toBe(false);
-});
-
-test('a page of a log that is no more is not shown', async () => {
-  for (const n of [1, 2, 3]) hub.message('a', n);
-  const room = await render(() => useRoom('a', { history: 2 }));
-  hub.script.set('history', () => true);
-  await act(async () => void room.now.loadMore());
-  await act(async () => hub.socket.end());
-  hub.forget();
-  hub.script.clear();
-  for (let n = 11; n <= 25; n++) hub.message('a', n); // more than a resume brings
-  await settle(500);
-  // Before position 2 there is another message now: it does not belong there.
-  expect(texts(room.now)).toEqual([2, 3, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25]);
-  expect(room.now).toMatchObject({ hasMore: true, loading: false });
-  await act(() => room.now.loadMore(50));
-  expect(texts(room.now).slice(0, 4)).toEqual([2, 3, 11, 12]);
-});
-
-test('is shown a burst in a few steps, which React takes', async () => {
+test('a burst takes few enough renders for React', async () => {
   const errors: unknown[] = [];
   setClient(hub.client({ getToken: () => 'u1', onError: (err) => errors.push(err) }));
   let renders = 0;
@@ -286,7 +214,8 @@ test('is shown a burst in a few steps, which React takes', async () => {
     renders++;
     return view;
   });
-  // As in a browser: React renders after each message, and effects' changes have to wait.
+  // As in a browser, React renders after each message, and updates made by
+  // effects come later.
   const flags = globalThis as { IS_REACT_ACT_ENVIRONMENT?: boolean };
   flags.IS_REACT_ACT_ENVIRONMENT = false;
   for (let n = 1; n <= 200; n++) {
@@ -300,7 +229,7 @@ test('is shown a burst in a few steps, which React takes', async () => {
   expect(renders).toBeLessThan(100);
 });
 
-test('is one room, however many show it', async () => {
+test('is one room for all components that show it', async () => {
   const [a, b] = [await render(() => useRoom('a')), { now: undefined as unknown }];
   const other = <Probe key="other" use={() => Object.assign(b, { now: useRoom('a').messages })} />;
   const both = await render(() => useRoom('a'), other);
@@ -336,7 +265,7 @@ test('goes from room to room', async () => {
   expect(seen.at(-1)).toBe('a: in a');
 });
 
-test('does not leave before what was written there has gone out', async () => {
+test('does not leave before its messages are sent', async () => {
   const room = await render(() => useRoom('a'));
   const release = withhold('room-message');
   await act(async () => void room.now.send('last words'));
@@ -348,7 +277,7 @@ test('does not leave before what was written there has gone out', async () => {
   expect(hub.socket.of('leave-room')).toHaveLength(1);
 });
 
-test('shows who is there and who types', async () => {
+test('shows who is present and who is typing', async () => {
   const room = await render(() => useRoom('a'));
   hub.socket.say({ type: 'user-joined', room: 'a', data: { users: [ben], count: 2 } });
   hub.socket.say({ type: 'typing', room: 'a', from: ben });
@@ -360,7 +289,7 @@ test('shows who is there and who types', async () => {
   expect(hub.socket.sent.slice(-2).map((e) => e.type)).toEqual(['typing', 'stop-typing']);
 });
 
-test('forgets what it showed to another user', async () => {
+test('forgets the messages shown to another user', async () => {
   let user = 'u1';
   setClient(hub.client({ getToken: () => user }));
   for (const n of [1, 2, 3]) hub.message('a', n);
@@ -376,13 +305,32 @@ test('forgets what it showed to another user', async () => {
   expect(texts(room.now)).toEqual([3]);
 });
 
-test('tells why it cannot be joined', async () => {
+test('says why it cannot be joined', async () => {
   hub.script.set('join-room', (socket, e) => {
     hub.refuse(socket, e, 'forbidden');
     return true;
   });
   const room = await render(() => useRoom('a'));
   expect(room.now).toMatchObject({ status: 'refused', error: { code: 'forbidden' }, messages: [] });
+});
+
+test('says that the application took the user out, and keeps the messages', async () => {
+  for (const n of [1, 2, 3]) hub.message('a', n);
+  const room = await render(() => useRoom('a', { history: 2 }));
+  expect(room.now.removed).toBeUndefined();
+  await act(async () => hub.remove('a', 'Spam'));
+  await settle();
+  expect(room.now).toMatchObject({ status: 'refused', removed: { reason: 'Spam' }, error: { code: 'not_in_room' } });
+  expect(texts(room.now)).toEqual([2, 3]);
+  await act(() => room.now.loadMore());
+  expect(hub.socket.of('history')).toEqual([]);
+  await act(async () => void room.now.send('after').catch(() => {}));
+  await settle();
+  expect(texts(room.now)).toEqual([2, 3, 'after failed']);
+  await show(null);
+  const again = await render(() => useRoom('a', { history: 2 }));
+  expect(again.now.status).toBe('joined');
+  expect(again.now.removed).toBeUndefined();
 });
 
 test('shows a room that the application has joined before', async () => {

@@ -42,7 +42,7 @@ describe('ChatProvider', () => {
     expect(client.state).toMatchObject({ status: 'disconnected', reason: 'closed' });
   });
 
-  test('keeps the connection where another takes its place', async () => {
+  test('keeps the connection if another provider takes its place', async () => {
     await show(<i />);
     await act(() =>
       root.render(
@@ -67,7 +67,7 @@ describe('ChatProvider', () => {
     expect(client.state.status).toBe('connected');
   });
 
-  test('goes over to another client', async () => {
+  test('switches to another client', async () => {
     const state = await render(useConnection);
     const first = client;
     setClient(hub.client({ getToken: () => 'u2' }));
@@ -78,13 +78,13 @@ describe('ChatProvider', () => {
     expect(state.now).toMatchObject({ status: 'connected', user: { id: 'u2' } });
   });
 
-  test('is needed', () => {
+  test('is required', () => {
     for (const hook of [useChat, useConnection, usePresence, usePrivateMessages, () => useRoom('a')]) {
       expect(() => renderToString(<Probe use={hook} />)).toThrow(/ChatProvider/);
     }
   });
 
-  test('gives its client', async () => {
+  test('provides its client', async () => {
     expect((await render(useChat)).now).toBe(client);
   });
 });
@@ -93,12 +93,13 @@ function Page() {
   const room = useRoom('a');
   const presence = usePresence();
   const inbox = usePrivateMessages();
-  const peer = usePrivateMessages('u2');
+  const conversation = usePrivateMessages('u2');
   useEvent('message', () => {});
   return (
     <p>
-      {useConnection().status} {room.status} {room.messages.length} {presence.count} {inbox.length} {peer.userId}
-      {peer.messages.length}
+      {useConnection().status} {room.status} {room.messages.length} {presence.count} {inbox.length}{' '}
+      {conversation.userId}
+      {conversation.messages.length}
     </p>
   );
 }
@@ -110,7 +111,7 @@ describe('on a server', () => {
     </ChatProvider>
   );
 
-  test('nothing is connected, and the page is what the browser begins with', async () => {
+  test('nothing is connected, and hydration finds the same page', async () => {
     const html = renderToString(page());
     expect(html.replaceAll('<!-- -->', '')).toBe('<p>disconnected left 0 0 0 u20</p>');
     expect(hub.sockets).toHaveLength(0);
@@ -165,7 +166,7 @@ describe('usePresence', () => {
 });
 
 describe('usePrivateMessages', () => {
-  test('shows what came while nobody looked, by user', async () => {
+  test('shows messages that came without a subscriber, by user', async () => {
     hub.whisper('u1', 'before all');
     await show(null);
     hub.whisper('u1', 'meanwhile', { id: 'u3', name: 'Cem' });
@@ -184,56 +185,68 @@ describe('usePrivateMessages', () => {
   });
 
   test('sends to a user, and shows it at once and once', async () => {
-    const peer = await render(() => usePrivateMessages('u2'));
-    expect(peer.now).toMatchObject({ userId: 'u2', messages: [] });
+    const conversation = await render(() => usePrivateMessages('u2'));
+    expect(conversation.now).toMatchObject({ userId: 'u2', messages: [] });
     const release = withhold('private-message');
-    await act(async () => void peer.now.send('psst'));
-    expect(texts(peer.now)).toEqual(['psst sending']);
+    await act(async () => void conversation.now.send('psst'));
+    expect(texts(conversation.now)).toEqual(['psst sending']);
     await release();
     hub.whisper('u1', 'yes?');
     await settle();
-    expect(texts(peer.now)).toEqual(['psst', 'yes?']);
+    expect(texts(conversation.now)).toEqual(['psst', 'yes?']);
     await act(async () => hub.socket.end());
     await settle(500);
-    expect(texts(peer.now)).toEqual(['psst', 'yes?']);
-    expect(peer.now.user).toEqual(ben);
+    expect(texts(conversation.now)).toEqual(['psst', 'yes?']);
+    expect(conversation.now.user).toEqual(ben);
   });
 
-  test('shows what another tab has sent', async () => {
-    const peer = await render(() => usePrivateMessages('u2'));
+  test("does not show the application's own durable events", async () => {
+    const all = await render(() => usePrivateMessages());
+    hub.whisper('u1', 'hello');
+    await settle();
+    const log = hub.inbox('u1');
+    hub.socket.say({ type: 'invoice', to: 'u1', from: ben, seq: 50, ts: 1, data: 'durable' });
+    hub.socket.say({ type: 'notification', to: 'u1', from: ben, seq: 51, ts: 1, data: 'durable' });
+    await settle();
+    expect(client.inbox).toEqual({ epoch: log.epoch, seq: 51 });
+    expect(all.now.map((c) => [c.userId, texts(c)])).toEqual([['u2', ['hello']]]);
+  });
+
+  test('shows messages of another tab', async () => {
+    const conversation = await render(() => usePrivateMessages('u2'));
     hub.whisper('u2', 'from the other tab', { id: 'u1', name: 'u1' });
     await settle();
-    expect(texts(peer.now)).toEqual(['from the other tab']);
+    expect(texts(conversation.now)).toEqual(['from the other tab']);
   });
 
-  test('keeps what failed, sends it again, gives it up', async () => {
-    const peer = await render(() => usePrivateMessages('u2'));
+  test('keeps failed messages, sends them again, discards them', async () => {
+    const conversation = await render(() => usePrivateMessages('u2'));
     hub.script.set('private-message', (socket, e) => {
       hub.refuse(socket, e, 'forbidden');
       return true;
     });
-    await act(async () => void peer.now.send('one'));
-    await act(async () => void peer.now.send('two'));
+    await act(async () => void conversation.now.send('one'));
+    await act(async () => void conversation.now.send('two'));
     await settle();
-    expect(texts(peer.now)).toEqual(['one failed', 'two failed']);
+    expect(texts(conversation.now)).toEqual(['one failed', 'two failed']);
     hub.script.clear();
-    const [one, two] = peer.now.messages;
-    await act(async () => void peer.now.retry(one?.id ?? ''));
-    await act(async () => peer.now.discard(two?.id ?? ''));
+    const [one, two] = conversation.now.messages;
+    await act(async () => void conversation.now.retry(one?.id ?? ''));
+    await act(async () => conversation.now.discard(two?.id ?? ''));
     await settle();
-    expect(texts(peer.now)).toEqual(['one']);
-    await expect(peer.now.retry('nothing')).rejects.toMatchObject({ code: 'bad_request' });
+    expect(texts(conversation.now)).toEqual(['one']);
+    await expect(conversation.now.retry('nothing')).rejects.toMatchObject({ code: 'bad_request' });
   });
 
-  test('keeps what was there over a restart that has forgotten it', async () => {
-    const peer = await render(() => usePrivateMessages('u2'));
+  test('keeps the messages that a server has lost in a restart', async () => {
+    const conversation = await render(() => usePrivateMessages('u2'));
     hub.whisper('u1', 'old');
     await settle();
     await act(async () => hub.socket.end());
     hub.forget();
     hub.whisper('u1', 'new');
     await settle(500);
-    expect(texts(peer.now)).toEqual(['old', 'new']);
+    expect(texts(conversation.now)).toEqual(['old', 'new']);
   });
 
   test('forgets it for another user', async () => {

@@ -1,9 +1,9 @@
-// What only a real server and a real network can show.
+// Tests that need a real server and a real network.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { ChatClient, ChatOptions, ConnectionState } from '../src/index.js';
-import { RealBackend, token } from './backend.js';
+import { opaqueToken, RealBackend, token } from './backend.js';
 import { behaviour, collect, fresh, until } from './behaviour.js';
 
 behaviour('the real server', () => RealBackend.start());
@@ -43,6 +43,23 @@ describe('the real server alone', () => {
     });
   });
 
+  const visible = String.fromCharCode(...Array.from({ length: 0x7e - 0x20 }, (_, i) => 0x21 + i));
+
+  test.each([
+    ['base64', () => 'a+b/c=='],
+    ['all visible ASCII characters', () => visible],
+    ['8 KiB of them', (user: string) => visible.repeat(90).slice(0, 8_192 - opaqueToken(user, '').length)],
+  ])('a token of %s connects, and connects again', async (_, rest) => {
+    const user = fresh('ana');
+    const secret = opaqueToken(user, rest(user));
+    expect(secret.length).toBeLessThanOrEqual(8_192);
+    const { client, states } = make(user, { getToken: () => secret });
+    await connected(states);
+    expect(client.user).toEqual({ id: user, name: user });
+    await server.cut();
+    await connected(states, 2);
+  });
+
   test('no token at all', async () => {
     const { client } = make('ana', { getToken: () => null });
     await until(() => client.state.status === 'disconnected');
@@ -78,7 +95,7 @@ describe('the real server alone', () => {
     expect(states.map((s) => s.status)).toEqual(['connecting', 'connected']);
   });
 
-  test('who is put out by the server stays out', async () => {
+  test('a disconnected user stays out', async () => {
     const user = fresh('ana');
     const { client, states } = make(user);
     await connected(states);
@@ -93,7 +110,7 @@ describe('the real server alone', () => {
     expect(client.room('members').state.status).toBe('refused');
   });
 
-  test('who is taken out of a room notices at the next message', async () => {
+  test('a user taken out of a room notices at the next message', async () => {
     const user = fresh('ana');
     const { client } = make(user);
     const room = client.room(fresh('room'));
@@ -110,10 +127,10 @@ describe('the real server alone', () => {
     await expect(client.send('sum', 'no numbers')).rejects.toMatchObject({ code: 'bad_request' });
   });
 
-  test("the application's events come to the room, and are kept for who is away", async () => {
+  test("the application's events come to the room, and wait for an absent user", async () => {
     const { client } = make(fresh('ana'));
     client.onState((s) => {
-      if (s.status === 'disconnected') client.close(); // else it might be back before the second event
+      if (s.status === 'disconnected') client.close(); // or it might be back before the second event
     });
     const room = client.room(fresh('room'));
     const polls = collect(room, 'poll:closed');
@@ -135,7 +152,7 @@ describe('the real server alone', () => {
     const room = client.room(fresh('room'));
     await room.join();
     await expect(room.send('x'.repeat(9_000))).rejects.toMatchObject({ code: 'too_large' });
-    // Just below: what this client counts is what the server counts.
+    // Just below the limit: client and server count alike.
     const rest = 8_192 - JSON.stringify({ type: 'room-message', id: 'm', room: room.name, data: '' }).length;
     await room.send('🌍'.repeat(rest / 4), { id: 'm' });
     expect(states.filter((s) => s.status === 'connected')).toHaveLength(1);

@@ -1,4 +1,4 @@
-// Rooms over a reconnect.
+// Rooms and the inbox after a reconnect.
 import { expect, test, vi } from 'vitest';
 import type { ChatClient, JoinedRoom } from '../src/index.js';
 import { fixture, pass, quiet } from './fixture.js';
@@ -29,7 +29,7 @@ test('one resume names all rooms and the inbox with their positions', async () =
   expect(f.hub.socket.sent).toHaveLength(1);
 });
 
-test('the position is that of the last message seen, also within what was missed', async () => {
+test('the position is that of the last message, also within a replay', async () => {
   const client = await f.connect();
   const seen = collect(client, 'a');
   for (let n = 1; n <= 5; n++) f.hub.message('a', n);
@@ -46,7 +46,7 @@ test('the position is that of the last message seen, also within what was missed
   expect(seen).toEqual([1, 2, 3, 4, 5]);
 });
 
-test('an answer alone moves no position: what it announces may be lost', async () => {
+test('an answer alone moves no position: the messages that it announces may be lost', async () => {
   const client = await f.connect();
   const seen = collect(client, 'a');
   f.hub.message('a', 1);
@@ -69,7 +69,7 @@ test('an answer alone moves no position: what it announces may be lost', async (
   expect(seen).toEqual([1]);
 });
 
-test('what comes before the answer comes again in its place, and is seen once', async () => {
+test('messages that come before the answer come again in their place, and are delivered once', async () => {
   const client = await f.connect();
   const seen = collect(client, 'a');
   const whispers: unknown[] = [];
@@ -80,7 +80,7 @@ test('what comes before the answer comes again in its place, and is seen once', 
   f.hub.whisper('u1', 'first');
   f.hub.script.set('resume', (s) => {
     s.rooms.add('a');
-    f.hub.message('a', 2); // live, and before the answer
+    f.hub.message('a', 2); // live, before the answer
     f.hub.whisper('u1', 'second');
   });
   await pass(500);
@@ -101,7 +101,7 @@ test('a repeated position is dropped', async () => {
   expect(seen).toEqual([1, 2]);
 });
 
-test('recovered: false reaches the application, and the newest ones follow', async () => {
+test('recovered: false reaches the application, and the newest messages follow', async () => {
   const client = await f.connect();
   const seen = collect(client, 'a');
   const joins: JoinedRoom[] = [];
@@ -145,7 +145,7 @@ test('a room that is refused now is left, and the others stay', async () => {
   expect(client.room('b').state.status).toBe('joined');
 });
 
-test('a room that cannot be resumed just now is asked for again, from where it was', async () => {
+test('a room that cannot be resumed now is joined again, from its position', async () => {
   const client = await f.connect();
   const seen = collect(client, 'a');
   await client.room('a').join();
@@ -163,7 +163,7 @@ test('a room that cannot be resumed just now is asked for again, from where it w
   expect(seen).toEqual([1, 2]);
 });
 
-test('rooms too many for one message are joined one by one, from where they were', async () => {
+test('rooms that do not fit into one message are joined one by one, from their positions', async () => {
   f.hub.welcome = { maxMessage: 300 };
   const client = await f.connect();
   const names = Array.from({ length: 10 }, (_, n) => `room ${n} of many`);
@@ -229,7 +229,7 @@ test('a resume that fails is tried on another connection', async () => {
   expect(client.state.status).toBe('connected');
 });
 
-test('another user gets none of what the last one saw', async () => {
+test('another user does not continue from the positions of the last one', async () => {
   let user = 'u1';
   const client = await f.connect({ getToken: () => user });
   await client.room('a').join({ history: 3 });

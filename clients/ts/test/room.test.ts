@@ -12,7 +12,7 @@ function collect(client: ChatClient, room: string): unknown[] {
 }
 
 describe('joining', () => {
-  test('asks for what was asked for', async () => {
+  test('passes the options on', async () => {
     const client = await f.connect();
     quiet(client.room('a').join());
     quiet(client.room('b').join({ history: 20 }));
@@ -24,7 +24,7 @@ describe('joining', () => {
     ]);
   });
 
-  test('waits for a connection, and goes on over a lost one', async () => {
+  test('waits for a connection, and survives the loss of one', async () => {
     const client = f.make();
     const promise = client.room('a').join();
     expect(client.room('a').state.status).toBe('joining');
@@ -39,7 +39,7 @@ describe('joining', () => {
     expect(client.room('a').state).toMatchObject({ status: 'joined', users: [{ id: 'u1' }], count: 1 });
   });
 
-  test('happens once, whoever asks', async () => {
+  test('happens once for several callers', async () => {
     const client = await f.connect();
     const promises = [client.room('a').join(), client.room('a').join({ history: 5 })];
     await pass();
@@ -65,7 +65,7 @@ describe('joining', () => {
     expect(client.room('a').state.status).toBe('joined');
   });
 
-  test('what the server cannot do now is asked again', async () => {
+  test('a join that the server cannot serve now is repeated', async () => {
     const client = await f.connect();
     f.hub.script.set('join-room', (s, e) => {
       f.hub.refuse(s, e, 'rate_limited', { retryAfterMs: 700 });
@@ -90,7 +90,7 @@ describe('joining', () => {
     expect(f.hub.socket.of('join-room')).toEqual([]);
   });
 
-  test('leaving and joining in one breath ends up in the room', async () => {
+  test('leaving and joining at once ends up in the room', async () => {
     const client = await f.connect();
     const told = vi.fn();
     client.room('a').onJoined(told);
@@ -105,7 +105,7 @@ describe('joining', () => {
   });
 });
 
-describe('who is there', () => {
+describe('users of a room', () => {
   test('is followed', async () => {
     const client = await f.connect();
     const room = client.room('a');
@@ -123,10 +123,10 @@ describe('who is there', () => {
     f.hub.socket.say({ type: 'user-joined', room: 'a', data: { count: 5_000 } });
     await pass();
     expect(room.state).toMatchObject({ count: 5_000 });
-    expect(new Set(states).size).toBe(states.length); // each another object
+    expect(new Set(states).size).toBe(states.length); // all are different objects
   });
 
-  test('is asked for anew where the list has holes, once in a while', async () => {
+  test('is requested again if the list has gaps, at most every 5 s', async () => {
     const client = await f.connect();
     const room = client.room('a');
     await room.join();
@@ -134,11 +134,11 @@ describe('who is there', () => {
     await pass();
     f.hub.socket.say({ type: 'user-joined', room: 'a', data: { count: 300 } });
     await pass();
-    expect(f.hub.socket.of('join-room')).toHaveLength(1); // another would bring no list
+    expect(f.hub.socket.of('join-room')).toHaveLength(1); // another answer would have no list
     for (let i = 0; i < 3; i++) f.hub.socket.say({ type: 'user-left', room: 'a', data: { users: [ben], count: 200 } });
     await pass();
     expect(f.hub.socket.of('join-room')).toHaveLength(2);
-    expect(room.state).toMatchObject({ users: [{ id: 'u1' }], count: 1 }); // as the answer says
+    expect(room.state).toMatchObject({ users: [{ id: 'u1' }], count: 1 }); // from the answer
     expect(room.position).toMatchObject({ seq: 1 });
     await pass(5_000);
     f.hub.socket.say({ type: 'user-joined', room: 'a', data: { users: [ben], count: 200 } });
@@ -161,10 +161,10 @@ describe('who is there', () => {
 describe('typing', () => {
   const said = () => f.hub.socket.sent.map((e) => e.type).filter((t) => t.includes('typing'));
 
-  test('is said at most every two seconds, and ends by itself', async () => {
+  test('is sent at most every two seconds, and ends by itself', async () => {
     const client = await f.connect();
     const room = client.room('a');
-    room.typing(); // not there yet
+    room.typing(); // not joined yet
     await room.join();
     for (let i = 0; i < 30; i++) {
       room.typing();
@@ -232,7 +232,7 @@ describe('typing', () => {
 });
 
 describe('events', () => {
-  test('of a room reach those who listen to it, and those who listen to all', async () => {
+  test('of a room reach the listeners of the room and those of the client', async () => {
     const client = await f.connect();
     const [a, b, all] = [vi.fn(), vi.fn(), vi.fn()];
     client.room('a').on('poll:closed', a);
@@ -250,15 +250,18 @@ describe('events', () => {
     expect(all.mock.calls.map((c) => c[0])).toEqual([1, 2, 3, 4]);
   });
 
-  test('of a room that the server has put the client into come as they are', async () => {
+  test('of a room that the server put the client into are delivered', async () => {
     const client = await f.connect();
     const seen = collect(client, 'a');
+    const epochs: unknown[] = [];
+    client.on('room-message', (_, { epoch }) => epochs.push(epoch));
     for (const seq of [5, 6]) f.hub.socket.say({ type: 'room-message', room: 'a', seq, data: seq });
     await pass();
     expect(seen).toEqual([5, 6]);
+    expect(epochs).toEqual([undefined, undefined]); // no answer has named it
   });
 
-  test('a message that the server does not take from outside a room tells that it has put the client out', async () => {
+  test('a message refused with not_in_room ends the membership', async () => {
     const client = await f.connect();
     await client.room('a').join();
     f.hub.socket.rooms.delete('a');
@@ -275,8 +278,90 @@ describe('events', () => {
   });
 });
 
+describe('removed', () => {
+  test('ends the membership, and is told to the room and the client', async () => {
+    const client = await f.connect();
+    const room = client.room('a');
+    const [ofRoom, ofClient, other] = [vi.fn(), vi.fn(), vi.fn()];
+    room.on('removed', ({ reason }, e) => ofRoom(reason, e.room, room.state.status));
+    client.on('removed', ({ reason }, e) => ofClient(reason, e.room));
+    client.room('b').on('removed', other);
+    await Promise.all([room.join(), client.room('b').join()]);
+    room.typing();
+    f.hub.remove('a', 'Spam');
+    await pass();
+    expect(ofRoom.mock.calls).toEqual([['Spam', 'a', 'refused']]);
+    expect(ofClient.mock.calls).toEqual([['Spam', 'a']]);
+    expect(other).not.toHaveBeenCalled();
+    expect(room.state).toMatchObject({
+      status: 'refused',
+      removed: { reason: 'Spam' },
+      error: { code: 'not_in_room', message: 'Spam' },
+      users: [],
+      typing: [],
+    });
+    expect(room.position).toBeNull();
+    expect(client.room('b').state.status).toBe('joined');
+    await pass(5_000);
+    expect(f.hub.socket.of('stop-typing')).toEqual([]);
+  });
+
+  test('is not followed by a join of its own, but by one of the application', async () => {
+    const client = await f.connect();
+    await client.room('a').join();
+    f.hub.remove('a', '');
+    await pass();
+    expect(client.room('a').state).toMatchObject({
+      removed: { reason: '' },
+      error: { message: 'Removed from the room' },
+    });
+    f.hub.socket.end();
+    await pass(500);
+    expect(f.hub.socket.sent.map((e) => [e.type, e.data])).toEqual([
+      ['resume', expect.objectContaining({ rooms: {} })],
+    ]);
+    await client.room('a').join();
+    expect(client.room('a').state.status).toBe('joined');
+    expect(client.room('a').state.removed).toBeUndefined();
+  });
+
+  test('fails the messages that wait for the room', async () => {
+    const client = await f.connect();
+    await client.room('a').join();
+    f.hub.script.set('room-message', () => true);
+    const sent = [1, 2].map((n) => client.room('a').send(n));
+    f.hub.remove('a', 'Spam');
+    for (const p of sent) await expect(p).rejects.toMatchObject({ code: 'not_in_room', message: 'Spam' });
+    expect(client.outbox).toEqual([]);
+  });
+
+  test('of an earlier membership does not end a join under way', async () => {
+    const client = await f.connect();
+    await client.room('a').join();
+    f.hub.script.set('leave-room', (s, e) => {
+      s.say({ type: 'removed', room: 'a', data: { reason: 'late' } });
+      f.hub.script.clear();
+      f.hub.received(s, e);
+      return true;
+    });
+    client.room('a').leave();
+    await client.room('a').join();
+    expect(client.room('a').state).toMatchObject({ status: 'joined' });
+  });
+
+  test('from a room that the client has not joined is an event only', async () => {
+    const client = await f.connect();
+    const removed = vi.fn();
+    client.on('removed', removed);
+    f.hub.socket.say({ type: 'removed', room: 'b', data: { reason: 'x' } });
+    await pass();
+    expect(removed).toHaveBeenCalledTimes(1);
+    expect(client.room('b').state.status).toBe('left');
+  });
+});
+
 describe('history', () => {
-  test('is asked for again on the next connection', async () => {
+  test('is requested again on the next connection', async () => {
     const client = await f.connect();
     await client.room('a').join();
     f.hub.message('a', 1);
@@ -289,7 +374,7 @@ describe('history', () => {
     expect(f.hub.socket.of('history')).toMatchObject([{ room: 'a', data: { limit: 5, before: 100 } }]);
   });
 
-  test('is asked for again when the server has asked to wait', async () => {
+  test('is requested again after the wait set by the server', async () => {
     const client = await f.connect();
     await client.room('a').join();
     f.hub.script.set('history', (s, e) => {
@@ -332,7 +417,7 @@ describe('history', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  test('has an end to its patience', async () => {
+  test('ends with a timeout', async () => {
     const client = await f.connect({ timeout: 2_000 });
     f.hub.script.set('history', () => true);
     const page = expect(client.room('a').history()).rejects.toMatchObject({ code: 'timeout' });

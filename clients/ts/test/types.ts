@@ -1,4 +1,4 @@
-// Checked by the compiler alone: what must be an error is marked so.
+// Checked by the compiler alone. Lines that must not compile are marked.
 import {
   ChatClient,
   type ChatEvents,
@@ -26,7 +26,7 @@ declare module 'chathub-client' {
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
 const same = <A, B>(_: Equal<A, B>) => {};
 
-// What has been declared.
+// With declared types.
 const client = new ChatClient('/ws');
 client.on('poll:closed', (data, event) => {
   same<typeof data, { yes: number; no: number }>(true);
@@ -37,8 +37,10 @@ client.on('poll:closed', (data: { maybe: number }) => data);
 client.on('online-users', ({ count, users }) => same<[typeof count, typeof users], [number, Users | undefined]>(true));
 type Users = ChatClient['online']['users'];
 client.on('private-message', (data) => same<typeof data, unknown>(true));
+client.on('removed', ({ reason }) => same<typeof reason, string>(true));
+client.room('lobby').on('removed', ({ reason }) => same<typeof reason, string>(true));
 client.on('somebody-elses', (data) => same<typeof data, unknown>(true));
-// @ts-expect-error: nobody knows what it carries
+// @ts-expect-error: its data is not declared
 client.on('somebody-elses', (data: { text: string }) => data);
 
 const room = client.room('lobby');
@@ -75,10 +77,10 @@ const state = client.state;
 if (state.status === 'connected') same<typeof state.clientId, string>(true);
 // @ts-expect-error: without a connection there is no id
 else state.clientId;
-// @ts-expect-error: states are not changed
+// @ts-expect-error: states are immutable
 state.status = 'connected';
 
-// What is given as type parameters.
+// With type parameters.
 const typed = new ChatClient<{ tick: number }, { sum: (numbers: number[]) => number }, { ask: (q: string) => string }>(
   '/ws',
 );
@@ -88,7 +90,7 @@ same<Awaited<ReturnType<typeof typed.room>['name']>, string>(true);
 void typed.send('sum', [1, 2]).then((n) => same<typeof n, number>(true));
 typed.answer('ask', (q) => q);
 
-// What is given in the options.
+// Options.
 new ChatClient('/ws', { WebSocket });
 new ChatClient('/ws', { WebSocket: NodeWebSocket });
 new ChatClient('/ws', { storage: localStorage, getToken: async () => 'token' });
@@ -100,7 +102,8 @@ const _: WebSocketConstructor = WebSocket;
 
 // The hooks.
 export function Hooks() {
-  const { messages, send } = useRoom('lobby');
+  const { messages, send, removed } = useRoom('lobby');
+  same<typeof removed, { readonly reason: string } | undefined>(true);
   same<typeof messages, readonly Message<{ text: string }>[]>(true);
   void send({ text: 'Hi' });
   // @ts-expect-error: a room message has a text

@@ -19,9 +19,11 @@ import type {
   EventType,
   Listener,
   Receipt,
+  Room,
   User,
   Users,
 } from '../index.js';
+import { wellFormed } from '../text.js';
 import type { Message } from './messages.js';
 import { type Conversation, NO_CONVERSATIONS, PrivateStore } from './private-store.js';
 import { EMPTY_ROOM, type RoomSnapshot, RoomStore } from './room-store.js';
@@ -29,12 +31,13 @@ import type { AnyClient } from './store.js';
 
 export type { Conversation, Message, RoomSnapshot };
 
-/** What the hooks of one client share. */
+/** Shared by all hooks of one client. */
 interface Shared {
   readonly client: AnyClient;
   readonly inbox: PrivateStore;
-  readonly rooms: Map<string, RoomStore>;
-  users: number;
+  readonly rooms: Map<Room, RoomStore>;
+  /** How many providers are mounted. */
+  providers: number;
 }
 
 const shares = new WeakMap<AnyClient, Shared>();
@@ -46,30 +49,30 @@ const NOBODY: Users = { users: [], count: 0 };
 function shareOf(client: AnyClient): Shared {
   let shared = shares.get(client);
   if (!shared) {
-    shared = { client, inbox: new PrivateStore(client), rooms: new Map(), users: 0 };
+    shared = { client, inbox: new PrivateStore(client), rooms: new Map(), providers: 0 };
     shares.set(client, shared);
   }
   return shared;
 }
 
 /**
- * Gives a client to the hooks below it: connects it when it is mounted, and closes it
- * when the last provider of that client is gone. Make the client once, outside of rendering or
- * in useState: making one costs nothing before it connects.
+ * Gives a client to the hooks below it. It connects the client when it is
+ * mounted, and closes it when the last provider of that client is unmounted.
+ * Create the client once, outside of rendering or in useState.
  */
 export function ChatProvider({ client, children }: { client: AnyClient; children?: ReactNode }): ReactNode {
   const shared = shareOf(client);
   useEffect(() => {
-    shared.users++;
-    // What arrives of the inbox is kept from the beginning on, whoever looks at it later.
+    shared.providers++;
+    // Keeps private messages from the start, for components that mount later.
     const stop = shared.inbox.subscribe(() => {});
     client.connect();
     return () => {
       stop();
-      shared.users--;
-      // StrictMode mounts twice: the second one finds the connection of the first.
+      shared.providers--;
+      // StrictMode mounts twice. The second time finds the connection open.
       setTimeout(() => {
-        if (shared.users === 0) client.close();
+        if (shared.providers === 0) client.close();
       });
     };
   }, [client, shared]);
@@ -78,16 +81,16 @@ export function ChatProvider({ client, children }: { client: AnyClient; children
 
 function useShared(): Shared {
   const shared = useContext(Context);
-  if (!shared) throw new Error('chathub-client/react: there is no <ChatProvider> above this component');
+  if (!shared) throw new Error('chathub-client/react: this component needs a <ChatProvider> above it');
   return shared;
 }
 
-/** The client of the provider. */
+/** Returns the client of the provider. */
 export function useChat<E = ChatEvents, C = ChatCalls, Q = ChatQuestions>(): ChatClient<E, C, Q> {
   return useShared().client;
 }
 
-/** The state of the connection. */
+/** Returns the state of the connection. */
 export function useConnection(): ConnectionState {
   const { client } = useShared();
   const subscribe = useCallback((fn: () => void) => client.onState(fn), [client]);
@@ -98,7 +101,7 @@ export function useConnection(): ConnectionState {
   );
 }
 
-/** Calls `fn`, always the one of the last render, for each event of a type. */
+/** Calls the `fn` of the last render for each event of a type. */
 export function useEvent<K extends EventType<ChatEvents>>(type: K, fn: Listener<EventData<ChatEvents, K>>): void;
 export function useEvent(type: string, fn: Listener<unknown>): void;
 export function useEvent(type: string, fn: Listener<never>): void {
@@ -114,7 +117,7 @@ export interface PresenceView extends Users {
   isOnline(userId: string): boolean;
 }
 
-/** Who is online. */
+/** Returns the users who are online. */
 export function usePresence(): PresenceView {
   const { client } = useShared();
   const subscribe = useCallback((fn: () => void) => client.onOnline(fn), [client]);
@@ -130,22 +133,29 @@ export function usePresence(): PresenceView {
 }
 
 export interface RoomView<Data> extends RoomSnapshot<Data> {
-  /** Shows the message at once, and keeps it until the server has it. A failure shows in the message too. */
+  /**
+   * Shows a message at once, and repeats it until the server has stored it. If
+   * that fails, the promise rejects and the message has the error too.
+   */
   readonly send: (data: Data) => Promise<Receipt>;
-  /** Sends a failed message again, under its id: it is stored once. */
+  /**
+   * Sends a failed message again, with the same id, so that the server stores
+   * it once.
+   */
   readonly retry: (id: string) => Promise<Receipt>;
-  /** Gives up a message that is being sent or has failed. */
+  /** Removes a message that is being sent or has failed. */
   readonly discard: (id: string) => void;
-  /** Gets older messages; resolves when they are in `messages`. */
+  /** Loads older messages. Resolves when they are in `messages`. */
   readonly loadMore: (limit?: number) => Promise<void>;
-  /** To be called at every key. */
+  /** To be called at each keystroke. */
   readonly setTyping: () => void;
   readonly stopTyping: () => void;
 }
 
 /**
- * A room: joined as long as a component shows it, with its newest messages (`history`, 50, of
- * the first component that does). Several components share one.
+ * Returns a room with its messages. The room is joined while at least one
+ * component uses it, and all of them share its state. `history` is how many of
+ * the newest messages to load, 50 by default. The first component decides.
  */
 export function useRoom<E = ChatEvents>(
   name: string,
@@ -153,10 +163,11 @@ export function useRoom<E = ChatEvents>(
 ): RoomView<EventData<E, 'room-message'>> {
   const shared = useShared();
   const { history = 50 } = options;
-  let store = shared.rooms.get(name);
+  const key = shared.client.room(name);
+  let store = shared.rooms.get(key);
   if (!store) {
-    store = new RoomStore(shared.client, name, history);
-    shared.rooms.set(name, store);
+    store = new RoomStore(shared.client, key, history);
+    shared.rooms.set(key, store);
   }
   const room = store;
   const snapshot = useSyncExternalStore(
@@ -177,12 +188,14 @@ export interface ConversationView<Data> extends Conversation<Data> {
 }
 
 /**
- * The private messages since the provider was mounted, with what the server still had of
- * them: all conversations, the one heard of last first, or the one with a user.
+ * Returns private messages: those that the server still had when the provider
+ * was mounted, and those since. Without `userId` it returns all conversations,
+ * the most recent first. With `userId` it returns the one with that user.
  */
 export function usePrivateMessages<E = ChatEvents>(): readonly Conversation<EventData<E, 'private-message'>>[];
 export function usePrivateMessages<E = ChatEvents>(userId: string): ConversationView<EventData<E, 'private-message'>>;
-export function usePrivateMessages(userId?: string): unknown {
+export function usePrivateMessages(user?: string): unknown {
+  const userId = user && wellFormed(user); // as the client sends it
   const { inbox } = useShared();
   const snapshot = useSyncExternalStore<unknown>(
     inbox.subscribe,

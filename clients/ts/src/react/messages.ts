@@ -1,102 +1,100 @@
 import type { ChatError, Envelope, Outgoing, Receipt, User } from '../index.js';
 
-/** A message as it is shown. Never changed: a new state of it is a new object. */
+/** A message to show. Immutable: a change makes a new object. */
 export interface Message<Data = unknown> {
-  /** Stays the same from sending to the end: for React's `key`. */
+  /** For React's `key`. Stays the same after the server has stored it. */
   readonly key: string;
-  /** Absent where the sender chose none. */
+  /** Absent if the sender chose none. */
   readonly id?: string;
-  /** Absent where the application wrote it. */
+  /** The author. Absent if the application is the author. */
   readonly from?: User;
   readonly to?: string;
   readonly data: Data;
+  /** The life of the log that `seq` belongs to. Absent until it is stored. */
+  readonly epoch?: string;
+  /** Position in the log. Absent until it is stored. */
   readonly seq?: number;
-  /** The server's time; absent until it has the message. */
+  /** When the server stored it. Absent until then. */
   readonly ts?: number;
   readonly status: 'sending' | 'sent' | 'failed';
-  /** Why it failed. */
+  /** Why it failed, if `status` is `failed`. */
   readonly error?: ChatError;
 }
 
-/** Messages keeps those of one conversation in the order in which they are shown. */
+/**
+ * Messages keeps the messages of one conversation in the order to show. Adding
+ * a live message takes the same time however many there are, because the list
+ * is made when it is read.
+ */
 export class Messages {
   readonly #max: number;
-  #past: Message[] = []; // of earlier lives of the log, whose numbers do not compare
-  #log: Message[] = []; // of this one, by seq
-  #open: Message[] = []; // sending and failed ones, in the order of sending
-  #all: readonly Message[] = [];
-  #cut = false; // whether older ones were dropped for lack of place
+  #past: Message[] = []; // of earlier epochs, whose numbers do not compare
+  #pastIdentities = new Set<string | undefined>(); // may have dropped ones too
+  #log: Message[] = []; // of the present epoch, by seq
+  #open: Message[] = []; // sending or failed, in the order of sending
+  #all: readonly Message[] | undefined; // until something changes
 
   constructor(max: number) {
     this.#max = max;
   }
 
-  /** All of them; the same array as long as nothing has changed. */
+  /** All messages. The same array until something changes. */
   get all(): readonly Message[] {
+    this.#all ??= this.#past.concat(this.#log, this.#open);
     return this.#all;
   }
 
-  /** The smallest seq of the present log. */
+  /** The lowest seq of the present epoch. */
   get oldest(): number | undefined {
     return this.#log[0]?.seq;
   }
 
-  /** How many of the present log are here. */
-  get length(): number {
-    return this.#log.length;
-  }
-
-  /** Whether older ones were dropped since the last call for lack of place. */
-  takeCut(): boolean {
-    const cut = this.#cut;
-    this.#cut = false;
-    return cut;
-  }
-
-  /** A new log begins: what is here stays in front of it. */
+  /** A new epoch begins. The messages of the old one stay in front of it. */
   newLife(): void {
-    this.#past = [...this.#past, ...this.#log];
-    this.#log = [];
-    this.#changed();
+    this.#past = this.#past.concat(this.#log);
+    this.#pastIdentities = new Set(this.#past.map(identity));
+    this.dropLog();
   }
 
-  /** There is a gap behind what is here, and the log has all of it still. */
+  /**
+   * Drops the messages of the log, since there is a gap between them and the
+   * next. The server still has them.
+   */
   dropLog(): void {
     this.#log = [];
-    this.#changed();
+    this.#all = undefined;
   }
 
   clear(): void {
     this.#past = [];
-    this.#log = [];
+    this.#pastIdentities.clear();
     this.#open = [];
-    this.#changed();
+    this.dropLog();
   }
 
-  /** Takes events of the log, in any order; those that are here already are left as they are. */
+  /**
+   * Adds events of the log, in any order. Ignores those that are here already.
+   */
   take(events: readonly Envelope[]): void {
-    const seqs = new Set(this.#log.map((m) => m.seq));
-    let sorted = true;
     for (const e of events) {
-      if (e.seq === undefined || seqs.has(e.seq)) continue;
-      const own =
-        e.id === undefined
-          ? undefined
-          : this.#open.find((m) => m.id === e.id && (m.from?.id ?? e.from?.id) === e.from?.id);
+      if (e.seq === undefined) continue;
+      const own = this.#open.find((m) => m.id === e.id && (m.from?.id ?? e.from?.id) === e.from?.id);
       if (own) this.#open = this.#open.filter((m) => m !== own);
-      // Sent again over a restart that has forgotten it: it is the same message.
-      if (e.id !== undefined) this.#past = this.#past.filter((m) => !(m.id === e.id && m.from?.id === e.from?.id));
-      sorted &&= e.seq > (this.#log.at(-1)?.seq ?? 0);
-      this.#log.push(sent(e, own?.key));
+      // A server that lost its log in a restart got this message a second time.
+      if (e.id !== undefined && this.#pastIdentities.delete(identity(e))) {
+        this.#past = this.#past.filter((m) => identity(m) !== identity(e));
+      }
+      const at = this.#place(e.seq);
+      if (at === this.#log.length) this.#log.push(messageOf(e, own?.key));
+      else if (this.#log[at]?.seq !== e.seq) this.#log.splice(at, 0, messageOf(e, own?.key));
     }
-    if (!sorted) this.#log.sort((a, b) => (a.seq ?? 0) - (b.seq ?? 0));
-    this.#changed();
+    this.#all = undefined;
   }
 
   /** A message was put into the outbox, for the first time or again. */
   queued(message: Outgoing, from: User | undefined): void {
     const { id, to, data } = message;
-    const old = this.#open.find((m) => m.id === id);
+    const old = this.find(id);
     const now: Message = {
       key: old?.key ?? id,
       id,
@@ -105,22 +103,21 @@ export class Messages {
       data,
       status: 'sending',
     };
-    this.#open = [...this.#open.filter((m) => m !== old), now];
-    this.#changed();
+    this.remove(id);
+    this.#open = [...this.#open, now];
   }
 
-  /** The server has it. */
+  /** The server has stored a message. */
   acknowledged(message: Outgoing, receipt: Receipt): void {
-    const own = this.#open.find((m) => m.id === message.id);
-    if (!own) return; // its event came first
-    const { seq, ts } = receipt;
-    this.take([{ type: message.type, ...own, ...(seq && { seq }), ...(ts && { ts }) } as Envelope]);
+    const own = this.find(message.id);
+    if (!own) return; // its event came before the ack
+    if (receipt.seq === undefined) this.#change(message.id, { status: 'sent' });
+    this.take([{ type: message.type, ...own, ...receipt }]);
   }
 
   failed(message: Outgoing, error: ChatError, from: User | undefined): void {
     if (!this.find(message.id)) this.queued(message, from);
-    this.#open = this.#open.map((m) => (m.id === message.id ? { ...m, status: 'failed', error } : m));
-    this.#changed();
+    this.#change(message.id, { status: 'failed', error });
   }
 
   find(id: string): Message | undefined {
@@ -129,35 +126,54 @@ export class Messages {
 
   remove(id: string): void {
     this.#open = this.#open.filter((m) => m.id !== id);
-    this.#changed();
+    this.#all = undefined;
   }
 
-  /** Drops the oldest beyond the bound; not what was scrolled back to. */
-  trim(): void {
-    const over = this.#past.length + this.#log.length - this.#max;
-    if (over <= 0) return;
-    const past = Math.min(over, this.#past.length);
-    this.#past = this.#past.slice(past);
-    if (over > past) {
-      this.#log = this.#log.slice(over - past);
-      this.#cut = true;
+  /**
+   * Drops the oldest messages over the bound, and returns whether some were of
+   * the present epoch. Not to be called for a page.
+   */
+  trim(): boolean {
+    let cut = false;
+    for (let over = this.#past.length + this.#log.length - this.#max; over > 0; over--) {
+      if (!this.#past.shift()) cut = this.#log.shift() !== undefined;
+      this.#all = undefined;
     }
-    this.#changed();
+    return cut;
   }
 
-  #changed(): void {
-    this.#all = [...this.#past, ...this.#log, ...this.#open];
+  // Returns the place of a seq in the log. A live message has the last one.
+  #place(seq: number): number {
+    let [low, high] = [0, this.#log.length];
+    if ((this.#log[high - 1]?.seq ?? 0) < seq) return high;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((this.#log[middle]?.seq ?? 0) < seq) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  #change(id: string, change: Partial<Message>): void {
+    this.#open = this.#open.map((m) => (m.id === id ? { ...m, ...change } : m));
+    this.#all = undefined;
   }
 }
 
-function sent(e: Envelope, key: string | undefined): Message {
-  const { id, from, to, data, seq, ts } = e;
+// Ids are unique per user only. No user id has a line break.
+function identity({ id, from }: Message | Envelope): string | undefined {
+  return id === undefined ? undefined : `${from?.id ?? ''}\n${id}`;
+}
+
+function messageOf(e: Envelope, key: string | undefined): Message {
+  const { id, from, to, data, epoch, seq, ts } = e;
   return {
-    key: key ?? (id === undefined ? `#${seq}` : from ? `${from.id}/${id}` : id),
+    key: key ?? `${epoch}\n${seq}`,
     ...(id !== undefined && { id }),
     ...(from && { from }),
     ...(to !== undefined && { to }),
     data,
+    ...(epoch !== undefined && { epoch }),
     ...(seq !== undefined && { seq }),
     ...(ts !== undefined && { ts }),
     status: 'sent',

@@ -2,25 +2,28 @@ import { ChatError, type Envelope, newId, type Outgoing, type Receipt, type Send
 import { type Message, Messages } from './messages.js';
 import { type AnyClient, Store } from './store.js';
 
-/** The private messages with one user. Never changed: a new state is a new object. */
+/**
+ * The private messages with one user. Immutable: a change makes a new object.
+ */
 export interface Conversation<Data = unknown> {
   readonly userId: string;
-  /** As far as known: from their messages, or from who is online. */
+  /** Known if the user has written or is online. */
   readonly user: User | undefined;
   readonly messages: readonly Message<Data>[];
 }
 
-const KEEP = 1_000; // messages of a conversation
+const KEEP = 1_000; // messages per conversation
 
 export const NO_CONVERSATIONS: readonly Conversation<never>[] = [];
 
-/** All private messages since the client connected, by user. */
+/** The private messages since the client connected, by user. */
 export class PrivateStore extends Store<readonly Conversation[]> {
   readonly #client: AnyClient;
   readonly #messages = new Map<string, Messages>();
   readonly #users = new Map<string, User>();
-  readonly #conversations = new Map<string, Conversation>();
-  #snapshot: readonly Conversation[] = NO_CONVERSATIONS;
+  readonly #conversations = new Map<string, Conversation>(); // until they change
+  readonly #recent = new Set<string>(); // users, the most recent last
+  #snapshot: readonly Conversation[] | undefined = NO_CONVERSATIONS; // until it changes
   #me: string | undefined;
   #epoch: string | undefined;
 
@@ -29,16 +32,18 @@ export class PrivateStore extends Store<readonly Conversation[]> {
     this.#client = client;
   }
 
-  /** Those with messages, the one that was heard of last first. */
+  /** The conversations that have messages, the most recent first. */
   override get snapshot(): readonly Conversation[] {
+    this.#snapshot ??= [...this.#recent].reverse().map((userId) => this.with(userId));
     return this.#snapshot;
   }
 
-  /** The conversation with a user, also where it is empty. */
+  /** Returns the conversation with a user, even if it is empty. */
   with(userId: string): Conversation {
     let conversation = this.#conversations.get(userId);
     if (!conversation) {
-      conversation = { userId, user: undefined, messages: [] };
+      const user = this.#users.get(userId) ?? this.#client.online.users.find((u) => u.id === userId);
+      conversation = { userId, user, messages: this.#messages.get(userId)?.all ?? [] };
       this.#conversations.set(userId, conversation);
     }
     return conversation;
@@ -46,13 +51,13 @@ export class PrivateStore extends Store<readonly Conversation[]> {
 
   send(to: string, data: unknown, id = newId()): Promise<Receipt> {
     const sent = this.#client.privateMessage(to, data, { id });
-    sent.catch(() => {}); // the message tells
+    sent.catch(() => {}); // the message has the error
     return sent;
   }
 
   retry(userId: string, id: string): Promise<Receipt> {
     const message = this.#messages.get(userId)?.find(id);
-    if (!message) return Promise.reject(new ChatError('bad_request', 'There is no such message'));
+    if (!message) return Promise.reject(new ChatError('bad_request', 'There is no message with this id to retry'));
     return this.send(userId, message.data, id);
   }
 
@@ -96,43 +101,39 @@ export class PrivateStore extends Store<readonly Conversation[]> {
 
   #take(e: Envelope): void {
     const mine = e.from !== undefined && e.from.id === this.#client.user?.id;
-    const peer = mine ? (e.to ?? '') : (e.from?.id ?? '');
-    if (!mine && e.from) this.#users.set(peer, e.from);
-    const messages = this.#of(peer);
+    const userId = mine ? (e.to ?? '') : (e.from?.id ?? '');
+    if (!mine && e.from) this.#users.set(userId, e.from);
+    const messages = this.#of(userId);
     messages.take([e]);
     messages.trim();
-    this.#update(peer, true);
+    this.#update(userId, true);
   }
 
   #sending(event: SendEvent): void {
     const { message } = event;
     if (message.type !== 'private-message') return;
-    const peer = (message as Outgoing).to ?? '';
-    const messages = this.#of(peer);
+    const userId = (message as Outgoing).to ?? '';
+    const messages = this.#of(userId);
     if (event.status === 'queued') messages.queued(message, this.#client.user);
     else if (event.status === 'sent') messages.acknowledged(message, event.receipt);
     else messages.failed(message, event.error, this.#client.user);
-    this.#update(peer, event.status === 'queued');
+    this.#update(userId, event.status === 'queued');
   }
 
   #clear(): void {
     this.#messages.clear();
     this.#users.clear();
     this.#conversations.clear();
+    this.#recent.clear();
     this.#snapshot = NO_CONVERSATIONS;
     this.changed();
   }
 
   #update(userId: string, first = false): void {
-    const user = this.#users.get(userId) ?? this.#client.online.users.find((u) => u.id === userId);
-    const conversation = { userId, user, messages: this.#of(userId).all };
-    this.#conversations.set(userId, conversation);
-    const old = this.#snapshot;
-    if (!first && old.some((c) => c.userId === userId)) {
-      this.#snapshot = old.map((c) => (c.userId === userId ? conversation : c));
-    } else {
-      this.#snapshot = [conversation, ...old.filter((c) => c.userId !== userId)];
-    }
+    if (first) this.#recent.delete(userId);
+    this.#recent.add(userId);
+    this.#conversations.delete(userId);
+    this.#snapshot = undefined;
     this.changed();
   }
 }

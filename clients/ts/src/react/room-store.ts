@@ -2,14 +2,21 @@ import { ChatError, newId, type Outgoing, type Receipt, type Room, type RoomStat
 import { type Message, Messages } from './messages.js';
 import { type AnyClient, Store } from './store.js';
 
-/** What `useRoom` shows. Never changed: a new state is a new object. */
+/** The data of `useRoom`. Immutable: a change makes a new object. */
 export interface RoomSnapshot<Data = unknown> extends RoomState {
-  /** In order: what the log has, then what is being sent or has failed. */
+  /**
+   * First the messages of the server's log, then those that are being sent or
+   * have failed.
+   */
   readonly messages: readonly Message<Data>[];
-  /** Whether `loadMore` may find older messages. */
+  /** Whether the server may have older messages for `loadMore`. */
   readonly hasMore: boolean;
+  /** Whether `loadMore` is running. */
   readonly loading: boolean;
-  /** False after a reconnect that could not bring all that was missed: older messages are to be had by `loadMore`. */
+  /**
+   * False after a reconnect that could not deliver all missed messages.
+   * `loadMore` loads them, if the server still has them.
+   */
   readonly recovered: boolean;
 }
 
@@ -24,43 +31,56 @@ export const EMPTY_ROOM: RoomSnapshot<never> = {
   recovered: true,
 };
 
-const KEEP = 1_000; // messages of a room
+const KEEP = 1_000; // messages per room
 
-/** A room that is joined as long as somebody subscribes, with its messages. */
+/** A room with its messages. It is joined while it has subscribers. */
 export class RoomStore extends Store<RoomSnapshot> {
   readonly #client: AnyClient;
   readonly #room: Room;
   readonly #messages = new Messages(KEEP);
-  #history: number;
+  readonly #history: number;
   #epoch: string | undefined;
-  #user: string | undefined; // who has seen what is here
-  #more: boolean | undefined; // whether the log has older ones, once that is known
+  #user: string | undefined; // the user that these messages were sent to
+  #head = 0; // the last seq of the log when the room was joined
+  #before: number | undefined; // the lowest seq loaded, of any type of event
+  #more: boolean | undefined; // whether the log has older events, once known
+  #gaps = 0; // counts the times that older events were dropped
   #loading = false;
   #recovered = true;
-  #snapshot: RoomSnapshot;
+  #snapshot: RoomSnapshot | undefined = EMPTY_ROOM; // until something changes
 
-  constructor(client: AnyClient, name: string, history: number) {
+  constructor(client: AnyClient, room: Room, history: number) {
     super(client);
     this.#client = client;
-    this.#room = client.room(name);
+    this.#room = room;
     this.#history = history;
-    this.#snapshot = EMPTY_ROOM;
   }
 
   override get snapshot(): RoomSnapshot {
+    this.#snapshot ??= {
+      ...this.#room.state,
+      messages: this.#messages.all,
+      hasMore: this.#hasMore,
+      loading: this.#loading,
+      recovered: this.#recovered,
+    };
     return this.#snapshot;
+  }
+
+  // Before the first page this is a guess: nothing comes before seq 1, but gaps
+  // in the numbers mean nothing.
+  get #hasMore(): boolean {
+    return this.#more ?? (this.#messages.oldest ?? this.#head) > 1;
   }
 
   readonly send = (data: unknown): Promise<Receipt> => this.#send(newId(), data);
 
-  /** Sends a message that has failed once more, with the same id: it is stored once. */
   readonly retry = (id: string): Promise<Receipt> => {
     const message = this.#messages.find(id);
-    if (!message) return Promise.reject(new ChatError('bad_request', 'There is no such message'));
+    if (!message) return Promise.reject(new ChatError('bad_request', 'There is no message with this id to retry'));
     return this.#send(id, message.data);
   };
 
-  /** Gives up a message that is being sent or has failed. */
   readonly discard = (id: string): void => {
     this.#client.discard(id);
     this.#messages.remove(id);
@@ -70,18 +90,24 @@ export class RoomStore extends Store<RoomSnapshot> {
   readonly typing = (): void => this.#room.typing();
   readonly stopTyping = (): void => this.#room.stopTyping();
 
-  /** Gets older messages; resolves when they are in `messages`. */
   readonly loadMore = async (limit = this.#history || 50): Promise<void> => {
-    if (this.#loading || this.#room.state.status !== 'joined' || !this.#snapshot.hasMore) return;
-    const epoch = this.#epoch;
-    const before = this.#messages.oldest;
+    if (this.#loading || this.#room.state.status !== 'joined' || !this.#hasMore) return;
+    const gaps = this.#gaps;
     this.#loading = true;
     this.#update();
     try {
-      const page = await this.#room.history({ limit, ...(before !== undefined && { before }) });
-      if (epoch !== this.#epoch) return; // numbers of another log
-      this.#messages.take(page.messages);
-      this.#more = page.more;
+      // A page may have no messages, but other durable events of the
+      // application.
+      for (let found = false; !found && this.#hasMore; ) {
+        const before = this.#before ?? this.#messages.oldest;
+        const page = await this.#room.history({ limit, before });
+        if (gaps !== this.#gaps) return; // there would be a hole behind it
+        const messages = page.messages.filter((e) => e.type === 'room-message');
+        this.#messages.take(messages);
+        this.#before = Math.min(...page.messages.map((e) => e.seq ?? Infinity));
+        this.#more = page.more && this.#before < (before ?? Infinity);
+        found = messages.length > 0;
+      }
     } finally {
       this.#loading = false;
       this.#update();
@@ -97,38 +123,43 @@ export class RoomStore extends Store<RoomSnapshot> {
     for (const m of this.#client.outbox) if (this.#isMine(m)) this.#messages.queued(m, this.#client.user);
     const ends = [
       room.onState(() => this.#update()),
-      room.onJoined(({ epoch, recovered, resumed }) => {
+      room.onJoined(({ epoch, seq, recovered, resumed }) => {
         this.#recovered = recovered || !resumed;
         if (this.#user !== undefined && this.#user !== this.#client.user?.id) this.#messages.clear();
         this.#user = this.#client.user?.id;
-        if (this.#epoch !== undefined && this.#epoch !== epoch) this.#messages.newLife();
-        else if (!this.#recovered) this.#messages.dropLog();
-        if (this.#epoch !== epoch || !this.#recovered) this.#more = undefined;
+        if (this.#epoch !== epoch || !resumed || !recovered) {
+          // Between what is here and what follows there may be other messages.
+          if (this.#epoch === epoch) this.#messages.dropLog();
+          else if (this.#epoch !== undefined) this.#messages.newLife();
+          this.#dropped(undefined);
+        }
         this.#epoch = epoch;
+        this.#head = seq;
         this.#update();
       }),
       room.on('room-message', (_, e) => {
         this.#messages.take([e]);
-        this.#messages.trim();
-        if (this.#messages.takeCut()) this.#more = true;
+        if (this.#messages.trim()) this.#dropped(true);
         this.#update();
       }),
       this.#client.onSend((event) => this.#sending(event)),
     ];
-    room.join({ history: this.#history }).catch(() => {}); // the state tells
+    room.join({ history: this.#history }).catch(() => {}); // the state has the error
     this.#update();
     if (room.state.status === 'joined') {
-      // By the application, before: its messages have passed.
+      // The application joined it before, and its messages came then.
       this.#epoch = room.position?.epoch;
       this.#more = true;
       this.#update();
-      this.loadMore(this.#history).catch(() => {});
+      if (this.#history > 0) this.loadMore(this.#history).catch(() => {});
     }
     return () => {
       for (const end of ends) end();
       room.leave();
       this.#messages.clear();
-      this.#epoch = this.#more = undefined;
+      this.#dropped(undefined);
+      this.#epoch = undefined;
+      this.#head = 0;
       this.#recovered = true;
       this.#update();
     };
@@ -136,7 +167,7 @@ export class RoomStore extends Store<RoomSnapshot> {
 
   #send(id: string, data: unknown): Promise<Receipt> {
     const sent = this.#room.send(data, { id });
-    sent.catch(() => {}); // the message tells
+    sent.catch(() => {}); // the message has the error
     return sent;
   }
 
@@ -154,15 +185,15 @@ export class RoomStore extends Store<RoomSnapshot> {
     if (event.status !== 'queued') setTimeout(() => this.release());
   }
 
+  // Older events are no longer here. `more` says whether the server has any.
+  #dropped(more: boolean | undefined): void {
+    this.#gaps++;
+    this.#more = more;
+    this.#before = undefined;
+  }
+
   #update(): void {
-    const messages = this.#messages;
-    this.#snapshot = {
-      ...this.#room.state,
-      messages: messages.all,
-      hasMore: this.#more ?? (this.#history > 0 && messages.length >= this.#history),
-      loading: this.#loading,
-      recovered: this.#recovered,
-    };
+    this.#snapshot = undefined;
     this.changed();
   }
 }

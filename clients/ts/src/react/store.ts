@@ -1,28 +1,29 @@
 import type { ChatClient } from '../index.js';
 
-// A client of whatever types: stores do not look into data.
-// biome-ignore lint/suspicious/noExplicitAny: its parameters are both taken and given
+// A client of any types, since stores do not read the data.
+// biome-ignore lint/suspicious/noExplicitAny: its type parameters are invariant
 export type AnyClient = ChatClient<any, any, any>;
 
-const PROMPT = 10;
+const AT_ONCE = 10;
 
 /**
- * Tells of the changes of all stores of a client: the first ones at once, more of them together.
- * React gives up ("Maximum update depth exceeded") after 50 of them without a pause, as a replay
- * has, where effects set state too.
+ * Pace spreads the notifications of all stores of a client: it passes on the
+ * first few at once, and batches the rest. A replay causes many, and React
+ * fails with "Maximum update depth exceeded" after 50 without a pause if
+ * effects set state.
  */
 class Pace {
   readonly #late = new Set<() => void>();
-  #told = 0;
+  #notified = 0;
 
   tell(fn: () => void): void {
-    if (this.#told >= PROMPT) return void this.#late.add(fn);
-    if (this.#told++ === 0) setTimeout(() => this.#pause());
+    if (this.#notified >= AT_ONCE) return void this.#late.add(fn);
+    if (this.#notified++ === 0) setTimeout(() => this.#pause());
     fn();
   }
 
   #pause(): void {
-    this.#told = 0;
+    this.#notified = 0;
     const late = [...this.#late];
     this.#late.clear();
     for (const fn of late) fn();
@@ -31,11 +32,14 @@ class Pace {
 
 const paces = new WeakMap<AnyClient, Pace>();
 
-/** Something that hooks subscribe to. `snapshot` is the same object until something changes. */
+/**
+ * A state that hooks subscribe to. `snapshot` is the same object until
+ * something changes.
+ */
 export abstract class Store<T> {
   readonly #listeners = new Set<() => void>();
   readonly #pace: Pace;
-  #users = 0;
+  #subscribers = 0;
   #stop: (() => void) | undefined;
 
   constructor(client: AnyClient) {
@@ -45,10 +49,13 @@ export abstract class Store<T> {
 
   abstract readonly snapshot: T;
 
-  /** Begins, when the first subscribes; returns how to end it. */
+  /**
+   * Called for the first subscriber. Returns a function that undoes it, which
+   * is called after the last one.
+   */
   protected abstract start(): () => void;
 
-  /** Whether it has to go on although nobody subscribes. */
+  /** Whether it must go on without subscribers. */
   protected get busy(): boolean {
     return false;
   }
@@ -56,19 +63,19 @@ export abstract class Store<T> {
   readonly subscribe = (fn: () => void): (() => void) => {
     const listener = () => fn();
     this.#listeners.add(listener);
-    this.#users++;
+    this.#subscribers++;
     this.#stop ??= this.start();
     return () => {
       if (!this.#listeners.delete(listener)) return;
-      this.#users--;
-      // StrictMode, and a change of pages, subscribe again at once.
+      this.#subscribers--;
+      // StrictMode and a change of pages subscribe again at once.
       setTimeout(() => this.release());
     };
   };
 
-  /** Ends, if nobody needs it. */
+  /** Stops, unless it is still needed. */
   protected release(): void {
-    if (this.#users > 0 || this.busy) return;
+    if (this.#subscribers > 0 || this.busy) return;
     this.#stop?.();
     this.#stop = undefined;
   }

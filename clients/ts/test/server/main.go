@@ -1,9 +1,11 @@
-// Command server is a chat server that the tests of the TypeScript client order about: by
-// POST requests to /do/..., and by signals. It ends when its standard input does.
+// Command server is a chat server for the tests of the TypeScript client. They
+// control it with POST requests to /do/... and with signals. It exits when its
+// standard input ends.
 package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,8 +40,8 @@ func run() error {
 	}
 	srv := &http.Server{Handler: s.routes(), ConnState: s.track, ReadHeaderTimeout: 10 * time.Second}
 	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin) // either way it has ended
-		_ = srv.Close()                      // the process ends too
+		_, _ = io.Copy(io.Discard, os.Stdin) // an error ends it too
+		_ = srv.Close()                      // the process is about to exit
 	}()
 	if _, err := fmt.Fprintln(os.Stdout, ln.Addr()); err != nil {
 		return err
@@ -53,13 +56,29 @@ type server struct {
 	mu     sync.Mutex
 	hub    *chathub.Hub
 	broker *chathub.MemoryBroker
-	conns  map[net.Conn]struct{} // taken over for WebSockets
+	conns  map[net.Conn]struct{} // of WebSockets
+}
+
+// sessions also accepts tokens of the form opaque:USER:HASH:REST, which are no
+// JWTs. HASH is the SHA-256 of REST, so a token that was changed on the way is
+// refused.
+type sessions struct{ chathub.Authenticator }
+
+func (s sessions) Authenticate(ctx context.Context, token string, r *http.Request) (chathub.Identity, error) {
+	parts := strings.SplitN(token, ":", 4)
+	if len(parts) < 4 || parts[0] != "opaque" {
+		return s.Authenticator.Authenticate(ctx, token, r)
+	}
+	if fmt.Sprintf("%x", sha256.Sum256([]byte(parts[3]))) != parts[2] {
+		return chathub.Identity{}, &chathub.Error{Code: chathub.CodeUnauthenticated, Message: "Damaged token"}
+	}
+	return chathub.Identity{User: chathub.User{ID: parts[1], Name: parts[1]}}, nil
 }
 
 // begin starts a hub on the broker.
 func (s *server) begin() error {
 	hub, err := chathub.New(chathub.Config{
-		Auth:             &chathub.JWT{Key: []byte(os.Getenv("JWT_SECRET"))},
+		Auth:             sessions{&chathub.JWT{Key: []byte(os.Getenv("JWT_SECRET"))}},
 		Broker:           s.broker,
 		Rate:             -1,
 		MaxMessageBytes:  8 << 10,
@@ -88,7 +107,7 @@ func (s *server) begin() error {
 	return nil
 }
 
-// track keeps the connections that WebSockets have taken over, until cut breaks them.
+// track keeps the connections of WebSockets, so that cut can break them.
 func (s *server) track(conn net.Conn, state http.ConnState) {
 	if state == http.StateHijacked {
 		s.mu.Lock()
@@ -126,7 +145,7 @@ func (s *server) routes() http.Handler {
 	return mux
 }
 
-// cut breaks all WebSockets without a word.
+// cut breaks all WebSockets without a close frame.
 func (s *server) cut(*http.Request, jsontext.Value) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -137,8 +156,8 @@ func (s *server) cut(*http.Request, jsontext.Value) (any, error) {
 	return nil, nil
 }
 
-// restart shuts the hub down in good order and begins another: on the same broker, or
-// with ?forget on a new one, as a program does that keeps its logs in memory.
+// restart shuts the hub down and starts another, on the same broker or, with
+// ?forget, on a new one, like a program that keeps its logs in memory.
 func (s *server) restart(r *http.Request, _ jsontext.Value) (any, error) {
 	old := s.current()
 	if err := old.Shutdown(r.Context()); err != nil {
@@ -152,7 +171,7 @@ func (s *server) restart(r *http.Request, _ jsontext.Value) (any, error) {
 	return nil, s.begin()
 }
 
-// target is whom ?room or ?user means.
+// target returns the target that ?room or ?user names.
 func (s *server) target(r *http.Request) chathub.Target {
 	if q := r.URL.Query(); q.Has("user") {
 		return s.current().ToUser(q.Get("user"))
@@ -164,7 +183,7 @@ func (s *server) emit(r *http.Request, data jsontext.Value) (any, error) {
 	return nil, s.target(r).Emit(r.Context(), r.URL.Query().Get("event"), data)
 }
 
-// ask returns the data of all answers, or an error's text in place of each that is none.
+// ask returns the data of all answers. A failure becomes the text of its error.
 func (s *server) ask(r *http.Request, data jsontext.Value) (any, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
 	defer cancel()
