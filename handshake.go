@@ -115,9 +115,9 @@ func (h *Hub) authenticate(ctx context.Context, token string, r *http.Request) (
 // client has been told.
 func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, extension string) (*websocket.Conn, *wire.Conn, bool) {
 	if !wire.Hijackable(w) {
-		h.log.Error("chathub: no WebSocket is possible here: a ResponseWriter in between has neither Hijack nor Unwrap, as under http.TimeoutHandler",
-			"writer", fmt.Sprintf("%T", w))
-		writeError(w, http.StatusNotImplemented, errorf(CodeInternal, "The server cannot upgrade this connection"))
+		e := &Error{Code: CodeInternal, Message: "The server cannot upgrade this connection", Err: errNotHijackable}
+		h.logRefused(r, e, "writer", fmt.Sprintf("%T", w))
+		writeError(w, http.StatusNotImplemented, e)
 		return nil, nil, false
 	}
 	u := &wire.Upgrade{ResponseWriter: w, Poller: &h.poller, Extension: extension, Limits: wire.Limits{
