@@ -113,9 +113,9 @@ func (h *Hub) authenticate(ctx context.Context, token string, r *http.Request) (
 // If it reports false, the client has been told.
 func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, extension string) (*websocket.Conn, *wire.Conn, bool) {
 	if !wire.Hijackable(w) {
-		h.log.Error("chathub: cannot upgrade to a WebSocket: a middleware such as http.TimeoutHandler has wrapped the ResponseWriter, which has neither Hijack nor Unwrap",
-			"writer", fmt.Sprintf("%T", w))
-		writeError(w, http.StatusNotImplemented, errorf(CodeInternal, "The server cannot upgrade this connection"))
+		e := &Error{Code: CodeInternal, Message: "The server cannot upgrade this connection", Err: errNotHijackable}
+		h.logRefused(r, e, "writer", fmt.Sprintf("%T", w))
+		writeError(w, http.StatusNotImplemented, e)
 		return nil, nil, false
 	}
 	u := &wire.Upgrade{ResponseWriter: w, Poller: &h.poller, Extension: extension, Limits: wire.Limits{

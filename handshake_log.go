@@ -66,6 +66,8 @@ var (
 // errBadHandshake is the cause when a request is almost a handshake.
 var errBadHandshake = errors.New("not a handshake of RFC 6455")
 
+var errNotHijackable = errors.New("a ResponseWriter in between has neither Hijack nor Unwrap, as under http.TimeoutHandler")
+
 // upgradeHint is what a proxy has to be told about handshakes.
 const upgradeHint = "a proxy may have changed the request: ProxyPass ... upgrade=websocket (Apache), " +
 	`proxy_http_version 1.1, proxy_set_header Upgrade $http_upgrade, proxy_set_header Connection "upgrade" (nginx)`
