@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 
 	"github.com/chathub-go/chathub/internal/text"
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
@@ -55,11 +54,23 @@ type Action struct {
 }
 
 // On registers a handler for an event of the application. The event's data is
-// unmarshaled into a T as encoding/json/v2 does it: names are matched exactly.
-// If T or *T has a method Validate() error, it is called then. Data that does
-// not fit or is not valid is refused with [CodeBadRequest], or with the [Error]
-// that Validate returns. If the client sent an id, it gets an ack when the
-// handler returns nil.
+// unmarshaled into a T as encoding/json/v2 does it, which differs from
+// encoding/json. Names are matched exactly: a field without a tag is "Name", and
+// "name" is ignored. An int takes neither 1.0 nor 1e3. A [time.Duration] cannot
+// be decoded, which is [CodeInternal] for the client and an error in the log: use
+// a number with its unit in the name, such as TimeoutMS. The table in
+// docs/rooms-and-messages.md, under JSON, has all differences.
+//
+// Data that does not fit is refused with [CodeBadRequest]. The client is told
+// which field is wrong and what it must be, in the terms of JSON. Missing fields
+// and unknown ones are no error. If the data itself is missing or null, the
+// handler gets the zero value, which is nil if T is a pointer.
+//
+// If T or *T has a method Validate() error, it is called before the handler. Its
+// error refuses the data with [CodeBadRequest], or with the [Error] that it
+// returns.
+//
+// If the client sent an id, it gets an ack when the handler returns nil.
 //
 // On panics if the name is not valid, is built in, or is registered already.
 // Call it before the hub serves.
@@ -72,17 +83,17 @@ func On[T any](h *Hub, event string, fn func(ctx context.Context, c *Client, dat
 	})
 }
 
-// OnAck is [On] for a handler whose result is sent as the data of the ack.
+// OnAck is [On] for a handler whose result is sent as the data of the ack. The
+// result becomes JSON like the data of [Target.Emit]. If it cannot, the client is
+// told [CodeInternal], and the error is logged.
 func OnAck[T, R any](h *Hub, event string, fn func(ctx context.Context, c *Client, data T) (R, error)) {
 	if fn == nil {
 		panic(fmt.Sprintf("chathub: On: the handler of %q is nil", event))
 	}
 	h.handlers.add(event, func(ctx context.Context, c *Client, e *Event) (any, error) {
 		var data T
-		if e.Data != nil {
-			if err := json.Unmarshal(e.Data, &data); err != nil {
-				return nil, &Error{Code: CodeBadRequest, Message: "Invalid data", Err: err}
-			}
+		if err := decodeData(e, &data); err != nil {
+			return nil, err
 		}
 		if err := validate(&data); err != nil {
 			return nil, err

@@ -7,7 +7,6 @@ import (
 
 	"github.com/chathub-go/chathub/internal/handshake"
 	"github.com/chathub-go/chathub/internal/wire"
-	"github.com/go-json-experiment/json"
 )
 
 // builtinEvent is an event of the protocol; see protocol/README.md, section 4.
@@ -63,17 +62,6 @@ func hasTo(_ *Client, e *Event) *Error {
 	return nil
 }
 
-// decodeData unmarshals the data of a built-in event, if there is any.
-func decodeData(e *Event, v any) error {
-	if e.Data == nil {
-		return nil
-	}
-	if err := json.Unmarshal(e.Data, v); err != nil {
-		return &Error{Code: CodeBadRequest, Message: "Invalid data", Err: err}
-	}
-	return nil
-}
-
 func onMessage(ctx context.Context, c *Client, e *Event) (any, error) {
 	env := envelope{typ: eventMessage, from: c.user(), ts: timestamp(), data: e.Data}
 	r := routed{except: []string{c.id}}
@@ -100,10 +88,10 @@ func (c *Client) durable(t Topic, e *Event, env *envelope, r routed) Message {
 // contentSum is a checksum of what makes an event the same message as another
 // one with its ID: kind, recipient and data. The room is left to the topic, and
 // the sender's name may change in between.
-func (e *Event) contentSum(env *envelope) uint64 {
-	sum := e.sum
+func (ev *Event) contentSum(env *envelope) uint64 {
+	sum := ev.sum
 	if sum == 0 { // an Event that middleware made
-		sum = checksum(e.Data)
+		sum = checksum(ev.Data)
 	}
 	return max(1, crc64.Update(sum, checksumTable, []byte(env.typ+"\x00"+env.to)))
 }

@@ -327,6 +327,41 @@ func ExampleHub_ToUser() {
 	// orders
 }
 
+// Data becomes JSON as encoding/json/v2 makes it, which has no form for a
+// time.Duration. The error says what to write instead.
+func ExampleTarget_Emit() {
+	hub, dial, stop := serve(chathub.Config{})
+	defer stop()
+	ana := dial("ana")
+
+	type wrong struct {
+		Timeout time.Duration `json:"timeout"`
+	}
+	ctx := context.Background()
+	err := hub.ToUser("ana").Emit(ctx, "poll:opened", wrong{time.Minute})
+	if e, ok := errors.AsType[*chathub.Error](err); ok {
+		what, remedy, _ := strings.Cut(e.Message, "; ")
+		fmt.Println(e.Code)
+		fmt.Println(what)
+		fmt.Println(remedy)
+	}
+
+	type poll struct {
+		TimeoutMS int64    `json:"timeoutMs"`
+		Votes     int      `json:"votes,omitzero"` // omitempty would keep the 0
+		Options   []string `json:"options"`        // nil is [], not null
+	}
+	if err := hub.ToUser("ana").Emit(ctx, "poll:opened", poll{TimeoutMS: time.Minute.Milliseconds()}); err != nil {
+		panic(err)
+	}
+	fmt.Println(ana.wait("poll:opened").Data)
+	// Output:
+	// bad_request
+	// data.timeout is a time.Duration, which has no form in JSON
+	// use a number with its unit in the name, such as TimeoutMS int64 for d.Milliseconds(), or the text of d.String()
+	// {"timeoutMs":60000,"options":[]}
+}
+
 // Presence counts users, not connections.
 func ExampleHub_OnlineUsers() {
 	hub, dial, stop := serve(chathub.Config{})
