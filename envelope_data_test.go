@@ -336,6 +336,41 @@ func (d *trimmed) Validate() error {
 	return nil
 }
 
+// valued has a Validate method on values. Called on a nil pointer, it panics.
+type valued struct {
+	S string `json:"s"`
+}
+
+func (d valued) Validate() error {
+	if d.S == "" {
+		return errors.New("empty, a secret")
+	}
+	return nil
+}
+
+// tags and scores are valid without data, and hold what is not nil.
+type tags []string
+
+func (d tags) Validate() error {
+	if len(d) > 1 {
+		return errors.New("too many, a secret")
+	}
+	return nil
+}
+
+type scores map[string]int
+
+func (d *scores) Validate() error {
+	if *d == nil {
+		*d = scores{}
+	}
+	(*d)["seen"]++
+	return nil
+}
+
+// checked is an interface with the method.
+type checked interface{ Validate() error }
+
 func TestValidate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log logBuffer
@@ -344,17 +379,69 @@ func TestValidate(t *testing.T) {
 		chathub.OnAck(p.hub, "positive", echo[positive])
 		chathub.OnAck(p.hub, "trimmed", echo[trimmed])
 		chathub.OnAck(p.hub, "pointer", echo[*trimmed])
+		chathub.OnAck(p.hub, "pointer-pointer", echo[**trimmed])
+		chathub.OnAck(p.hub, "valued-pointer", echo[*valued])
+		chathub.OnAck(p.hub, "valued-pointers", echo[***valued])
+		chathub.OnAck(p.hub, "tags", echo[tags])
+		chathub.OnAck(p.hub, "tags-pointer", echo[*tags])
+		chathub.OnAck(p.hub, "scores", echo[scores])
+		chathub.OnAck(p.hub, "scores-pointer", echo[*scores])
+		chathub.OnAck(p.hub, "interface", echo[checked])
+		chathub.OnAck(p.hub, "interface-pointer", echo[*checked])
+		chathub.OnAck(p.hub, "free-pointer", echo[**int])
+		chathub.On(p.hub, "on", func(context.Context, *chathub.Client, *trimmed) error { return nil })
 		log.take()
+		const (
+			invalid = `{"code":"bad_request","message":"Invalid data"}`
+			missing = `{"code":"bad_request","message":"data is missing"}`
+		)
 		for _, tc := range []struct{ event, data, want string }{
 			{"positive", `1`, `1`},
 			{"positive", `0`, `{"code":"too_large","message":"Zero is too large"}`},
 			{"positive", ``, `{"code":"too_large","message":"Zero is too large"}`},
-			{"positive", `-1`, `{"code":"bad_request","message":"Invalid data"}`},
+			{"positive", `-1`, invalid},
 			{"trimmed", `{"s":" x "}`, `{"s":"x"}`},
-			{"trimmed", `{"s":" "}`, `{"code":"bad_request","message":"Invalid data"}`},
-			{"trimmed", ``, `{"code":"bad_request","message":"Invalid data"}`},
+			{"trimmed", `{"s":" "}`, invalid},
+			{"trimmed", ``, invalid},
 			{"pointer", `{"s":" x "}`, `{"s":"x"}`},
-			{"pointer", `{"s":" "}`, `{"code":"bad_request","message":"Invalid data"}`},
+			{"pointer", `{"s":" "}`, invalid},
+			{"pointer", ``, missing},
+			{"pointer", `null`, missing},
+			{"on", ``, missing},
+			{"on", `null`, missing},
+			{"on", `{"s":"x"}`, ``},
+			{"pointer-pointer", `{"s":" x "}`, `{"s":"x"}`},
+			{"pointer-pointer", `{"s":" "}`, invalid},
+			{"pointer-pointer", ``, missing},
+			{"pointer-pointer", `null`, missing},
+			{"valued-pointer", `{"s":"x"}`, `{"s":"x"}`},
+			{"valued-pointer", `{}`, invalid},
+			{"valued-pointer", ``, missing},
+			{"valued-pointer", `null`, missing},
+			{"valued-pointers", `{"s":"x"}`, `{"s":"x"}`},
+			{"valued-pointers", `{}`, invalid},
+			{"valued-pointers", ``, missing},
+			{"valued-pointers", `null`, missing},
+			{"tags", `["a"]`, `["a"]`},
+			{"tags", `["a","b"]`, invalid},
+			{"tags", ``, `[]`},
+			{"tags", `null`, `[]`},
+			{"tags-pointer", `["a","b"]`, invalid},
+			{"tags-pointer", ``, missing},
+			{"tags-pointer", `null`, missing},
+			{"scores", `{"a":1}`, `{"a":1,"seen":1}`},
+			{"scores", ``, `{"seen":1}`},
+			{"scores", `null`, `{"seen":1}`},
+			{"scores-pointer", `{}`, `{"seen":1}`},
+			{"scores-pointer", ``, missing},
+			{"scores-pointer", `null`, missing},
+			{"interface", ``, missing},
+			{"interface", `null`, missing},
+			{"interface-pointer", ``, missing},
+			{"interface-pointer", `null`, missing},
+			{"free-pointer", `5`, `5`},
+			{"free-pointer", ``, `null`},
+			{"free-pointer", `null`, `null`},
 		} {
 			got := ana.Request(hubtest.Frame{Type: tc.event, Data: raw(tc.data)})
 			if string(got.Data) != tc.want {

@@ -3,6 +3,7 @@ package chathub
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -66,9 +67,10 @@ type Action struct {
 // and unknown ones are no error. If the data itself is missing or null, the
 // handler gets the zero value, which is nil if T is a pointer.
 //
-// If T or *T has a method Validate() error, it is called before the handler. Its
-// error refuses the data with [CodeBadRequest], or with the [Error] that it
-// returns.
+// If T, *T, or what T points to has a method Validate() error, it is called
+// before the handler. Its error refuses the data with [CodeBadRequest], or with
+// the [Error] that it returns. Pointers in the data are nil if the client left
+// them out. T itself is not: if it is a pointer, missing data is refused.
 //
 // If the client sent an id, it gets an ack when the handler returns nil.
 //
@@ -112,16 +114,28 @@ func EventFrom(ctx context.Context) *Event {
 	return e
 }
 
-// validate calls the Validate method of *T, or that of T if T is a pointer
-// itself.
+type validator interface{ Validate() error }
+
+// validate calls the Validate method of *T, of T, or of what T points to. A nil
+// T that has the method is refused, since most methods do not expect that.
 func validate[T any](data *T) error {
-	type validator interface{ Validate() error }
 	v, ok := any(data).(validator)
-	if !ok {
-		v, ok = any(*data).(validator)
-	}
-	if !ok {
-		return nil
+	if !ok { // as always if T is a pointer or an interface
+		t := reflect.TypeFor[T]()
+		for t.Kind() == reflect.Pointer && !t.Implements(reflect.TypeFor[validator]()) {
+			t = t.Elem()
+		}
+		if !t.Implements(reflect.TypeFor[validator]()) {
+			return nil
+		}
+		value := reflect.ValueOf(data).Elem()
+		for value.Type() != t && !value.IsNil() {
+			value = value.Elem()
+		}
+		if value.IsNil() {
+			return errorf(CodeBadRequest, "data is missing")
+		}
+		v = value.Interface().(validator)
 	}
 	err := v.Validate()
 	if err == nil || ownError(err) != nil {
