@@ -117,9 +117,9 @@ func (c *Client) user() *User { return &c.identity.Load().User }
 func (c *Client) Claims(v any) error {
 	claims := c.identity.Load().Claims
 	if claims == nil {
-		return json.Unmarshal([]byte("{}"), v)
+		claims = []byte("{}")
 	}
-	return json.Unmarshal(claims, v)
+	return withRemedy("claims", json.Unmarshal(claims, v))
 }
 
 // Context returns a context that ends when the connection does.
@@ -155,8 +155,8 @@ func (c *Client) inRoom(name string) bool {
 // than half full. Emit does not wait for the client. Within OnConnect, the
 // event is sent after the welcome.
 //
-// It returns [ErrClientGone] if the connection has ended, and an error if event
-// is not a name that an application may use or data cannot be marshaled.
+// It returns [ErrClientGone] if the connection has ended. See [Target.Emit] for
+// the form of data, and for the error if event or data is not valid.
 func (c *Client) Emit(_ context.Context, event string, data any) error {
 	e, err := newEnvelope(event, data)
 	if err != nil {

@@ -17,7 +17,9 @@ import (
 // It returns ctx's error if ctx ends first, [ErrClientGone] as soon as the
 // connection ends, an [Error] if the client refuses, and another error if the
 // answer does not fit reply. A handler that returns the [Error] of a refusal
-// answers [CodeInternal]: what one client says is not for another to see.
+// answers [CodeInternal]: what one client says is not for another to see. See
+// [Target.Emit] for the form of data, and for the error if event or data is not
+// valid.
 //
 // A handler may ask its own client. OnConnect may not: the client can answer
 // only after its welcome.
@@ -30,7 +32,7 @@ func (c *Client) EmitWithAck(ctx context.Context, event string, data, reply any)
 	if a.err != nil || reply == nil {
 		return a.err
 	}
-	return json.Unmarshal(a.data, reply)
+	return withRemedy("the answer", json.Unmarshal(a.data, reply))
 }
 
 // answer is a client's answer to a question of the server.

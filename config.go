@@ -69,8 +69,9 @@ type Config struct {
 	// OnDisconnect runs after a client that was welcomed has gone.
 	OnDisconnect func(c *Client, d Disconnect)
 	// Authorize may refuse an action that a client asks for, before any part of
-	// it happens. It runs on every join, resume, history request and send. Nil
-	// allows everything that the protocol allows.
+	// it happens. It runs on every join, resume, history request and send, and on
+	// every event of the application. List what is allowed and refuse the rest.
+	// Nil allows everything that the protocol allows.
 	Authorize func(ctx context.Context, c *Client, a Action) error
 
 	// Broker carries and stores messages. Default: a [MemoryBroker] for this
@@ -172,7 +173,9 @@ type Config struct {
 	// are sent. If only counts are sent, the interval is ten times as long. For
 	// more than 5,000 connections it grows further, so that at most 5,000
 	// counts are sent per second, spread evenly over the interval. Default
-	// 100ms. Negative: there are no presence events and lists at all.
+	// 100ms. Negative: clients get no presence events and no lists of users,
+	// online-users is [CodeUnknownType], and answers to joins have no users.
+	// [Hub.OnlineUsers] and [Hub.RoomUsers] still answer the application.
 	PresenceInterval time.Duration
 	// PresenceGrace is how long a user still counts as present after the last
 	// connection has gone. Default 5s.

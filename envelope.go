@@ -1,13 +1,12 @@
 package chathub
 
 import (
-	"errors"
+	"fmt"
 	"strconv"
 
 	"github.com/chathub-go/chathub/internal/note"
 	"github.com/chathub-go/chathub/internal/text"
 	"github.com/chathub-go/chathub/internal/wire"
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
@@ -154,7 +153,7 @@ func frameOf(body []byte, seq uint64, ts int64) []byte {
 // fails if the name or the data is not valid.
 func newEnvelope(event string, data any) (*envelope, error) {
 	if !text.ValidType(event) || reserved[event] {
-		return nil, errorf(CodeBadRequest, "%q is not an event name that an application may use", event)
+		return nil, badEmit(fmt.Sprintf("%q is not an event name that an application may use", event), nil)
 	}
 	b, err := marshal(data)
 	if err != nil {
@@ -166,18 +165,4 @@ func newEnvelope(event string, data any) (*envelope, error) {
 // reserved are the types that belong to the connection itself.
 var reserved = map[string]bool{
 	eventWelcome: true, eventConnectError: true, eventAck: true, eventError: true, eventPing: true, eventPong: true, eventReconnect: true,
-}
-
-// marshal returns v as JSON, or nil if v is nil.
-func marshal(v any) ([]byte, error) {
-	switch v := v.(type) {
-	case nil:
-		return nil, nil
-	case jsontext.Value:
-		if !v.IsValid() { // one bad byte would end the connections of all recipients
-			return nil, errors.New("chathub: data is not a JSON value")
-		}
-		return v, nil
-	}
-	return json.Marshal(v)
 }

@@ -28,7 +28,7 @@ var decoders = sync.Pool{New: func() any {
 func decodeEvent(b []byte) (*Event, *Error) {
 	e := new(Event)
 	if deeper(b, maxDepth) {
-		return e, errorf(CodeBadRequest, "Nested deeper than %d", maxDepth)
+		return e, errorf(CodeBadRequest, "Nested deeper than %d levels", maxDepth)
 	}
 	d := decoders.Get().(*decoder)
 	defer decoders.Put(d)
@@ -40,7 +40,7 @@ func decodeEvent(b []byte) (*Event, *Error) {
 
 func (ev *Event) decode(dec *jsontext.Decoder, b []byte) *Error {
 	if tok, err := dec.ReadToken(); err != nil || tok.Kind() != '{' {
-		return errorf(CodeBadRequest, "Not a JSON object")
+		return notObject(b)
 	}
 	var fault *Error // the first one; decoding goes on to find the id
 	note := func(err *Error) {
@@ -55,12 +55,12 @@ func (ev *Event) decode(dec *jsontext.Decoder, b []byte) *Error {
 			if se, ok := errors.AsType[*jsontext.SyntacticError](err); ok && se.JSONPointer == "/id" {
 				ev.ID = "" // a second id: neither counts
 			}
-			return syntaxError(err)
+			return syntaxError(b, err)
 		}
 		field := fieldOf(name)
 		value, err := dec.ReadValue()
 		if err != nil {
-			return syntaxError(err)
+			return syntaxError(b, err)
 		}
 		if field == fieldNone {
 			continue
@@ -100,21 +100,16 @@ func (ev *Event) decode(dec *jsontext.Decoder, b []byte) *Error {
 		}
 	}
 	if _, err := dec.ReadToken(); err != nil { // the closing brace
-		return syntaxError(err)
+		return syntaxError(b, err)
 	}
+	end := int(dec.InputOffset())
 	if _, err := dec.ReadToken(); err != io.EOF { //nolint:errorlint // the decoder documents io.EOF itself
-		return errorf(CodeBadRequest, "Text after the JSON object")
+		return errorf(CodeBadRequest, "Text after the JSON object%s", byteNumber(end))
 	}
 	if !hasType {
 		note(errorf(CodeBadRequest, "type is missing"))
 	}
 	return fault
-}
-
-// syntaxError keeps the cause for the log only, since it may quote the client's
-// message.
-func syntaxError(cause error) *Error {
-	return &Error{Code: CodeBadRequest, Message: "Not valid JSON", Err: cause}
 }
 
 // field is the name of an envelope's field that a client may use.

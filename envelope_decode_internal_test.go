@@ -105,7 +105,8 @@ func FuzzDecodeEvent(f *testing.F) {
 			t.Fatalf("%q: decoded to %+v, fault %v, want %+v", b, e, fault, want)
 		}
 		if fault != nil {
-			if e == nil || len(e.ID) > 64 || fault.Code != CodeBadRequest || !utf8.Valid(errorData(fault)) {
+			if e == nil || len(e.ID) > 64 || fault.Code != CodeBadRequest || !utf8.Valid(errorData(fault)) ||
+				len(fault.Message) > longestFault || fault.Message == "Not valid JSON" {
 				t.Fatalf("%q: refused as %+v of %+v", b, fault, e)
 			}
 			answer := errorFrame(e.ID, fault)

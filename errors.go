@@ -42,7 +42,8 @@ type Error struct {
 	// Err is the cause. It is logged and unwrapped, never sent.
 	Err error
 
-	answered bool // by a client: not for other clients to see
+	answered      bool // by a client: not for other clients to see
+	ofApplication bool // about what it emits: not for a client to see
 }
 
 // Error implements error.
@@ -107,11 +108,11 @@ func publicError(err error) (e *Error, known bool) {
 }
 
 // ownError returns the Error that err is or wraps. It returns nil if there is
-// none, if a client answered with it, or if a nil *Error became an error by
+// none, if it is not for a client to see, or if a nil *Error became an error by
 // mistake.
 func ownError(err error) *Error {
 	e, _ := errors.AsType[*Error](err)
-	if e != nil && e.answered {
+	if e != nil && (e.answered || e.ofApplication) {
 		return nil
 	}
 	return e

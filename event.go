@@ -3,12 +3,12 @@ package chathub
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
 
 	"github.com/chathub-go/chathub/internal/text"
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
@@ -55,11 +55,24 @@ type Action struct {
 }
 
 // On registers a handler for an event of the application. The event's data is
-// unmarshaled into a T as encoding/json/v2 does it: names are matched exactly.
-// If T or *T has a method Validate() error, it is called then. Data that does
-// not fit or is not valid is refused with [CodeBadRequest], or with the [Error]
-// that Validate returns. If the client sent an id, it gets an ack when the
-// handler returns nil.
+// unmarshaled into a T as encoding/json/v2 does it, which differs from
+// encoding/json. Names are matched exactly: a field without a tag is "Name", and
+// "name" is ignored. An int takes neither 1.0 nor 1e3. A [time.Duration] cannot
+// be decoded, which is [CodeInternal] for the client and an error in the log: use
+// a number with its unit in the name, such as TimeoutMS. The table in
+// docs/rooms-and-messages.md, under JSON, has all differences.
+//
+// Data that does not fit is refused with [CodeBadRequest]. The client is told
+// which field is wrong and what it must be, in the terms of JSON. Missing fields
+// and unknown ones are no error. If the data itself is missing or null, the
+// handler gets the zero value, which is nil if T is a pointer.
+//
+// If T, *T, or what T points to has a method Validate() error, it is called
+// before the handler. Its error refuses the data with [CodeBadRequest], or with
+// the [Error] that it returns. Pointers in the data are nil if the client left
+// them out. T itself is not: if it is a pointer, missing data is refused.
+//
+// If the client sent an id, it gets an ack when the handler returns nil.
 //
 // On panics if the name is not valid, is built in, or is registered already.
 // Call it before the hub serves.
@@ -72,17 +85,17 @@ func On[T any](h *Hub, event string, fn func(ctx context.Context, c *Client, dat
 	})
 }
 
-// OnAck is [On] for a handler whose result is sent as the data of the ack.
+// OnAck is [On] for a handler whose result is sent as the data of the ack. The
+// result becomes JSON like the data of [Target.Emit]. If it cannot, the client is
+// told [CodeInternal], and the error is logged.
 func OnAck[T, R any](h *Hub, event string, fn func(ctx context.Context, c *Client, data T) (R, error)) {
 	if fn == nil {
 		panic(fmt.Sprintf("chathub: On: the handler of %q is nil", event))
 	}
 	h.handlers.add(event, func(ctx context.Context, c *Client, e *Event) (any, error) {
 		var data T
-		if e.Data != nil {
-			if err := json.Unmarshal(e.Data, &data); err != nil {
-				return nil, &Error{Code: CodeBadRequest, Message: "Invalid data", Err: err}
-			}
+		if err := decodeData(e, &data); err != nil {
+			return nil, err
 		}
 		if err := validate(&data); err != nil {
 			return nil, err
@@ -101,16 +114,28 @@ func EventFrom(ctx context.Context) *Event {
 	return e
 }
 
-// validate calls the Validate method of *T, or that of T if T is a pointer
-// itself.
+type validator interface{ Validate() error }
+
+// validate calls the Validate method of *T, of T, or of what T points to. A nil
+// T that has the method is refused, since most methods do not expect that.
 func validate[T any](data *T) error {
-	type validator interface{ Validate() error }
 	v, ok := any(data).(validator)
-	if !ok {
-		v, ok = any(*data).(validator)
-	}
-	if !ok {
-		return nil
+	if !ok { // as always if T is a pointer or an interface
+		t := reflect.TypeFor[T]()
+		for t.Kind() == reflect.Pointer && !t.Implements(reflect.TypeFor[validator]()) {
+			t = t.Elem()
+		}
+		if !t.Implements(reflect.TypeFor[validator]()) {
+			return nil
+		}
+		value := reflect.ValueOf(data).Elem()
+		for value.Type() != t && !value.IsNil() {
+			value = value.Elem()
+		}
+		if value.IsNil() {
+			return errorf(CodeBadRequest, "data is missing")
+		}
+		v = value.Interface().(validator)
 	}
 	err := v.Validate()
 	if err == nil || ownError(err) != nil {

@@ -8,7 +8,6 @@ import (
 	"github.com/chathub-go/chathub/internal/handshake"
 	"github.com/chathub-go/chathub/internal/note"
 	"github.com/chathub-go/chathub/internal/wire"
-	"github.com/go-json-experiment/json"
 )
 
 // builtinEvent is an event of the protocol; see protocol/README.md, section 4.
@@ -62,17 +61,6 @@ func errNotInRoom() *Error { return errorf(CodeNotInRoom, "Join the room first")
 func hasTo(_ *Client, e *Event) *Error {
 	if e.To == "" {
 		return errorf(CodeBadRequest, "to is missing")
-	}
-	return nil
-}
-
-// decodeData unmarshals the data of a built-in event, if there is any.
-func decodeData(e *Event, v any) error {
-	if e.Data == nil {
-		return nil
-	}
-	if err := json.Unmarshal(e.Data, v); err != nil {
-		return &Error{Code: CodeBadRequest, Message: "Invalid data", Err: err}
 	}
 	return nil
 }

@@ -64,7 +64,7 @@ func TestOnData(t *testing.T) {
 			if s := string(got.Data); got.Type == "ack" && s != tc.want || got.Type == "error" && tc.want != refused {
 				t.Errorf("%s %s: %s %s, want %s", tc.event, tc.data, got.Type, s, tc.want)
 			}
-			if got.Type == "error" && (got.Code() != chathub.CodeBadRequest || strings.Contains(string(got.Data), "number")) {
+			if got.Type == "error" && got.Code() != chathub.CodeBadRequest {
 				t.Errorf("%s %s: %s", tc.event, tc.data, got.Data)
 			}
 		}
@@ -132,62 +132,6 @@ func TestAnswerNeedsID(t *testing.T) {
 		wantHeard(t, "ana", ana.Client, `error {"code":"conflict","message":""}`)
 		ana.Send(hubtest.Frame{Type: "do-not"})
 		wantHeard(t, "ana", ana.Client, `error {"code":"unknown_type","message":"Unknown event type"}`)
-	})
-}
-
-// positive has a Validate method on values.
-type positive int
-
-func (p positive) Validate() error {
-	if p == 0 {
-		return &chathub.Error{Code: chathub.CodeTooLarge, Message: "Zero is too large"}
-	}
-	if p < 0 {
-		return errors.New("negative, a secret")
-	}
-	return nil
-}
-
-// trimmed has a Validate method on pointers, which may correct the data.
-type trimmed struct {
-	S string `json:"s"`
-}
-
-func (d *trimmed) Validate() error {
-	if d.S = strings.TrimSpace(d.S); d.S == "" {
-		return errors.New("empty, a secret")
-	}
-	return nil
-}
-
-func TestValidate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var log logBuffer
-		p := newParty(t, chathub.Config{Logger: log.logger()})
-		ana := p.dial("ana")
-		chathub.OnAck(p.hub, "positive", echo[positive])
-		chathub.OnAck(p.hub, "trimmed", echo[trimmed])
-		chathub.OnAck(p.hub, "pointer", echo[*trimmed])
-		log.take()
-		for _, tc := range []struct{ event, data, want string }{
-			{"positive", `1`, `1`},
-			{"positive", `0`, `{"code":"too_large","message":"Zero is too large"}`},
-			{"positive", ``, `{"code":"too_large","message":"Zero is too large"}`},
-			{"positive", `-1`, `{"code":"bad_request","message":"Invalid data"}`},
-			{"trimmed", `{"s":" x "}`, `{"s":"x"}`},
-			{"trimmed", `{"s":" "}`, `{"code":"bad_request","message":"Invalid data"}`},
-			{"trimmed", ``, `{"code":"bad_request","message":"Invalid data"}`},
-			{"pointer", `{"s":" x "}`, `{"s":"x"}`},
-			{"pointer", `{"s":" "}`, `{"code":"bad_request","message":"Invalid data"}`},
-		} {
-			got := ana.Request(hubtest.Frame{Type: tc.event, Data: raw(tc.data)})
-			if string(got.Data) != tc.want {
-				t.Errorf("%s %s: %s %s, want %s", tc.event, tc.data, got.Type, got.Data, tc.want)
-			}
-			if s := log.take(); strings.Contains(s, "ERROR") || strings.Contains(tc.want, "Invalid") && !strings.Contains(s, "a secret") {
-				t.Errorf("%s %s: log %q", tc.event, tc.data, s)
-			}
-		}
 	})
 }
 

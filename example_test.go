@@ -131,31 +131,50 @@ func ExampleHub_Use() {
 	// {"code":"forbidden","message":"Please don't"}
 }
 
-// Authorize decides who may do what. Here it decides who may join a room, and
-// so who may write to it and read it.
+// Authorize decides who may do what. List what is allowed and refuse the rest,
+// so that nothing is open because it was forgotten.
 func ExampleConfig_authorize() {
-	members := map[string]bool{"ana": true}
+	staff := map[string]bool{"ana": true}
 	_, dial, stop := serve(chathub.Config{
 		Authorize: func(ctx context.Context, c *chathub.Client, a chathub.Action) error {
-			if a.Type == "join-room" && a.Room == "staff" && !members[c.User().ID] {
-				return &chathub.Error{Code: chathub.CodeForbidden, Message: "Staff only"}
+			switch a.Type {
+			case "join-room", "history", "room-message", "typing": // resume asks for join-room, room by room
+				if a.Room == "lobby" || a.Room == "staff" && staff[c.User().ID] {
+					return nil
+				}
+			case "private-message":
+				if staff[a.To] {
+					return nil
+				}
 			}
-			return nil
+			return &chathub.Error{Code: chathub.CodeForbidden, Message: "Not allowed"}
 		},
 	})
 	defer stop()
 
 	ana, eve := dial("ana"), dial("eve")
 	ana.send(`{"type":"join-room","id":"1","room":"staff"}`)
-	fmt.Println(ana.wait("ack").Type)
-	eve.send(`{"type":"join-room","id":"1","room":"staff"}`)
-	fmt.Println(eve.wait("error").Data)
-	eve.send(`{"type":"room-message","id":"2","room":"staff","data":"Hi"}`)
-	fmt.Println(eve.wait("error").Data)
+	fmt.Println(ana.wait("ack").ID)
+	eve.send(`{"type":"join-room","id":"2","room":"lobby"}`)
+	fmt.Println(eve.wait("ack").ID)
+	for _, refused := range []string{
+		`{"type":"join-room","room":"staff"}`,
+		`{"type":"room-message","room":"staff","data":"Hi"}`, // membership is checked first
+		`{"type":"private-message","to":"bob","data":"Hi"}`,
+		`{"type":"send-notification","to":"ana","data":"Hi"}`,
+		`{"type":"message","data":"Hi, all"}`, // to everyone who is connected
+	} {
+		eve.send(refused)
+		fmt.Println(eve.wait("error").Data)
+	}
 	// Output:
-	// ack
-	// {"code":"forbidden","message":"Staff only"}
+	// 1
+	// 2
+	// {"code":"forbidden","message":"Not allowed"}
 	// {"code":"not_in_room","message":"Join the room first"}
+	// {"code":"forbidden","message":"Not allowed"}
+	// {"code":"forbidden","message":"Not allowed"}
+	// {"code":"forbidden","message":"Not allowed"}
 }
 
 // OnConnect can refuse a client, or put it into its rooms. The client is
@@ -325,6 +344,41 @@ func ExampleHub_ToUser() {
 	// Output:
 	// {"number":17,"state":"shipped"}
 	// orders
+}
+
+// Data becomes JSON as encoding/json/v2 makes it, which has no form for a
+// time.Duration. The error says what to write instead.
+func ExampleTarget_Emit() {
+	hub, dial, stop := serve(chathub.Config{})
+	defer stop()
+	ana := dial("ana")
+
+	type wrong struct {
+		Timeout time.Duration `json:"timeout"`
+	}
+	ctx := context.Background()
+	err := hub.ToUser("ana").Emit(ctx, "poll:opened", wrong{time.Minute})
+	if e, ok := errors.AsType[*chathub.Error](err); ok {
+		what, remedy, _ := strings.Cut(e.Message, "; ")
+		fmt.Println(e.Code)
+		fmt.Println(what)
+		fmt.Println(remedy)
+	}
+
+	type poll struct {
+		TimeoutMS int64    `json:"timeoutMs"`
+		Votes     int      `json:"votes,omitzero"` // omitempty would keep the 0
+		Options   []string `json:"options"`        // nil is [], not null
+	}
+	if err := hub.ToUser("ana").Emit(ctx, "poll:opened", poll{TimeoutMS: time.Minute.Milliseconds()}); err != nil {
+		panic(err)
+	}
+	fmt.Println(ana.wait("poll:opened").Data)
+	// Output:
+	// bad_request
+	// data.timeout is a time.Duration, which has no form in JSON
+	// use a number with its unit in the name, such as TimeoutMS int64 for d.Milliseconds(), or the text of d.String()
+	// {"timeoutMs":60000,"options":[]}
 }
 
 // Presence counts users, not connections.

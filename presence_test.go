@@ -298,6 +298,8 @@ func TestPresenceCountsSpread(t *testing.T) {
 	})
 }
 
+// With a negative interval, clients hear nothing of presence, and the
+// application can still ask.
 func TestPresenceOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{PresenceInterval: -1, PresenceGrace: time.Second})
@@ -311,12 +313,38 @@ func TestPresenceOff(t *testing.T) {
 			t.Errorf("the application sees %v", got)
 		}
 		expectRefused(t, ana, hubtest.Frame{Type: "online-users"}, chathub.CodeUnknownType)
-		bob.Drop()
-		time.Sleep(time.Minute)
-		expectNothing(t, ana)
-		if got := ids(onlineUsers(t, hub)); !slices.Equal(got, []string{"ana"}) {
-			t.Errorf("online: %v", got)
+		resumed := ana.Must(hubtest.Frame{Type: "resume", Data: raw(`{"rooms":{"lobby":{"epoch":"","seq":0}}}`)})
+		if s := string(resumed.Data); strings.Contains(s, "users") || strings.Contains(s, "count") {
+			t.Errorf("answer to resume is %s", s)
 		}
+		bob.Drop()
+		synctest.Wait()
+		for _, want := range [][]string{{"ana", "bob"}, {"ana"}} { // within the grace, and later
+			online, room := ids(onlineUsers(t, hub)), ids(roomUsers(t, hub, "lobby"))
+			if !slices.Equal(online, want) || !slices.Equal(room, want) {
+				t.Errorf("online: %v, in the room: %v, want %v", online, room, want)
+			}
+			time.Sleep(time.Minute)
+		}
+		expectNothing(t, ana)
+	})
+}
+
+// The same holds for users of other nodes.
+func TestPresenceOffElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hubs := newUnsteady(1).hubs(t, 3, chathub.Config{PresenceInterval: -1})
+		ana, bob := hubtest.Dial(t, hubs[0], "ana"), hubtest.Dial(t, hubs[1], "bob")
+		enter(ana, "lobby")
+		enter(bob, "lobby")
+		time.Sleep(10 * time.Second)
+		for i, hub := range hubs {
+			online, room := ids(onlineUsers(t, hub)), ids(roomUsers(t, hub, "lobby"))
+			if want := []string{"ana", "bob"}; !slices.Equal(online, want) || !slices.Equal(room, want) {
+				t.Errorf("hub %d: online: %v, in the room: %v, want %v", i, online, room, want)
+			}
+		}
+		expectNothing(t, ana, bob)
 	})
 }
 

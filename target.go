@@ -56,7 +56,7 @@ func (h *Hub) Broadcast() Target {
 }
 
 // Emit sends an event to every connection of every node, at most once. It is
-// not kept for users who are away.
+// not kept for users who are away. See [Target.Emit] for the form of data.
 func (h *Hub) Emit(ctx context.Context, event string, data any) error {
 	return h.Broadcast().Emit(ctx, event, data)
 }
@@ -96,6 +96,19 @@ func (t Target) Volatile() Target {
 //
 // A volatile event reaches this hub's own connections even while the broker is
 // unavailable. That is not an error.
+//
+// Data becomes JSON as encoding/json/v2 makes it, which differs from
+// encoding/json. A [time.Duration] is refused: send a number with its unit in
+// the name, such as TimeoutMS. The option omitempty keeps the number 0 and
+// false: write omitzero. A nil slice or map is [] or {}, not null. The table in
+// docs/rooms-and-messages.md, under JSON, has all differences. A [jsontext.Value]
+// is sent as it is, and nil sends no data.
+//
+// If event, data, or the name of a room or user is not valid, the error is an
+// [Error] with [CodeBadRequest], so a service that passes on what it was asked
+// to send can answer 400. A mistake in event or data is the application's: if a
+// [Handler] returns that error, the client is told [CodeInternal], and the error
+// is logged.
 func (t Target) Emit(ctx context.Context, event string, data any) error {
 	e, err := newEnvelope(event, data)
 	if err != nil {

@@ -322,7 +322,9 @@ func TestServerShutdown(t *testing.T) {
 	ana := connect(t, srv.Client(), srv.URL+"/ws", "ana")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := errors.Join(srv.Config.Shutdown(ctx), hub.Shutdown(ctx)); err != nil {
+	drained := make(chan error, 1)
+	go func() { drained <- hub.Shutdown(ctx) }()
+	if err := errors.Join(srv.Config.Shutdown(ctx), <-drained); err != nil {
 		t.Fatal(err)
 	}
 	ana.wait("reconnect")

@@ -71,7 +71,9 @@ func serve(ctx context.Context, addr string, hub *chathub.Hub, log *slog.Logger)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	return errors.Join(srv.Shutdown(ctx), hub.Shutdown(ctx))
+	drained := make(chan error, 1)
+	go func() { drained <- hub.Shutdown(ctx) }() // beside srv, which may wait for a slow request until ctx ends
+	return errors.Join(srv.Shutdown(ctx), <-drained)
 }
 
 // names is an Authenticator for a demonstration. The token is the user's name.

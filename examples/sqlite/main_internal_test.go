@@ -1,10 +1,15 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"net"
+	"os"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/chathub-go/chathub"
 	"github.com/chathub-go/chathub/hubtest"
@@ -96,6 +101,41 @@ func TestKilled(t *testing.T) {
 		for _, ok := c.next(); ok; _, ok = c.next() {
 		}
 	}
+	if err := p.Wait(); err != nil {
+		t.Errorf("after SIGTERM: %v", err)
+	}
+}
+
+// A request that hangs does not keep the hub from telling its clients.
+func TestShutdownBesideRequest(t *testing.T) {
+	p := start(t, file(t))
+	slow, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(p.url, "ws://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = slow.Close() }()
+	if _, err := slow.Write([]byte("GET / HTTP/1.1\r\nHost: chat\r\n")); err != nil { // and no more
+		t.Fatal(err)
+	}
+	ana := dial(t, p.url, "ana") // accepted behind the other
+	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	told := false
+	for f, ok := ana.next(); ok; f, ok = ana.next() {
+		told = told || f.Type == "reconnect"
+	}
+	if !told {
+		t.Error("the client was cut off without a word")
+	}
+	// The server was not first: it still waits for the request.
+	if err := slow.SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := slow.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the request ended before the client was told: %v", err)
+	}
+	_ = slow.Close()
 	if err := p.Wait(); err != nil {
 		t.Errorf("after SIGTERM: %v", err)
 	}
