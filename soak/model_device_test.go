@@ -43,6 +43,7 @@ type conn struct {
 	member   map[string]certainty
 	// rooms that the application puts it into or takes it out of
 	moving   map[string]bool
+	removed  map[string]bool                      // rooms that it is to be told it is out of
 	heard    map[*emission]map[chathub.Topic]bool // emits to several topics
 	online   *roster
 	rosters  map[string]*roster           // of rooms whose list began with an answer
@@ -187,6 +188,7 @@ func (d *device) dial(n *node) *conn {
 		streams: make(map[chathub.Topic]*stream),
 		member:  make(map[string]certainty),
 		moving:  make(map[string]bool),
+		removed: make(map[string]bool),
 		heard:   make(map[*emission]map[chathub.Topic]bool),
 		rosters: make(map[string]*roster),
 		typing:  make(map[string]map[string]string),
