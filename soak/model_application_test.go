@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/chathub-go/chathub"
 	"github.com/go-json-experiment/json/jsontext"
@@ -78,10 +79,15 @@ func (w *world) mayFail(err error) {
 }
 
 // mayBeSlow accepts that another node did not confirm a command within its
-// lease, if the broker may take longer. The node carries it out all the same.
+// lease, if the broker may take longer. The node carries it out all the same,
+// with a client that comes meanwhile too, so the model waits for that.
 func (w *world) mayBeSlow(err error) {
 	var e *chathub.Error
-	if err != nil && !(w.truth.lag > 0 && errors.As(err, &e) && e.Code == chathub.CodeUnavailable) {
+	switch {
+	case err == nil:
+	case w.truth.lag > 0 && errors.As(err, &e) && e.Code == chathub.CodeUnavailable:
+		time.Sleep(30 * time.Second)
+	default:
 		w.fatalf("%v", err)
 	}
 }
@@ -135,6 +141,9 @@ func (w *world) opMove(t *rapid.T) {
 	}
 	w.mayBeSlow(err)
 	for _, c := range moved {
+		if !join && c.moving[room] {
+			c.removed[room] = false // it may have been a member since the last quiet
+		}
 		c.moving[room] = true
 		switch {
 		case join && c.member[room] == out:

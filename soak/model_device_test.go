@@ -43,7 +43,7 @@ type conn struct {
 	member   map[string]certainty
 	// rooms that the application puts it into or takes it out of
 	moving   map[string]bool
-	removed  map[string]bool                      // rooms that it is to be told it is out of
+	removed  map[string]bool                      // rooms that it may be told it is out of; true: must be
 	heard    map[*emission]map[chathub.Topic]bool // emits to several topics
 	online   *roster
 	rosters  map[string]*roster           // of rooms whose list began with an answer
