@@ -191,13 +191,9 @@ func TestRepeated(t *testing.T) {
 				t.Errorf("%s: first ack %+v, again %+v", f.Type, first, again)
 			}
 		}
-		for _, other := range []hubtest.Frame{
-			{Type: f.Type, ID: f.ID, Room: f.Room, To: f.To, Data: hubtest.Data("something else")},
-			{Type: "private-message", ID: f.ID, To: "ana", Data: f.Data},
-		} {
-			if r := ana.Request(other); r.Code() != chathub.CodeConflict {
-				t.Errorf("another message with the id of a %s: %s %s", f.Type, r.Type, r.Data)
-			}
+		other := hubtest.Frame{Type: f.Type, ID: f.ID, Room: f.Room, To: f.To, Data: hubtest.Data("something else")}
+		if r := ana.Request(other); r.Code() != chathub.CodeConflict {
+			t.Errorf("another message with the id of a %s: %s %s", f.Type, r.Type, r.Data)
 		}
 	}
 	const n = 100
@@ -222,6 +218,42 @@ func TestRepeated(t *testing.T) {
 	equal(t, "bob heard", heard(bob), want)
 	if got := s.stored(t); len(got) != n+2 {
 		t.Errorf("%d rows, want %d", len(got), n+2)
+	}
+}
+
+// TestRepeatedElsewhere: an id that its sender used in one room or conversation stands for a
+// new message in another, as it does for the hub.
+func TestRepeatedElsewhere(t *testing.T) {
+	name := file(t)
+	frames := []hubtest.Frame{
+		say("m1", "red"),
+		{Type: "room-message", ID: "m1", Room: "blue", Data: hubtest.Data("red")}, // the same text
+		{Type: "room-message", ID: "m1", Room: "green", Data: hubtest.Data("green")},
+		{Type: "private-message", ID: "m1", To: "bob", Data: hubtest.Data("to bob")},
+		{Type: "private-message", ID: "m1", To: "cid", Data: hubtest.Data("to cid")},
+		{Type: "private-message", ID: "m1", To: "ana", Data: hubtest.Data("to ana")},
+	}
+	want := []string{`ana/m1 "green"`, `ana/m1 "red"`, `ana/m1 "red"`, `ana/m1 "to ana"`, `ana/m1 "to bob"`, `ana/m1 "to cid"`}
+	for life := range 2 { // the second hub knows of none of them
+		s := newServer(t, name, nil)
+		ana := hubtest.Dial(t, s, "ana")
+		for _, room := range []string{"red", "blue", "green"} {
+			ana.Must(hubtest.Frame{Type: "join-room", Room: room})
+		}
+		for i, f := range frames {
+			for again := range 2 {
+				if r := decode[chathub.Receipt](t, ana.Must(f)); r.Duplicate != (life+again > 0) {
+					t.Errorf("life %d, frame %d, time %d: %+v", life, i, again, r)
+				}
+			}
+			f.Data = hubtest.Data("something else")
+			if r := ana.Request(f); r.Code() != chathub.CodeConflict {
+				t.Errorf("life %d, frame %d with other content: %s %s", life, i, r.Type, r.Data)
+			}
+		}
+		got := s.stored(t)
+		slices.Sort(got)
+		equal(t, "stored", got, want)
 	}
 }
 
@@ -403,7 +435,7 @@ func TestLargePage(t *testing.T) {
 func TestPlans(t *testing.T) {
 	s := newServer(t, file(t), nil)
 	for query, args := range map[string][]any{
-		selectSaved:        {"ana", "m1"},
+		selectSaved:        {"red", "", "ana", "m1"},
 		selectRoom:         {"red", 1, 1, 1},
 		selectConversation: {"ana", "bob", 1, 1},
 	} {
@@ -443,11 +475,16 @@ func TestSaveTwice(t *testing.T) {
 		{m, chathub.Receipt{Epoch: "e", Seq: 1, Duplicate: true}, nil},
 		{m, chathub.Receipt{Epoch: "another", Seq: 1}, nil},
 		{other, chathub.Receipt{Epoch: "e", Seq: 2}, errOtherMessage},
-		{elsewhere, chathub.Receipt{Epoch: "e", Seq: 1}, errOtherMessage},
 	} {
 		if err := s.db.save(t.Context(), &tc.m, tc.r); !errors.Is(err, tc.want) {
 			t.Errorf("%d: %v, want %v", i, err, tc.want)
 		}
 		equal(t, "stored", s.stored(t), []string{"ana/m1 1"})
+	}
+	for range 2 {
+		if err := s.db.save(t.Context(), &elsewhere, chathub.Receipt{Epoch: "e", Seq: 1}); err != nil {
+			t.Error(err)
+		}
+		equal(t, "stored", s.stored(t), []string{"ana/m1 1", "ana/m1 1"})
 	}
 }
