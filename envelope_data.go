@@ -14,9 +14,9 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// decodeData unmarshals the data of a client's event into v, a pointer, if there
-// is any. What does not fit is refused with an [Error] that names the field. A
-// type that no JSON would fit is a fault of the application.
+// decodeData unmarshals the data of a client's event into v, a pointer, if
+// there is any. What does not fit is refused with an [Error] that names the
+// field. A type that no JSON would fit is a fault of the application.
 func decodeData(e *Event, v any) error {
 	if e.Data == nil {
 		return nil
@@ -59,8 +59,8 @@ func remedy(root string, err error) string {
 		" such as TimeoutMS int64 for d.Milliseconds(), or the text of d.String()"
 }
 
-// longestPath bounds in bytes how the place of a fault is described. An ellipsis
-// ends a path that would be longer.
+// longestPath bounds in bytes how the place of a fault is described. An
+// ellipsis ends a path that would be longer.
 const longestPath = 100
 
 // pathOf returns the place that a JSON pointer names in data of type t, such as

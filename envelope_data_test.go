@@ -122,7 +122,8 @@ func TestOnDataSaysWhy(t *testing.T) {
 			{"struct", `{"ip":5}`, "data.ip must be a string"},
 			{"struct", `{"own":"zap"}`, "data.own is not valid"},
 			{"struct", `{"owner":"zap"}`, "data.owner is not valid"},
-			{"struct", `{"FOLDED":"zap"}`, "data must be a whole number"}, // the name is the client's
+			// This name is the client's own.
+			{"struct", `{"FOLDED":"zap"}`, "data must be a whole number"},
 			{"struct", `{"options":{"zap":{"n":[]}}}`, "data.options.*.n must be a whole number"},
 			{"struct", `{"inherited":5}`, "data.inherited must be a string"},
 			{"struct", `{"Untagged":"zap"}`, "data.Untagged must be a whole number"},

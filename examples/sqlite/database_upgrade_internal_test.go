@@ -74,8 +74,8 @@ func version0(t *testing.T) string {
 	return name
 }
 
-// A database of an earlier version opens, keeps what it has, and takes an id in another room
-// from then on.
+// A database of an earlier version opens, keeps what it has, and takes an id in
+// another room from then on.
 func TestUpgrade(t *testing.T) {
 	name := version0(t)
 	for life := range 3 {
@@ -157,7 +157,8 @@ func TestUpgradeFails(t *testing.T) {
 	}
 }
 
-// contents describes a database file: its version, its schema, and how many messages it has.
+// contents describes a database file: its version, its schema, and how many
+// messages it has.
 func contents(t *testing.T, file string) (all []string) {
 	t.Helper()
 	db := openRaw(t, file)
