@@ -64,8 +64,8 @@ func remedy(root string, err error) string {
 const longestPath = 100
 
 // pathOf returns the place that a JSON pointer names in data of type t, such as
-// data.items[3].count. It consists of names from Go. An asterisk stands for what
-// is the client's, such as the names in a map.
+// data.items[3].count. It consists of names from Go. An asterisk stands for
+// what is the client's, such as the names in a map.
 func pathOf(t reflect.Type, p jsontext.Pointer) string {
 	path := "data"
 	for token := range p.Tokens() {
