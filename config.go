@@ -69,9 +69,9 @@ type Config struct {
 	// OnDisconnect runs after a client that was welcomed has gone.
 	OnDisconnect func(c *Client, d Disconnect)
 	// Authorize may refuse an action that a client asks for, before any part of
-	// it happens. It runs on every join, resume, history request and send, and on
-	// every event of the application. List what is allowed and refuse the rest.
-	// Nil allows everything that the protocol allows.
+	// it happens. It runs on every join, resume, history request and send, and
+	// on every event of the application. List what is allowed and refuse the
+	// rest. Nil allows everything that the protocol allows.
 	Authorize func(ctx context.Context, c *Client, a Action) error
 
 	// Broker carries and stores messages. Default: a [MemoryBroker] for this

@@ -138,7 +138,8 @@ func ExampleConfig_authorize() {
 	_, dial, stop := serve(chathub.Config{
 		Authorize: func(ctx context.Context, c *chathub.Client, a chathub.Action) error {
 			switch a.Type {
-			case "join-room", "history", "room-message", "typing": // resume asks for join-room, room by room
+			case "join-room", "history", "room-message", "typing":
+				// A resume asks for join-room, room by room.
 				if a.Room == "lobby" || a.Room == "staff" && staff[c.User().ID] {
 					return nil
 				}

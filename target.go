@@ -101,14 +101,14 @@ func (t Target) Volatile() Target {
 // encoding/json. A [time.Duration] is refused: send a number with its unit in
 // the name, such as TimeoutMS. The option omitempty keeps the number 0 and
 // false: write omitzero. A nil slice or map is [] or {}, not null. The table in
-// docs/rooms-and-messages.md, under JSON, has all differences. A [jsontext.Value]
-// is sent as it is, and nil sends no data.
+// docs/rooms-and-messages.md, under JSON, has all differences. A
+// [jsontext.Value] is sent as it is, and nil sends no data.
 //
 // If event, data, or the name of a room or user is not valid, the error is an
 // [Error] with [CodeBadRequest], so a service that passes on what it was asked
 // to send can answer 400. A mistake in event or data is the application's: if a
-// [Handler] returns that error, the client is told [CodeInternal], and the error
-// is logged.
+// [Handler] returns that error, the client is told [CodeInternal], and the
+// error is logged.
 func (t Target) Emit(ctx context.Context, event string, data any) error {
 	e, err := newEnvelope(event, data)
 	if err != nil {
