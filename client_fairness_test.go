@@ -126,7 +126,8 @@ func TestStrangersTakeNoPlace(t *testing.T) {
 		for i := range 5 {
 			hubtest.Dial(t, hub, fmt.Sprint("user", i)).Must(hubtest.Frame{Type: "ping"})
 		}
-		// One more handshake that takes long, and the next ones are to come back.
+		// One more handshake that takes long, and the next ones are to come
+		// back.
 		go func() { _, _ = hubtest.DialHeader(t, hub, http.Header{"Authorization": {"Bearer slow"}}) }()
 		synctest.Wait()
 		time.Sleep(time.Minute) // until the refused ones are gone

@@ -39,8 +39,8 @@ func Example() {
 		panic(err)
 	}
 
-	// And this is what a page does with
-	// new WebSocket(url, ["chathub.v1", "chathub.bearer." + token]):
+	// And this is what a page does with new WebSocket(url, ["chathub.v1",
+	// "chathub.bearer." + token]):
 	ana := connect(server.URL+"/ws", http.Header{"Authorization": {"Bearer " + token}})
 	ana.send(`{"type":"join-room","room":"lobby"}`)
 	ana.send(`{"type":"room-message","room":"lobby","data":"Hello"}`)

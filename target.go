@@ -194,9 +194,10 @@ func (t Target) Remove(ctx context.Context, reason string, rooms ...string) erro
 }
 
 // Disconnect closes the recipients' connections with 4503. To log a user out
-// everywhere, call hub.ToUser(id).Disconnect(ctx, "logged out"). When it returns
-// nil, every node has done so, and handshakes that were authenticated before
-// are refused. See [Target.Remove] for what happens if a node does not confirm.
+// everywhere, call hub.ToUser(id).Disconnect(ctx, "logged out"). When it
+// returns nil, every node has done so, and handshakes that were authenticated
+// before are refused. See [Target.Remove] for what happens if a node does not
+// confirm.
 func (t Target) Disconnect(ctx context.Context, reason string) error {
 	return t.revoke(ctx, note.Routed{Op: note.OpDisconnect, Body: []byte(reason)})
 }

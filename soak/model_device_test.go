@@ -42,8 +42,9 @@ type conn struct {
 	streams  map[chathub.Topic]*stream
 	member   map[string]certainty
 	// rooms that the application puts it into or takes it out of
-	moving   map[string]bool
-	removed  map[string]bool                      // rooms that it may be told it is out of; true: must be
+	moving map[string]bool
+	// Rooms that it may be told it is out of; true: must be.
+	removed  map[string]bool
 	heard    map[*emission]map[chathub.Topic]bool // emits to several topics
 	online   *roster
 	rosters  map[string]*roster           // of rooms whose list began with an answer
