@@ -1,9 +1,11 @@
 package chathub
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -21,7 +23,14 @@ type rights struct {
 	now    uint64         // number of revocations so far
 	checks map[uint64]int // under way, by the value of now when they began
 	recent []revocation   // newer than the oldest check under way, in order
+	// forgotten is the number of the last revocation that recent had no room
+	// for. Checks that began before it have to be made again.
+	forgotten uint64
 }
+
+// maxRevocations bounds the revocations that are kept for a check that takes
+// long, such as an Authenticate that hangs.
+const maxRevocations = 10_000
 
 // revocation is a Leave of rooms or, without rooms, a Disconnect.
 type revocation struct {
@@ -69,7 +78,12 @@ func (ck check) end() {
 	for since := range rts.checks {
 		oldest = min(oldest, since)
 	}
-	rts.recent = slices.DeleteFunc(rts.recent, func(r revocation) bool { return r.at <= oldest })
+	rts.recent = slices.Delete(rts.recent, 0, rts.after(oldest))
+}
+
+// after returns the index of the first recent revocation after number at.
+func (rts *rights) after(at uint64) int {
+	return sort.Search(len(rts.recent), func(i int) bool { return rts.recent[i].at > at })
 }
 
 // revoke notes a revocation for the checks that are under way.
@@ -77,37 +91,61 @@ func (rts *rights) revoke(r revocation) {
 	rts.mu.Lock()
 	defer rts.mu.Unlock()
 	rts.now++
-	if len(rts.checks) > 0 {
-		r.at = rts.now
-		rts.recent = append(rts.recent, r)
+	if len(rts.checks) == 0 {
+		return
 	}
+	if len(rts.recent) == maxRevocations {
+		half := rts.recent[:maxRevocations/2]
+		rts.forgotten = half[len(half)-1].at
+		rts.recent = slices.Delete(rts.recent, 0, len(half))
+	}
+	r.at = rts.now
+	rts.recent = append(rts.recent, r)
 }
 
-// disconnected returns the Disconnect of a client since the check began, if
-// there was one.
-func (ck check) disconnected(c *Client) *revocation {
-	return ck.find(func(r *revocation) bool { return len(r.rooms) == 0 && r.concerns(c) })
+// mayConnect returns an error if a client was disconnected since the check
+// began.
+func (ck check) mayConnect(c *Client) error {
+	r, err := ck.find(func(r *revocation) bool { return len(r.rooms) == 0 && r.concerns(c) })
+	if r != nil {
+		return &Error{Code: CodeForbidden, Message: r.reason, Err: errWasDisconnected}
+	}
+	return err
 }
 
-// removed returns the Leave that took a client out of a room since the check
-// began, if there was one.
-func (ck check) removed(c *Client, room string) *revocation {
-	return ck.find(func(r *revocation) bool { return slices.Contains(r.rooms, room) && r.concerns(c) })
+// mayJoin returns an error if a client was taken out of a room since the check
+// began.
+func (ck check) mayJoin(c *Client, room string) error {
+	r, err := ck.find(func(r *revocation) bool { return slices.Contains(r.rooms, room) && r.concerns(c) })
+	if r != nil {
+		return &Error{Code: CodeForbidden, Message: cmp.Or(r.reason, "Removed from the room")}
+	}
+	return err
 }
 
-func (ck check) find(match func(*revocation) bool) *revocation {
+// errWasDisconnected marks the refusal by mayConnect.
+var errWasDisconnected = errors.New("disconnected during the handshake")
+
+var errCheckTooOld = errors.New("too many rights were taken away while this one was checked")
+
+// find returns the first matching revocation since the check began.
+func (ck check) find(match func(*revocation) bool) (*revocation, error) {
 	if ck.rights == nil {
-		return nil
+		return nil, nil
 	}
 	ck.rights.mu.Lock()
 	defer ck.rights.mu.Unlock()
-	for i := range ck.rights.recent {
-		if r := &ck.rights.recent[i]; r.at > ck.since && match(r) {
-			found := *r
-			return &found
+	if ck.since < ck.rights.forgotten {
+		return nil, Unavailable(errCheckTooOld)
+	}
+	newer := ck.rights.recent[ck.rights.after(ck.since):]
+	for i := range newer {
+		if match(&newer[i]) {
+			found := newer[i]
+			return &found, nil
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // concerns reports whether a revocation is for a client. That of a room is for
@@ -122,24 +160,6 @@ func (r *revocation) concerns(c *Client) bool {
 	return slices.ContainsFunc(r.targets, func(t Topic) bool {
 		return t == Topic{} || t.User != "" && t.User == c.User().ID
 	})
-}
-
-// errRemoved is the end of a join whose right was taken away meanwhile.
-func errRemoved(r *revocation) *Error {
-	message := "Removed from the room"
-	if r.reason != "" {
-		message = r.reason
-	}
-	return &Error{Code: CodeForbidden, Message: message}
-}
-
-// errWasDisconnected marks the refusal by errDisconnected.
-var errWasDisconnected = errors.New("disconnected during the handshake")
-
-// errDisconnected is the end of a handshake whose user was disconnected
-// meanwhile.
-func errDisconnected(r *revocation) *Error {
-	return &Error{Code: CodeForbidden, Message: r.reason, Err: errWasDisconnected}
 }
 
 // revoke carries out a Leave or Disconnect with each of clients, and notes it

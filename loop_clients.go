@@ -21,8 +21,7 @@ type register struct {
 func (cmd *register) run(l *loop) {
 	defer close(cmd.done)
 	c := cmd.c
-	if r := cmd.right.disconnected(c); r != nil {
-		cmd.err = errDisconnected(r)
+	if cmd.err = cmd.right.mayConnect(c); cmd.err != nil {
 		return
 	}
 	u := l.userOf(c.User().ID)
