@@ -214,17 +214,17 @@ func (lim *lazyLimiter) get(perSecond float64, burst int) *rate.Limiter {
 // give up.
 type lazySlot struct{ made atomic.Pointer[chan struct{}] }
 
-func (s *lazySlot) take(ctx context.Context) error {
-	if s.made.Load() == nil {
-		slot := make(chan struct{}, 1)
-		s.made.CompareAndSwap(nil, &slot)
+func (slot *lazySlot) take(ctx context.Context) error {
+	if slot.made.Load() == nil {
+		made := make(chan struct{}, 1)
+		slot.made.CompareAndSwap(nil, &made)
 	}
 	select {
-	case *s.made.Load() <- struct{}{}:
+	case *slot.made.Load() <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-func (s *lazySlot) free() { <-*s.made.Load() }
+func (slot *lazySlot) free() { <-*slot.made.Load() }

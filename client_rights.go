@@ -146,14 +146,14 @@ func (ck check) find(match func(*revocation) bool) (*revocation, error) {
 
 // concerns reports whether a revocation is for a client. That of a room is for
 // its members, and a client that is about to join is none.
-func (r *revocation) concerns(c *Client) bool {
+func (rev *revocation) concerns(c *Client) bool {
 	switch {
-	case slices.Contains(r.except, c.id):
+	case slices.Contains(rev.except, c.id):
 		return false
-	case len(r.clients) > 0:
-		return slices.Contains(r.clients, c.id)
+	case len(rev.clients) > 0:
+		return slices.Contains(rev.clients, c.id)
 	}
-	return slices.ContainsFunc(r.targets, func(t Topic) bool {
+	return slices.ContainsFunc(rev.targets, func(t Topic) bool {
 		return t == Topic{} || t.User != "" && t.User == c.User().ID
 	})
 }

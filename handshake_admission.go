@@ -97,8 +97,8 @@ func network(addr netip.Addr) netip.Addr {
 }
 
 // admit counts the connection for its user, who is authenticated.
-func (p *place) admit(userID string) *Error {
-	adm := p.adm
+func (pl *place) admit(userID string) *Error {
+	adm := pl.adm
 	adm.mu.Lock()
 	defer adm.mu.Unlock()
 	adm.forgetRested(time.Now())
@@ -114,8 +114,8 @@ func (p *place) admit(userID string) *Error {
 		return errorf(CodeLimitExceeded, "Too many connections of this user")
 	}
 	u.conns++
-	p.user = u
-	p.move(admitted)
+	pl.user = u
+	pl.move(admitted)
 	return nil
 }
 
@@ -139,29 +139,29 @@ func (adm *admission) refuse(p *place) bool {
 }
 
 // move changes the stage. It needs the lock, as do the two below.
-func (p *place) move(to stage) {
-	p.adm.places[p.stage]--
-	p.adm.places[to]++
-	p.stage = to
+func (pl *place) move(to stage) {
+	pl.adm.places[pl.stage]--
+	pl.adm.places[to]++
+	pl.stage = to
 }
 
 // leaveUser ends what admit has begun. The limits of a user outlive the last
 // connection until they are back at their bursts: else a reconnect would renew
 // them.
-func (p *place) leaveUser() {
-	u := p.user
+func (pl *place) leaveUser() {
+	u := pl.user
 	if u == nil {
 		return
 	}
-	p.user = nil
+	pl.user = nil
 	if u.conns--; u.conns > 0 {
 		return
 	}
 	if u.rested(time.Now()) {
-		delete(p.adm.users, u.id)
+		delete(pl.adm.users, u.id)
 	} else if !u.resting {
 		u.resting = true
-		p.adm.resting.PushBack(u)
+		pl.adm.resting.PushBack(u)
 	}
 }
 
@@ -188,18 +188,18 @@ func (adm *admission) forgetRested(now time.Time) {
 }
 
 // release gives the place back. The zero value has none.
-func (p *place) release() {
-	adm := p.adm
+func (pl *place) release() {
+	adm := pl.adm
 	if adm == nil {
 		return
 	}
 	adm.mu.Lock()
 	defer adm.mu.Unlock()
-	p.leaveUser()
-	adm.places[p.stage]--
-	if p.addr.IsValid() {
-		if adm.addrs[p.addr]--; adm.addrs[p.addr] <= 0 {
-			delete(adm.addrs, p.addr)
+	pl.leaveUser()
+	adm.places[pl.stage]--
+	if pl.addr.IsValid() {
+		if adm.addrs[pl.addr]--; adm.addrs[pl.addr] <= 0 {
+			delete(adm.addrs, pl.addr)
 		}
 	}
 	adm.checkEmpty()
