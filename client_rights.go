@@ -16,12 +16,18 @@ import (
 // that are under way. Any goroutine may use it.
 type rights struct {
 	mu     sync.Mutex
-	now    uint64         // number of revocations so far
-	checks map[uint64]int // under way, by the value of now when they began
-	recent []revocation   // newer than the oldest check under way, in order
+	now    uint64       // number of revocations so far
+	checks []checksAt   // under way, in the order of at
+	recent []revocation // newer than the oldest check under way, in order
 	// forgotten is the number of the last revocation that recent had no room
 	// for. Checks that began before it have to be made again.
 	forgotten uint64
+}
+
+// checksAt are the checks under way that began when at revocations had been.
+type checksAt struct {
+	at uint64
+	n  int
 }
 
 // maxRevocations bounds the revocations that are kept for a check that takes
@@ -48,10 +54,11 @@ type check struct {
 func (rts *rights) begin() check {
 	rts.mu.Lock()
 	defer rts.mu.Unlock()
-	if rts.checks == nil {
-		rts.checks = make(map[uint64]int)
+	if last := len(rts.checks) - 1; last >= 0 && rts.checks[last].at == rts.now {
+		rts.checks[last].n++
+	} else {
+		rts.checks = append(rts.checks, checksAt{rts.now, 1})
 	}
-	rts.checks[rts.now]++
 	return check{rts, rts.now}
 }
 
@@ -63,16 +70,14 @@ func (ck check) end() {
 	}
 	rts.mu.Lock()
 	defer rts.mu.Unlock()
-	if rts.checks[ck.since]--; rts.checks[ck.since] > 0 {
+	i := slices.IndexFunc(rts.checks, func(c checksAt) bool { return c.at == ck.since })
+	if rts.checks[i].n--; rts.checks[i].n > 0 {
 		return
 	}
-	delete(rts.checks, ck.since)
-	if len(rts.recent) == 0 {
-		return
-	}
+	rts.checks = slices.Delete(rts.checks, i, i+1)
 	oldest := rts.now
-	for since := range rts.checks {
-		oldest = min(oldest, since)
+	if len(rts.checks) > 0 {
+		oldest = rts.checks[0].at
 	}
 	rts.recent = slices.Delete(rts.recent, 0, rts.after(oldest))
 }

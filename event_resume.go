@@ -215,7 +215,7 @@ func onJoinRoom(ctx context.Context, c *Client, e *Event) (any, error) {
 	}
 	c.onHandler.catchUp = newCatchUp(c)
 	budget := c.hub.cfg.MaxOutboxBytes / 2
-	j, recovered, err := c.rejoin(ctx, e.Room, c.onHandler.right, w, &budget)
+	j, recovered, err := c.rejoin(ctx, e.Room, e.right, w, &budget)
 	if err != nil {
 		return nil, err
 	}

@@ -27,7 +27,7 @@ type admission struct {
 }
 
 // stage is how far a connection has come.
-type stage int
+type stage uint8
 
 const (
 	handshaking stage = iota // not authenticated yet
@@ -58,9 +58,9 @@ var errServerFull = errorf(CodeLimitExceeded, "Too many connections")
 // holder must release it exactly once.
 type place struct {
 	adm   *admission
-	stage stage
-	addr  netip.Addr  // key in admission.addrs; zero: not counted
 	user  *userLimits // nil until it is admitted
+	addr  *netip.Addr // key in admission.addrs; nil: not counted
+	stage stage
 }
 
 // enter takes a place for a handshake from addr. It fails if a limit is reached
@@ -71,19 +71,20 @@ func (adm *admission) enter(addr netip.Addr) (place, *Error) {
 	defer adm.mu.Unlock()
 	p := place{adm: adm}
 	if adm.cfg.MaxConnsPerAddress >= 0 && addr.IsValid() { // a Unix socket has no address
-		p.addr = network(addr)
+		counted := network(addr)
+		p.addr = &counted
 	}
 	switch {
 	case adm.closed:
 		return place{}, errShuttingDown
 	case adm.cfg.MaxHandshakes >= 0 && adm.places[handshaking] >= adm.cfg.MaxHandshakes:
 		return place{}, &Error{Code: CodeUnavailable, Message: "Too many handshakes", RetryAfter: time.Second}
-	case p.addr.IsValid() && adm.addrs[p.addr] >= adm.cfg.MaxConnsPerAddress:
+	case p.addr != nil && adm.addrs[*p.addr] >= adm.cfg.MaxConnsPerAddress:
 		return place{}, errorf(CodeLimitExceeded, "Too many connections from this address")
 	}
 	adm.places[handshaking]++
-	if p.addr.IsValid() {
-		adm.addrs[p.addr]++
+	if p.addr != nil {
+		adm.addrs[*p.addr]++
 	}
 	return p, nil
 }
@@ -110,7 +111,7 @@ func (pl *place) admit(userID string) *Error {
 		u = &userLimits{id: userID}
 		adm.users[userID] = u
 	}
-	if adm.cfg.MaxConnsPerUser >= 0 && u.conns >= adm.cfg.MaxConnsPerUser {
+	if adm.cfg.MaxConnsPerUser >= 0 && int(u.conns) >= adm.cfg.MaxConnsPerUser {
 		return errorf(CodeLimitExceeded, "Too many connections of this user")
 	}
 	u.conns++
@@ -197,9 +198,9 @@ func (pl *place) release() {
 	defer adm.mu.Unlock()
 	pl.leaveUser()
 	adm.places[pl.stage]--
-	if pl.addr.IsValid() {
-		if adm.addrs[pl.addr]--; adm.addrs[pl.addr] <= 0 {
-			delete(adm.addrs, pl.addr)
+	if pl.addr != nil {
+		if adm.addrs[*pl.addr]--; adm.addrs[*pl.addr] <= 0 {
+			delete(adm.addrs, *pl.addr)
 		}
 	}
 	adm.checkEmpty()

@@ -75,8 +75,8 @@ func (l *loop) welcome(c *Client, inbox Position) []byte {
 	b = appendUser(b, c.User())
 	b = fmt.Appendf(b, `,"time":%d,"inbox":{"epoch":%q,"seq":%d}`, timestamp(), inbox.Epoch, inbox.Seq)
 	b = fmt.Appendf(b, `,"pingInterval":%d,"maxMessage":%d`, max(l.cfg.PingInterval.Milliseconds(), 0), max(l.cfg.MaxMessageBytes, 0))
-	if exp := c.identity.Load().Expires; !exp.IsZero() {
-		b = fmt.Appendf(b, `,"expires":%d`, exp.UnixMilli())
+	if exp := c.expires.Load(); exp != 0 {
+		b = fmt.Appendf(b, `,"expires":%d`, exp/int64(time.Millisecond))
 	}
 	e := envelope{typ: eventWelcome, data: append(b, '}')}
 	return e.frame()
