@@ -85,10 +85,10 @@ func onRoomMessage(ctx context.Context, c *Client, e *Event) (any, error) {
 }
 
 // durable returns the message that stores the envelope of an event of the
-// client. Its key makes a repetition of the same id by the same user
-// recognisable; its sum tells whether it is one.
+// client, who is charged for it. Its key makes a repetition of the same id by
+// the same user recognisable; its sum tells whether it is one.
 func (c *Client) durable(t Topic, e *Event, env *envelope, r routed) Message {
-	m := Message{Topic: t, Body: r.emit(env)}
+	m := Message{Topic: t, Owner: c.user.ID, Notice: env.typ == eventNotification, Body: r.emit(env)}
 	if e.ID != "" {
 		m.Key = c.user.ID + "\x00" + e.ID // a user id has no control characters
 		m.Sum = e.contentSum(env)

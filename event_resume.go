@@ -104,8 +104,9 @@ func (cu *catchUp) ahead(ctx context.Context, t Topic, pos *Position, since *Pos
 	return true, nil
 }
 
-// recover reads what a client wants of a log up to pos, within budget bytes,
-// which it reduces.
+// replay reads what a client wants of a log up to pos, within budget bytes,
+// which it reduces. If the budget is used up, replay still asks whether anything
+// was missed, because nothing was in quiet rooms.
 func (h *Hub) replay(ctx context.Context, t Topic, pos Position, w replayRequest, budget *int) (frames [][]byte, recovered bool, err error) {
 	limit := min(w.History, max(h.cfg.ReplayLimit, 0))
 	r := Range{Before: pos.Seq + 1, Limit: limit}
@@ -121,11 +122,19 @@ func (h *Hub) replay(ctx context.Context, t Topic, pos Position, w replayRequest
 	if r.Limit <= 0 {
 		return nil, false, nil
 	}
+	if r.MaxBytes = *budget; r.MaxBytes <= 0 {
+		r.MaxBytes, r.Limit = 1, 1 // no message is that small
+	}
 	page, err := h.session.Read(ctx, t, r)
 	if err != nil {
 		return nil, false, err
 	}
 	recovered = known && !page.More && page.Trimmed <= w.Since.Seq
+	if page.More && t.User != "" && *budget > 0 {
+		if page.Messages, err = h.partOfInbox(ctx, t, r); err != nil {
+			return nil, false, err
+		}
+	}
 	frames = eventFrames(page.Messages)
 	for i, f := range slices.Backward(frames) {
 		if *budget -= len(f); *budget < 0 {
@@ -136,7 +145,25 @@ func (h *Hub) replay(ctx context.Context, t Topic, pos Position, w replayRequest
 	return frames, recovered, nil
 }
 
-// framesOf returns the events among messages as frames.
+// inboxRead is how many times as much of an inbox is read as fits into an
+// answer, to choose from.
+const inboxRead = 4
+
+// partOfInbox returns what a client gets of an inbox of which more was missed
+// than r allows. The newest messages alone could all be of one sender. So the
+// rest is dropped as from a full inbox. Unlike in a room, the client cannot ask
+// for it later.
+func (h *Hub) partOfInbox(ctx context.Context, t Topic, r Range) ([]Message, error) {
+	fits := measure{inNumber: r.Limit, inBytes: r.MaxBytes}
+	r.Limit, r.MaxBytes = inboxRead*r.Limit, inboxRead*r.MaxBytes
+	page, err := h.session.Read(ctx, t, r)
+	if err != nil {
+		return nil, err
+	}
+	return fairPart(t, page.Messages, fits), nil
+}
+
+// eventFrames returns the events among messages as frames.
 func eventFrames(messages []Message) [][]byte {
 	frames := make([][]byte, 0, len(messages))
 	for _, m := range messages {
@@ -302,15 +329,17 @@ func onHistory(ctx context.Context, c *Client, e *Event) (any, error) {
 	if c.hub.cfg.ReplayLimit < 0 {
 		return nil, errorf(CodeForbidden, "History is off")
 	}
+	budget := c.hub.cfg.MaxOutboxBytes / 2
 	page, err := c.hub.session.Read(ctx, Topic{Room: e.Room}, Range{
-		Before: data.Before,
-		Limit:  min(data.Limit, c.hub.cfg.ReplayLimit),
+		Before:   data.Before,
+		Limit:    min(data.Limit, c.hub.cfg.ReplayLimit),
+		MaxBytes: max(1, budget),
 	})
 	if err != nil {
 		return nil, err
 	}
 	messages, more := eventFrames(page.Messages), page.More
-	size, budget := 0, c.hub.cfg.MaxOutboxBytes/2
+	size := 0
 	for i, f := range slices.Backward(messages) {
 		if size += len(f); size > budget {
 			messages, more = messages[i+1:], true

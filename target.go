@@ -122,7 +122,7 @@ func (t Target) emit(ctx context.Context, topic Topic, r routed, e envelope) err
 		e.ts = timestamp()
 		return t.hub.sendVolatile(ctx, Message{Topic: topic, Body: r.emit(&e)})
 	}
-	_, err := t.hub.session.Publish(ctx, Message{Topic: topic, Body: r.emit(&e)})
+	_, err := t.hub.session.Publish(ctx, Message{Topic: topic, Notice: topic.User != "", Body: r.emit(&e)})
 	return err
 }
 
