@@ -32,16 +32,16 @@ import (
 // There are no goroutines and no timers: what is due goes when the broker is
 // used next. It needs no closing.
 //
-// Everything that is kept is charged to the Owner of its message. If there is
-// too much of it, those who have the most pay, each with its own messages. So a
-// user who floods the broker loses what it sent, and nobody else does. See
-// docs/design.md, "What a full store drops".
+// Everything that is kept is charged to the Owner of its message. If it is too
+// much, the owners who have the most pay with their own messages. So a user who
+// floods the broker loses what it has sent itself. The messages of others stay.
+// docs/design.md says more about it, in "What a full store drops".
 type MemoryBroker struct {
-	// MaxMessages bounds the number of messages in the log of a topic. In a full
-	// room the oldest one goes. If one owner has more than half of the room, it
-	// is the oldest one of that owner. In a full inbox a notice goes while
-	// notices have more than a quarter of it, else a message. It is the oldest
-	// one of the owner who has the most of these. Default 1000.
+	// MaxMessages bounds the number of messages in the log of a topic. When a
+	// room is full, its oldest message goes. If one owner has more than half of
+	// the room, it is the oldest of that owner. When an inbox is full, it is the
+	// oldest message of the owner who has the most in it. It is a notice if
+	// notices have more than a quarter of the inbox. Default 1000.
 	MaxMessages int
 	// MaxBytes bounds the log of a topic, in the same way. A message counts with
 	// its Body, its Key and 96 bytes more. One that is larger than MaxBytes by
@@ -51,39 +51,38 @@ type MemoryBroker struct {
 	// memory is free once their log is used again or dropped. Default 24 h.
 	MaxAge time.Duration
 	// MaxIdleTopics bounds the number of logs without subscriptions, such as the
-	// inboxes of users who are away. A log counts for the owner of its oldest
-	// message. Beyond the bound, logs without messages and keys go first, then
-	// those of the owners who have the most, the least recently used before the
-	// others. A log in which someone else has messages too is not dropped, but
-	// counts for them from then on. A log costs about 300 bytes, and some 600
-	// once it has had a message, besides its messages and keys. Default 100,000.
+	// inboxes of users who are away. Each counts for one owner who has messages
+	// in it, at first for the one with the oldest. Beyond the bound, logs without
+	// messages and keys go first, then those of the owners who have the most,
+	// the least recently used before the others. If others have messages in such
+	// a log, too, it stays with these, and counts for one of them. A log costs
+	// about 300 bytes, and some 600 once it has had a message, besides its
+	// messages and keys. Default 100,000.
 	MaxIdleTopics int
 	// MaxTotalBytes bounds all logs together: their messages, counted as in
 	// MaxBytes, their remembered keys, 192 bytes for each owner in each log, and
 	// 576 bytes for each log without subscriptions. Beyond the bound, the owners
-	// who have the most pay, each with the oldest messages and keys of its
-	// largest logs. Nobody pays who has less than the others are left with. The
-	// application pays as if it were 64 users. MaxTotalBytes cannot be off.
-	// Without it, the bound would be MaxBytes times the number of topics, which
-	// clients choose. Default 256 MiB.
+	// who have the most pay with their messages and keys, the oldest before the
+	// others in each log. No owner pays who has less than the payers are left
+	// with. The application pays as if it were 64 users. MaxTotalBytes cannot be
+	// off. Without it, the bound would be MaxBytes times the number of topics,
+	// which clients choose. Default 256 MiB.
 	MaxTotalBytes int
 	// DuplicateWindow is how long the Key of a message is remembered, even if
-	// the message is gone sooner. There is no bound on their number. Each counts
+	// the message is gone sooner. The number of keys is not bounded. Each counts
 	// in MaxTotalBytes with its length and 96 bytes, for the owner of the
-	// message. A key is forgotten sooner only if this owner is one of those who
-	// pay, because of MaxTotalBytes or of MaxIdleTopics. Off: a repeated message
-	// is stored again. Default 5 min.
+	// message. It is forgotten sooner only if that owner has to pay, because of
+	// MaxTotalBytes or MaxIdleTopics. Off: a repeated message is stored again.
+	// Default 5 min.
 	DuplicateWindow time.Duration
 
 	once    sync.Once
 	invalid error
 	limits  memoryLimits
 	// everyone has all sessions and keeps nothing: Topic{}.
-	everyone *memoryLog
-	ledger   ledger
-	// relieving is held while the total is brought below its bound. It is taken
-	// before mu.
-	relieving sync.Mutex
+	everyone  *memoryLog
+	ledger    ledger
+	collector collector
 
 	mu     sync.RWMutex // taken before memoryLog.mu
 	topics map[Topic]*memoryLog

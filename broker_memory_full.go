@@ -1,43 +1,73 @@
 package chathub
 
 import (
-	"cmp"
 	"slices"
+	"sync"
+	"time"
 )
 
-// spare is the part of a bound that is made free when it is exceeded. To find
-// who must pay takes a look at all owners, and so it is done once for many
-// messages.
-const spare = 64
+// collector knows who pays if the logs together are over their bound.
+type collector struct {
+	mu sync.Mutex // held while they pay; taken before MemoryBroker.mu
+
+	// Finding the payers takes a look at all owners. So it is done once for a
+	// part of the bound.
+	payers []claim // those over the level who have not paid yet
+	level  int
+	found  time.Time
+}
+
+const (
+	// spare is how many times that part is in the bound.
+	spare = 64
+	// payersAge is how long the payers are good for. In the meantime, others may
+	// have come to hold more.
+	payersAge = time.Second
+)
 
 func (b *MemoryBroker) overfull() bool { return b.ledger.total.Load() > int64(b.limits.total) }
 
-// relieve brings the total below its bound.
+// relieve brings the total below its bound. The caller holds no mutex of the
+// broker.
 func (b *MemoryBroker) relieve() {
-	b.relieving.Lock()
-	defer b.relieving.Unlock()
-	if b.overfull() {
-		b.dropVoid()
+	c := &b.collector
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !b.overfull() {
+		return // another caller has done it
 	}
-	for b.overfull() {
-		need := int(b.ledger.total.Load()) - b.limits.total + b.limits.total/spare
-		claims := b.ledger.claims(func(a *account) int64 { return a.held.Load() })
-		level := levelOf(claims, need)
-		claims = payers(claims, level)
-		slices.SortFunc(claims, func(c, d claim[*account]) int {
-			return cmp.Compare(d.over(level)/d.weight, c.over(level)/c.weight)
-		})
-		free := 0
-		for _, c := range claims {
-			if free >= need {
-				break
+	b.dropVoid()
+	// A little more than that, because the next message is about to come.
+	bound := b.limits.total - b.limits.total/(spare*spare)
+	if time.Since(c.found) > payersAge {
+		c.payers = nil
+	}
+	isNew := false
+	for {
+		over := int(b.ledger.total.Load()) - bound
+		switch {
+		case over <= 0:
+			return
+		case len(c.payers) > 0:
+			if b.collect(c.payers[0].account, c.level, over) {
+				isNew = false
+			} else {
+				c.payers = c.payers[1:]
 			}
-			free += b.collect(c.of, min(c.over(level), need-free))
-		}
-		if free == 0 {
+		case isNew:
 			return // the rest is logs that are in use, which are few
+		default:
+			c.find(&b.ledger, over+b.limits.total/spare)
+			isNew = true
 		}
 	}
+}
+
+// find finds the owners who must pay so that need is free.
+func (c *collector) find(ledger *ledger, need int) {
+	claims := ledger.claims(func(a *account) int64 { return a.held.Load() })
+	c.level, c.found = levelOf(claims, need), time.Now()
+	c.payers = slices.DeleteFunc(claims, func(p claim) bool { return p.over(c.level) == 0 })
 }
 
 // dropVoid drops the idle logs without messages and keys.
@@ -49,77 +79,57 @@ func (b *MemoryBroker) dropVoid() {
 	}
 }
 
-// collect has an owner pay at least amount: the oldest messages and keys of
-// those shares that are larger than what is left of them. It returns how much
-// is free.
-func (b *MemoryBroker) collect(a *account, amount int) (free int) {
-	type part struct {
-		*share
-		since int64
+// collect has an owner pay from one log, about amount, and not more than what it
+// has over the level. It reports whether the owner could pay.
+func (b *MemoryBroker) collect(a *account, level, amount int) bool {
+	if amount = min(amount, int(a.held.Load())-level*a.weighs()); amount <= 0 {
+		return false
 	}
-	var claims []claim[part]
-	for _, s := range b.ledger.sharesOf(a) {
-		if held, since := s.oldest(); held > 0 {
-			claims = append(claims, claim[part]{part{s, since}, held, 1})
+	// A share with less than half of the average does not pay, so that what is
+	// quiet does not go because of what is busy.
+	s, n := b.ledger.first(a)
+	for i := range n {
+		if s == nil {
+			return false
 		}
+		least := int(a.held.Load()) / n / 2
+		if i == n-1 {
+			least = 0
+		}
+		free, isEmpty := s.pay(amount, least)
+		if isEmpty {
+			b.dropEmpty(s.log)
+		}
+		if free > 0 {
+			return true
+		}
+		s = b.ledger.postpone(s)
 	}
-	level := levelOf(claims, amount)
-	claims = payers(claims, level)
-	slices.SortStableFunc(claims, func(c, d claim[part]) int { return cmp.Compare(c.of.since, d.of.since) })
-	var empty []*memoryLog
-	for _, c := range claims {
-		if free >= amount {
-			break
-		}
-		n, isEmpty := c.of.pay(min(c.over(level), amount-free))
-		if free += n; isEmpty {
-			empty = append(empty, c.of.log)
-			free += logCost
-		}
-	}
-	b.dropEmpty(empty)
-	return free
+	return false
 }
 
-// oldest returns how much a share holds, with the log if it pays for that, and
-// the time of its oldest message or key.
-func (s *share) oldest() (held int, since int64) {
+// pay frees at least amount, or half of the share if that is less. It frees
+// nothing if the share holds less than least. It reports whether the log is idle
+// and empty then.
+func (s *share) pay(amount, least int) (free int, isEmpty bool) {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
-	if held = s.held(); held == 0 {
-		return 0, 0
-	}
+	held := s.held()
 	if s.log.payer == s.account {
 		held += logCost
 	}
-	since = s.log.time
-	if s.size[inNumber] > 0 {
-		since = min(since, s.log.messages.at(s.log.oldest(s)).time)
+	if held < least {
+		return 0, false
 	}
-	if s.keys > 0 {
-		since = min(since, s.log.keys.at(s.log.oldestKey(s)).time)
-	}
-	return held, since
+	free = s.log.cut(s, min(amount, (held+1)/2))
+	return free, s.log.payer != nil && len(s.log.shares.list) == 0
 }
 
-// pay frees at least amount, and reports whether an idle log is empty then.
-func (s *share) pay(amount int) (free int, isEmpty bool) {
-	s.log.mu.Lock()
-	defer s.log.mu.Unlock()
-	free = s.log.cut(s, amount)
-	return free, free > 0 && s.log.payer != nil && len(s.log.shares.list) == 0
-}
-
-// dropEmpty drops those logs that are still empty, and that nothing uses.
-func (b *MemoryBroker) dropEmpty(logs []*memoryLog) {
-	if len(logs) == 0 {
-		return
-	}
+// dropEmpty drops a log, unless something uses it or has filled it again.
+func (b *MemoryBroker) dropEmpty(l *memoryLog) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, l := range logs {
-		if !l.dropped && l.users.Load() == 0 && l.isEmpty() {
-			b.drop(l)
-		}
+	if !l.dropped && l.users.Load() == 0 && l.isEmpty() {
+		b.drop(l)
 	}
 }

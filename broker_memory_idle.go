@@ -1,42 +1,11 @@
 package chathub
 
-// idleLogs are the logs without subscriptions. One that a call is using at this
-// moment may be among them. They belong to MemoryBroker.mu.
+// idleLogs are the logs without subscriptions, the least recently used first.
+// One that a call is using at this moment may be among them. They belong to
+// MemoryBroker.mu.
 type idleLogs struct {
-	void idleList // logs without messages and keys
-	kept idleList
-}
-
-// idleList is a list of logs, the least recently used first.
-type idleList struct {
-	first, last *memoryLog
-	n           int
-}
-
-func (list *idleList) push(l *memoryLog) {
-	l.in, l.prev = list, list.last
-	if l.prev != nil {
-		l.prev.next = l
-	} else {
-		list.first = l
-	}
-	list.last = l
-	list.n++
-}
-
-func (list *idleList) remove(l *memoryLog) {
-	if l.prev != nil {
-		l.prev.next = l.next
-	} else {
-		list.first = l.next
-	}
-	if l.next != nil {
-		l.next.prev = l.prev
-	} else {
-		list.last = l.prev
-	}
-	l.in, l.prev, l.next = nil, nil, nil
-	list.n--
+	void list[memoryLog] // logs without messages and keys
+	kept list[memoryLog]
 }
 
 // rest makes a log without users the one that was used last, and reports
@@ -48,26 +17,26 @@ func (b *MemoryBroker) rest(l *memoryLog, now int64) bool {
 		return false
 	}
 	if l.in != nil {
-		l.in.remove(l)
+		unlink(l)
 	} else {
 		l.expire(max(now, l.time), &b.limits)
 		b.ledger.pay(l, l.oldestOwner())
 	}
 	l.used = now
 	if len(l.shares.list) > 0 {
-		b.idle.kept.push(l)
+		push(&b.idle.kept, l)
 	} else {
-		b.idle.void.push(l)
+		push(&b.idle.void, l)
 	}
 	return true
 }
 
-// remove takes a log out that has subscriptions, or will be dropped.
+// remove takes out a log that has a subscription now, or will be dropped.
 func (idle *idleLogs) remove(l *memoryLog) {
 	if l.in == nil {
 		return
 	}
-	l.in.remove(l)
+	unlink(l)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.payer.ledger.unpay(l)
@@ -87,8 +56,8 @@ func (log *memoryLog) oldestOwner() *account {
 
 // sweep drops idle logs that are too old or too many. It needs mu.
 func (b *MemoryBroker) sweep(now int64) {
-	for _, list := range []*idleList{&b.idle.void, &b.idle.kept} {
-		for l := list.first; l != nil && now-l.used > b.limits.idle; l = list.first {
+	for _, logs := range []*list[memoryLog]{&b.idle.void, &b.idle.kept} {
+		for l := logs.first; l != nil && now-l.used > b.limits.idle; l = logs.first {
 			b.dropUnused(l)
 		}
 	}
@@ -114,22 +83,23 @@ func (b *MemoryBroker) dropUnused(l *memoryLog) {
 	}
 }
 
-// thin has the owners of the most idle logs pay need of them. It needs mu.
+// thin has the owners who have the most idle logs pay with the least recently
+// used of them, need in all. It needs mu.
 func (b *MemoryBroker) thin(need int) {
 	claims := b.ledger.claims(func(a *account) int64 { return a.logs.Load() })
 	level := int64(levelOf(claims, need))
 	for l := b.idle.kept.first; l != nil && need > 0; {
 		next := l.next
-		if p := l.paidBy(); p.logs.Load() > level*int64(p.weight()) && b.giveUp(l) {
+		if p := l.paidBy(); p.logs.Load() > level*int64(p.weighs()) && b.giveUp(l) {
 			need--
 		}
 		l = next
 	}
 }
 
-// giveUp drops an idle log, unless someone has messages or keys in it besides
-// its payer. Then they pay for it, and what the payer has in it is dropped. It
-// reports whether the log is out of the list. It needs mu.
+// giveUp drops an idle log. If there are messages or keys of others in it, only
+// those of its payer go, and one of the others pays for the log. It reports
+// whether the log is no longer idle. It needs mu.
 func (b *MemoryBroker) giveUp(l *memoryLog) bool {
 	if l.users.Load() == 0 && l.passOn() {
 		return false
@@ -144,8 +114,8 @@ func (log *memoryLog) paidBy() *account {
 	return log.payer
 }
 
-// passOn drops what the payer has in the log, and reports whether anything is
-// left. Then another owner pays.
+// passOn drops what the payer has in the log, and reports whether anything of
+// others is left. They pay then.
 func (log *memoryLog) passOn() bool {
 	log.mu.Lock()
 	defer log.mu.Unlock()

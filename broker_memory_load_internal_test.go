@@ -126,10 +126,18 @@ func TestMemoryBrokerCloseBlocked(t *testing.T) {
 }
 
 // TestMemoryBrokerTorture has everything happen at once, with bounds so tight
-// that logs are dropped all the time.
+// that messages, keys, shares and logs are dropped all the time.
 func TestMemoryBrokerTorture(t *testing.T) {
-	const workers, steps, rooms = 8, 2000, 12
-	b := &MemoryBroker{MaxMessages: 5, MaxIdleTopics: 3, MaxTotalBytes: 20 * messageCost}
+	t.Run("hardly anything fits", func(t *testing.T) {
+		memoryTorture(t, &MemoryBroker{MaxMessages: 5, MaxIdleTopics: 3, MaxTotalBytes: 20 * messageCost})
+	})
+	t.Run("something fits", func(t *testing.T) {
+		memoryTorture(t, &MemoryBroker{MaxMessages: 20, MaxIdleTopics: 8, MaxTotalBytes: 30_000})
+	})
+}
+
+func memoryTorture(t *testing.T, b *MemoryBroker) {
+	const workers, steps, topics = 8, 2000, 12
 	var wg sync.WaitGroup
 	for w := range workers {
 		wg.Go(func() {
@@ -152,7 +160,10 @@ func TestMemoryBrokerTorture(t *testing.T) {
 			s := attach()
 			has := make(map[Topic]bool)
 			for range steps {
-				topic := Topic{Room: fmt.Sprint(random.IntN(rooms))}
+				topic := Topic{Room: fmt.Sprint(random.IntN(topics))}
+				if random.IntN(2) == 0 {
+					topic = Topic{User: topic.Room}
+				}
 				var err error
 				switch random.IntN(8) {
 				case 0:
@@ -177,7 +188,13 @@ func TestMemoryBrokerTorture(t *testing.T) {
 						clear(has)
 					}
 				default:
-					_, err = s.Publish(ctx, Message{Topic: topic, Key: fmt.Sprint(random.IntN(50)), Body: make([]byte, random.IntN(100))})
+					_, err = s.Publish(ctx, Message{
+						Topic:  topic,
+						Key:    fmt.Sprint(random.IntN(50)),
+						Owner:  []string{"", "a", "b", "c", "d"}[random.IntN(5)],
+						Notice: random.IntN(2) == 0,
+						Body:   make([]byte, random.IntN(100)),
+					})
 				}
 				if err != nil {
 					t.Errorf("worker %d: %v", w, err)
@@ -190,7 +207,7 @@ func TestMemoryBrokerTorture(t *testing.T) {
 	}
 	wg.Wait()
 	checkMemory(t, b)
-	if len(b.topics) > 3 || len(b.everyone.sessions) != 0 {
+	if len(b.topics) > b.MaxIdleTopics || len(b.everyone.sessions) != 0 {
 		t.Errorf("%d logs and %d sessions are left", len(b.topics), len(b.everyone.sessions))
 	}
 }
@@ -312,4 +329,35 @@ func BenchmarkMemoryPublish(b *testing.B) {
 			}
 		})
 	})
+}
+
+// BenchmarkMemoryFull publishes to a store that is full, so that each message
+// costs others.
+func BenchmarkMemoryFull(b *testing.B) {
+	for _, c := range []struct{ owners, topics int }{{1, 10_000}, {1000, 1000}, {20_000, 1000}, {20_000, 20_000}} {
+		b.Run(fmt.Sprintf("owners=%d/topics=%d", c.owners, c.topics), func(b *testing.B) {
+			const total, size = 32 << 20, 200
+			s := attachMemoryFunc(b, &MemoryBroker{MaxTotalBytes: total}, func(Message) {})
+			random := rand.New(rand.NewPCG(1, 1))
+			body := make([]byte, size)
+			publish := func() {
+				m := Message{
+					Topic: Topic{User: fmt.Sprint(random.IntN(c.topics))},
+					Key:   fmt.Sprint(random.Uint64()),
+					Owner: fmt.Sprint("owner ", random.IntN(c.owners)),
+					Body:  body,
+				}
+				if _, err := s.Publish(b.Context(), m); err != nil {
+					b.Fatal(err)
+				}
+			}
+			for range 2 * total / size {
+				publish()
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				publish()
+			}
+		})
+	}
 }

@@ -15,10 +15,9 @@ type memoryLog struct {
 	users atomic.Int64
 
 	// Under MemoryBroker.mu:
-	in         *idleList // nil: not idle
-	prev, next *memoryLog
-	used       int64 // when it last had users
-	dropped    bool
+	links[memoryLog]       // of the idle logs
+	used             int64 // when it last had users
+	dropped          bool
 
 	// mu guards what follows, and is held only to look or change, never to wait.
 	mu sync.Mutex
@@ -45,6 +44,8 @@ type records struct {
 	shares   shares
 	payer    *account // pays for the log while it is idle; nil: it is not
 }
+
+func (log *memoryLog) link() *links[memoryLog] { return &log.links }
 
 func newMemoryLog(t Topic, epoch string) *memoryLog {
 	return &memoryLog{topic: t, epoch: epoch, records: nothing}

@@ -1,7 +1,6 @@
 package chathub
 
 import (
-	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -21,13 +20,13 @@ type account struct {
 	held   atomic.Int64 // bytes
 	logs   atomic.Int64 // idle logs that it pays for
 
-	shares *share // the first; under ledger.mu
+	shares list[share] // in the order in which they pay; under ledger.mu
 }
 
 // applicationWeight is how many users the application counts as.
 const applicationWeight = 64
 
-func (a *account) weight() int {
+func (a *account) weighs() int {
 	if a.owner == "" {
 		return applicationWeight
 	}
@@ -56,7 +55,7 @@ func (l *ledger) account(owner string) *account {
 
 // settle forgets an account that has nothing left. It needs mu.
 func (l *ledger) settle(a *account) {
-	if a.shares == nil && a.logs.Load() == 0 {
+	if a.shares.n == 0 && a.logs.Load() == 0 {
 		delete(l.accounts, a.owner)
 	}
 }
@@ -67,11 +66,8 @@ func (l *ledger) open(s *share, owner string) {
 	defer l.mu.Unlock()
 	a := l.account(owner)
 	a.charge(shareCost)
-	s.account, s.next = a, a.shares
-	if s.next != nil {
-		s.next.prev = s
-	}
-	a.shares = s
+	s.account = a
+	push(&a.shares, s)
 }
 
 // close ends a share, which has neither messages nor keys.
@@ -80,15 +76,7 @@ func (l *ledger) close(s *share) {
 	defer l.mu.Unlock()
 	a := s.account
 	a.charge(-shareCost)
-	if s.next != nil {
-		s.next.prev = s.prev
-	}
-	if s.prev != nil {
-		s.prev.next = s.next
-	} else {
-		a.shares = s.next
-	}
-	s.prev, s.next = nil, nil
+	unlink(s)
 	l.settle(a)
 }
 
@@ -125,42 +113,51 @@ func (l *ledger) passOn(log *memoryLog, to *account) {
 	l.pay(log, to)
 }
 
-// sharesOf returns the shares of an account, in the order of their opening.
-func (l *ledger) sharesOf(a *account) (all []*share) {
+// first returns the share of an account that pays next, or nil, and the number
+// of its shares.
+func (l *ledger) first(a *account) (*share, int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for s := a.shares; s != nil; s = s.next {
-		all = append(all, s)
+	return a.shares.first, a.shares.n
+}
+
+// postpone has all other shares of the account pay before s does again, and
+// returns the next one, or nil.
+func (l *ledger) postpone(s *share) *share {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s.in != nil {
+		unlink(s)
+		push(&s.account.shares, s)
 	}
-	slices.Reverse(all)
-	return all
+	return s.account.shares.first
 }
 
 // claims returns what each account has, in bytes or in idle logs.
-func (l *ledger) claims(of func(*account) int64) []claim[*account] {
+func (l *ledger) claims(of func(*account) int64) []claim {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	all := make([]claim[*account], 0, len(l.accounts))
+	all := make([]claim, 0, len(l.accounts))
 	for _, a := range l.accounts {
-		all = append(all, claim[*account]{a, int(of(a)), a.weight()})
+		all = append(all, claim{a, int(of(a)), a.weighs()})
 	}
 	return all
 }
 
-// claim is what somebody has of something that has become too much.
-type claim[T any] struct {
-	of     T
+// claim is what an owner has of something that has become too much.
+type claim struct {
+	*account
 	has    int
 	weight int // of two with the same weight, the one that has more pays
 }
 
 // over returns by how much a claim is over a level.
-func (c *claim[T]) over(level int) int { return max(0, c.has-level*c.weight) }
+func (c *claim) over(level int) int { return max(0, c.has-level*c.weight) }
 
 // levelOf returns the level that all claims must be cut to so that need is
 // free: those over it pay, and nobody pays who is not. It may be lower by one
 // part in 256.
-func levelOf[T any](claims []claim[T], need int) int {
+func levelOf(claims []claim, need int) int {
 	level, above := 0, 1
 	for i := range claims {
 		above = max(above, claims[i].has/claims[i].weight+1)
@@ -178,9 +175,4 @@ func levelOf[T any](claims []claim[T], need int) int {
 		}
 	}
 	return level
-}
-
-// payers returns the claims over a level.
-func payers[T any](claims []claim[T], level int) []claim[T] {
-	return slices.DeleteFunc(claims, func(c claim[T]) bool { return c.over(level) == 0 })
 }

@@ -8,18 +8,18 @@ import (
 // TestLevel: the level frees as much as is needed, and hardly more.
 func TestLevel(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
-	free := func(claims []claim[int], level int) (n int) {
+	free := func(claims []claim, level int) (n int) {
 		for _, c := range claims {
 			n += max(0, c.has-level*c.weight)
 		}
 		return n
 	}
 	for range 2000 {
-		claims := make([]claim[int], 1+random.IntN(20))
+		claims := make([]claim, 1+random.IntN(20))
 		total := 0
 		largest := 1 + random.IntN(1<<random.IntN(40))
 		for i := range claims {
-			claims[i] = claim[int]{has: random.IntN(largest), weight: 1}
+			claims[i] = claim{has: random.IntN(largest), weight: 1}
 			if random.IntN(10) == 0 {
 				claims[i].weight = applicationWeight
 			}
@@ -37,7 +37,7 @@ func TestLevel(t *testing.T) {
 			t.Fatalf("%+v: a level over %d frees %d, need is %d", claims, level, n, need)
 		}
 	}
-	claims := []claim[int]{{has: 5, weight: 1}, {has: 2, weight: 1}}
+	claims := []claim{{has: 5, weight: 1}, {has: 2, weight: 1}}
 	if level := levelOf(claims, 100); level != 0 {
 		t.Errorf("the level for more than there is: %d", level)
 	}

@@ -32,9 +32,10 @@ type share struct {
 	// a lower one than nextKey.
 	nextMessage, nextKey uint64
 
-	// Under ledger.mu:
-	prev, next *share // of the account
+	links[share] // of the account; under ledger.mu
 }
+
+func (s *share) link() *links[share] { return &s.links }
 
 // shareCost is what a share occupies, with its part of an account and its
 // places in lists.
@@ -128,12 +129,9 @@ func (log *memoryLog) closeIfEmpty(s *share) {
 		return
 	}
 	ss := &log.shares
-	last := len(ss.list) - 1
-	ss.list[s.at], ss.list[last].at = ss.list[last], s.at
-	ss.list[last] = nil
-	if ss.list = ss.list[:last]; last <= cap(ss.list)/4 {
-		ss.list = slices.Clone(ss.list)
-	}
+	last := ss.list[len(ss.list)-1]
+	ss.list[s.at], last.at = last, s.at
+	ss.list = shorten(ss.list)
 	s.at = -1
 	if ss.byOwner.m != nil {
 		ss.byOwner.remove(shareKey{s.account.owner, s.notice})
@@ -149,6 +147,16 @@ func (log *memoryLog) closeIfEmpty(s *share) {
 		}
 	}
 	s.account.ledger.close(s)
+}
+
+// shorten removes the last element.
+func shorten(list []*share) []*share {
+	last := len(list) - 1
+	list[last] = nil
+	if list = list[:last]; last <= cap(list)/4 {
+		list = slices.Clone(list) // a slice does not shrink
+	}
+	return list
 }
 
 // anotherPayer returns an account that may pay for the log because its payer
@@ -182,8 +190,8 @@ func (log *memoryLog) makeRoom(s *share, limits *memoryLimits) {
 	}
 }
 
-// fairPart returns those messages of a log that would be left if they came one
-// after another and the log had such limits.
+// fairPart returns the messages that would be left if they came one after
+// another to a log with such limits.
 func fairPart(t Topic, messages []Message, limits measure) []Message {
 	var ledger ledger
 	log := newMemoryLog(t, "")
@@ -224,8 +232,8 @@ func (log *memoryLog) inboxPayer(newest *share, by, limit int) *share {
 	if log.shares.notices[by] > limit/4 {
 		return log.largest(by, func(s *share) bool { return s.notice })
 	}
-	// What is stored now stays, or nothing could be said to a user who hears
-	// much from many.
+	// The newest message stays, or those with large messages could not say
+	// anything to a user who hears much from many.
 	s := log.largest(by, func(s *share) bool { return !s.notice && (s != newest || s.size[inNumber] > 1) })
 	if s == nil { // a large message, and little besides but notices
 		s = log.largest(by, func(s *share) bool { return s.notice })
@@ -288,29 +296,4 @@ func (log *memoryLog) cut(s *share, amount int) int {
 		}
 	}
 	return before - s.held()
-}
-
-// lookup is a map that needs no more memory than what is in it.
-type lookup[K comparable, V any] struct {
-	m    map[K]V // nil: empty
-	peak int     // the largest size of m
-}
-
-func (l *lookup[K, V]) set(k K, v V) {
-	if l.m == nil {
-		l.m = make(map[K]V)
-	}
-	l.m[k] = v
-	l.peak = max(l.peak, len(l.m))
-}
-
-func (l *lookup[K, V]) remove(k K) {
-	delete(l.m, k)
-	if n := len(l.m); n <= l.peak/4 { // a map does not shrink
-		old := l.m
-		*l = lookup[K, V]{}
-		for k, v := range old {
-			l.set(k, v)
-		}
-	}
 }

@@ -130,7 +130,7 @@ func (h *Hub) replay(ctx context.Context, t Topic, pos Position, w replayRequest
 		return nil, false, err
 	}
 	recovered = known && !page.More && page.Trimmed <= w.Since.Seq
-	if page.More && t.User != "" && *budget > 0 {
+	if page.More && t.User != "" && slices.ContainsFunc(page.Messages, hasOwner) {
 		if page.Messages, err = h.partOfInbox(ctx, t, r); err != nil {
 			return nil, false, err
 		}
@@ -145,6 +145,9 @@ func (h *Hub) replay(ctx context.Context, t Topic, pos Position, w replayRequest
 	return frames, recovered, nil
 }
 
+// hasOwner reports whether the broker has said whose message m is.
+func hasOwner(m Message) bool { return m.Owner != "" || m.Notice }
+
 // inboxRead is how many times as much of an inbox is read as fits into an
 // answer, to choose from.
 const inboxRead = 4
@@ -155,7 +158,7 @@ const inboxRead = 4
 // for it later.
 func (h *Hub) partOfInbox(ctx context.Context, t Topic, r Range) ([]Message, error) {
 	fits := measure{inNumber: r.Limit, inBytes: r.MaxBytes}
-	r.Limit, r.MaxBytes = inboxRead*r.Limit, inboxRead*r.MaxBytes
+	r.Limit, r.MaxBytes = max(r.Limit, inboxRead*r.Limit), max(r.MaxBytes, inboxRead*r.MaxBytes) // or it overflows
 	page, err := h.session.Read(ctx, t, r)
 	if err != nil {
 		return nil, err

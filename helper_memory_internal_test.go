@@ -166,8 +166,14 @@ func checkMemory(t *testing.T, b *MemoryBroker) {
 		if int(a.held.Load()) != held[owner] || int(a.logs.Load()) != logs[owner] || held[owner] == 0 {
 			t.Errorf("%q is charged for %d bytes and %d logs, has %d and %d", owner, a.held.Load(), a.logs.Load(), held[owner], logs[owner])
 		}
-		if n := len(b.ledger.sharesOf(a)); n > held[owner]/shareCost {
-			t.Errorf("%q has %d shares in %d bytes", owner, n, held[owner])
+		n := 0
+		for s := a.shares.first; s != nil; s = s.next {
+			if n++; s.in != &a.shares || s.account != a || s.at < 0 {
+				t.Errorf("%q has a share at %d of %q", owner, s.at, s.account.owner)
+			}
+		}
+		if n != a.shares.n {
+			t.Errorf("%q counts %d shares, has %d", owner, a.shares.n, n)
 		}
 		total += held[owner]
 		delete(held, owner)
