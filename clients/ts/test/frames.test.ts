@@ -113,7 +113,8 @@ describe('what the client receives', () => {
     }
     const known = frame.seq !== undefined && [undefined, lobby].includes(frame.room);
     const event = known ? { ...frame, epoch: expect.any(String) } : { ...frame };
-    if (frame.type === 'removed') event.data = { reason: '', ...(frame.data as object) }; // always a text here
+    // The client fills in a reason, so that it is always a text.
+    if (frame.type === 'removed') event.data = { reason: '', ...(frame.data as object) };
     expect(listener).toHaveBeenCalledExactlyOnceWith(event.data, event);
     expect(inRoom).toHaveBeenCalledTimes(frame.room === lobby ? 1 : 0);
   });
