@@ -135,7 +135,8 @@ func TestBrokerDown(t *testing.T) {
 		}
 		ana.Must(hubtest.Frame{Type: "ping"})
 		bob.Must(hubtest.Frame{Type: "leave-room", Room: "blue"})
-		ana.Must(hubtest.Frame{Type: "leave-room", Room: "blue"}) // the last member leaves, but unsubscribing fails
+		// The last member leaves, but unsubscribing fails.
+		ana.Must(hubtest.Frame{Type: "leave-room", Room: "blue"})
 		synctest.Wait()
 
 		broker.down.Store(false)

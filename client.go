@@ -27,9 +27,12 @@ type Client struct {
 	// takesCompressed reports whether the client accepts compressed frames.
 	takesCompressed bool
 
-	identity     atomic.Pointer[Identity] // a new one after each refresh-token
-	expires      atomic.Int64             // of identity, Unix nanoseconds; 0: never. The sweep asks here.
-	handlerSince atomic.Int64             // when the running handler began, Unix nanoseconds; 0: none runs
+	identity atomic.Pointer[Identity] // a new one after each refresh-token
+	// expires is that of identity, in Unix nanoseconds, for the sweep. 0: never.
+	expires atomic.Int64
+	// handlerSince is when the running handler began, in Unix nanoseconds. 0:
+	// none runs.
+	handlerSince atomic.Int64
 
 	onRead    clientOnRead
 	onHandler clientOnHandler
@@ -111,9 +114,9 @@ func (c *Client) User() User { return c.identity.Load().User }
 // user is User without a copy.
 func (c *Client) user() *User { return &c.identity.Load().User }
 
-// Claims unmarshals into v the claims of the newest token of the client. It does
-// so as encoding/json/v2 does: names are matched exactly. If the [Authenticator]
-// gave no claims, they count as an empty object.
+// Claims unmarshals into v the claims of the newest token of the client. It
+// does so as encoding/json/v2 does: names are matched exactly. If the
+// [Authenticator] gave no claims, they count as an empty object.
 func (c *Client) Claims(v any) error {
 	claims := c.identity.Load().Claims
 	if claims == nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -101,7 +102,6 @@ func TestBroadcastRate(t *testing.T) {
 func TestStrangersTakeNoPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := make(chan struct{})
-		defer close(slow)
 		hub := hubtest.New(t, chathub.Config{
 			PresenceInterval: -1, MaxConns: 5, MaxHandshakes: 20,
 			Auth: authFunc(func(token string, _ *http.Request) (chathub.Identity, error) {
@@ -119,15 +119,20 @@ func TestStrangersTakeNoPlace(t *testing.T) {
 				c.Pause() // it does not even read the refusal
 			}
 		}
+		var dials sync.WaitGroup
+		defer dials.Wait()
+		defer close(slow)
+		dial := func() { _, _ = hubtest.DialHeader(t, hub, http.Header{"Authorization": {"Bearer slow"}}) }
 		for range 19 {
-			go func() { _, _ = hubtest.DialHeader(t, hub, http.Header{"Authorization": {"Bearer slow"}}) }()
+			dials.Go(dial)
 		}
 		synctest.Wait()
 		for i := range 5 {
 			hubtest.Dial(t, hub, fmt.Sprint("user", i)).Must(hubtest.Frame{Type: "ping"})
 		}
-		// One more handshake that takes long, and the next ones are to come back.
-		go func() { _, _ = hubtest.DialHeader(t, hub, http.Header{"Authorization": {"Bearer slow"}}) }()
+		// One more handshake that takes long, and the next ones are to come
+		// back.
+		dials.Go(dial)
 		synctest.Wait()
 		time.Sleep(time.Minute) // until the refused ones are gone
 		if got := knock(t, hub, "late").Next(); got.Code() != chathub.CodeUnavailable {

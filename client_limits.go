@@ -9,8 +9,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// userLimits holds the limits that all connections of a user share. They outlive
-// the last connection: see place.leaveUser.
+// userLimits holds the limits that all connections of a user share. They
+// outlive the last connection: see place.leaveUser.
 type userLimits struct {
 	id      string
 	conns   int  // guarded by admission.mu, as is

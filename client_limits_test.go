@@ -304,7 +304,8 @@ func TestStuckConsumer(t *testing.T) {
 		if d.Code != 4001 || d.Remote {
 			t.Errorf("ended with %+v", d)
 		}
-		expectAt(t, "end", time.Now(), start, 6*time.Second, 2) // including the bound on the close handshake
+		// Including the bound on the close handshake.
+		expectAt(t, "end", time.Now(), start, 6*time.Second, 2)
 		c[0].Must(hubtest.Frame{Type: "ping"})
 	})
 }

@@ -101,8 +101,9 @@ func TestMaxMessage(t *testing.T) {
 		const around = `{"type":"message","id":"m","data":""}`
 		return `{"type":"message","id":"m","data":"` + strings.Repeat("x", n-len(around)) + `"}`
 	}
-	claim := maskedFrame(opText, true, make([]byte, 1<<16))[:14] // only the header of a large message
-	claim[2] = 0x7f                                              // almost 2^63 bytes
+	// Only the header of a large message.
+	claim := maskedFrame(opText, true, make([]byte, 1<<16))[:14]
+	claim[2] = 0x7f // almost 2^63 bytes
 	for _, tc := range []struct {
 		name  string
 		parts [][]byte

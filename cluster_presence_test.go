@@ -67,7 +67,8 @@ func TestClusterPresence(t *testing.T) {
 		}
 		expectSoon(t, ana, "user-online [bob] 2", "user-joined lobby [bob] 2")
 		expectNothing(t, bob)
-		expectUsers(t, hubs, []string{"ana", "bob"}, []string{"ana", "bob"}) // the third hub has to ask
+		// The third hub has to ask.
+		expectUsers(t, hubs, []string{"ana", "bob"}, []string{"ana", "bob"})
 
 		// Nobody is told of a second tab on another node, or that the first one
 		// is gone.

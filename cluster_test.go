@@ -190,7 +190,8 @@ func TestClusterOrder(t *testing.T) {
 				}
 				at[f.Seq] = string(f.Data)
 			}
-			if want := 4*each + 3*each; len(heard[i]) != want { // all but what it emitted to the others
+			// All but what it emitted to the others.
+			if want := 4*each + 3*each; len(heard[i]) != want {
 				t.Errorf("member %d heard %d messages, want %d", i, len(heard[i]), want)
 			}
 		}

@@ -54,9 +54,11 @@ type Config struct {
 	// takes effect after the welcome.
 	//
 	// A Leave or Disconnect of the user by another goroutine, or another node,
-	// is for this client too, although it has no welcome yet. One that OnConnect
-	// calls with its ctx is not, so that it can end the user's other
-	// connections: hub.ToUser(c.User().ID).Disconnect(ctx, "signed in elsewhere").
+	// is for this client too, although it has no welcome yet. One that
+	// OnConnect calls with its ctx is not, so that it can end the user's other
+	// connections:
+	//
+	//	hub.ToUser(c.User().ID).Disconnect(ctx, "signed in elsewhere")
 	//
 	// An error refuses the client. If it is an [Error], the client gets its
 	// message and the close code of its Code (4505 for [CodeForbidden]). Any
@@ -69,9 +71,9 @@ type Config struct {
 	// OnDisconnect runs after a client that was welcomed has gone.
 	OnDisconnect func(c *Client, d Disconnect)
 	// Authorize may refuse an action that a client asks for, before any part of
-	// it happens. It runs on every join, resume, history request and send, and on
-	// every event of the application. List what is allowed and refuse the rest.
-	// Nil allows everything that the protocol allows.
+	// it happens. It runs on every join, resume, history request and send, and
+	// on every event of the application. List what is allowed and refuse the
+	// rest. Nil allows everything that the protocol allows.
 	Authorize func(ctx context.Context, c *Client, a Action) error
 
 	// Broker carries and stores messages. Default: a [MemoryBroker] for this
@@ -137,8 +139,9 @@ type Config struct {
 	// must be at least MaxMessageBytes.
 	ByteRate  float64
 	ByteBurst int
-	// UserByteRate and UserByteBurst bound all connections of one user together.
-	// Defaults: twice ByteRate and twice ByteBurst; off if UserRate is off.
+	// UserByteRate and UserByteBurst bound all connections of one user
+	// together. Defaults: twice ByteRate and twice ByteBurst; off if UserRate
+	// is off.
 	UserByteRate  float64
 	UserByteBurst int
 
@@ -147,8 +150,8 @@ type Config struct {
 	// get [CodeRateLimited]. MaxBroadcastBytes bounds the data of one of them;
 	// a larger one gets [CodeTooLarge]. Each message reaches every client of
 	// every node, so a user could otherwise make the server send a thousand
-	// times what they send. Defaults 1 (off if UserRate is off), 10 and 4 KiB. To turn these messages off,
-	// refuse them in Authorize.
+	// times what they send. Defaults 1 (off if UserRate is off), 10 and 4 KiB.
+	// To turn these messages off, refuse them in Authorize.
 	BroadcastRate                     float64
 	BroadcastBurst, MaxBroadcastBytes int
 

@@ -14,9 +14,9 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// decodeData unmarshals the data of a client's event into v, a pointer, if there
-// is any. What does not fit is refused with an [Error] that names the field. A
-// type that no JSON would fit is a fault of the application.
+// decodeData unmarshals the data of a client's event into v, a pointer, if
+// there is any. What does not fit is refused with an [Error] that names the
+// field. A type that no JSON would fit is a fault of the application.
 func decodeData(e *Event, v any) error {
 	if e.Data == nil {
 		return nil
@@ -59,13 +59,13 @@ func remedy(root string, err error) string {
 		" such as TimeoutMS int64 for d.Milliseconds(), or the text of d.String()"
 }
 
-// longestPath bounds in bytes how the place of a fault is described. An ellipsis
-// ends a path that would be longer.
+// longestPath bounds in bytes how the place of a fault is described. An
+// ellipsis ends a path that would be longer.
 const longestPath = 100
 
 // pathOf returns the place that a JSON pointer names in data of type t, such as
-// data.items[3].count. It consists of names from Go: the names in a map are the
-// client's, and become an asterisk.
+// data.items[3].count. It consists of names from Go. An asterisk stands for
+// what is the client's, such as the names in a map.
 func pathOf(t reflect.Type, p jsontext.Pointer) string {
 	path := "data"
 	for token := range p.Tokens() {
@@ -76,15 +76,15 @@ func pathOf(t reflect.Type, p jsontext.Pointer) string {
 		switch t.Kind() {
 		case reflect.Struct:
 			if step, t = fieldNamed(t, token); t == nil {
-				return path
+				return path + ".*"
 			}
 			step = "." + step
 		case reflect.Slice, reflect.Array:
 			step, t = "["+token+"]", t.Elem()
 		case reflect.Map:
 			step, t = ".*", t.Elem()
-		default:
-			return path
+		default: // within what decodes itself
+			return path + ".*"
 		}
 		if len(path)+len(step) > longestPath {
 			return path + "…"

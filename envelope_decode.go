@@ -103,7 +103,7 @@ func (ev *Event) decode(dec *jsontext.Decoder, b []byte) *Error {
 		return syntaxError(b, err)
 	}
 	end := int(dec.InputOffset())
-	if _, err := dec.ReadToken(); err != io.EOF { //nolint:errorlint // the decoder documents io.EOF itself
+	if _, err := dec.ReadToken(); err != io.EOF { //nolint:errorlint // io.EOF itself is documented
 		return errorf(CodeBadRequest, "Text after the JSON object%s", byteNumber(end))
 	}
 	if !hasType {

@@ -21,7 +21,8 @@ import (
 // protocol/README.md, section 1. It returns nil if the envelope must be
 // refused.
 func readEnvelope(b []byte) *Event {
-	dec := jsontext.NewDecoder(bytes.NewReader(b)) // strict: RFC 8259, unique names, no unpaired surrogates
+	// Strict: RFC 8259, unique names, no unpaired surrogates.
+	dec := jsontext.NewDecoder(bytes.NewReader(b))
 	for {
 		if _, err := dec.ReadToken(); err != nil {
 			return nil
@@ -132,7 +133,8 @@ func FuzzDecodeEvent(f *testing.F) {
 func TestDecodeEventReuse(t *testing.T) {
 	inputs := []string{
 		`{"type":"message","id":"1","room":"r","to":"u","data":[1,{"a":"b"}]}`,
-		`{"type":"message","id":"2","data":{"a":1`, // cut off, which leaves the decoder in the middle
+		// Cut off, which leaves the decoder in the middle.
+		`{"type":"message","id":"2","data":{"a":1`,
 		`{"type":"ping"}`,
 		`{"type":"ping","type":"ping"}`,
 		`{"type":"ping"} {"type":"second"}`,

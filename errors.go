@@ -24,7 +24,7 @@ const (
 	CodeRateLimited     Code = "rate_limited"    // too many events; see RetryAfter
 	CodeLimitExceeded   Code = "limit_exceeded"  // too many rooms or connections
 	CodeConflict        Code = "conflict"        // it contradicts an earlier message or state
-	CodeUnavailable     Code = "unavailable"     // the broker or the token verifier did not answer; try again
+	CodeUnavailable     Code = "unavailable"     // the server cannot do it now; try again
 	CodeInternal        Code = "internal"        // a fault of the server; its log has the details
 )
 

@@ -23,9 +23,10 @@ type Event struct {
 	// bytes may be kept, but must not be modified.
 	Data jsontext.Value
 
-	// sum is the checksum of Data as the client sent it, for durable events with an
-	// ID. Middleware may put something new into Data each time, such as the time of
-	// day, and a repetition is the same message all the same. 0: not known.
+	// sum is the checksum of Data as the client sent it, for durable events
+	// with an ID. Middleware may put something new into Data each time, such as
+	// the time of day, and a repetition is the same message all the same. 0:
+	// not known.
 	sum uint64
 }
 
@@ -56,16 +57,16 @@ type Action struct {
 
 // On registers a handler for an event of the application. The event's data is
 // unmarshaled into a T as encoding/json/v2 does it, which differs from
-// encoding/json. Names are matched exactly: a field without a tag is "Name", and
-// "name" is ignored. An int takes neither 1.0 nor 1e3. A [time.Duration] cannot
-// be decoded, which is [CodeInternal] for the client and an error in the log: use
-// a number with its unit in the name, such as TimeoutMS. The table in
+// encoding/json. Names are matched exactly: a field without a tag is "Name",
+// and "name" is ignored. An int takes neither 1.0 nor 1e3. A [time.Duration]
+// cannot be decoded, which is [CodeInternal] for the client and an error in the
+// log: use a number with its unit in the name, such as TimeoutMS. The table in
 // docs/rooms-and-messages.md, under JSON, has all differences.
 //
 // Data that does not fit is refused with [CodeBadRequest]. The client is told
-// which field is wrong and what it must be, in the terms of JSON. Missing fields
-// and unknown ones are no error. If the data itself is missing or null, the
-// handler gets the zero value, which is nil if T is a pointer.
+// which field is wrong and what it must be, in the terms of JSON. Missing
+// fields and unknown ones are no error. If the data itself is missing or null,
+// the handler gets the zero value, which is nil if T is a pointer.
 //
 // If T, *T, or what T points to has a method Validate() error, it is called
 // before the handler. Its error refuses the data with [CodeBadRequest], or with
@@ -86,8 +87,8 @@ func On[T any](h *Hub, event string, fn func(ctx context.Context, c *Client, dat
 }
 
 // OnAck is [On] for a handler whose result is sent as the data of the ack. The
-// result becomes JSON like the data of [Target.Emit]. If it cannot, the client is
-// told [CodeInternal], and the error is logged.
+// result becomes JSON like the data of [Target.Emit]. If it cannot, the client
+// is told [CodeInternal], and the error is logged.
 func OnAck[T, R any](h *Hub, event string, fn func(ctx context.Context, c *Client, data T) (R, error)) {
 	if fn == nil {
 		panic(fmt.Sprintf("chathub: On: the handler of %q is nil", event))

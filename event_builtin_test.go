@@ -209,7 +209,8 @@ func TestPrivateMessage(t *testing.T) {
 		ana, anaTab := hubtest.Dial(t, hub, "ana"), hubtest.Dial(t, hub, "ana")
 		bob, bobTab := hubtest.Dial(t, hub, "bob"), hubtest.Dial(t, hub, "bob")
 		carol := hubtest.Dial(t, hub, "carol")
-		carol.Must(hubtest.Frame{Type: "private-message", To: "bob"}) // the positions in the inboxes differ
+		// The positions in the inboxes differ.
+		carol.Must(hubtest.Frame{Type: "private-message", To: "bob"})
 		arrived(bob)
 		arrived(bobTab)
 

@@ -287,7 +287,8 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 		result.Inbox = positionData(pos, recovered)
 	}
 	for i, room := range slices.Sorted(maps.Keys(data.Rooms)) {
-		if most := c.hub.cfg.MaxRooms; most >= 0 && i >= most { // Authorize is not asked: the join would fail anyway
+		// Authorize is not asked: the join would fail anyway.
+		if most := c.hub.cfg.MaxRooms; most >= 0 && i >= most {
 			result.Rooms[room] = errorPart(errorf(CodeLimitExceeded, "More than %d rooms", most))
 			continue
 		}

@@ -47,7 +47,8 @@ func newResumeLogs(f *testing.F) *resumeLogs {
 			return nil
 		},
 	})
-	keeper, ana := hubtest.Dial(f, l.hub, "keeper"), hubtest.Dial(f, l.hub, "ana") // they keep the logs
+	// They keep the logs.
+	keeper, ana := hubtest.Dial(f, l.hub, "keeper"), hubtest.Dial(f, l.hub, "ana")
 	l.epochs[""] = dataOf[welcomeData](f, ana.Welcome).Inbox.Epoch
 	for name, head := range l.heads {
 		message := hubtest.Frame{Type: "private-message", To: "ana"}

@@ -39,8 +39,8 @@ func Example() {
 		panic(err)
 	}
 
-	// And this is what a page does with
-	// new WebSocket(url, ["chathub.v1", "chathub.bearer." + token]):
+	// And this is what a page does with new WebSocket(url, ["chathub.v1",
+	// "chathub.bearer." + token]):
 	ana := connect(server.URL+"/ws", http.Header{"Authorization": {"Bearer " + token}})
 	ana.send(`{"type":"join-room","room":"lobby"}`)
 	ana.send(`{"type":"room-message","room":"lobby","data":"Hello"}`)
@@ -138,7 +138,8 @@ func ExampleConfig_authorize() {
 	_, dial, stop := serve(chathub.Config{
 		Authorize: func(ctx context.Context, c *chathub.Client, a chathub.Action) error {
 			switch a.Type {
-			case "join-room", "history", "room-message", "typing": // resume asks for join-room, room by room
+			case "join-room", "history", "room-message", "typing":
+				// A resume asks for join-room, room by room.
 				if a.Room == "lobby" || a.Room == "staff" && staff[c.User().ID] {
 					return nil
 				}

@@ -183,9 +183,9 @@ var errPanic = errors.New("chathub: panic")
 func (h *Hub) Use(m ...Middleware) { h.handlers.use(m) }
 
 // OnlineUsers returns the users that are online on any node, sorted by name. It
-// includes users in their PresenceGrace. A negative PresenceInterval, which hides
-// presence from clients, changes nothing here. It fails if ctx or the hub has
-// ended.
+// includes users in their PresenceGrace. A negative PresenceInterval, which
+// hides presence from clients, changes nothing here. It fails if ctx or the hub
+// has ended.
 func (h *Hub) OnlineUsers(ctx context.Context) (users []User, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -196,8 +196,8 @@ func (h *Hub) OnlineUsers(ctx context.Context) (users []User, err error) {
 
 // RoomUsers returns the users that are in a room on any node, sorted by name.
 // It includes users in their PresenceGrace. A negative PresenceInterval, which
-// hides presence from clients, changes nothing here. If this hub has no member in
-// the room, it asks the other nodes. If a node does not answer within two
+// hides presence from clients, changes nothing here. If this hub has no member
+// in the room, it asks the other nodes. If a node does not answer within two
 // seconds, RoomUsers returns the users it knows of, and an [Error] with
 // [CodeUnavailable]. It fails if ctx or the hub has ended.
 func (h *Hub) RoomUsers(ctx context.Context, room string) (users []User, err error) {

@@ -310,7 +310,8 @@ func TestShutdownDeadline(t *testing.T) {
 	}
 }
 
-// TestShutdownOfFew: a few clients come back soon, not at any time of the window.
+// TestShutdownOfFew: a few clients come back soon, not at any time of the
+// window.
 func TestShutdownOfFew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newParty(t, chathub.Config{DrainWindow: time.Hour})
@@ -330,7 +331,8 @@ func TestShutdownOfFew(t *testing.T) {
 	})
 }
 
-// lastGrace is how long a Shutdown whose ctx has ended waits for close handshakes.
+// lastGrace is how long a Shutdown whose ctx has ended waits for close
+// handshakes.
 const lastGrace = 250 * time.Millisecond
 
 // TestShutdownWithoutTime: a Shutdown whose ctx has ended before the call tells

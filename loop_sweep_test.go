@@ -196,7 +196,8 @@ func TestVanished(t *testing.T) {
 		if d.Code != 4001 && d.Code != 4002 || d.Remote {
 			t.Errorf("ended with %+v", d)
 		}
-		expectAt(t, "end", time.Now(), start, 45*time.Second, 2) // including the bound on the close handshake
+		// Including the bound on the close handshake.
+		expectAt(t, "end", time.Now(), start, 45*time.Second, 2)
 		witness.Wait("user-offline")
 	})
 }

@@ -17,9 +17,10 @@ type Stats struct {
 	// down.
 	QueueAge time.Duration `json:"-"`
 	// Since the hub started:
-	Accepted      uint64 `json:"accepted"`      // connections that were welcomed
-	Refused       uint64 `json:"refused"`       // handshakes that were refused
-	Received      uint64 `json:"received"`      // messages from clients, pings and refused ones included
+	Accepted uint64 `json:"accepted"` // connections that were welcomed
+	Refused  uint64 `json:"refused"`  // handshakes that were refused
+	// Messages from clients, pings and refused ones included.
+	Received      uint64 `json:"received"`
 	Malformed     uint64 `json:"malformed"`     // of these, bad input
 	RateLimited   uint64 `json:"rateLimited"`   // of these, events over a rate limit
 	Delivered     uint64 `json:"delivered"`     // frames handed to outboxes

@@ -101,14 +101,14 @@ func (t Target) Volatile() Target {
 // encoding/json. A [time.Duration] is refused: send a number with its unit in
 // the name, such as TimeoutMS. The option omitempty keeps the number 0 and
 // false: write omitzero. A nil slice or map is [] or {}, not null. The table in
-// docs/rooms-and-messages.md, under JSON, has all differences. A [jsontext.Value]
-// is sent as it is, and nil sends no data.
+// docs/rooms-and-messages.md, under JSON, has all differences. A
+// [jsontext.Value] is sent as it is, and nil sends no data.
 //
 // If event, data, or the name of a room or user is not valid, the error is an
 // [Error] with [CodeBadRequest], so a service that passes on what it was asked
 // to send can answer 400. A mistake in event or data is the application's: if a
-// [Handler] returns that error, the client is told [CodeInternal], and the error
-// is logged.
+// [Handler] returns that error, the client is told [CodeInternal], and the
+// error is logged.
 func (t Target) Emit(ctx context.Context, event string, data any) error {
 	e, err := newEnvelope(event, data)
 	if err != nil {
@@ -194,9 +194,10 @@ func (t Target) Remove(ctx context.Context, reason string, rooms ...string) erro
 }
 
 // Disconnect closes the recipients' connections with 4503. To log a user out
-// everywhere, call hub.ToUser(id).Disconnect(ctx, "logged out"). When it returns
-// nil, every node has done so, and handshakes that were authenticated before
-// are refused. See [Target.Remove] for what happens if a node does not confirm.
+// everywhere, call hub.ToUser(id).Disconnect(ctx, "logged out"). When it
+// returns nil, every node has done so, and handshakes that were authenticated
+// before are refused. See [Target.Remove] for what happens if a node does not
+// confirm.
 func (t Target) Disconnect(ctx context.Context, reason string) error {
 	return t.revoke(ctx, note.Routed{Op: note.OpDisconnect, Body: []byte(reason)})
 }

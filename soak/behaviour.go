@@ -39,8 +39,8 @@ const (
 	sendEvery = time.Second // on average
 	// answerWithin is how long a peer waits for an ack before it sends again.
 	answerWithin = 5 * time.Second
-	// resendAtOnce bounds what is sent again in one go, or it would be over the rate
-	// that the server allows.
+	// resendAtOnce bounds what is sent again in one go, or it would be over the
+	// rate that the server allows.
 	resendAtOnce = 8
 	frozenFor    = 6 * time.Second  // longer than the heartbeat
 	vanishedFor  = 10 * time.Second // the server has long found out by then
@@ -48,8 +48,8 @@ const (
 )
 
 // act sends, and does what peers of its kind do, until the connection is at its
-// end; when ctx ends, it only catches up. It reports false where it walked away from a connection
-// that is still open.
+// end; when ctx ends, it only catches up. It reports false where it walked away
+// from a connection that is still open.
 func (p *peer) act(ctx context.Context, s *session) bool {
 	dawdles := p.kind == slow && p.rand.IntN(2) == 0 // else it could never catch up
 	if dawdles {
@@ -213,8 +213,8 @@ func (p *peer) refresh(s *session) {
 	_ = s.send(f)
 }
 
-// fetch asks for a page of history where there is a gap that may be filled by it.
-// One page is asked for at a time.
+// fetch asks for a page of history where there is a gap that may be filled by
+// it. One page is asked for at a time.
 func (p *peer) fetch(s *session) {
 	p.mu.Lock()
 	var f hubtest.Frame
@@ -231,7 +231,8 @@ func (p *peer) fetch(s *session) {
 	}
 }
 
-// settle catches up, and sends again what has no ack, until the soak is finished.
+// settle catches up, and sends again what has no ack, until the soak is
+// finished.
 func (p *peer) settle(s *session) {
 	s.wire.recover()
 	for {

@@ -37,6 +37,12 @@ func (c *conn) verify() {
 	if _, over := c.w.ends.get(c.id); over || c.left || c.paused {
 		return
 	}
+	for room, must := range c.removed {
+		if must {
+			c.w.fatalf("%s was not told that it is out of %s", c, room)
+		}
+	}
+	clear(c.removed)
 	for t, s := range c.streams {
 		c.complete(s)
 		if s.leaving {
@@ -72,6 +78,11 @@ func (c *conn) check(f hubtest.Frame) {
 			c.typing[f.Room] = make(map[string]string)
 		}
 		c.typing[f.Room][f.From.ID] = f.Type
+	case "removed":
+		if _, may := c.removed[f.Room]; !may {
+			c.w.fatalf("%s was not put out of a room, and got %s", c, show(f))
+		}
+		delete(c.removed, f.Room)
 	case "reconnect":
 		c.told = true
 	case "pong":

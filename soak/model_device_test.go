@@ -42,7 +42,9 @@ type conn struct {
 	streams  map[chathub.Topic]*stream
 	member   map[string]certainty
 	// rooms that the application puts it into or takes it out of
-	moving   map[string]bool
+	moving map[string]bool
+	// Rooms that it may be told it is out of; true: must be.
+	removed  map[string]bool
 	heard    map[*emission]map[chathub.Topic]bool // emits to several topics
 	online   *roster
 	rosters  map[string]*roster           // of rooms whose list began with an answer
@@ -187,6 +189,7 @@ func (d *device) dial(n *node) *conn {
 		streams: make(map[chathub.Topic]*stream),
 		member:  make(map[string]certainty),
 		moving:  make(map[string]bool),
+		removed: make(map[string]bool),
 		heard:   make(map[*emission]map[chathub.Topic]bool),
 		rosters: make(map[string]*roster),
 		typing:  make(map[string]map[string]string),

@@ -350,7 +350,9 @@ func (p *peer) got(s *session, topic string, f hubtest.Frame) {
 	var data payload
 	if p.kind == calm && f.Seq > stood && json.Unmarshal(f.Data, &data) == nil && data.Live {
 		age := time.Since(p.began) - time.Duration(data.At)
-		if age < answerWithin { // an older one was sent again, and its age tells nothing about the server
+		// An older one was sent again, and its age tells nothing about the
+		// server.
+		if age < answerWithin {
 			p.latency.add(age)
 		}
 	}

@@ -203,7 +203,8 @@ func TestInstances(t *testing.T) {
 	if e := ben.await("room-message"); string(e.Data) != `"from one"` {
 		t.Errorf("Ben got %s", e.Data)
 	}
-	for online := ""; !strings.Contains(online, `"Ana"`); { // the instances tell each other a little later
+	// The instances tell each other a little later.
+	for online := ""; !strings.Contains(online, `"Ana"`); {
 		ben.send(envelope{Type: "online-users"})
 		online = string(ben.await("online-users").Data)
 	}

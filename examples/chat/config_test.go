@@ -32,7 +32,8 @@ func TestRunFails(t *testing.T) {
 		"argument":          {args: []string{"serve"}, want: `unexpected argument "serve"`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), patience) // if run does not fail, it serves until then
+			// If run does not fail, it serves until then.
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			var out strings.Builder
 			err := run(ctx, tt.args, func(name string) string { return tt.env[name] }, &out)

@@ -277,8 +277,8 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
-// A request that hangs keeps the server waiting, but not the hub: every client is
-// told to come back before the request has ended.
+// A request that hangs keeps the server waiting, but not the hub: every client
+// is told to come back before the request has ended.
 func TestShutdownWhileRequestHangs(t *testing.T) {
 	s := start(t, nil)
 	clients := []*client{s.connect(t, "Ana"), s.connect(t, "Ben"), s.connect(t, "Chris")}

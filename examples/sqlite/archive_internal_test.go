@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -93,13 +94,9 @@ func TestRepeated(t *testing.T) {
 				t.Errorf("%s: first ack %+v, again %+v", f.Type, first, again)
 			}
 		}
-		for _, other := range []hubtest.Frame{
-			{Type: f.Type, ID: f.ID, Room: f.Room, To: f.To, Data: hubtest.Data("something else")},
-			{Type: "private-message", ID: f.ID, To: "ana", Data: f.Data},
-		} {
-			if r := ana.Request(other); r.Code() != chathub.CodeConflict {
-				t.Errorf("another message with the id of a %s: %s %s", f.Type, r.Type, r.Data)
-			}
+		other := hubtest.Frame{Type: f.Type, ID: f.ID, Room: f.Room, To: f.To, Data: hubtest.Data("something else")}
+		if r := ana.Request(other); r.Code() != chathub.CodeConflict {
+			t.Errorf("another message with the id of a %s: %s %s", f.Type, r.Type, r.Data)
 		}
 	}
 	const n = 100
@@ -124,6 +121,42 @@ func TestRepeated(t *testing.T) {
 	equal(t, "bob heard", heard(bob), want)
 	if got := s.stored(t); len(got) != n+2 {
 		t.Errorf("%d rows, want %d", len(got), n+2)
+	}
+}
+
+// TestRepeatedElsewhere checks that an id stands for a new message in another
+// room or conversation, as it does for the hub.
+func TestRepeatedElsewhere(t *testing.T) {
+	name := file(t)
+	frames := []hubtest.Frame{
+		say("m1", "red"),
+		{Type: "room-message", ID: "m1", Room: "blue", Data: hubtest.Data("red")}, // the same text
+		{Type: "room-message", ID: "m1", Room: "green", Data: hubtest.Data("green")},
+		{Type: "private-message", ID: "m1", To: "bob", Data: hubtest.Data("to bob")},
+		{Type: "private-message", ID: "m1", To: "cid", Data: hubtest.Data("to cid")},
+		{Type: "private-message", ID: "m1", To: "ana", Data: hubtest.Data("to ana")},
+	}
+	want := []string{`ana/m1 "green"`, `ana/m1 "red"`, `ana/m1 "red"`, `ana/m1 "to ana"`, `ana/m1 "to bob"`, `ana/m1 "to cid"`}
+	for life := range 2 { // the second hub knows of none of them
+		s := newServer(t, name, nil)
+		ana := hubtest.Dial(t, s, "ana")
+		for _, room := range []string{"red", "blue", "green"} {
+			ana.Must(hubtest.Frame{Type: "join-room", Room: room})
+		}
+		for i, f := range frames {
+			for again := range 2 {
+				if r := decode[chathub.Receipt](t, ana.Must(f)); r.Duplicate != (life+again > 0) {
+					t.Errorf("life %d, frame %d, time %d: %+v", life, i, again, r)
+				}
+			}
+			f.Data = hubtest.Data("something else")
+			if r := ana.Request(f); r.Code() != chathub.CodeConflict {
+				t.Errorf("life %d, frame %d with other content: %s %s", life, i, r.Type, r.Data)
+			}
+		}
+		got := s.stored(t)
+		slices.Sort(got)
+		equal(t, "stored", got, want)
 	}
 }
 

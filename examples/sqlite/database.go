@@ -15,7 +15,7 @@ import (
 	_ "modernc.org/sqlite" // the driver: pure Go
 )
 
-// schema creates the tables of a new database. A log is the log of a room, or
+// schema creates the tables that are missing. A log is the log of a room, or
 // of a user's inbox, under one epoch. Positions (seq) in different logs do not
 // compare, so logs are numbered in the order in which they began.
 //
@@ -41,16 +41,33 @@ CREATE TABLE IF NOT EXISTS messages (
 	id        TEXT,             -- as the sender's client chose it; NULL: none
 	data      BLOB,             -- JSON as it was sent; NULL: none
 	UNIQUE (room, log, seq),
-	UNIQUE (sender, id)
+	UNIQUE (room, recipient, sender, id)
 );
 CREATE INDEX IF NOT EXISTS conversations
 	ON messages (min(sender, recipient), max(sender, recipient), n) WHERE recipient <> '';
 `
 
+// schemaVersion is the user_version of a database with this schema. In version
+// 0 the key of a message with an id was UNIQUE (sender, id).
+const schemaVersion = 1
+
+// Between these two, which upgrade version 0, the schema makes the new table.
+const (
+	upgradeBefore = `
+ALTER TABLE messages RENAME TO old_messages;
+DROP INDEX IF EXISTS conversations;
+`
+	upgradeAfter = `
+INSERT INTO messages (n, log, seq, ts, room, recipient, sender, name, id, data)
+	SELECT n, log, seq, ts, room, recipient, sender, name, id, data FROM old_messages ORDER BY n;
+DROP TABLE old_messages;
+`
+)
+
 const (
 	selectSaved = `
-		SELECT epoch, seq, ts, messages.room, recipient, data
-		FROM messages JOIN logs USING (log) WHERE sender = ? AND id = ?`
+		SELECT epoch, seq, ts, data
+		FROM messages JOIN logs USING (log) WHERE messages.room = ? AND recipient = ? AND sender = ? AND id = ?`
 	selectMessages = `
 		SELECT n, epoch, seq, ts, messages.room, recipient, sender, name, coalesce(id, ''), data
 		FROM messages JOIN logs USING (log) WHERE `
@@ -77,49 +94,84 @@ type message struct {
 // database stores messages. Its methods may be called concurrently.
 type database struct{ db *sql.DB }
 
-// openDatabase opens the database in a file, and creates it if necessary.
+// openDatabase opens the database in a file, and creates it if necessary. It
+// upgrades a database of an earlier version, which takes the time and the space
+// of a copy.
 func openDatabase(ctx context.Context, file string) (*database, error) {
-	pragmas := url.Values{"_pragma": {
-		"journal_mode(WAL)",  // readers do not wait for a writer
-		"synchronous(FULL)",  // acked messages survive a power failure
-		"busy_timeout(5000)", // milliseconds to wait for another process
-		"foreign_keys(ON)",
-	}}
-	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: url.PathEscape(file), RawQuery: pragmas.Encode()}).String())
+	options := url.Values{
+		"_pragma": {
+			"busy_timeout(5000)", // milliseconds to wait for another process
+			"journal_mode(WAL)",  // readers do not wait for a writer
+			"synchronous(FULL)",  // acked messages survive a power failure
+			"foreign_keys(ON)",
+		},
+		"_txlock": {"immediate"}, // a transaction waits at its beginning, not after it has read
+	}
+	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: url.PathEscape(file), RawQuery: options.Encode()}).String())
 	if err != nil {
 		return nil, err
 	}
 	// SQLite allows one writer at a time. The others wait in database/sql, and
 	// give up when their ctx ends.
 	db.SetMaxOpenConns(1)
-	if _, err := db.ExecContext(ctx, schema); err != nil {
+	if err := prepare(ctx, db); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", file, err), db.Close())
 	}
 	return &database{db}, nil
 }
 
+// prepare brings the schema of a database up to date, or leaves it as it was.
+func prepare(ctx context.Context, db *sql.DB) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // no effect after Commit
+	var version int
+	var filled bool
+	if err := tx.QueryRowContext(ctx, `
+		SELECT user_version, EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'messages')
+		FROM pragma_user_version`).Scan(&version, &filled); err != nil {
+		return err
+	}
+	statements := schema
+	switch {
+	case version == schemaVersion:
+		return nil
+	case version > schemaVersion:
+		return fmt.Errorf("the database has version %d, and this program knows %d", version, schemaVersion)
+	case filled:
+		statements = upgradeBefore + schema + upgradeAfter
+	}
+	statements += fmt.Sprintf("PRAGMA user_version = %d", schemaVersion)
+	if _, err := tx.ExecContext(ctx, statements); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
 func (d *database) close() error { return d.db.Close() }
 
-// errOtherMessage refuses an id that its sender has used for another message.
-// If it were acked as a repetition, the new message would be lost.
+// errOtherMessage refuses an id that its sender has used for another message of
+// the same room or conversation, as the hub does. If it were acked as a
+// repetition, the new message would be lost.
 var errOtherMessage = &chathub.Error{Code: chathub.CodeConflict, Message: "This id was used for another message"}
 
-// saved looks for a message by its sender and id. If it has been saved before,
-// saved returns its receipt.
+// saved looks for a message by its room or recipient, its sender and its id. If
+// it has been saved before, saved returns its receipt.
 func (d *database) saved(ctx context.Context, m *message) (r chathub.Receipt, found bool, err error) {
 	if m.ID == "" {
 		return r, false, nil
 	}
-	var room, recipient string
 	var data []byte
 	r.Duplicate = true
-	err = d.db.QueryRowContext(ctx, selectSaved, m.From.ID, m.ID).Scan(&r.Epoch, &r.Seq, &r.Time, &room, &recipient, &data)
+	err = d.db.QueryRowContext(ctx, selectSaved, m.Room, m.To, m.From.ID, m.ID).Scan(&r.Epoch, &r.Seq, &r.Time, &data)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return r, false, nil
 	case err != nil:
 		return r, false, err
-	case room != m.Room || recipient != m.To || !bytes.Equal(data, m.Data):
+	case !bytes.Equal(data, m.Data):
 		return r, false, errOtherMessage
 	}
 	return r, true, nil

@@ -71,8 +71,9 @@ func serve(ctx context.Context, addr string, hub *chathub.Hub, log *slog.Logger)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
+	// Both at once, because a slow request may keep srv busy until ctx ends.
 	drained := make(chan error, 1)
-	go func() { drained <- hub.Shutdown(ctx) }() // beside srv, which may wait for a slow request until ctx ends
+	go func() { drained <- hub.Shutdown(ctx) }()
 	return errors.Join(srv.Shutdown(ctx), <-drained)
 }
 

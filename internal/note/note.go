@@ -44,9 +44,9 @@ const (
 	OpQuestion
 	OpAnswers
 	OpQuestionDone
-	// OpRevoke, to everyone: the clients of Topics or Clients are to leave Rooms
-	// or, without Rooms, to be disconnected, for the reason in Data. A node
-	// answers with OpAnswers without replies when it has done so.
+	// OpRevoke, to everyone: the clients of Topics or Clients are to leave
+	// Rooms or, without Rooms, to be disconnected, for the reason in Data. A
+	// node answers with OpAnswers without replies when it has done so.
 	OpRevoke
 	opNoteEnd
 )

@@ -144,7 +144,8 @@ func dial(t *testing.T, srv *httptest.Server) net.Conn {
 		DialContext(ctx context.Context, network, addr string) (net.Conn, error)
 	} = new(net.Dialer)
 	if srv.TLS != nil {
-		dialer = &tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}} // the certificate is the test's own
+		// The certificate is the test's own.
+		dialer = &tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}
 	}
 	c, err := dialer.DialContext(t.Context(), "tcp", srv.Listener.Addr().String())
 	if err != nil {
