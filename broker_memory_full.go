@@ -88,15 +88,11 @@ func (b *MemoryBroker) collect(a *account, level, amount int) bool {
 	// A share with less than half of the average does not pay, so that what is
 	// quiet does not go because of what is busy.
 	s, n := b.ledger.first(a)
-	for i := range n {
+	for range n {
 		if s == nil {
 			return false
 		}
-		least := int(a.held.Load()) / n / 2
-		if i == n-1 {
-			least = 0
-		}
-		free, isEmpty := s.pay(amount, least)
+		free, isEmpty := s.pay(amount, int(a.held.Load())/n/2)
 		if isEmpty {
 			b.dropEmpty(s.log)
 		}

@@ -224,6 +224,61 @@ func TestMemoryBrokerApplication(t *testing.T) {
 	checkMemory(t, h.broker)
 }
 
+// Logs without messages and keys go before all messages.
+func TestMemoryBrokerMaxTotalBytesVoid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &MemoryBroker{MaxTotalBytes: 5000, MaxAge: time.Hour}
+		h := attachMemory(t, b)
+		h.publish("void", "", "")
+		time.Sleep(30 * time.Minute)
+		h.put(Topic{Room: "r"}, "x", 0, 2000)
+		time.Sleep(31 * time.Minute)
+		h.read("void")
+		if b.idle.void.n != 1 {
+			t.Errorf("%d logs are void", b.idle.void.n)
+		}
+		h.put(Topic{Room: "r"}, "x", 1, 1600)
+		h.wantKept(Topic{Room: "r"}, "x0 x1")
+		if b.idle.void.n != 0 {
+			t.Errorf("%d logs are void in a full store", b.idle.void.n)
+		}
+		checkMemory(t, b)
+	})
+}
+
+// Once the payers are found they pay for a part of the bound, but not long
+// after, when others have come to hold more.
+func TestMemoryBrokerPayersAge(t *testing.T) {
+	for range 10 { // the payers have no order
+		synctest.Test(t, func(t *testing.T) {
+			const total, size = 1_000_000, 1000
+			b := &MemoryBroker{MaxTotalBytes: total, MaxMessages: -1, MaxBytes: -1, MaxAge: time.Hour}
+			h := attachMemory(t, b)
+			fill := func(owner string, part int) {
+				for n := range total / part / (size + messageCost) {
+					h.put(Topic{Room: owner}, owner, n, size)
+				}
+			}
+			fill("early", 3)
+			fill("early too", 3)
+			time.Sleep(30 * time.Minute)
+			fill("late", 3)
+			for n := 0; len(b.collector.payers) == 0; n++ {
+				h.put(Topic{Room: "late"}, "late", n, size)
+			}
+			time.Sleep(31 * time.Minute)
+			h.read("early")
+			h.read("early too")
+			held := b.ledger.accounts["late"].held.Load()
+			fill("loud", 1)
+			if now := b.ledger.accounts["late"].held.Load(); now != held {
+				t.Errorf("an owner has paid %d bytes for one who has more", held-now)
+			}
+			checkMemory(t, b)
+		})
+	}
+}
+
 // TestMemoryBrokerFair is a model test: random owners publish to random topics
 // under random bounds, and time passes. Those who keep to a small part of each
 // bound lose nothing, whatever the others do.

@@ -85,7 +85,7 @@ func TestFloodOfOneInbox(t *testing.T) {
 				}
 				frames := arrived(cid.Client)
 				if len(frames) < 5 || frames[0].From.ID != "ana" || string(frames[0].Data) != `"waits"` {
-					t.Fatalf("%d messages arrived, the first is %.80s", len(frames), frames[0].Data)
+					t.Fatalf("%d messages arrived, the first is %.80s", len(frames), fmt.Sprint(texts(frames)))
 				}
 				// Of the flood, it is the newest part.
 				for i, frame := range frames[1:] {
