@@ -111,14 +111,14 @@ func (s *share) pay(amount, least int) (free int, isEmpty bool) {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
 	held := s.held()
-	if s.log.payer == s.account {
+	if s.log.holder == s.account {
 		held += logCost
 	}
 	if held < least {
 		return 0, false
 	}
 	free = s.log.cut(s, min(amount, (held+1)/2))
-	return free, s.log.payer != nil && len(s.log.shares.list) == 0
+	return free, s.log.holder != nil && len(s.log.shares.list) == 0
 }
 
 // dropEmpty drops a log, unless something uses it or has filled it again.

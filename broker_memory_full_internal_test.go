@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// With all other bounds off, the total holds. Of one owner, what is oldest goes
-// first, wherever it is.
+// With all other bounds off, the total holds. The oldest messages of an owner go
+// first, whatever log they are in.
 func TestMemoryBrokerMaxTotalBytesIdle(t *testing.T) {
 	const size = 1000
 	each := size + messageCost + shareCost + logCost
@@ -93,8 +93,8 @@ func TestMemoryBrokerMaxTotalBytesShared(t *testing.T) {
 	}
 }
 
-// TestMemoryBrokerFloods: whatever one user floods a small store with, what
-// others have stored stays, and the flood has the rest of the store.
+// TestMemoryBrokerFloods: whatever one user floods a small store with, the
+// messages of others stay, and the flood has the rest of the store.
 func TestMemoryBrokerFloods(t *testing.T) {
 	const total = 200_000
 	for _, tc := range []struct {
@@ -122,8 +122,8 @@ func TestMemoryBrokerFloods(t *testing.T) {
 			b := tc.broker
 			b.MaxTotalBytes = total
 			h := attachMemory(t, b)
-			// Waiting are two private messages, a notification and a room message,
-			// and they are in logs that the flood has made.
+			// Two private messages, a notification and a room message wait, in logs
+			// that the flood has made.
 			for i := range 3 {
 				m := tc.flood(i)
 				m.Owner = "mallory"
@@ -178,7 +178,7 @@ func (h *memoryHub) wantStored(m Message) {
 }
 
 // TestMemoryBrokerApplication: the application counts as 64 users. It pays for
-// a flood of its own, and not for that of one user.
+// a flood of its own, and not for the flood of a user.
 func TestMemoryBrokerApplication(t *testing.T) {
 	const size, total = 1000, 1_000_000
 	fill := func(owners ...string) *memoryHub {
@@ -246,8 +246,8 @@ func TestMemoryBrokerMaxTotalBytesVoid(t *testing.T) {
 	})
 }
 
-// Once the payers are found they pay for a part of the bound, but not long
-// after, when others have come to hold more.
+// The payers that were found pay for a while, but not when others have come to
+// hold more in the meantime.
 func TestMemoryBrokerPayersAge(t *testing.T) {
 	for range 10 { // the payers have no order
 		synctest.Test(t, func(t *testing.T) {
@@ -279,9 +279,9 @@ func TestMemoryBrokerPayersAge(t *testing.T) {
 	}
 }
 
-// TestMemoryBrokerFair is a model test: random owners publish to random topics
-// under random bounds, and time passes. Those who keep to a small part of each
-// bound lose nothing, whatever the others do.
+// TestMemoryBrokerFair has random owners publish to random topics under random
+// bounds, while time passes. The owners who keep to a small part of each bound
+// lose nothing, whatever the others do.
 func TestMemoryBrokerFair(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -290,8 +290,8 @@ func TestMemoryBrokerFair(t *testing.T) {
 	}
 }
 
-// fairness is a broker with loud owners, and quiet ones who keep to their part
-// of each bound.
+// fairness is a broker with loud owners, and with quiet ones who keep to their
+// part of each bound.
 type fairness struct {
 	*memoryHub
 	random *rand.Rand
@@ -410,7 +410,7 @@ func (f *fairness) loud() Message {
 		m.Topic, m.Notice = Topic{User: m.Topic.User + m.Topic.Room}, true
 	}
 	if m.Topic.Room != "" {
-		m.Owner = "loud 0" // two who flood one room have all of it
+		m.Owner = "loud 0" // two of them could have the whole room
 	}
 	return m
 }

@@ -1,6 +1,6 @@
 package chathub
 
-// list is a queue of values that have their links in themselves.
+// list is a linked list of values that contain their links.
 type list[T any] struct {
 	first, last *T
 	n           int
@@ -47,7 +47,7 @@ func unlink[T any, P linked[T]](v P) {
 	*l = links[T]{}
 }
 
-// lookup is a map that needs no more memory than what is in it.
+// lookup is a map whose memory shrinks with what is in it.
 type lookup[K comparable, V any] struct {
 	m    map[K]V // nil: empty
 	peak int     // the largest size of m
