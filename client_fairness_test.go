@@ -42,6 +42,40 @@ func TestLimitsOutliveConnections(t *testing.T) {
 	})
 }
 
+// The limits of a user who comes and goes are kept although an earlier visit is
+// about to be forgotten.
+func TestLimitsOutliveForgetting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const burst = 10
+		hub := hubtest.New(t, chathub.Config{PresenceInterval: -1, UserRate: 1, UserBurst: burst})
+		// visit uses up what the user has left, and returns how much it was.
+		visit := func(user string) (allowed int) {
+			c := hubtest.Dial(t, hub, user)
+			for c.Request(hubtest.Frame{Type: "ping"}).Type == "ack" {
+				allowed++
+			}
+			c.Close()
+			synctest.Wait()
+			return allowed
+		}
+		for i := range 2 * burst {
+			visit(fmt.Sprint("other-", i)) // each is to be forgotten before ana
+		}
+		visit("ana")
+		c := hubtest.Dial(t, hub, "ana")
+		time.Sleep(burst * time.Second) // ana may send everything again
+		c.Close()
+		synctest.Wait()
+		allowed := 0
+		for range 2 * burst {
+			allowed += visit("ana")
+		}
+		if allowed != burst {
+			t.Errorf("ana sent %d events at once, want %d", allowed, burst)
+		}
+	})
+}
+
 // Bytes are limited as events are: for a connection, and for all connections of
 // a user.
 func TestByteRate(t *testing.T) {

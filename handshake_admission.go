@@ -157,9 +157,11 @@ func (p *place) leaveUser() {
 	if u.conns--; u.conns > 0 {
 		return
 	}
-	if u.rested(time.Now()) {
+	switch {
+	case u.resting: // forgetRested will come to it
+	case u.rested(time.Now()):
 		delete(p.adm.users, u.id)
-	} else if !u.resting {
+	default:
 		u.resting = true
 		p.adm.resting.PushBack(u)
 	}
