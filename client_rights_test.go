@@ -178,6 +178,41 @@ func expectRefusal(t *testing.T, c *hubtest.Client, id string, code chathub.Code
 	}
 }
 
+// Nothing of a right that was taken away while Authorize was asked happens:
+// others see no typing, and no handler of the application runs.
+func TestRevokedWhileAuthorized(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate, ran := make(chan struct{}), false
+		p := newParty(t, chathub.Config{Authorize: func(_ context.Context, _ *chathub.Client, a chathub.Action) error {
+			if a.Type == "typing" || a.Type == "pay" {
+				<-gate
+			}
+			return nil
+		}})
+		chathub.On(p.hub, "pay", func(context.Context, *chathub.Client, any) error { ran = true; return nil })
+		ana, ben := p.dial("ana", "red"), p.dial("ben", "red")
+		ana.Send(hubtest.Frame{Type: "typing", ID: "t", Room: "red"})
+		synctest.Wait()
+		if err := p.hub.ToUser("ana").Leave(t.Context(), "red"); err != nil {
+			t.Error(err)
+		}
+		gate <- struct{}{}
+		expectRefusal(t, ana.Client, "t", chathub.CodeNotInRoom)
+		wantHeard(t, "ben", ben.Client)
+
+		ana.Send(hubtest.Frame{Type: "pay"})
+		synctest.Wait()
+		if err := p.hub.ToUser("ana").Disconnect(t.Context(), "logged out"); err != nil {
+			t.Error(err)
+		}
+		gate <- struct{}{}
+		synctest.Wait()
+		if ran {
+			t.Error("a handler ran for a user who is logged out")
+		}
+	})
+}
+
 // A client that is removed while its history is read gets none of it.
 func TestRemovedWhileReading(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -83,10 +83,10 @@ func (c *Client) authorize(a Action) error {
 		return nil
 	}
 	err := c.hub.cfg.Authorize(c.Context(), c, a)
-	if err == nil {
-		return nil
-	}
-	if ownError(err) != nil {
+	switch {
+	case err == nil && c.lostRights(): // meanwhile
+		return Unavailable(ErrClientGone)
+	case err == nil, ownError(err) != nil:
 		return err
 	}
 	return &Error{Code: CodeForbidden, Message: "Not allowed", Err: err}
