@@ -215,12 +215,33 @@ func TestRoomsOverTheLimitAreNotSubscribed(t *testing.T) {
 	})
 }
 
+// Malformed messages count against the limits of a user, so that a user cannot
+// send any number of them over new connections.
+func TestMalformedInputIsLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := hubtest.New(t, chathub.Config{
+			PresenceInterval: -1, MaxMessageBytes: 1 << 10, ByteRate: 1, ByteBurst: 1 << 10, UserByteRate: 1, UserByteBurst: 4 << 10,
+		})
+		bad := `{"type":"ping","data":"` + strings.Repeat("x", 900)
+		for range 8 {
+			c := hubtest.Dial(t, hub, "ana")
+			c.SendText(bad)
+			synctest.Wait()
+			c.Close()
+			synctest.Wait()
+		}
+		if s := hub.Stats(); s.Malformed != 4 || s.RateLimited != 4 {
+			t.Errorf("stats: %+v", s)
+		}
+	})
+}
+
 // What is refused before it is handled is seen by Stats and Trace.
 func TestRejectedInputIsSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var rejected record
 		hub := hubtest.New(t, chathub.Config{
-			PresenceInterval: -1, Rate: 1, Burst: 3,
+			PresenceInterval: -1, Rate: 1, Burst: 4, // which what is malformed uses up as well
 			Trace: &chathub.Trace{Rejected: func(c *chathub.Client, err *chathub.Error) {
 				rejected.add("%s %s", c.User().ID, err.Code)
 			}},

@@ -35,8 +35,12 @@ func (u *userLimits) rested(now time.Time) bool {
 	return true
 }
 
-// refuseInput answers an envelope that could not be decoded.
-func (c *Client) refuseInput(e *Event, fault *Error) {
+// refuseInput answers a message of so many bytes that could not be decoded. It
+// counts as an event.
+func (c *Client) refuseInput(e *Event, size int, fault *Error) {
+	if !c.allow(e, size) {
+		return
+	}
 	c.hub.counters.malformed.Add(1)
 	c.reject(e, fault)
 	if c.onRead.malformed.hit(time.Now()) > badPerMinute {
