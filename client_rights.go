@@ -21,7 +21,12 @@ type rights struct {
 	now    uint64         // number of revocations so far
 	checks map[uint64]int // under way, by the value of now when they began
 	recent []revocation   // newer than the oldest check under way, in order
+	lost   uint64         // number of the newest one that there was no room for
 }
+
+// maxRevocations bounds how many are noted. A check that takes so long that
+// more come meanwhile, such as one that hangs, has to be made again.
+const maxRevocations = 4096
 
 // revocation is a Leave of rooms or, without rooms, a Disconnect.
 type revocation struct {
@@ -78,9 +83,29 @@ func (rts *rights) revoke(r revocation) {
 	defer rts.mu.Unlock()
 	rts.now++
 	if len(rts.checks) > 0 {
+		if len(rts.recent) == maxRevocations {
+			rts.lost = rts.recent[len(rts.recent)/2].at
+			rts.recent = slices.Delete(rts.recent, 0, len(rts.recent)/2+1)
+		}
 		r.at = rts.now
 		rts.recent = append(rts.recent, r)
 	}
+}
+
+var errCheckOutdated = Unavailable(errors.New("too many rights were taken away meanwhile"))
+
+// outdated returns an error if not all revocations since the check began are
+// known any more.
+func (ck check) outdated() error {
+	if ck.rights == nil {
+		return nil
+	}
+	ck.rights.mu.Lock()
+	defer ck.rights.mu.Unlock()
+	if ck.since < ck.rights.lost {
+		return errCheckOutdated
+	}
+	return nil
 }
 
 // disconnected returns the Disconnect of a client since the check began, if

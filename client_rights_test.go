@@ -178,6 +178,40 @@ func expectRefusal(t *testing.T, c *hubtest.Client, id string, code chathub.Code
 	}
 }
 
+// A check that hangs while thousands of rights are taken away is not trusted
+// any more. The client comes back, and is checked again.
+func TestOutdatedCheck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate := make(chan struct{})
+		p := newParty(t, chathub.Config{
+			Auth: authFunc(func(token string, _ *http.Request) (chathub.Identity, error) {
+				if token == "cleo" {
+					<-gate
+				}
+				return chathub.Identity{User: chathub.User{ID: token}}, nil
+			}),
+			Authorize: func(context.Context, *chathub.Client, chathub.Action) error { <-gate; return nil },
+		})
+		ana := p.dial("ana")
+		ana.Send(hubtest.Frame{Type: "join-room", ID: "j", Room: "red"})
+		handshake := make(chan *hubtest.Client)
+		go func() { handshake <- knock(t, p.hub, "cleo") }()
+		synctest.Wait()
+		for i := range 5000 {
+			if err := p.hub.ToUser(fmt.Sprint("user ", i)).Disconnect(t.Context(), "logged out"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		close(gate)
+		expectRefusal(t, ana.Client, "j", chathub.CodeUnavailable)
+		if code, _ := (<-handshake).Closed(); code != 4000 {
+			t.Errorf("closed with %d, want 4000", code)
+		}
+		enter(ana.Client, "red")
+		p.dial("cleo")
+	})
+}
+
 // Nothing of a right that was taken away while Authorize was asked happens:
 // others see no typing, and no handler of the application runs.
 func TestRevokedWhileAuthorized(t *testing.T) {

@@ -25,6 +25,9 @@ func (cmd *register) run(l *loop) {
 		cmd.err = errDisconnected(r)
 		return
 	}
+	if cmd.err = cmd.right.outdated(); cmd.err != nil {
+		return
+	}
 	u := l.userOf(c.User().ID)
 	u.pos = advance(u.pos, cmd.inbox)
 	l.clients[c.id] = c

@@ -44,6 +44,9 @@ func (cmd *join) run(l *loop) {
 		cmd.err = errRemoved(r)
 		return
 	}
+	if cmd.err = cmd.right.outdated(); cmd.err != nil {
+		return
+	}
 	r := l.rooms[cmd.room]
 	member := r != nil && c.onLoop.seatIn(&r.audience) >= 0
 	if !member && l.cfg.MaxRooms >= 0 && c.onLoop.roomCount() >= l.cfg.MaxRooms {
