@@ -215,6 +215,33 @@ func TestRoomsOverTheLimitAreNotSubscribed(t *testing.T) {
 	})
 }
 
+// Lists of users have the same budget as what is read from logs, so that a user
+// cannot have thousands of times as many bytes sent as the user sends.
+func TestListsAreLimited(t *testing.T) {
+	for _, f := range []hubtest.Frame{{Type: "online-users"}, {Type: "join-room", Room: "lobby"}} {
+		t.Run(f.Type, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hub := hubtest.New(t, chathub.Config{MaxMessageBytes: 4 << 10, MaxOutboxBytes: 16 << 10, Auth: authFunc(
+					func(token string, _ *http.Request) (chathub.Identity, error) {
+						return chathub.Identity{User: chathub.User{ID: token, Name: strings.Repeat("n", 200)}}, nil
+					})})
+				for i := range 15 {
+					enter(hubtest.Dial(t, hub, fmt.Sprint("user-", i)), "lobby")
+				}
+				c := hubtest.Dial(t, hub, "eve")
+				start := time.Now()
+				for range 100 { // of 3 kB each, 40 of them at once
+					c.Must(f)
+					arrived(c)
+				}
+				if took := time.Since(start); took < 10*time.Second {
+					t.Errorf("took %v", took)
+				}
+			})
+		})
+	}
+}
+
 // Malformed messages count against the limits of a user, so that a user cannot
 // send any number of them over new connections.
 func TestMalformedInputIsLimited(t *testing.T) {
