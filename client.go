@@ -166,7 +166,7 @@ func (c *Client) inRoom(name string) bool {
 // It returns [ErrClientGone] if the connection has ended. See [Target.Emit] for
 // the form of data, and for the error if event or data is not valid.
 func (c *Client) Emit(_ context.Context, event string, data any) error {
-	e, err := newEnvelope(event, data)
+	e, err := c.hub.newEnvelope(event, data)
 	if err != nil {
 		return err
 	}
