@@ -238,10 +238,8 @@ func onJoinRoom(ctx context.Context, c *Client, e *Event) (any, error) {
 	if err := decodeData(e, &w); err != nil {
 		return nil, err
 	}
-	if w.Since != nil || w.History > 0 {
-		if err := c.awaitReplay(ctx); err != nil {
-			return nil, err
-		}
+	if err := c.awaitReplay(ctx); err != nil {
+		return nil, err
 	}
 	c.onHandler.catchUp = newCatchUp(c)
 	budget := c.hub.cfg.MaxOutboxBytes / 2
@@ -263,6 +261,7 @@ func (cu *catchUp) joinData(j *join, recovered bool) jsontext.Value {
 		who = fmt.Appendf(nil, `{"count":%d}`, j.count)
 	}
 	cu.lists -= len(who)
+	cu.c.chargeReplay(len(who))
 	b[len(b)-1] = ','
 	return append(b, who[1:]...)
 }
