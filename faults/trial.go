@@ -22,6 +22,12 @@ type scenario struct {
 	provoke func(*trial)
 }
 
+// options are how the scenarios run.
+type options struct {
+	quick bool // with smaller numbers and shorter times
+	long  bool // with floods of ten minutes, if they are of a shared bound
+}
+
 // calmFigures is what the calm clients saw.
 type calmFigures struct {
 	Sent, Lost, Doubled int
@@ -59,7 +65,7 @@ type row struct {
 type trial struct {
 	context.Context
 	dialer
-	quick  bool
+	options
 	server *process
 	calm   *calm
 	since  int // the calm clients' measurement at which the fault began
@@ -150,7 +156,7 @@ func (t *trial) codes(prefix string, users int) string {
 	t.until("the end of "+prefix, func() bool {
 		clear(tally)
 		n := 0
-		for user, codes := range t.order(order{Do: "stats"}).Ends {
+		for user, codes := range t.order(order{Do: "ends"}).Ends {
 			if strings.HasPrefix(user, prefix) {
 				n++
 				for _, code := range codes {
@@ -197,10 +203,10 @@ func (t *trial) each(n int, f func(i int)) {
 }
 
 // run runs a scenario.
-func (s *scenario) run(ctx context.Context, quick bool) (r row) {
+func (s *scenario) run(ctx context.Context, o options) (r row) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	t := &trial{Context: ctx, quick: quick, stop: make(chan struct{})}
+	t := &trial{Context: ctx, options: o, stop: make(chan struct{})}
 	t.row.Fault = s.name
 	defer func() {
 		if v := recover(); v != nil {
