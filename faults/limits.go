@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/chathub-go/chathub"
 	"github.com/chathub-go/chathub/hubtest"
 )
 
@@ -175,8 +176,18 @@ func (t *trial) getIn(user string) (took time.Duration, tries int) {
 // refusals provokes refusals of each kind by the thousand.
 func refusals(t *trial) {
 	var full []*peer // as many connections as a user may have
+	var tokens atomic.Int64
+	var reading sync.WaitGroup
 	for range 32 {
-		full = append(full, t.connect("full"))
+		p := t.connect("full")
+		full = append(full, p)
+		reading.Go(func() {
+			p.readAll(func(e hubtest.Frame) {
+				if e.Code() == chathub.CodeUnauthenticated {
+					tokens.Add(1)
+				}
+			})
+		})
 	}
 	foreign := t.dialer
 	foreign.origin = "http://elsewhere.example"
@@ -188,7 +199,7 @@ func refusals(t *trial) {
 	}
 	before, began := t.order(order{Do: "stats"}), time.Now()
 	until := began.Add(t.floodTime())
-	var handshakes, tokens atomic.Int64
+	var handshakes atomic.Int64
 	t.each(4, func(i int) {
 		for k := i; time.Now().Before(until); k++ {
 			kind := kinds[k%len(kinds)]
@@ -203,14 +214,18 @@ func refusals(t *trial) {
 		}
 	})
 	bad := hubtest.Frame{Type: "refresh-token", Data: hubtest.Data(map[string]string{"token": "full~bad"})}
+	const each = 5
 	for _, p := range full {
-		for range 5 {
-			if r, err := p.request(bad); err == nil && r.Type == "error" {
-				tokens.Add(1)
-			}
+		for i := range each {
+			bad.ID = fmt.Sprint(i)
+			t.must(p.send(bad))
 		}
+	}
+	t.until("bad tokens to be refused", func() bool { return tokens.Load() == int64(len(full)*each) })
+	for _, p := range full {
 		p.drop()
 	}
+	reading.Wait()
 	took := time.Since(began).Seconds()
 	after := t.order(order{Do: "stats"})
 	lines := after.Lines - before.Lines
