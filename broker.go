@@ -103,11 +103,12 @@ type Message struct {
 	Sum uint64
 	// Owner is the user who is charged for the message if a store is full.
 	// Empty: the application. An owner who has stored much must not cost others
-	// their messages. Owner has no part in the identity of a message, and is for
-	// Publish only, like Notice.
+	// their messages. Owner has no part in the identity of a message. Messages
+	// that a Broker delivers may lack Owner and Notice. Those that it reads may,
+	// too, but a hub needs them to choose a fair part of a large inbox.
 	Owner string
 	// Notice reports that the message may be dropped from a full inbox before
-	// messages that are not notices. Rooms make no difference.
+	// messages that are not notices. It makes no difference in a room.
 	Notice bool
 	// Body is for the hubs alone. A Broker keeps it as it is.
 	Body []byte

@@ -1,89 +1,100 @@
 package chathub
 
 import (
-	"container/list"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"maps"
 	"math"
 	"slices"
-	"strings"
+	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
-// MemoryBroker is a [Broker] within one process; hubs that share one are the
+// MemoryBroker is a [Broker] within one process. Hubs that share one are the
 // nodes of one cluster. What it keeps ends with the process. The zero value is
-// ready. Its fields are read at the first Attach and must not change after that:
-// zero means the default, negative means off.
+// ready to use. Its fields are read at the first Attach and must not change
+// after that. Zero means the default, negative means off.
 //
 // Publish and Send deliver before they return, on the goroutine of their
-// caller. A hub that is slow to take a message makes those wait who publish,
-// send or unsubscribe in the same topic, and nobody else; who waits gives up when
-// its ctx ends, having done nothing. A deliver that has begun is not cut short: a
-// hub that closes its session lets it return, and Close waits for that.
+// caller. If a hub is slow to take a message, the callers that publish, send or
+// unsubscribe in the same topic wait, and nobody else does. A caller that waits
+// gives up when its ctx ends, having done nothing. A deliver that has begun is
+// not cut short. If its hub closes the session, Close waits for it.
 //
-// A topic without subscriptions keeps its log until MaxAge (or DuplicateWindow,
-// where that is longer) has passed since it was last used, or MaxIdleTopics
-// or MaxTotalBytes asks for room. If it is used again, its log begins anew, under
-// another epoch. There are no goroutines and timers: what is due goes when the
-// broker is used next, and it needs no closing.
+// A topic without subscriptions keeps its log until MaxAge has passed since its
+// last use (or DuplicateWindow, if that is longer), or until MaxIdleTopics or
+// MaxTotalBytes asks for room. A log that never had a message goes with its
+// last subscription. If a topic is used again after that, its log begins anew.
+// A client that was in the empty log has then missed nothing, and is told so.
+// There are no goroutines and no timers: what is due goes when the broker is
+// used next. It needs no closing.
+//
+// Everything that is kept is charged to the Owner of its message. If it is too
+// much, the owners who have the most pay with their own messages. So a user who
+// floods the broker loses what it has sent itself. The messages of others stay.
+// docs/design.md says more about it, in "What a full store drops".
 type MemoryBroker struct {
-	// MaxMessages bounds the number of messages in the log of a topic. Default 1000.
+	// MaxMessages bounds the number of messages in the log of a topic. When a
+	// room is full, its oldest message goes. If one owner has more than half of
+	// the room, it is the oldest of that owner. When an inbox is full, it is the
+	// oldest message of the owner who has the most in it. It is a notice if
+	// notices have more than a quarter of the inbox. Default 1000.
 	MaxMessages int
-	// MaxBytes bounds the log of a topic. A message counts with its Body, its
-	// Key and 96 bytes more. One that is larger than that by itself is delivered
-	// but not kept. Default 1 MiB.
+	// MaxBytes bounds the log of a topic, in the same way. A message counts with
+	// its Body, its Key and 96 bytes more. One that is larger than MaxBytes by
+	// itself is delivered but not kept. Default 1 MiB.
 	MaxBytes int
-	// MaxAge is how long a message is kept. The memory of older ones is free once
-	// their log is used again or dropped; they are never read. Default 24 h.
+	// MaxAge is how long a message is kept. Older ones are never read. Their
+	// memory is free once their log is used again or dropped. Default 24 h.
 	MaxAge time.Duration
 	// MaxIdleTopics bounds the number of logs without subscriptions, such as the
-	// inboxes of users who are not there: beyond it, the least recently used one is
-	// dropped. A log costs about 300 bytes, and some 500 once it has had a message, besides those. Default 100,000.
+	// inboxes of users who are away. Each counts for one owner who has messages
+	// in it, at first for the one with the oldest. Beyond the bound, logs without
+	// messages and keys go first, then those of the owners who have the most,
+	// the least recently used before the others. If others have messages in such
+	// a log, too, it stays with these, and counts for one of them. A log costs
+	// about 300 bytes, and some 600 once it has had a message, besides its
+	// messages and keys. Default 100,000.
 	MaxIdleTopics int
 	// MaxTotalBytes bounds all logs together: their messages, counted as in
-	// MaxBytes, and their remembered keys. Beyond it, logs without subscriptions are
-	// dropped, the least recently used first; then larger ones lose the older half of
-	// their messages, or, without messages, of their keys. It cannot be off: without
-	// it, the bound would be MaxBytes times the number of topics, which clients
-	// choose. Default 256 MiB.
+	// MaxBytes, their remembered keys, 192 bytes for each owner in each log, and
+	// 576 bytes for each log without subscriptions. Beyond the bound, the owners
+	// who have the most pay with their messages and keys, the oldest before the
+	// others in each log. No owner pays who has less than the payers are left
+	// with. The application pays as if it were 64 users. MaxTotalBytes cannot be
+	// off. Without it, the bound would be MaxBytes times the number of topics,
+	// which clients choose. Default 256 MiB.
 	MaxTotalBytes int
-	// DuplicateWindow is how long the Key of a message is remembered, while its
-	// topic has a log, even where the message is gone sooner. Of one topic the newest
-	// 4 × MaxMessages keys are remembered (4000 where that is off), each at the cost of
-	// the key and 96 bytes. Off: a repeated message is stored again. Default 5 min.
+	// DuplicateWindow is how long the Key of a message is remembered, even if
+	// the message is gone sooner. The number of keys is not bounded. Each counts
+	// in MaxTotalBytes with its length and 96 bytes, for the owner of the
+	// message. It is forgotten sooner only if that owner has to pay, because of
+	// MaxTotalBytes or MaxIdleTopics. Off: a repeated message is stored again.
+	// Default 5 min.
 	DuplicateWindow time.Duration
 
 	once    sync.Once
 	invalid error
 	limits  memoryLimits
 	// everyone has all sessions and keeps nothing: Topic{}.
-	everyone *memoryLog
-	// total is what the messages and keys of all logs cost.
-	total atomic.Int64
+	everyone  *memoryLog
+	ledger    ledger
+	collector collector
 
 	mu     sync.RWMutex // taken before memoryLog.mu
 	topics map[Topic]*memoryLog
-	// idle has the logs without users, the least recently used first. One that a
-	// call is using at this moment may be among them, one with subscriptions is not.
-	idle list.List
+	idle   idleLogs
+	epochs epochs
 }
 
-// What a message and a remembered key occupy besides their bytes: their place
-// in a ring that is between a quarter and wholly full, and in the index.
-const (
-	messageCost = 96
-	keyCost     = 96
-)
-
-// memoryLimits are the fields of a MemoryBroker with their defaults; what is off
-// is too large to matter. Times are in milliseconds.
+// memoryLimits are the fields of a MemoryBroker with their defaults. If one is
+// off, the limit is too large to matter. Times are in milliseconds.
 type memoryLimits struct {
-	messages, bytes, idleTopics, total, keys int
+	log               measure
+	idleTopics, total int
 
 	age    int64
 	window int64 // negative: no keys
@@ -118,17 +129,12 @@ func (b *MemoryBroker) start() {
 		return v
 	}
 	b.limits = memoryLimits{
-		messages:   orOff(b.MaxMessages, 1000),
-		bytes:      orOff(b.MaxBytes, 1<<20),
+		log:        measure{byNumber: orOff(b.MaxMessages, 1000), byBytes: orOff(b.MaxBytes, 1<<20)},
 		idleTopics: orOff(b.MaxIdleTopics, 100_000),
 		total:      orOff(b.MaxTotalBytes, 256<<20),
-		keys:       4000,
 		age:        math.MaxInt64,
 		window:     -1,
 		idle:       math.MaxInt64,
-	}
-	if b.MaxMessages > 0 {
-		b.limits.keys = 4 * min(b.MaxMessages, math.MaxInt/4)
 	}
 	age, window := b.MaxAge, b.DuplicateWindow
 	def(&age, 24*time.Hour)
@@ -141,11 +147,12 @@ func (b *MemoryBroker) start() {
 		b.limits.idle = max(b.limits.age, b.limits.window)
 	}
 	b.topics = make(map[Topic]*memoryLog)
+	b.epochs.seed = maphash.MakeSeed()
 	b.everyone = newMemoryLog(Topic{}, "")
 	b.everyone.users.Add(1) // for ever
 }
 
-// Attach implements [Broker]. It fails where a field has no meaning.
+// Attach implements [Broker]. It fails if a field has no meaning.
 func (b *MemoryBroker) Attach(ctx context.Context, deliver func(Message)) (BrokerSession, error) {
 	b.once.Do(b.start)
 	if b.invalid != nil {
@@ -164,7 +171,7 @@ func (b *MemoryBroker) Attach(ctx context.Context, deliver func(Message)) (Broke
 }
 
 // acquire returns the log of a topic, which will not be dropped before its
-// release. Where there is none, it is created, or nil.
+// release. If there is none, acquire makes one or returns nil.
 func (b *MemoryBroker) acquire(t Topic, create bool) *memoryLog {
 	if t == (Topic{}) {
 		b.everyone.users.Add(1)
@@ -173,7 +180,7 @@ func (b *MemoryBroker) acquire(t Topic, create bool) *memoryLog {
 	b.mu.RLock()
 	l := b.topics[t]
 	if l != nil {
-		l.users.Add(1) // under mu: whoever holds it alone may drop l
+		l.users.Add(1) // under mu, because a holder of mu alone may drop l
 	}
 	b.mu.RUnlock()
 	if l != nil || !create {
@@ -183,16 +190,48 @@ func (b *MemoryBroker) acquire(t Topic, create bool) *memoryLog {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if l = b.topics[t]; l == nil {
-		epoch := ""
-		if t.Kept() {
-			epoch = strings.ToLower(rand.Text()[:10])
-		}
-		l = newMemoryLog(t, epoch)
+		l = newMemoryLog(t, b.epochs.of(t))
 		b.topics[t] = l
 	}
 	l.users.Add(1)
 	b.sweep(time.Now().UnixMilli())
 	return l
+}
+
+// release undoes one acquire.
+func (b *MemoryBroker) release(l *memoryLog) {
+	if l.users.Add(-1) > 0 {
+		return
+	}
+	b.unused(l)
+	if b.overfull() {
+		b.relieve()
+	}
+}
+
+// unused puts a log among the idle ones, or drops it if it never had a message.
+// It does nothing if the log has users again.
+func (b *MemoryBroker) unused(l *memoryLog) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if l.dropped || l.users.Load() > 0 {
+		return
+	}
+	now := time.Now().UnixMilli()
+	if !b.rest(l, now) {
+		b.drop(l)
+	}
+	b.sweep(now)
+}
+
+// drop forgets a log. It needs mu, and nothing may use the log.
+func (b *MemoryBroker) drop(l *memoryLog) {
+	b.idle.remove(l)
+	delete(b.topics, l.topic)
+	l.dropped = true
+	if l.clear() {
+		b.epochs.advance(l.topic)
+	}
 }
 
 // logs returns all logs of this moment.
@@ -202,277 +241,36 @@ func (b *MemoryBroker) logs() []*memoryLog {
 	return slices.Collect(maps.Values(b.topics))
 }
 
-func (b *MemoryBroker) release(l *memoryLog) {
-	if l.users.Add(-1) > 0 {
-		return
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if l.dropped || l.users.Load() > 0 {
-		return
-	}
-	if !l.topic.Kept() {
-		delete(b.topics, l.topic)
-		l.dropped = true
-		return
-	}
-	l.used = time.Now().UnixMilli()
-	if l.idle == nil {
-		l.idle = b.idle.PushBack(l)
-	} else {
-		b.idle.MoveToBack(l.idle)
-	}
-	b.sweep(l.used)
+// epochs names the lives of logs. A log that has had a message takes its epoch
+// with it when it is dropped. One that has not may be made again under the same
+// epoch, since nothing can have been missed in it.
+//
+// To remember which names have had a message would grow with every name that
+// was ever used. So topics share generations: dropping a log that had a message
+// begins a new generation for one topic in 4096. If a log among these is empty,
+// it has another epoch when it is made again, and its client is told that it
+// may have missed something.
+type epochs struct {
+	seed        maphash.Seed
+	generations [4096]uint32
 }
 
-// sweep drops idle logs that are too old or too many. It needs mu.
-func (b *MemoryBroker) sweep(now int64) {
-	for e := b.idle.Front(); e != nil; e = b.idle.Front() {
-		l := e.Value.(*memoryLog)
-		if b.idle.Len() <= b.limits.idleTopics && now-l.used <= b.limits.idle && !b.overfull() {
-			return
-		}
-		b.busy(l)
-		if l.users.Load() == 0 {
-			delete(b.topics, l.topic)
-			l.dropped = true
-			b.total.Add(-int64(l.bytes + l.keyBytes))
-		}
+// of returns the epoch of a log that is made now. Nodes have none.
+func (e *epochs) of(t Topic) string {
+	if !t.Kept() {
+		return ""
 	}
+	hash := maphash.Comparable(e.seed, t) // no other broker has the seed
+	epoch := strconv.FormatUint(hash, 36)
+	if g := *e.generation(hash); g > 0 {
+		epoch += "-" + strconv.FormatUint(uint64(g), 36)
+	}
+	return epoch
 }
 
-// busy takes a log out of the idle ones. It needs mu.
-func (b *MemoryBroker) busy(l *memoryLog) {
-	if l.idle != nil {
-		b.idle.Remove(l.idle)
-		l.idle = nil
-	}
-}
+// advance is for the topic of a log that had a message and is dropped.
+func (e *epochs) advance(t Topic) { *e.generation(maphash.Comparable(e.seed, t))++ }
 
-func (b *MemoryBroker) overfull() bool { return b.total.Load() > int64(b.limits.total) }
-
-// relieve brings the total below its bound. The larger of a few logs that the
-// map's random order offers is the one to give, so that a topic full of
-// messages does not starve the others.
-func (b *MemoryBroker) relieve() {
-	const sample = 8
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	now := time.Now().UnixMilli()
-	b.sweep(now)
-	for b.overfull() {
-		var largest *memoryLog
-		seen, most := 0, 0
-		for _, l := range b.topics {
-			if n := l.cost(); n > 0 {
-				seen++
-				if n > most {
-					largest, most = l, n
-				}
-			}
-			if seen == sample {
-				break
-			}
-		}
-		if largest == nil {
-			return
-		}
-		b.total.Add(-int64(largest.halve(now, &b.limits)))
-	}
-}
-
-// memorySession is one hub's attachment to a MemoryBroker.
-type memorySession struct {
-	broker  *MemoryBroker
-	deliver func(Message)
-
-	mu         sync.Mutex // taken before MemoryBroker.mu
-	closed     bool
-	delivering int
-	drained    chan struct{} // closed once closed is set and delivering is 0
-}
-
-var (
-	errSessionClosed = Unavailable(ErrClosed)
-	errEveryTopic    = errors.New("chathub: Topic{} has no subscriptions")
-	errNoLog         = errors.New("chathub: nothing can be published where there is no log")
-	errOtherMessage  = &Error{Code: CodeConflict, Message: "This id was used for another message"}
-)
-
-func (ms *memorySession) Publish(ctx context.Context, m Message) (Receipt, error) {
-	if !m.Topic.Kept() {
-		return Receipt{}, errNoLog
-	}
-	l, err := ms.enter(ctx, m.Topic, true)
-	if err != nil {
-		return Receipt{}, err
-	}
-	defer ms.leave(l)
-
-	r, sessions, grown, err := l.append(m, time.Now().UnixMilli(), &ms.broker.limits)
-	if ms.broker.total.Add(int64(grown)); ms.broker.overfull() {
-		ms.broker.relieve()
-	}
-	if err != nil || r.Duplicate {
-		return r, err
-	}
-	m.Seq, m.Time = r.Seq, r.Time
-	for _, to := range sessions {
-		to.receive(m)
-	}
-	return r, nil
-}
-
-func (ms *memorySession) Send(ctx context.Context, m Message) error {
-	l, err := ms.enter(ctx, m.Topic, false)
-	if err != nil || l == nil {
-		return err
-	}
-	defer ms.leave(l)
-	m.Seq, m.Time = 0, time.Now().UnixMilli()
-	for _, to := range l.audience() {
-		to.receive(m)
-	}
-	return nil
-}
-
-// Subscribe does not wait for a delivery of the topic that is going on: that
-// delivery's message is at the position already, and not for s.
-func (ms *memorySession) Subscribe(ctx context.Context, t Topic) (Position, error) {
-	if t == (Topic{}) {
-		return Position{}, errEveryTopic
-	}
-	if err := ms.usable(ctx); err != nil {
-		return Position{}, err
-	}
-	l := ms.broker.acquire(t, true)
-	ms.mu.Lock()
-	defer ms.mu.Unlock()
-	if ms.closed {
-		ms.broker.release(l)
-		return Position{}, errSessionClosed
-	}
-	head, added := l.add(ms)
-	if !added {
-		ms.broker.release(l)
-		return head, nil
-	}
-	ms.broker.mu.Lock()
-	ms.broker.busy(l)
-	ms.broker.mu.Unlock()
-	return head, nil
-}
-
-// Unsubscribe waits for a delivery of the topic that is going on: it would
-// otherwise come in after a new Subscribe, whose position it precedes.
-func (ms *memorySession) Unsubscribe(ctx context.Context, t Topic) error {
-	l, err := ms.enter(ctx, t, false)
-	if err != nil || l == nil {
-		return err
-	}
-	defer ms.leave(l)
-	if l.remove(ms) {
-		ms.broker.release(l)
-	}
-	return nil
-}
-
-func (ms *memorySession) Read(ctx context.Context, t Topic, r Range) (Page, error) {
-	if err := ms.usable(ctx); err != nil || !t.Kept() {
-		return Page{}, err
-	}
-	l := ms.broker.acquire(t, false)
-	if l == nil {
-		return Page{}, nil
-	}
-	defer ms.broker.release(l)
-	page, shrunk := l.read(r, time.Now().UnixMilli(), &ms.broker.limits)
-	ms.broker.total.Add(-int64(shrunk))
-	return page, nil
-}
-
-// Close detaches the session at once. What may take longer is a deliver that
-// has begun: where ctx ends first, Close may be called again to wait for it.
-func (ms *memorySession) Close(ctx context.Context) error {
-	ms.mu.Lock()
-	if !ms.closed {
-		ms.closed = true
-		if ms.delivering == 0 {
-			close(ms.drained)
-		}
-	}
-	ms.mu.Unlock()
-	ms.broker.everyone.remove(ms)
-	for _, l := range ms.broker.logs() {
-		if l.remove(ms) {
-			ms.broker.release(l)
-		}
-	}
-
-	select {
-	case <-ms.drained:
-		return nil
-	default:
-	}
-	select {
-	case <-ms.drained:
-		return nil
-	case <-ctx.Done():
-		return Unavailable(ctx.Err())
-	}
-}
-
-func (ms *memorySession) usable(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return Unavailable(err)
-	}
-	ms.mu.Lock()
-	defer ms.mu.Unlock()
-	if ms.closed {
-		return errSessionClosed
-	}
-	return nil
-}
-
-// enter acquires the log of a topic and waits for its turn in it. The log is nil
-// where there is none and create is false.
-func (ms *memorySession) enter(ctx context.Context, t Topic, create bool) (*memoryLog, error) {
-	if err := ms.usable(ctx); err != nil {
-		return nil, err
-	}
-	l := ms.broker.acquire(t, create)
-	if l == nil {
-		return nil, nil
-	}
-	select {
-	case l.line() <- struct{}{}:
-		return l, nil
-	case <-ctx.Done():
-		ms.broker.release(l)
-		return nil, Unavailable(ctx.Err())
-	}
-}
-
-func (ms *memorySession) leave(l *memoryLog) {
-	<-l.line()
-	ms.broker.release(l)
-}
-
-// receive hands m to the hub, unless the session is closed.
-func (ms *memorySession) receive(m Message) {
-	ms.mu.Lock()
-	if ms.closed {
-		ms.mu.Unlock()
-		return
-	}
-	ms.delivering++
-	ms.mu.Unlock()
-	defer func() {
-		ms.mu.Lock()
-		defer ms.mu.Unlock()
-		if ms.delivering--; ms.closed && ms.delivering == 0 {
-			close(ms.drained)
-		}
-	}()
-	ms.deliver(m)
+func (e *epochs) generation(hash uint64) *uint32 {
+	return &e.generations[hash%uint64(len(e.generations))]
 }

@@ -1,13 +1,13 @@
 package chathub
 
 import (
-	"container/list"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
 )
 
-// memoryLog is the log of one topic and those who hear it.
+// memoryLog is the log of one topic, with the sessions that hear it.
 type memoryLog struct {
 	topic Topic
 	epoch string
@@ -15,15 +15,15 @@ type memoryLog struct {
 	users atomic.Int64
 
 	// Under MemoryBroker.mu:
-	idle    *list.Element
-	used    int64 // when it last had users
-	dropped bool
+	links[memoryLog]       // of the idle logs
+	used             int64 // when it last had users
+	dropped          bool
 
 	// mu guards what follows, and is held only to look or change, never to wait.
 	mu sync.Mutex
 	// turn is held (full) from before a message is stored until it has been
-	// delivered. A channel, so that who waits for it can give up; of those who wait it
-	// goes to the first. See line.
+	// delivered. It is a channel, so that a caller can give up waiting for it.
+	// It goes to the one who has waited longest. See line.
 	turn     chan struct{}
 	sessions []*memorySession // replaced, not changed: append and audience hand it out
 	head     uint64
@@ -31,43 +31,37 @@ type memoryLog struct {
 	*records       // never nil; nothing, and everyone's, until there is a message
 }
 
-// nothing is what a log has before its first message: most inboxes stay so.
+// nothing is what a log has before its first message. Most inboxes stay so.
 var nothing = &records{}
 
 // records is what a log keeps.
 type records struct {
-	messages ring[memoryMessage]
-	bytes    int
-	keys     ring[memoryKey]
-	keyBytes int
-	// index says where in keys a key is, counted from the first that ever was;
-	// forgotten is how many of those have left.
-	index     map[string]uint64
-	forgotten uint64
+	messages queue[[]byte]
+	keys     queue[uint64]
+	index    shrinkingMap[string, uint64] // the seq of each key; none while there are few
+	size     measure                      // of the messages
+	trimmed  uint64                       // the highest seq that was dropped
+	shares   shares
+	payer    *account // pays for the log while it is idle; nil: it is not
 }
+
+func (log *memoryLog) link() *links[memoryLog] { return &log.links }
 
 func newMemoryLog(t Topic, epoch string) *memoryLog {
 	return &memoryLog{topic: t, epoch: epoch, records: nothing}
 }
 
-// memoryMessage is a message in a log. The newest has Seq head, and there are no gaps.
-type memoryMessage struct {
-	body []byte
-	key  string
-	time int64
-}
+// What a message and a remembered key occupy besides their bytes: their place
+// in a ring that is between a quarter and wholly full, and in the index.
+const (
+	messageCost = 96
+	keyCost     = 96
+)
 
-func (m *memoryMessage) cost() int { return len(m.body) + len(m.key) + messageCost }
+func costOfMessage(e *entry[[]byte]) int { return len(e.value) + len(e.key) + messageCost }
+func costOfKey(e *entry[uint64]) int     { return len(e.key) + keyCost }
 
-// memoryKey is what is remembered of a message for its duplicates.
-type memoryKey struct {
-	key  string
-	sum  uint64 // 0: unknown
-	seq  uint64
-	time int64
-}
-
-// line returns turn, made when somebody wants it.
+// line returns turn, which is made for the first caller that wants it.
 func (log *memoryLog) line() chan struct{} {
 	log.mu.Lock()
 	defer log.mu.Unlock()
@@ -77,8 +71,8 @@ func (log *memoryLog) line() chan struct{} {
 	return log.turn
 }
 
-// add reports whether s was added, rather than there already, and where the log
-// stands.
+// add returns where the log stands, and whether s was added. It may have been
+// there already.
 func (log *memoryLog) add(s *memorySession) (Position, bool) {
 	log.mu.Lock()
 	defer log.mu.Unlock()
@@ -108,177 +102,172 @@ func (log *memoryLog) audience() []*memorySession {
 	return log.sessions
 }
 
-func (log *memoryLog) cost() int {
+// append stores m, unless its key is remembered, and returns the sessions that
+// are to have it.
+func (log *memoryLog) append(m *Message, now int64, limits *memoryLimits, ledger *ledger) (Receipt, []*memorySession, error) {
 	log.mu.Lock()
 	defer log.mu.Unlock()
-	return log.bytes + log.keyBytes
-}
-
-// append stores m, unless its key is remembered. It returns the sessions that
-// are to have it, and by how much the log's cost has changed, on an error too.
-func (log *memoryLog) append(m Message, now int64, limits *memoryLimits) (r Receipt, to []*memorySession, grown int, err error) {
-	log.mu.Lock()
-	defer log.mu.Unlock()
-	before := log.bytes + log.keyBytes
 	now = max(now, log.time) // the clock may have been set back
 	log.expire(now, limits)
-	if at, ok := log.index[m.Key]; ok && m.Key != "" {
-		first := log.keys.at(int(at - log.forgotten))
-		grown = log.bytes + log.keyBytes - before
-		if first.sum != m.Sum && first.sum != 0 && m.Sum != 0 {
-			return Receipt{}, nil, grown, errOtherMessage
+	if first := log.remembered(m.Key); first != nil {
+		if first.value != m.Sum && first.value != 0 && m.Sum != 0 {
+			return Receipt{}, nil, errOtherMessage
 		}
-		return Receipt{Epoch: log.epoch, Seq: first.seq, Time: first.time, Duplicate: true}, nil, grown, nil
+		return Receipt{Epoch: log.epoch, Seq: first.seq, Time: first.time, Duplicate: true}, nil, nil
 	}
 	if log.records == nothing {
 		log.records = &records{}
 	}
 	log.head++
 	log.time = now
-	e := memoryMessage{body: m.Body, key: m.Key, time: now}
-	log.makeRoom(e.cost(), limits)
-	if e.cost() <= limits.bytes {
-		log.messages.push(e)
-		log.bytes += e.cost()
+	s := log.share(m.Owner, m.Notice && log.topic.User != "", ledger)
+	before := s.bytes()
+	if cost := len(m.Body) + len(m.Key) + messageCost; cost > limits.log[byBytes] {
+		log.trimmed = log.head
+	} else {
+		*log.messages.push() = entry[[]byte]{key: m.Key, seq: log.head, time: now, share: s, value: m.Body}
+		s.addMessage(cost)
 	}
 	if m.Key != "" && limits.window >= 0 {
-		log.remember(memoryKey{key: m.Key, sum: m.Sum, seq: log.head, time: now}, limits)
+		log.remember(entry[uint64]{key: m.Key, seq: log.head, time: now, share: s, value: m.Sum})
 	}
-	return Receipt{Epoch: log.epoch, Seq: log.head, Time: now}, log.sessions, log.bytes + log.keyBytes - before, nil
+	log.makeRoom(s, limits)
+	s.account.charge(s.bytes() - before) // mostly nothing, if the log is full
+	log.closeIfEmpty(s)                  // if nothing of the message is kept
+	return Receipt{Epoch: log.epoch, Seq: log.head, Time: now}, log.sessions, nil
 }
 
 // expire drops the messages and forgets the keys whose time is over.
 func (log *memoryLog) expire(now int64, limits *memoryLimits) {
-	for log.messages.len() > 0 && now-log.messages.at(0).time > limits.age {
-		log.drop()
+	for log.messages.size() > 0 && now-log.messages.at(0).time > limits.age {
+		log.dropMessage(0, nil)
 	}
-	for log.keys.len() > 0 && now-log.keys.at(0).time > limits.window {
-		log.forget()
-	}
-}
-
-// makeRoom drops the oldest messages until one of the given cost has room.
-func (log *memoryLog) makeRoom(cost int, limits *memoryLimits) {
-	for log.messages.len() > 0 && (log.messages.len() >= limits.messages || log.bytes > limits.bytes-cost) {
-		log.drop()
+	for log.keys.size() > 0 && now-log.keys.at(0).time > limits.window {
+		log.forgetKey(0)
 	}
 }
 
-// drop drops the oldest message.
-func (log *memoryLog) drop() {
-	m := log.messages.pop()
-	log.bytes -= m.cost()
-}
-
-func (log *memoryLog) remember(k memoryKey, limits *memoryLimits) {
-	if log.keys.len() == limits.keys {
-		log.forget()
-	}
-	if log.index == nil {
-		log.index = make(map[string]uint64)
-	}
-	log.index[k.key] = log.forgotten + uint64(log.keys.len())
-	log.keys.push(k)
-	log.keyBytes += len(k.key) + keyCost
-}
-
-// forget forgets the oldest key.
-func (log *memoryLog) forget() {
-	k := log.keys.pop()
-	log.forgotten++
-	log.keyBytes -= len(k.key) + keyCost
-	delete(log.index, k.key)
-	if log.keys.len() == 0 {
-		log.index = nil // a map does not shrink
+// dropMessage drops the message at place i. The caller settles what share
+// unsettled is charged for.
+func (log *memoryLog) dropMessage(i int, unsettled *share) {
+	e := log.messages.at(i)
+	s, cost := e.share, costOfMessage(e)
+	log.trimmed = max(log.trimmed, e.seq)
+	s.nextMessage = max(s.nextMessage, e.seq+1)
+	log.messages.remove(i)
+	s.addMessage(-cost)
+	if s != unsettled {
+		s.account.charge(-cost)
+		log.closeIfEmpty(s)
 	}
 }
 
-// halve makes room: the older half of the messages goes, or, where there are
-// none, of the keys. It returns by how much the log's cost has fallen.
-func (log *memoryLog) halve(now int64, limits *memoryLimits) int {
-	log.mu.Lock()
-	defer log.mu.Unlock()
-	before := log.bytes + log.keyBytes
-	log.expire(now, limits)
-	if n := log.messages.len(); n > 0 {
-		for range (n + 1) / 2 {
-			log.drop()
+// fewKeys are found without an index.
+const fewKeys = 8
+
+// remembered returns the entry of a key, or nil.
+func (log *memoryLog) remembered(key string) *entry[uint64] {
+	if key == "" {
+		return nil
+	}
+	if log.index.m != nil {
+		if seq, ok := log.index.m[key]; ok {
+			return log.keys.at(log.keys.find(seq))
 		}
-	} else {
-		for range (log.keys.len() + 1) / 2 {
-			log.forget()
+		return nil
+	}
+	for i := range log.keys.len() {
+		if e := log.keys.at(i); e.key == key {
+			return e
 		}
 	}
-	return before - log.bytes - log.keyBytes
+	return nil
 }
 
-// read returns a page, and by how much the log's cost has fallen.
-func (log *memoryLog) read(r Range, now int64, limits *memoryLimits) (Page, int) {
+func (log *memoryLog) remember(e entry[uint64]) {
+	*log.keys.push() = e
+	e.share.addKey(costOfKey(&e))
+	if log.index.m != nil {
+		log.index.set(e.key, e.seq)
+	} else if log.keys.len() > fewKeys {
+		for i := range log.keys.len() {
+			if e := log.keys.at(i); e.share != nil {
+				log.index.set(e.key, e.seq)
+			}
+		}
+	}
+}
+
+// forgetKey forgets the key at place i.
+func (log *memoryLog) forgetKey(i int) {
+	e := log.keys.at(i)
+	s, cost := e.share, costOfKey(e)
+	s.nextKey = max(s.nextKey, e.seq+1)
+	if log.index.m != nil {
+		log.index.remove(e.key)
+	}
+	log.keys.remove(i)
+	s.addKey(-cost)
+	s.account.charge(-cost)
+	log.closeIfEmpty(s)
+}
+
+// read returns a page.
+func (log *memoryLog) read(r Range, now int64, limits *memoryLimits) Page {
 	log.mu.Lock()
 	defer log.mu.Unlock()
-	before := log.bytes + log.keyBytes
 	log.expire(now, limits)
-	shrunk := before - log.bytes - log.keyBytes
-
-	trimmed := log.head - uint64(log.messages.len())
-	p := Page{Head: Position{log.epoch, log.head}, Trimmed: trimmed}
-	after, end := max(r.After, trimmed), log.head // the range is (after, end]
+	p := Page{Head: Position{log.epoch, log.head}, Trimmed: log.trimmed}
+	if r.Limit <= 0 || r.After >= log.head {
+		return p
+	}
+	end := log.messages.len()
 	if r.Before > 0 {
-		end = min(end, r.Before-1)
+		end = log.messages.find(r.Before)
 	}
-	if after >= end || r.Limit <= 0 {
-		return p, shrunk
+	from, n := end, 0
+	room := r.MaxBytes
+	for i := end - 1; i >= 0; i-- {
+		e := log.messages.at(i)
+		if e.seq <= r.After {
+			break
+		}
+		if e.share == nil {
+			continue
+		}
+		if n == r.Limit || r.MaxBytes > 0 && len(e.value) > room {
+			p.More = true
+			break
+		}
+		from, n, room = i, n+1, room-len(e.value)
 	}
-	if limit := uint64(r.Limit); end-after > limit {
-		after = end - limit
-		p.More = true
+	if n == 0 {
+		return p
 	}
-	p.Messages = make([]Message, 0, end-after)
-	for seq := after + 1; seq <= end; seq++ {
-		m := log.messages.at(int(seq - trimmed - 1))
-		p.Messages = append(p.Messages, Message{Topic: log.topic, Key: m.key, Body: m.body, Seq: seq, Time: m.time})
+	p.Messages = make([]Message, 0, n)
+	for i := from; i < end; i++ {
+		if e := log.messages.at(i); e.share != nil {
+			p.Messages = append(p.Messages, Message{
+				Topic:  log.topic,
+				Key:    e.key,
+				Owner:  e.share.account.owner,
+				Notice: e.share.notice,
+				Body:   e.value,
+				Seq:    e.seq,
+				Time:   e.time,
+			})
+		}
 	}
-	return p, shrunk
+	return p
 }
 
-// ring is a queue whose memory follows what is in it.
-type ring[T any] struct {
-	buf   []T // its length is 0 or a power of two
-	first int
-	n     int
-}
-
-func (q *ring[T]) len() int { return q.n }
-
-// at returns the element i of those in the ring, the oldest being 0.
-func (q *ring[T]) at(i int) *T { return &q.buf[(q.first+i)&(len(q.buf)-1)] }
-
-func (q *ring[T]) push(v T) {
-	if q.n == len(q.buf) {
-		q.resize(max(4, 2*q.n))
+// clear drops everything from a log that will not be used again. It reports
+// whether the log ever had a message.
+func (log *memoryLog) clear() bool {
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	for i := len(log.shares.list) - 1; i >= 0; i-- {
+		log.cut(log.shares.list[i], math.MaxInt)
 	}
-	q.n++
-	*q.at(q.n - 1) = v
-}
-
-// pop removes the oldest.
-func (q *ring[T]) pop() T {
-	var zero T
-	v := *q.at(0)
-	*q.at(0) = zero
-	q.first = (q.first + 1) & (len(q.buf) - 1)
-	if q.n--; q.n == 0 {
-		*q = ring[T]{}
-	} else if q.n == len(q.buf)/4 {
-		q.resize(len(q.buf) / 2)
-	}
-	return v
-}
-
-func (q *ring[T]) resize(size int) {
-	buf := make([]T, size)
-	for i := range q.n {
-		buf[i] = *q.at(i)
-	}
-	q.buf, q.first = buf, 0
+	return log.head > 0
 }

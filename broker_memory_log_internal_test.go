@@ -9,51 +9,14 @@ import (
 	"testing"
 )
 
-// FuzzRing compares a ring with a slice. Each byte pushes (even) or pops (odd)
-// a few elements.
-func FuzzRing(f *testing.F) {
-	f.Add([]byte{20, 41, 6, 3, 200, 255, 255})
-	f.Add([]byte{2, 3, 2, 3, 18, 5, 20, 7, 20, 7})
-	f.Fuzz(func(t *testing.T, steps []byte) {
-		steps = steps[:min(len(steps), 100)] // each step checks everything
-		var r ring[int]
-		var model []int
-		next := 0
-		for _, step := range steps {
-			for range int(step) / 2 {
-				if step%2 == 0 {
-					next++
-					r.push(next)
-					model = append(model, next)
-				} else if len(model) > 0 {
-					if got := r.pop(); got != model[0] {
-						t.Fatalf("pop: %d, want %d", got, model[0])
-					}
-					model = model[1:]
-				}
-				if r.len() != len(model) || len(r.buf) > max(4, 4*len(model)) || len(model) == 0 && r.buf != nil {
-					t.Fatalf("%d elements in a buffer of %d, want %d", r.len(), len(r.buf), len(model))
-				}
-			}
-			for i := range r.buf {
-				want := 0 // elements that were popped are not kept
-				if i < len(model) {
-					want = model[i]
-				}
-				if got := *r.at(i); got != want {
-					t.Fatalf("element %d is %d, want %d", i, got, want)
-				}
-			}
-		}
-	})
-}
-
-// logModel is a memoryLog in its simplest form.
+// logModel is a memoryLog in the plainest form.
 type logModel struct {
 	limits   memoryLimits
-	all      []Message
-	trimmed  int // number of messages trimmed from all
+	topic    Topic
+	kept     []Message
 	keys     []Message
+	head     uint64
+	trimmed  uint64
 	lastTime int64
 }
 
@@ -68,45 +31,94 @@ func (l *logModel) append(m Message, now int64) (Receipt, error) {
 			return Receipt{Epoch: "epoch", Seq: k.Seq, Time: k.Time, Duplicate: true}, nil
 		}
 	}
-	m.Seq, m.Time = uint64(len(l.all)+1), now
+	l.head++
 	l.lastTime = now
-	l.all = append(l.all, m)
+	m.Seq, m.Time = l.head, now
 	if m.Key != "" && l.limits.window >= 0 {
 		l.keys = append(l.keys, m)
-		l.keys = l.keys[max(0, len(l.keys)-l.limits.keys):]
 	}
-	for l.bytes() > l.limits.bytes || len(l.all)-l.trimmed > l.limits.messages {
-		l.trimmed++
+	l.kept = append(l.kept, m)
+	if costOf(m) > l.limits.log[byBytes] {
+		l.drop(len(l.kept) - 1)
+	}
+	for by, limit := range l.limits.log {
+		for l.size(by, func(Message) bool { return true }) > limit {
+			l.drop(l.leaves(by, limit))
+		}
 	}
 	return Receipt{Epoch: "epoch", Seq: m.Seq, Time: m.Time}, nil
 }
 
-func (l *logModel) bytes() int {
-	n := 0
-	for _, m := range l.all[l.trimmed:] {
-		n += len(m.Body) + len(m.Key) + messageCost
+func costOf(m Message) int { return len(m.Body) + len(m.Key) + messageCost }
+
+func (l *logModel) drop(i int) {
+	l.trimmed = max(l.trimmed, l.kept[i].Seq)
+	l.kept = slices.Delete(l.kept, i, i+1)
+}
+
+func (l *logModel) size(by int, of func(Message) bool) (n int) {
+	for _, m := range l.kept {
+		if of(m) {
+			n += []int{byNumber: 1, byBytes: costOf(m)}[by]
+		}
 	}
 	return n
 }
 
+// leaves returns the place of the message that leaves the full log.
+func (l *logModel) leaves(by, limit int) int {
+	most := make(map[int]int) // what the owner has of whom the message at this place is the oldest
+	pay := func(notice, new bool) {
+		for i, m := range l.kept {
+			same := func(n Message) bool { return n.Owner == m.Owner && (n.Notice == m.Notice || l.topic.User == "") }
+			if (m.Notice == notice || l.topic.User == "") && slices.IndexFunc(l.kept, same) == i && (new || m.Seq < l.head) {
+				most[i] = l.size(by, same)
+			}
+		}
+	}
+	if l.topic.User == "" {
+		pay(false, false)
+		return max(0, largest(most, limit/2))
+	}
+	notices := l.size(by, func(m Message) bool { return m.Notice }) > limit/4
+	if pay(notices, notices); len(most) == 0 {
+		pay(true, true)
+	}
+	return largest(most, 0)
+}
+
+// largest returns the first place of those with the largest number, if that is
+// over least, else -1.
+func largest(of map[int]int, least int) int {
+	place, most := -1, least
+	for i, n := range of {
+		if n > most || n == most && i < place {
+			place, most = i, n
+		}
+	}
+	return place
+}
+
 func (l *logModel) age(now int64) {
 	l.keys = slices.DeleteFunc(l.keys, func(m Message) bool { return now-m.Time > l.limits.window })
-	for l.trimmed < len(l.all) && now-l.all[l.trimmed].Time > l.limits.age {
-		l.trimmed++
+	for len(l.kept) > 0 && now-l.kept[0].Time > l.limits.age {
+		l.drop(0)
 	}
 }
 
 func (l *logModel) read(r Range, now int64) Page {
 	l.age(now)
-	p := Page{Head: Position{"epoch", uint64(len(l.all))}, Trimmed: uint64(l.trimmed)}
-	for _, m := range l.all[l.trimmed:] {
-		if m.Seq > r.After && (r.Before == 0 || m.Seq < r.Before) && r.Limit > 0 {
-			p.Messages = append(p.Messages, m)
+	p := Page{Head: Position{"epoch", l.head}, Trimmed: l.trimmed}
+	bytes := 0
+	for _, m := range slices.Backward(l.kept) {
+		if m.Seq <= r.After || r.Before > 0 && m.Seq >= r.Before || r.Limit <= 0 {
+			continue
 		}
-	}
-	if len(p.Messages) > r.Limit && r.Limit > 0 {
-		p.Messages = p.Messages[len(p.Messages)-r.Limit:]
-		p.More = true
+		bytes += len(m.Body)
+		if p.More = len(p.Messages) == r.Limit || r.MaxBytes > 0 && bytes > r.MaxBytes; p.More {
+			break
+		}
+		p.Messages = slices.Insert(p.Messages, 0, m)
 	}
 	return p
 }
@@ -117,51 +129,104 @@ func equalMessages(a, b Message) bool {
 
 // FuzzMemoryLog compares a log with its model over random calls.
 func FuzzMemoryLog(f *testing.F) {
-	for seed := range uint64(30) {
+	for seed := range uint64(60) {
 		f.Add(seed, uint16(400))
 	}
 	f.Fuzz(func(t *testing.T, seed uint64, steps uint16) {
 		random := rand.New(rand.NewPCG(seed, 0))
 		pick := func(values ...int) int { return values[random.IntN(len(values))] }
 		limits := memoryLimits{
-			messages: pick(1, 2, 7, 64, math.MaxInt),
-			bytes:    pick(50, 1000, 5000, math.MaxInt),
-			keys:     pick(1, 4, 50),
-			age:      int64(pick(1, 30, 500, math.MaxInt)),
-			window:   int64(pick(-1, 1, 30, 500)),
+			log: measure{
+				byNumber: pick(1, 2, 7, 64, math.MaxInt),
+				byBytes:  pick(50, 1000, 5000, math.MaxInt),
+			},
+			age:    int64(pick(1, 30, 500, math.MaxInt)),
+			window: int64(pick(-1, 1, 30, 500)),
 		}
 		topic := Topic{Room: "r"}
+		if random.IntN(3) > 0 {
+			topic = Topic{User: "u"}
+		}
+		var ledger ledger
 		l := newMemoryLog(topic, "epoch")
-		model := &logModel{limits: limits}
-		now, total := int64(1e12), 0
+		model := &logModel{limits: limits, topic: topic}
+		isKept := func(seq uint64) bool {
+			i := l.messages.find(seq)
+			return i < l.messages.len() && l.messages.at(i).seq == seq && l.messages.at(i).share != nil
+		}
+		owners, heavy := pick(1, 3, 20), pick(0, 2, 9) // of ten messages, how many are of one owner
+		now := int64(1e12)
 		for step := range int(steps) {
 			now += int64(pick(0, 0, 1, 5, -3, random.IntN(100)))
-			if random.IntN(3) == 0 {
-				r := Range{After: uint64(random.IntN(step + 2)), Before: uint64(random.IntN(step + 2)), Limit: pick(-1, 0, 1, 2, 10, math.MaxInt)}
+			switch random.IntN(6) {
+			case 0, 1:
+				r := Range{
+					After:    uint64(random.IntN(step + 2)),
+					Before:   uint64(random.IntN(step + 2)),
+					Limit:    pick(-1, 0, 1, 2, 10, math.MaxInt),
+					MaxBytes: pick(0, 0, 1, 200, 1000, math.MaxInt),
+				}
 				if random.IntN(2) == 0 {
 					r.Before = 0
 				}
-				got, shrunk := l.read(r, now, &limits)
-				total -= shrunk
-				want := model.read(r, now)
-				if !slices.EqualFunc(got.Messages, want.Messages, equalMessages) || got.Head != want.Head ||
+				got, want := l.read(r, now, &limits), model.read(r, now)
+				if !slices.EqualFunc(got.Messages, want.Messages, equalMessages) || got.Head.Seq != want.Head.Seq ||
 					got.Trimmed != want.Trimmed || got.More != want.More {
 					t.Fatalf("step %d, %+v, read %+v:\n%+v, want\n%+v", step, limits, r, got, want)
 				}
-			} else {
-				m := Message{Topic: topic, Key: fmt.Sprint(random.IntN(40)), Body: make([]byte, random.IntN(300)), Sum: random.Uint64N(3)}
+			case 2:
+				if len(l.shares.list) == 0 || random.IntN(10) > 0 {
+					continue
+				}
+				// Of one share, the oldest goes, as in a full store.
+				s := l.shares.list[random.IntN(len(l.shares.list))]
+				amount, before := random.IntN(2000), s.held()
+				free := l.cut(s, amount)
+				if free != before-s.held() || free < min(amount, before) {
+					t.Fatalf("step %d: %d of %d is free, of a share of %d", step, free, amount, before)
+				}
+				for len(model.keys) > l.keys.size() {
+					model.keys = slices.DeleteFunc(model.keys, func(m Message) bool { return l.remembered(m.Key) == nil })
+				}
+				for i := 0; i < len(model.kept); {
+					if m := model.kept[i]; isKept(m.Seq) {
+						i++
+					} else if m.Owner != s.account.owner {
+						t.Fatalf("step %d: %q pays with a message of %q", step, s.account.owner, m.Owner)
+					} else {
+						model.drop(i)
+					}
+				}
+			default:
+				m := Message{
+					Topic:  topic,
+					Key:    fmt.Sprint(random.IntN(40)),
+					Body:   make([]byte, random.IntN(300)),
+					Sum:    random.Uint64N(3),
+					Owner:  fmt.Sprint(random.IntN(owners)),
+					Notice: random.IntN(3) == 0,
+				}
+				if random.IntN(10) < heavy {
+					m.Owner = "heavy"
+				}
 				if random.IntN(3) == 0 {
 					m.Key = ""
 				}
-				got, _, grown, err := l.append(m, now, &limits)
-				total += grown
+				got, _, err := l.append(&m, now, &limits, &ledger)
 				if want, wantErr := model.append(m, now); got != want || !errors.Is(err, wantErr) {
 					t.Fatalf("step %d, %+v, append %q: %+v, %v, want %+v, %v", step, limits, m.Key, got, err, want, wantErr)
 				}
 			}
-			if total != l.cost() || l.bytes != model.bytes() || len(l.index) != l.keys.len() || l.keys.len() != len(model.keys) {
-				t.Fatalf("step %d, %+v: cost %d, counted %d; %d bytes, want %d; %d of %d keys, want %d", step, limits,
-					l.cost(), total, l.bytes, model.bytes(), len(l.index), l.keys.len(), len(model.keys))
+			checkMemoryLog(t, l, &limits)
+			held := 0
+			for _, s := range l.shares.list {
+				held += s.held()
+			}
+			every := func(Message) bool { return true }
+			if int(ledger.total.Load()) != held || l.size[byBytes] != model.size(byBytes, every) ||
+				l.keys.size() != len(model.keys) || t.Failed() {
+				t.Fatalf("step %d, %+v: cost %d, counted %d; %d bytes, want %d; %d keys, want %d", step, limits,
+					held, ledger.total.Load(), l.size[byBytes], model.size(byBytes, every), l.keys.size(), len(model.keys))
 			}
 		}
 	})

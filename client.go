@@ -10,6 +10,7 @@ import (
 	"github.com/chathub-go/chathub/internal/wire"
 	"github.com/coder/websocket"
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Client is one connection of a user. Its methods may be called from any
@@ -19,15 +20,14 @@ type Client struct {
 	// Fields are grouped by owner. A field outside of the groups either is
 	// atomic or never changes once another goroutine knows the client.
 
-	hub    *Hub
-	id     string
-	conn   *wire.Conn
-	place  place
-	limits *userLimits // shared by all connections of the user
+	hub   *Hub
+	id    string
+	conn  *wire.Conn
+	place place
 	// takesCompressed reports whether the client accepts compressed frames.
 	takesCompressed bool
 
-	identity atomic.Pointer[Identity] // a new one after each refresh-token
+	identity atomic.Pointer[identity] // a new one after each refresh-token
 	// expires is that of identity, in Unix nanoseconds, for the sweep. 0: never.
 	expires atomic.Int64
 	// handlerSince is when the running handler began, in Unix nanoseconds. 0:
@@ -38,6 +38,12 @@ type Client struct {
 	onHandler clientOnHandler
 	mu        clientLocked
 	onLoop    clientOnLoop
+}
+
+// identity is what is kept of an Identity, besides its Expires.
+type identity struct {
+	user   User
+	claims jsontext.Value
 }
 
 // clientOnRead belongs to the goroutine that reads from the connection. There
@@ -53,8 +59,6 @@ type clientOnRead struct {
 // clientOnHandler belongs to the goroutine that handles the client's events.
 type clientOnHandler struct {
 	catchUp *catchUp // not nil if missed messages must follow the answer
-	// right is the check of a join-room that is being handled.
-	right check
 }
 
 // clientLocked is guarded by its mutex, which is held only to read or change a
@@ -103,22 +107,22 @@ func (c *Client) identify(id *Identity) {
 	if !id.Expires.IsZero() {
 		expires = id.Expires.UnixNano()
 	}
-	c.identity.Store(id)
+	c.identity.Store(&identity{id.User, id.Claims})
 	c.expires.Store(expires)
 }
 
 // User returns the verified user. A refresh-token may bring a new name, never a
 // new id.
-func (c *Client) User() User { return c.identity.Load().User }
+func (c *Client) User() User { return c.identity.Load().user }
 
 // user is User without a copy.
-func (c *Client) user() *User { return &c.identity.Load().User }
+func (c *Client) user() *User { return &c.identity.Load().user }
 
 // Claims unmarshals into v the claims of the newest token of the client. It
 // does so as encoding/json/v2 does: names are matched exactly. If the
 // [Authenticator] gave no claims, they count as an empty object.
 func (c *Client) Claims(v any) error {
-	claims := c.identity.Load().Claims
+	claims := c.identity.Load().claims
 	if claims == nil {
 		claims = []byte("{}")
 	}

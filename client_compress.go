@@ -16,7 +16,7 @@ const inflateRate = 256 << 10
 // the goroutine that reads may call it.
 func (c *Client) inflate(b []byte) ([]byte, error) {
 	now := time.Now()
-	r := c.limits.inflated.get(inflateRate, inflateRate).ReserveN(now, min(len(b), inflateRate))
+	r := c.place.user.more().inflated.get(inflateRate, inflateRate).ReserveN(now, min(len(b), inflateRate))
 	if wait := r.DelayFrom(now); wait > 0 {
 		_ = sleep(c.Context(), wait) // a connection that has ended is not read again
 	}

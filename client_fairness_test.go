@@ -141,6 +141,56 @@ func TestStrangersTakeNoPlace(t *testing.T) {
 	})
 }
 
+// What a user has read from logs is bounded, by waiting first, and an honest
+// client that comes back with all its rooms is not held up.
+func TestReplayBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const outbox, rooms = 256 << 10, 64
+		hub := hubtest.New(t, chathub.Config{PresenceInterval: -1, MaxOutboxBytes: outbox})
+		c := hubtest.Dial(t, hub, "ana")
+		var at []string
+		for i := range rooms {
+			room := fmt.Sprint("room", i)
+			pos := position(t, enter(c, room))
+			at = append(at, fmt.Sprintf(`%q:{"epoch":%q,"seq":0}`, room, pos.Epoch))
+			for range 4 {
+				if err := hub.To(room).Emit(t.Context(), "news", strings.Repeat("x", 8<<10)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(time.Second) // within the rate of events
+		}
+		resume := hubtest.Frame{Type: "resume", Data: []byte(`{"rooms":{` + strings.Join(at, ",") + `}}`)}
+		tabs := make([]*hubtest.Client, 4)
+		start := time.Now()
+		for i := range tabs {
+			tabs[i] = hubtest.Dial(t, hub, "ana")
+			tabs[i].Must(resume)
+		}
+		if took := time.Since(start); took != 0 {
+			t.Errorf("four tabs that come back wait for %v", took)
+		}
+		sent := func() (n int) {
+			for _, f := range arrived(tabs[0]) {
+				n += len(f.Data)
+			}
+			return n
+		}
+		sent()
+		const long = time.Minute
+		refused := 0
+		for start := time.Now(); time.Since(start) < long; time.Sleep(20 * time.Millisecond) {
+			if f := tabs[0].Request(hubtest.Frame{Type: "history", Room: "room1", Data: []byte(`{"limit":256}`)}); f.Type == "error" {
+				time.Sleep(retryAfter(t, f))
+				refused++
+			}
+		}
+		if got, most := sent(), int(long.Seconds())*outbox/2+9*outbox; got > most {
+			t.Errorf("a user got %d bytes of history in %v, want at most %d", got, long, most)
+		}
+	})
+}
+
 // countingBroker counts the topics that are subscribed.
 type countingBroker struct {
 	chathub.MemoryBroker

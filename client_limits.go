@@ -13,26 +13,38 @@ import (
 // outlive the last connection: see place.leaveUser.
 type userLimits struct {
 	id      string
-	conns   int  // guarded by admission.mu, as is
-	resting bool // in admission.resting
+	conns   int32 // guarded by admission.mu, as is
+	resting bool  // in admission.resting
 
-	events     lazyLimiter
-	bytes      lazyLimiter // of events
+	events lazyLimiter
+	bytes  lazyLimiter // of events
+	rare   atomic.Pointer[rareLimits]
+}
+
+// rareLimits are the limits that most users never need.
+type rareLimits struct {
 	broadcasts lazyLimiter // messages to everyone
 	inflated   lazyLimiter // compressed bytes
 	replayed   lazyLimiter // bytes read from logs
 	replaying  lazySlot    // one connection reads from logs at a time
 }
 
+// more returns the rare limits, made when they are first needed.
+func (u *userLimits) more() *rareLimits {
+	if u.rare.Load() == nil {
+		u.rare.CompareAndSwap(nil, &rareLimits{})
+	}
+	return u.rare.Load()
+}
+
 // rested reports whether every limit is back at its burst, so that a new
 // userLimits would be the same.
 func (u *userLimits) rested(now time.Time) bool {
-	for _, lim := range []*lazyLimiter{&u.events, &u.bytes, &u.broadcasts, &u.inflated, &u.replayed} {
-		if r := lim.made.Load(); r != nil && r.TokensAt(now) < float64(r.Burst()) {
-			return false
-		}
+	if !u.events.full(now) || !u.bytes.full(now) {
+		return false
 	}
-	return true
+	rare := u.rare.Load()
+	return rare == nil || rare.broadcasts.full(now) && rare.inflated.full(now) && rare.replayed.full(now)
 }
 
 // refuseInput answers an envelope that could not be decoded.
@@ -51,14 +63,14 @@ func (c *Client) allow(e *Event, size int) bool {
 	message := "Too many events"
 	wait := reserve(c.onRead.events.get(cfg.Rate, cfg.Burst), 1, now)
 	if wait == 0 { // a refused event does not count for the user's other connections
-		wait = reserve(c.limits.events.get(cfg.UserRate, cfg.UserBurst), 1, now)
+		wait = reserve(c.place.user.events.get(cfg.UserRate, cfg.UserBurst), 1, now)
 	}
 	if wait == 0 {
 		message = "Too many bytes"
 		wait = reserve(c.onRead.bytes.get(cfg.ByteRate, cfg.ByteBurst), size, now)
 	}
 	if wait == 0 {
-		wait = reserve(c.limits.bytes.get(cfg.UserByteRate, cfg.UserByteBurst), size, now)
+		wait = reserve(c.place.user.bytes.get(cfg.UserByteRate, cfg.UserByteBurst), size, now)
 	}
 	if wait == 0 {
 		return true
@@ -93,7 +105,7 @@ func mayBroadcast(c *Client, e *Event) *Error {
 	if cfg.MaxBroadcastBytes >= 0 && len(e.Data) > cfg.MaxBroadcastBytes {
 		return errorf(CodeTooLarge, "Data of a message to everyone is over %d bytes", cfg.MaxBroadcastBytes)
 	}
-	if wait := reserve(c.limits.broadcasts.get(cfg.BroadcastRate, cfg.BroadcastBurst), 1, time.Now()); wait > 0 {
+	if wait := reserve(c.place.user.more().broadcasts.get(cfg.BroadcastRate, cfg.BroadcastBurst), 1, time.Now()); wait > 0 {
 		return overRate("Too many messages to everyone", wait)
 	}
 	return nil
@@ -133,10 +145,10 @@ func (c *Client) awaitReplay(ctx context.Context) error {
 // readLog reads from a log for the client, and charges its user. The reads of
 // one user come one after another, so that they cannot take up all processors.
 func (c *Client) readLog(ctx context.Context, t Topic, r Range) (Page, error) {
-	if err := c.limits.replaying.take(ctx); err != nil {
+	if err := c.place.user.more().replaying.take(ctx); err != nil {
 		return Page{}, err
 	}
-	defer c.limits.replaying.free()
+	defer c.place.user.more().replaying.free()
 	page, err := c.hub.session.Read(ctx, t, r)
 	cost := replayCost
 	for i := range page.Messages {
@@ -149,7 +161,7 @@ func (c *Client) readLog(ctx context.Context, t Topic, r Range) (Page, error) {
 
 func (c *Client) replayBudget() *rate.Limiter {
 	most := c.hub.cfg.MaxOutboxBytes
-	return c.limits.replayed.get(float64(most/replayRateParts), most*replayBurstTimes)
+	return c.place.user.more().replayed.get(float64(most/replayRateParts), most*replayBurstTimes)
 }
 
 // sleep waits, or returns ctx's error if that ends first.
@@ -210,21 +222,27 @@ func (lim *lazyLimiter) get(perSecond float64, burst int) *rate.Limiter {
 	return lim.made.Load()
 }
 
+// full reports whether the limiter is back at its burst.
+func (lim *lazyLimiter) full(now time.Time) bool {
+	r := lim.made.Load()
+	return r == nil || r.TokensAt(now) >= float64(r.Burst())
+}
+
 // lazySlot is a lock that is made when it is first needed, and whose takers may
 // give up.
 type lazySlot struct{ made atomic.Pointer[chan struct{}] }
 
-func (s *lazySlot) take(ctx context.Context) error {
-	if s.made.Load() == nil {
-		slot := make(chan struct{}, 1)
-		s.made.CompareAndSwap(nil, &slot)
+func (slot *lazySlot) take(ctx context.Context) error {
+	if slot.made.Load() == nil {
+		made := make(chan struct{}, 1)
+		slot.made.CompareAndSwap(nil, &made)
 	}
 	select {
-	case *s.made.Load() <- struct{}{}:
+	case *slot.made.Load() <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-func (s *lazySlot) free() { <-*s.made.Load() }
+func (slot *lazySlot) free() { <-*slot.made.Load() }

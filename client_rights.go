@@ -1,14 +1,12 @@
 package chathub
 
 import (
-	"context"
+	"cmp"
 	"errors"
 	"slices"
+	"sort"
 	"sync"
 	"time"
-
-	"github.com/chathub-go/chathub/internal/note"
-	"github.com/chathub-go/chathub/internal/wire"
 )
 
 // rights keeps a right that was taken away from being used by what was checked
@@ -18,10 +16,23 @@ import (
 // that are under way. Any goroutine may use it.
 type rights struct {
 	mu     sync.Mutex
-	now    uint64         // number of revocations so far
-	checks map[uint64]int // under way, by the value of now when they began
-	recent []revocation   // newer than the oldest check under way, in order
+	now    uint64       // number of revocations so far
+	checks []checksAt   // under way, in the order of at
+	recent []revocation // newer than the oldest check under way, in order
+	// forgotten is the number of the last revocation that recent had no room
+	// for. Checks that began before it have to be made again.
+	forgotten uint64
 }
+
+// checksAt are the checks under way that began when at revocations had been.
+type checksAt struct {
+	at uint64
+	n  int
+}
+
+// maxRevocations bounds the revocations that are kept for a check that takes
+// long, such as an Authenticate that hangs.
+const maxRevocations = 10_000
 
 // revocation is a Leave of rooms or, without rooms, a Disconnect.
 type revocation struct {
@@ -43,10 +54,11 @@ type check struct {
 func (rts *rights) begin() check {
 	rts.mu.Lock()
 	defer rts.mu.Unlock()
-	if rts.checks == nil {
-		rts.checks = make(map[uint64]int)
+	if last := len(rts.checks) - 1; last >= 0 && rts.checks[last].at == rts.now {
+		rts.checks[last].n++
+	} else {
+		rts.checks = append(rts.checks, checksAt{rts.now, 1})
 	}
-	rts.checks[rts.now]++
 	return check{rts, rts.now}
 }
 
@@ -58,18 +70,21 @@ func (ck check) end() {
 	}
 	rts.mu.Lock()
 	defer rts.mu.Unlock()
-	if rts.checks[ck.since]--; rts.checks[ck.since] > 0 {
+	i := slices.IndexFunc(rts.checks, func(c checksAt) bool { return c.at == ck.since })
+	if rts.checks[i].n--; rts.checks[i].n > 0 {
 		return
 	}
-	delete(rts.checks, ck.since)
-	if len(rts.recent) == 0 {
-		return
-	}
+	rts.checks = slices.Delete(rts.checks, i, i+1)
 	oldest := rts.now
-	for since := range rts.checks {
-		oldest = min(oldest, since)
+	if len(rts.checks) > 0 {
+		oldest = rts.checks[0].at
 	}
-	rts.recent = slices.DeleteFunc(rts.recent, func(r revocation) bool { return r.at <= oldest })
+	rts.recent = slices.Delete(rts.recent, 0, rts.after(oldest))
+}
+
+// after returns the index of the first recent revocation after number at.
+func (rts *rights) after(at uint64) int {
+	return sort.Search(len(rts.recent), func(i int) bool { return rts.recent[i].at > at })
 }
 
 // revoke notes a revocation for the checks that are under way.
@@ -77,108 +92,75 @@ func (rts *rights) revoke(r revocation) {
 	rts.mu.Lock()
 	defer rts.mu.Unlock()
 	rts.now++
-	if len(rts.checks) > 0 {
-		r.at = rts.now
-		rts.recent = append(rts.recent, r)
+	if len(rts.checks) == 0 {
+		return
 	}
+	if len(rts.recent) == maxRevocations {
+		half := rts.recent[:maxRevocations/2]
+		rts.forgotten = half[len(half)-1].at
+		rts.recent = slices.Delete(rts.recent, 0, len(half))
+	}
+	r.at = rts.now
+	rts.recent = append(rts.recent, r)
 }
 
-// disconnected returns the Disconnect of a client since the check began, if
-// there was one.
-func (ck check) disconnected(c *Client) *revocation {
-	return ck.find(func(r *revocation) bool { return len(r.rooms) == 0 && r.concerns(c) })
+// mayConnect returns an error if a client was disconnected since the check
+// began.
+func (ck check) mayConnect(c *Client) error {
+	r, err := ck.find(func(r *revocation) bool { return len(r.rooms) == 0 && r.concerns(c) })
+	if r != nil {
+		return &Error{Code: CodeForbidden, Message: r.reason, Err: errWasDisconnected}
+	}
+	return err
 }
 
-// removed returns the Leave that took a client out of a room since the check
-// began, if there was one.
-func (ck check) removed(c *Client, room string) *revocation {
-	return ck.find(func(r *revocation) bool { return slices.Contains(r.rooms, room) && r.concerns(c) })
+// mayJoin returns an error if a client was taken out of a room since the check
+// began.
+func (ck check) mayJoin(c *Client, room string) error {
+	r, err := ck.find(func(r *revocation) bool { return slices.Contains(r.rooms, room) && r.concerns(c) })
+	if r != nil {
+		return &Error{Code: CodeForbidden, Message: cmp.Or(r.reason, "Removed from the room")}
+	}
+	return err
 }
 
-func (ck check) find(match func(*revocation) bool) *revocation {
+// errWasDisconnected marks the refusal by mayConnect.
+var errWasDisconnected = errors.New("disconnected during the handshake")
+
+var errCheckTooOld = errors.New("too many rights were taken away while this one was checked")
+
+// find returns the first matching revocation since the check began.
+func (ck check) find(match func(*revocation) bool) (*revocation, error) {
 	if ck.rights == nil {
-		return nil
+		return nil, nil
 	}
 	ck.rights.mu.Lock()
 	defer ck.rights.mu.Unlock()
-	for i := range ck.rights.recent {
-		if r := &ck.rights.recent[i]; r.at > ck.since && match(r) {
-			found := *r
-			return &found
+	if ck.since < ck.rights.forgotten {
+		return nil, Unavailable(errCheckTooOld)
+	}
+	newer := ck.rights.recent[ck.rights.after(ck.since):]
+	for i := range newer {
+		if match(&newer[i]) {
+			found := newer[i]
+			return &found, nil
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // concerns reports whether a revocation is for a client. That of a room is for
 // its members, and a client that is about to join is none.
-func (r *revocation) concerns(c *Client) bool {
+func (rev *revocation) concerns(c *Client) bool {
 	switch {
-	case slices.Contains(r.except, c.id):
+	case slices.Contains(rev.except, c.id):
 		return false
-	case len(r.clients) > 0:
-		return slices.Contains(r.clients, c.id)
+	case len(rev.clients) > 0:
+		return slices.Contains(rev.clients, c.id)
 	}
-	return slices.ContainsFunc(r.targets, func(t Topic) bool {
+	return slices.ContainsFunc(rev.targets, func(t Topic) bool {
 		return t == Topic{} || t.User != "" && t.User == c.User().ID
 	})
-}
-
-// errRemoved is the end of a join whose right was taken away meanwhile.
-func errRemoved(r *revocation) *Error {
-	message := "Removed from the room"
-	if r.reason != "" {
-		message = r.reason
-	}
-	return &Error{Code: CodeForbidden, Message: message}
-}
-
-// errWasDisconnected marks the refusal by errDisconnected.
-var errWasDisconnected = errors.New("disconnected during the handshake")
-
-// errDisconnected is the end of a handshake whose user was disconnected
-// meanwhile.
-func errDisconnected(r *revocation) *Error {
-	return &Error{Code: CodeForbidden, Message: r.reason, Err: errWasDisconnected}
-}
-
-// revoke carries out a Leave or Disconnect with each of clients, and notes it
-// for checks that are under way. It returns what is left to wait for: messages
-// of the clients that are being stored.
-func (l *loop) revoke(r revocation, clients []*Client) (published publishes) {
-	l.hub.rights.revoke(r)
-	for _, c := range clients {
-		if len(r.rooms) == 0 {
-			l.flushFor(c)
-			l.close(c, closeDisconnected, r.reason)
-		}
-		for _, name := range r.rooms {
-			l.removeFrom(c, name, r.reason)
-		}
-		if ch := c.publishing(); ch != nil {
-			published = append(published, ch)
-		}
-	}
-	return published
-}
-
-// removeFrom takes a client out of a room, and tells it, if it is a member.
-func (l *loop) removeFrom(c *Client, name, reason string) {
-	r := l.rooms[name]
-	if r == nil || c.onLoop.seatIn(&r.audience) < 0 {
-		return
-	}
-	l.leave(c, r, false)
-	l.tellRemoved(c, name, reason)
-}
-
-// tellRemoved tells a client that it is not in a room any more.
-func (l *loop) tellRemoved(c *Client, room, reason string) {
-	e := envelope{typ: eventRemoved, room: room, ts: timestamp(), data: []byte("{}")}
-	if reason != "" {
-		e.data = append(appendQuoted([]byte(`{"reason":`), reason), '}')
-	}
-	l.send(c, e.frame(), wire.Durable)
 }
 
 // beginPublish is the last check before a message of the client is stored: of
@@ -239,74 +221,4 @@ func (ps publishes) wait(h *Hub) {
 			return
 		}
 	}
-}
-
-// connectingKey is the key of the client that is connecting in the ctx of its
-// OnConnect.
-type connectingKey struct{}
-
-// revoke has every node carry out r, and waits until they have. In an OnConnect
-// it is not for the client that is connecting, which is not there yet: so an
-// application can end a user's other connections.
-func (t Target) revoke(ctx context.Context, r note.Routed) error {
-	if c, ok := ctx.Value(connectingKey{}).(*Client); ok {
-		t = t.Except(c.id)
-	}
-	if err := t.act(ctx, r); err != nil {
-		return err
-	}
-	n := &note.Note{Op: note.OpRevoke, Except: t.except, Clients: t.clients, Rooms: r.Rooms, Data: r.Body}
-	for _, topic := range t.topics {
-		n.Topics = append(n.Topics, note.Topic(topic))
-	}
-	var q *inquiry
-	ctx, cancel := context.WithTimeout(ctx, t.hub.cfg.NodeLease)
-	defer cancel()
-	err := t.hub.onLoop(func(l *loop) {
-		// Where this node's own clients are not in the topic, act has not
-		// reached the checks that are under way.
-		l.hub.rights.revoke(revocationOf(n))
-		if len(l.nodes.all) > 0 && len(t.topics) > 0 {
-			q = l.startInquiry(ctx, n)
-		}
-	})
-	if err != nil || q == nil {
-		return err
-	}
-	return q.wait(ctx, t.hub)
-}
-
-func revocationOf(n *note.Note) revocation {
-	r := revocation{clients: n.Clients, except: n.Except, rooms: n.Rooms, reason: string(n.Data)}
-	for _, t := range n.Topics {
-		r.targets = append(r.targets, Topic(t))
-	}
-	return r
-}
-
-// hearRevoke carries out a revocation of another node, and answers when
-// nothing of the right works here any more.
-func (l *loop) hearRevoke(from *node, n *note.Note) {
-	key := questionKey{from.id, n.ID}
-	if q := l.nodes.questions[key]; q != nil {
-		if q.heardAt = l.now(); q.final > 0 {
-			l.sendReplies(key, q, nil)
-		}
-		return
-	}
-	q := &question{cancel: func() {}, heardAt: l.now()}
-	l.nodes.questions[key] = q
-	published := l.revoke(revocationOf(n), l.find(n))
-	done := call(func(l *loop) {
-		q.final = 1
-		l.sendReplies(key, q, nil)
-	})
-	if len(published) == 0 {
-		done(l)
-		return
-	}
-	go func() {
-		published.wait(l.hub)
-		_ = l.hub.post(done) // a closed hub has no clients
-	}()
 }

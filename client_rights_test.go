@@ -105,6 +105,33 @@ func TestRevokedWhileChecked(t *testing.T) {
 	}
 }
 
+// A check that takes longer than revocations are remembered has to be made
+// again.
+func TestRevocationsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate := make(chan struct{})
+		p := newParty(t, chathub.Config{
+			Authorize: func(_ context.Context, _ *chathub.Client, a chathub.Action) error {
+				if a.Room == "slow" {
+					<-gate
+				}
+				return nil
+			},
+		})
+		ana := p.dial("ana")
+		ana.Send(hubtest.Frame{Type: "join-room", ID: "slow", Room: "slow"})
+		synctest.Wait()
+		for i := range 10_001 {
+			if err := p.hub.ToUser(fmt.Sprint("user", i)).Disconnect(t.Context(), ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		close(gate)
+		expectRefusal(t, ana.Client, "slow", chathub.CodeUnavailable)
+		enter(ana.Client, "slow")
+	})
+}
+
 // A handshake whose user was disconnected meanwhile ends as the connections of
 // the user did.
 func TestDisconnectDuringHandshake(t *testing.T) {

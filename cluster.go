@@ -49,13 +49,13 @@ const (
 	maxNotes = 4096
 )
 
-func (s *nodes) init(h *Hub) {
-	s.all = make(map[string]*node)
-	s.goodbyes = make(map[string]time.Time)
-	s.self.Grace = h.cfg.PresenceGrace
-	s.courier = &h.courier
-	s.inquiries = make(map[uint64]*inquiry)
-	s.questions = make(map[questionKey]*question)
+func (ns *nodes) init(h *Hub) {
+	ns.all = make(map[string]*node)
+	ns.goodbyes = make(map[string]time.Time)
+	ns.self.Grace = h.cfg.PresenceGrace
+	ns.courier = &h.courier
+	ns.inquiries = make(map[uint64]*inquiry)
+	ns.questions = make(map[questionKey]*question)
 }
 
 // hearNote is the part of deliver for notes.

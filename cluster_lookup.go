@@ -92,9 +92,9 @@ func (l *loop) startLookup() {
 }
 
 // newID returns the id of a lookup or an inquiry.
-func (s *nodes) newID() uint64 {
-	s.lastID++
-	return s.lastID
+func (ns *nodes) newID() uint64 {
+	ns.lastID++
+	return ns.lastID
 }
 
 // lookupAnswered notes that a node has answered a lookup; id 0: that it will

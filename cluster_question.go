@@ -117,10 +117,10 @@ type nodeAnswers struct {
 }
 
 // named reports whether the node has said which clients it asks.
-func (a *nodeAnswers) named() bool { return a.counted && len(a.replies) == a.total }
+func (na *nodeAnswers) named() bool { return na.counted && len(na.replies) == na.total }
 
 // complete reports whether nothing more is expected of the node.
-func (a *nodeAnswers) complete() bool { return a.gone || a.named() && a.final == a.total }
+func (na *nodeAnswers) complete() bool { return na.gone || na.named() && na.final == na.total }
 
 func (l *loop) startInquiry(ctx context.Context, question *note.Note) *inquiry {
 	q := &inquiry{note: *question, nodes: make(map[string]*nodeAnswers), done: make(chan struct{})}
@@ -146,33 +146,33 @@ func (l *loop) sendQuestion(t Topic, q *inquiry, have int) {
 }
 
 // wait waits until all nodes have answered or are gone, or ctx has ended.
-func (q *inquiry) wait(ctx context.Context, h *Hub) error {
+func (inq *inquiry) wait(ctx context.Context, h *Hub) error {
 	select {
-	case <-q.done:
+	case <-inq.done:
 	case <-ctx.Done():
 	case <-h.life.done:
 	}
 	_ = h.onLoop(func(l *loop) { // a closed hub does not touch it any more
-		delete(l.nodes.inquiries, q.note.ID)
-		l.sendNote(Topic{}, &note.Note{Op: note.OpQuestionDone, ID: q.note.ID})
-		q.end()
+		delete(l.nodes.inquiries, inq.note.ID)
+		l.sendNote(Topic{}, &note.Note{Op: note.OpQuestionDone, ID: inq.note.ID})
+		inq.end()
 	})
 	select {
-	case <-q.done:
+	case <-inq.done:
 	case <-h.life.loopEnded:
 	}
-	for _, a := range q.nodes {
-		q.missing = q.missing || !a.named() && !a.gone
+	for _, a := range inq.nodes {
+		inq.missing = inq.missing || !a.named() && !a.gone
 	}
-	if q.missing {
+	if inq.missing {
 		return errNodeSilent
 	}
 	return nil
 }
 
 // answers returns the answers, once wait has returned.
-func (q *inquiry) answers(ctx context.Context) (answers []Answer) {
-	for _, a := range q.nodes {
+func (inq *inquiry) answers(ctx context.Context) (answers []Answer) {
+	for _, a := range inq.nodes {
 		for _, r := range a.replies {
 			b := Answer{ClientID: r.Client, User: User(r.User)}
 			switch {
@@ -191,21 +191,21 @@ func (q *inquiry) answers(ctx context.Context) (answers []Answer) {
 	return answers
 }
 
-func (q *inquiry) end() {
-	if !q.ended {
-		q.ended = true
-		close(q.done)
+func (inq *inquiry) end() {
+	if !inq.ended {
+		inq.ended = true
+		close(inq.done)
 	}
 }
 
 // endIfComplete ends an inquiry of which nothing more is expected.
-func (q *inquiry) endIfComplete() {
-	for _, a := range q.nodes {
+func (inq *inquiry) endIfComplete() {
+	for _, a := range inq.nodes {
 		if !a.complete() {
 			return
 		}
 	}
-	q.end()
+	inq.end()
 }
 
 // hearAnswers takes in answers of a node's clients.

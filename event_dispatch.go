@@ -64,8 +64,8 @@ func (c *Client) dispatch(e *Event) (any, error) {
 		return nil, errorf(CodeUnknownType, "Unknown event type")
 	}
 	if e.Type == eventJoinRoom {
-		c.onHandler.right = c.hub.rights.begin()
-		defer func() { c.onHandler.right.end(); c.onHandler.right = check{} }()
+		e.right = c.hub.rights.begin()
+		defer func() { e.right.end(); e.right = check{} }()
 	}
 	if !b.free {
 		if err := c.authorize(Action{Type: e.Type, Room: e.Room, To: e.To}); err != nil {

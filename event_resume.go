@@ -131,8 +131,9 @@ func (cu *catchUp) ahead(ctx context.Context, t Topic, pos *Position, since *Pos
 }
 
 // replay reads the messages that a client wants, up to pos. It takes at most
-// budget bytes and reduces the budget by them. recovered reports whether the
-// client then misses nothing.
+// budget bytes and reduces the budget by them. If the budget is used up, replay
+// still asks whether anything was missed, because nothing was in quiet rooms.
+// recovered reports whether the client then misses nothing.
 func (c *Client) replay(ctx context.Context, t Topic, pos Position, w replayRequest, budget *int) (frames [][]byte, recovered bool, err error) {
 	limit := min(w.History, max(c.hub.cfg.ReplayLimit, 0))
 	r := Range{Before: pos.Seq + 1, Limit: limit}
@@ -148,11 +149,19 @@ func (c *Client) replay(ctx context.Context, t Topic, pos Position, w replayRequ
 	if r.Limit <= 0 {
 		return nil, false, nil
 	}
+	if r.MaxBytes = *budget; r.MaxBytes <= 0 {
+		r.MaxBytes, r.Limit = 1, 1 // no message is that small
+	}
 	page, err := c.readLog(ctx, t, r)
 	if err != nil {
 		return nil, false, err
 	}
 	recovered = known && !page.More && page.Trimmed <= w.Since.Seq
+	if page.More && t.User != "" && slices.ContainsFunc(page.Messages, hasOwner) {
+		if page.Messages, err = c.partOfInbox(ctx, t, r); err != nil {
+			return nil, false, err
+		}
+	}
 	frames = eventFrames(page.Messages)
 	for i, f := range slices.Backward(frames) {
 		if *budget -= len(f); *budget < 0 {
@@ -161,6 +170,27 @@ func (c *Client) replay(ctx context.Context, t Topic, pos Position, w replayRequ
 		}
 	}
 	return frames, recovered, nil
+}
+
+// hasOwner reports whether the broker has said whose message m is.
+func hasOwner(m Message) bool { return m.Owner != "" || m.Notice }
+
+// inboxRead is how many times as much of an inbox is read as fits into an
+// answer, to choose from.
+const inboxRead = 4
+
+// partOfInbox returns what a client gets of an inbox of which more was missed
+// than r allows. The newest messages alone could all be of one sender. So the
+// rest is dropped as from a full inbox. Unlike in a room, the client cannot ask
+// for it later.
+func (c *Client) partOfInbox(ctx context.Context, t Topic, r Range) ([]Message, error) {
+	fits := measure{byNumber: r.Limit, byBytes: r.MaxBytes}
+	r.Limit, r.MaxBytes = max(r.Limit, inboxRead*r.Limit), max(r.MaxBytes, inboxRead*r.MaxBytes) // or it overflows
+	page, err := c.readLog(ctx, t, r)
+	if err != nil {
+		return nil, err
+	}
+	return fairPart(t, page.Messages, fits), nil
 }
 
 // eventFrames returns the frames of the messages that are events.
@@ -215,7 +245,7 @@ func onJoinRoom(ctx context.Context, c *Client, e *Event) (any, error) {
 	}
 	c.onHandler.catchUp = newCatchUp(c)
 	budget := c.hub.cfg.MaxOutboxBytes / 2
-	j, recovered, err := c.rejoin(ctx, e.Room, c.onHandler.right, w, &budget)
+	j, recovered, err := c.rejoin(ctx, e.Room, e.right, w, &budget)
 	if err != nil {
 		return nil, err
 	}
@@ -350,9 +380,11 @@ func onHistory(ctx context.Context, c *Client, e *Event) (any, error) {
 	if err := c.awaitReplay(ctx); err != nil {
 		return nil, err
 	}
+	budget := c.hub.cfg.MaxOutboxBytes / 2
 	page, err := c.readLog(ctx, Topic{Room: e.Room}, Range{
-		Before: data.Before,
-		Limit:  min(data.Limit, c.hub.cfg.ReplayLimit),
+		Before:   data.Before,
+		Limit:    min(data.Limit, c.hub.cfg.ReplayLimit),
+		MaxBytes: max(1, budget),
 	})
 	if err != nil {
 		return nil, err
@@ -361,7 +393,7 @@ func onHistory(ctx context.Context, c *Client, e *Event) (any, error) {
 		return nil, errNotInRoom()
 	}
 	messages, more := eventFrames(page.Messages), page.More
-	size, budget := 0, c.hub.cfg.MaxOutboxBytes/2
+	size := 0
 	for i, f := range slices.Backward(messages) {
 		if size += len(f); size > budget {
 			messages, more = messages[i+1:], true

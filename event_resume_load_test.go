@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -187,5 +188,54 @@ func resumeUnderLoad(t *testing.T, hub *chathub.Hub, rnd *rand.Rand, lossy bool)
 	}
 	if recoveries[true] == 0 || (recoveries[false] > len(logs)) != lossy {
 		t.Errorf("resumes by whether they recovered everything: %v", recoveries)
+	}
+}
+
+// BenchmarkResume is the return of a client to 128 rooms, each of which has far
+// more than fits into the client's outbox.
+func BenchmarkResume(b *testing.B) {
+	const rooms, messages, size = 128, 256, 60_000
+	broker := &chathub.MemoryBroker{MaxBytes: -1, MaxTotalBytes: 1 << 40}
+	hub := hubtest.New(b, chathub.Config{Broker: broker, PresenceInterval: -1, Rate: -1, UserRate: -1})
+	sample := make(chan chathub.Message, 1)
+	session, err := broker.Attach(b.Context(), func(m chathub.Message) {
+		if m.Topic.Room != "" {
+			sample <- m
+		}
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	first := chathub.Topic{Room: "0"}
+	if _, err := session.Subscribe(b.Context(), first); err != nil {
+		b.Fatal(err)
+	}
+	if err := hub.To(first.Room).Emit(b.Context(), "large", strings.Repeat("x", size)); err != nil {
+		b.Fatal(err)
+	}
+	m := <-sample
+	if err := session.Unsubscribe(b.Context(), first); err != nil {
+		b.Fatal(err)
+	}
+	request := resumeRequest{Rooms: make(map[string]chathub.Position, rooms)}
+	for i := range rooms {
+		m.Topic.Room = strconv.Itoa(i)
+		var r chathub.Receipt
+		for range messages {
+			if r, err = session.Publish(b.Context(), m); err != nil {
+				b.Fatal(err)
+			}
+		}
+		request.Rooms[m.Topic.Room] = chathub.Position{Epoch: r.Epoch, Seq: 1}
+	}
+	b.ReportAllocs()
+	c := hubtest.Dial(b, hub, "ana")
+	for b.Loop() {
+		for _, part := range resume(b, c, request).Rooms {
+			if part.Error != nil || part.Recovered {
+				b.Fatalf("%+v", part)
+			}
+		}
+		c.Pending()
 	}
 }

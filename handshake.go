@@ -33,7 +33,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusUpgradeRequired, errorf(CodeBadRequest, "This is a WebSocket endpoint"))
 		return
 	}
-	if err := h.cfg.origins().Check(r); err != nil {
+	if err := h.origins.Check(r); err != nil {
 		e := &Error{Code: CodeForbidden, Message: "Origin not allowed", Err: err}
 		h.logRefused(r, e)
 		h.refuseHTTP(w, e)
@@ -61,7 +61,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := newClient(h, id, ws, conn)
-	c.place, c.limits = place, place.user
+	c.place = place
 	c.takesCompressed = extension != ""
 	// connect needs r before ServeHTTP returns: routers and middleware reuse
 	// what is in its context.

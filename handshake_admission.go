@@ -27,7 +27,7 @@ type admission struct {
 }
 
 // stage is how far a connection has come.
-type stage int
+type stage uint8
 
 const (
 	handshaking stage = iota // not authenticated yet
@@ -58,9 +58,9 @@ var errServerFull = errorf(CodeLimitExceeded, "Too many connections")
 // holder must release it exactly once.
 type place struct {
 	adm   *admission
-	stage stage
-	addr  netip.Addr  // key in admission.addrs; zero: not counted
 	user  *userLimits // nil until it is admitted
+	addr  *netip.Addr // key in admission.addrs; nil: not counted
+	stage stage
 }
 
 // enter takes a place for a handshake from addr. It fails if a limit is reached
@@ -71,19 +71,20 @@ func (adm *admission) enter(addr netip.Addr) (place, *Error) {
 	defer adm.mu.Unlock()
 	p := place{adm: adm}
 	if adm.cfg.MaxConnsPerAddress >= 0 && addr.IsValid() { // a Unix socket has no address
-		p.addr = network(addr)
+		counted := network(addr)
+		p.addr = &counted
 	}
 	switch {
 	case adm.closed:
 		return place{}, errShuttingDown
 	case adm.cfg.MaxHandshakes >= 0 && adm.places[handshaking] >= adm.cfg.MaxHandshakes:
 		return place{}, &Error{Code: CodeUnavailable, Message: "Too many handshakes", RetryAfter: time.Second}
-	case p.addr.IsValid() && adm.addrs[p.addr] >= adm.cfg.MaxConnsPerAddress:
+	case p.addr != nil && adm.addrs[*p.addr] >= adm.cfg.MaxConnsPerAddress:
 		return place{}, errorf(CodeLimitExceeded, "Too many connections from this address")
 	}
 	adm.places[handshaking]++
-	if p.addr.IsValid() {
-		adm.addrs[p.addr]++
+	if p.addr != nil {
+		adm.addrs[*p.addr]++
 	}
 	return p, nil
 }
@@ -97,8 +98,8 @@ func network(addr netip.Addr) netip.Addr {
 }
 
 // admit counts the connection for its user, who is authenticated.
-func (p *place) admit(userID string) *Error {
-	adm := p.adm
+func (pl *place) admit(userID string) *Error {
+	adm := pl.adm
 	adm.mu.Lock()
 	defer adm.mu.Unlock()
 	adm.forgetRested(time.Now())
@@ -110,12 +111,12 @@ func (p *place) admit(userID string) *Error {
 		u = &userLimits{id: userID}
 		adm.users[userID] = u
 	}
-	if adm.cfg.MaxConnsPerUser >= 0 && u.conns >= adm.cfg.MaxConnsPerUser {
+	if adm.cfg.MaxConnsPerUser >= 0 && int(u.conns) >= adm.cfg.MaxConnsPerUser {
 		return errorf(CodeLimitExceeded, "Too many connections of this user")
 	}
 	u.conns++
-	p.user = u
-	p.move(admitted)
+	pl.user = u
+	pl.move(admitted)
 	return nil
 }
 
@@ -139,29 +140,29 @@ func (adm *admission) refuse(p *place) bool {
 }
 
 // move changes the stage. It needs the lock, as do the two below.
-func (p *place) move(to stage) {
-	p.adm.places[p.stage]--
-	p.adm.places[to]++
-	p.stage = to
+func (pl *place) move(to stage) {
+	pl.adm.places[pl.stage]--
+	pl.adm.places[to]++
+	pl.stage = to
 }
 
 // leaveUser ends what admit has begun. The limits of a user outlive the last
 // connection until they are back at their bursts: else a reconnect would renew
 // them.
-func (p *place) leaveUser() {
-	u := p.user
+func (pl *place) leaveUser() {
+	u := pl.user
 	if u == nil {
 		return
 	}
-	p.user = nil
+	pl.user = nil
 	if u.conns--; u.conns > 0 {
 		return
 	}
 	if u.rested(time.Now()) {
-		delete(p.adm.users, u.id)
+		delete(pl.adm.users, u.id)
 	} else if !u.resting {
 		u.resting = true
-		p.adm.resting.PushBack(u)
+		pl.adm.resting.PushBack(u)
 	}
 }
 
@@ -188,18 +189,18 @@ func (adm *admission) forgetRested(now time.Time) {
 }
 
 // release gives the place back. The zero value has none.
-func (p *place) release() {
-	adm := p.adm
+func (pl *place) release() {
+	adm := pl.adm
 	if adm == nil {
 		return
 	}
 	adm.mu.Lock()
 	defer adm.mu.Unlock()
-	p.leaveUser()
-	adm.places[p.stage]--
-	if p.addr.IsValid() {
-		if adm.addrs[p.addr]--; adm.addrs[p.addr] <= 0 {
-			delete(adm.addrs, p.addr)
+	pl.leaveUser()
+	adm.places[pl.stage]--
+	if pl.addr != nil {
+		if adm.addrs[*pl.addr]--; adm.addrs[*pl.addr] <= 0 {
+			delete(adm.addrs, *pl.addr)
 		}
 	}
 	adm.checkEmpty()

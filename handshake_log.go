@@ -38,16 +38,16 @@ type refusalCount struct {
 
 // take reports whether a refusal may be logged, and how many of its kind have
 // not been since the last line.
-func (l *refusalLog) take(kind refusal) (unlogged uint64, ok bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	k := l.kinds[kind]
+func (rl *refusalLog) take(kind refusal) (unlogged uint64, ok bool) {
+	rl.mu.Lock()
+	defer rl.mu.Unlock()
+	k := rl.kinds[kind]
 	if k == nil {
-		if l.kinds == nil {
-			l.kinds = make(map[refusal]*refusalCount)
+		if rl.kinds == nil {
+			rl.kinds = make(map[refusal]*refusalCount)
 		}
 		k = &refusalCount{limiter: rate.NewLimiter(refusalRate, refusalBurst)}
-		l.kinds[kind] = k
+		rl.kinds[kind] = k
 	}
 	if !k.limiter.Allow() {
 		k.unlogged++

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/chathub-go/chathub/internal/handshake"
 	"github.com/chathub-go/chathub/internal/wire"
 )
 
@@ -28,6 +29,7 @@ type Hub struct {
 	commands chan command // to the loop
 	life     lifeCycle
 
+	origins   *handshake.Origins
 	admission admission
 	rights    rights
 	handlers  registry
@@ -57,6 +59,7 @@ func New(cfg Config) (*Hub, error) {
 		commands: make(chan command, commandQueue),
 	}
 	h.life.init()
+	h.origins = h.cfg.origins()
 	broker := cfg.Broker
 	if broker == nil {
 		broker = &MemoryBroker{}

@@ -21,8 +21,7 @@ type register struct {
 func (cmd *register) run(l *loop) {
 	defer close(cmd.done)
 	c := cmd.c
-	if r := cmd.right.disconnected(c); r != nil {
-		cmd.err = errDisconnected(r)
+	if cmd.err = cmd.right.mayConnect(c); cmd.err != nil {
 		return
 	}
 	u := l.userOf(c.User().ID)
@@ -76,8 +75,8 @@ func (l *loop) welcome(c *Client, inbox Position) []byte {
 	b = appendUser(b, c.User())
 	b = fmt.Appendf(b, `,"time":%d,"inbox":{"epoch":%q,"seq":%d}`, timestamp(), inbox.Epoch, inbox.Seq)
 	b = fmt.Appendf(b, `,"pingInterval":%d,"maxMessage":%d`, max(l.cfg.PingInterval.Milliseconds(), 0), max(l.cfg.MaxMessageBytes, 0))
-	if exp := c.identity.Load().Expires; !exp.IsZero() {
-		b = fmt.Appendf(b, `,"expires":%d`, exp.UnixMilli())
+	if exp := c.expires.Load(); exp != 0 {
+		b = fmt.Appendf(b, `,"expires":%d`, exp/int64(time.Millisecond))
 	}
 	e := envelope{typ: eventWelcome, data: append(b, '}')}
 	return e.frame()
@@ -172,5 +171,44 @@ func (l *loop) tellReconnect(c *Client) {
 	window := min(l.cfg.DrainWindow, time.Duration(len(l.clients))*time.Second/drainRate)
 	after := spread(window).Milliseconds()
 	e := envelope{typ: eventReconnect, data: fmt.Appendf(nil, `{"afterMs":%d}`, after)}
+	l.send(c, e.frame(), wire.Durable)
+}
+
+// revoke carries out a Leave or Disconnect with each of clients, and notes it
+// for checks that are under way. It returns what is left to wait for: messages
+// of the clients that are being stored.
+func (l *loop) revoke(r revocation, clients []*Client) (published publishes) {
+	l.hub.rights.revoke(r)
+	for _, c := range clients {
+		if len(r.rooms) == 0 {
+			l.flushFor(c)
+			l.close(c, closeDisconnected, r.reason)
+		}
+		for _, name := range r.rooms {
+			l.removeFrom(c, name, r.reason)
+		}
+		if ch := c.publishing(); ch != nil {
+			published = append(published, ch)
+		}
+	}
+	return published
+}
+
+// removeFrom takes a client out of a room, and tells it, if it is a member.
+func (l *loop) removeFrom(c *Client, name, reason string) {
+	r := l.rooms[name]
+	if r == nil || c.onLoop.seatIn(&r.audience) < 0 {
+		return
+	}
+	l.leave(c, r, false)
+	l.tellRemoved(c, name, reason)
+}
+
+// tellRemoved tells a client that it is not in a room any more.
+func (l *loop) tellRemoved(c *Client, room, reason string) {
+	e := envelope{typ: eventRemoved, room: room, ts: timestamp(), data: []byte("{}")}
+	if reason != "" {
+		e.data = append(appendQuoted([]byte(`{"reason":`), reason), '}')
+	}
 	l.send(c, e.frame(), wire.Durable)
 }

@@ -40,8 +40,7 @@ func (cmd *join) run(l *loop) {
 		cmd.err = ErrClientGone
 		return
 	}
-	if r := cmd.right.removed(c, cmd.room); r != nil {
-		cmd.err = errRemoved(r)
+	if cmd.err = cmd.right.mayJoin(c, cmd.room); cmd.err != nil {
 		return
 	}
 	r := l.rooms[cmd.room]

@@ -131,6 +131,93 @@ func testBrokerRead(b *brokerTest) {
 	b.equal("page by page", pages, log)
 }
 
+func testBrokerReadBytes(b *brokerTest) {
+	const n = 10
+	topic := b.room("bytes")
+	h := b.attach()
+	var log []chathub.Message
+	for i := range n {
+		log = append(log, h.say(topic, strings.Repeat("x", 10*(i+1)))) // 10 to 100 bytes
+	}
+	for _, c := range []struct {
+		name string
+		r    chathub.Range
+		all  int // how many messages match
+		most int // how many of them fit
+	}{
+		{"no bound", chathub.Range{Limit: brokerAll}, n, n},
+		{"far more than there is", chathub.Range{Limit: brokerAll, MaxBytes: 8 << 20}, n, n},
+		{"the largest number", chathub.Range{Limit: brokerAll, MaxBytes: math.MaxInt}, n, n},
+		{"one byte", chathub.Range{Limit: brokerAll, MaxBytes: 1}, n, 0},
+		{"less than the newest", chathub.Range{Limit: brokerAll, MaxBytes: 99}, n, 0},
+		{"exactly the newest", chathub.Range{Limit: brokerAll, MaxBytes: 100}, n, 1},
+		{"not quite the second", chathub.Range{Limit: brokerAll, MaxBytes: 189}, n, 1},
+		{"exactly two", chathub.Range{Limit: brokerAll, MaxBytes: 190}, n, 2},
+		{"all but the oldest", chathub.Range{Limit: brokerAll, MaxBytes: 549}, n, n - 1},
+		{"exactly all", chathub.Range{Limit: brokerAll, MaxBytes: 550}, n, n},
+		{"a limit that is smaller", chathub.Range{Limit: 2, MaxBytes: 500}, n, 2},
+		{"a limit that is larger", chathub.Range{Limit: 3, MaxBytes: 100}, n, 1},
+		{"before", chathub.Range{Before: log[5].Seq, Limit: brokerAll, MaxBytes: 90}, 5, 2},
+		{"before, and less than that", chathub.Range{Before: log[5].Seq, Limit: brokerAll, MaxBytes: 1}, 5, 0},
+		{"after", chathub.Range{After: log[7].Seq, Limit: brokerAll, MaxBytes: 100}, 2, 1},
+		{"after, and less than that", chathub.Range{After: log[8].Seq, Limit: 1, MaxBytes: 1}, 1, 0},
+		{"after the newest", chathub.Range{After: log[n-1].Seq, Limit: 1, MaxBytes: 1}, 0, 0},
+		{"between neighbours", chathub.Range{After: log[2].Seq, Before: log[3].Seq, Limit: 1, MaxBytes: 1}, 0, 0},
+	} {
+		b.Run(c.name, func(t *testing.T) {
+			b := &brokerTest{T: t, broker: b.broker, run: b.run}
+			page := h.read(topic, c.r)
+			got := len(page.Messages)
+			end := len(log)
+			for end > 0 && c.r.Before > 0 && log[end-1].Seq >= c.r.Before {
+				end--
+			}
+			if got > c.most || c.most == n && got < n {
+				b.Errorf("%d messages, want %d", got, c.most)
+			}
+			b.equal("page", page.Messages, log[end-min(got, end):end])
+			if page.More != (got < c.all) {
+				b.Errorf("More is %v, with %d of %d messages", page.More, got, c.all)
+			}
+			if page.Head.Seq != log[n-1].Seq || page.Head.Epoch == "" {
+				b.Errorf("Head is %+v, want seq %d", page.Head, log[n-1].Seq)
+			}
+		})
+	}
+}
+
+// testBrokerOwners has messages of several owners, which make no difference
+// while there is room.
+func testBrokerOwners(b *brokerTest) {
+	for _, topic := range []chathub.Topic{b.room("owners"), {User: "owners-" + b.run}} {
+		here, there := b.attach(), b.attach()
+		there.subscribe(topic)
+		var log []chathub.Message
+		for i, owner := range []string{"", "a", "b", "a.b *>", "\u65e5\u672c", "a"} {
+			m := chathub.Message{Topic: topic, Key: rand.Text(), Owner: owner, Notice: i%2 == 1, Body: []byte(owner)}
+			r, err := here.Publish(here.ctx, m)
+			if err != nil || r.Duplicate {
+				b.Fatalf("Publish of %q: %+v, %v", owner, r, err)
+			}
+			m.Seq, m.Time = r.Seq, r.Time
+			log = append(log, m)
+
+			m.Owner, m.Notice = "another", !m.Notice
+			if r, err := there.Publish(there.ctx, m); err != nil || !r.Duplicate || r.Seq != m.Seq {
+				b.Errorf("Publish of %q by another owner: %+v, %v", owner, r, err)
+			}
+		}
+		b.equal("delivered", there.await(topic, log[len(log)-1].Key), log)
+		page := here.read(topic, chathub.Range{Limit: brokerAll}).Messages
+		b.equal("page", page, log)
+		for i, m := range page {
+			if m.Owner != "" && m.Owner != log[i].Owner || m.Notice && !log[i].Notice {
+				b.Errorf("message %d is read with owner %q, notice %t, and has %q, %t", i, m.Owner, m.Notice, log[i].Owner, log[i].Notice)
+			}
+		}
+	}
+}
+
 func testBrokerReadNothing(b *brokerTest) {
 	topic := b.room("nothing")
 	h := b.attach()

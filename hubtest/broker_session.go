@@ -163,6 +163,31 @@ func testBrokerSubscribeTwice(b *brokerTest) {
 	b.equal("delivered", h.await(topic, after.Key), []chathub.Message{one, two, last, after})
 }
 
+// testBrokerEmptyLog has a hub leave a log without a message and come back: the
+// position that it had is still good.
+func testBrokerEmptyLog(b *brokerTest) {
+	topic := b.room("empty")
+	h, other := b.attach(), b.attach()
+	first := h.subscribe(topic)
+	h.unsubscribe(topic)
+	again := h.subscribe(topic) // which checks the epoch
+	if again.Seq < first.Seq {
+		b.Errorf("position %d on return, and it was %d", again.Seq, first.Seq)
+	}
+	h.unsubscribe(topic)
+	missed := other.say(topic, "missed")
+	page := h.read(topic, chathub.Range{After: first.Seq, Limit: brokerAll})
+	b.equal("missed", page.Messages, []chathub.Message{missed})
+	if page.Trimmed > first.Seq {
+		b.Errorf("trimmed to %d, though nothing after %d was dropped", page.Trimmed, first.Seq)
+	}
+	if p := h.subscribe(topic); p.Seq != missed.Seq {
+		b.Errorf("position %d after a message, want %d", p.Seq, missed.Seq)
+	}
+	last := other.say(topic, "last")
+	b.equal("delivered", h.await(topic, last.Key), []chathub.Message{last})
+}
+
 func testBrokerUnsubscribe(b *brokerTest) {
 	topic, never := b.room("unsubscribe"), b.room("never")
 	h, other := b.attach(), b.attach()

@@ -1,0 +1,135 @@
+package chathub
+
+// idleLogs are the logs without subscriptions, the least recently used first.
+// One that a call is using at this moment may be among them. They belong to
+// MemoryBroker.mu.
+type idleLogs struct {
+	void chain[memoryLog] // logs without messages and keys
+	kept chain[memoryLog]
+}
+
+// rest makes a log without users the one that was used last, and reports
+// whether it ever had a message. If not, rest does nothing. It needs mu.
+func (b *MemoryBroker) rest(l *memoryLog, now int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.head == 0 {
+		return false
+	}
+	if l.in != nil {
+		unlink(l)
+	} else {
+		l.expire(max(now, l.time), &b.limits)
+		b.ledger.pay(l, l.oldestOwner())
+	}
+	l.used = now
+	if len(l.shares.list) > 0 {
+		push(&b.idle.kept, l)
+	} else {
+		push(&b.idle.void, l)
+	}
+	return true
+}
+
+// remove takes out a log that has a subscription now, or will be dropped.
+func (idle *idleLogs) remove(l *memoryLog) {
+	if l.in == nil {
+		return
+	}
+	unlink(l)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.payer.ledger.unpay(l)
+}
+
+// oldestOwner returns the account of the oldest message, or of the oldest key
+// if there is none, or nil.
+func (log *memoryLog) oldestOwner() *account {
+	switch {
+	case log.messages.size() > 0:
+		return log.messages.at(0).share.account
+	case log.keys.size() > 0:
+		return log.keys.at(0).share.account
+	}
+	return nil
+}
+
+// sweep drops idle logs that are too old or too many. It needs mu.
+func (b *MemoryBroker) sweep(now int64) {
+	for _, logs := range []*chain[memoryLog]{&b.idle.void, &b.idle.kept} {
+		for l := logs.first; l != nil && now-l.used > b.limits.idle; l = logs.first {
+			b.dropUnused(l)
+		}
+	}
+	for b.tooManyIdle() > 0 && b.idle.void.n > 0 {
+		b.dropUnused(b.idle.void.first)
+	}
+	for b.tooManyIdle() > 0 {
+		b.thin(b.tooManyIdle() + b.limits.idleTopics/spare)
+	}
+}
+
+func (b *MemoryBroker) tooManyIdle() int {
+	return b.idle.void.n + b.idle.kept.n - b.limits.idleTopics
+}
+
+// dropUnused takes an idle log out of its list, and drops it unless a call is
+// using it. That call then puts it back.
+func (b *MemoryBroker) dropUnused(l *memoryLog) {
+	if l.users.Load() == 0 {
+		b.drop(l)
+	} else {
+		b.idle.remove(l)
+	}
+}
+
+// thin has the owners who have the most idle logs pay with the least recently
+// used of them, need in all. It needs mu.
+func (b *MemoryBroker) thin(need int) {
+	claims := b.ledger.claims(func(a *account) int64 { return a.logs.Load() })
+	level := int64(levelOf(claims, need))
+	for l := b.idle.kept.first; l != nil && need > 0; {
+		next := l.next
+		if p := l.paidBy(); p.logs.Load() > level*int64(p.weighs()) && b.giveUp(l) {
+			need--
+		}
+		l = next
+	}
+}
+
+// giveUp drops an idle log. If there are messages or keys of others in it, only
+// those of its payer go, and one of the others pays for the log. It reports
+// whether the log is no longer idle. It needs mu.
+func (b *MemoryBroker) giveUp(l *memoryLog) bool {
+	if l.users.Load() == 0 && l.passOn() {
+		return false
+	}
+	b.dropUnused(l)
+	return true
+}
+
+func (log *memoryLog) paidBy() *account {
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	return log.payer
+}
+
+// passOn drops what the payer has in the log, and reports whether anything of
+// others is left. They pay then.
+func (log *memoryLog) passOn() bool {
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	payer := log.payer
+	for i := len(log.shares.list) - 1; i >= 0; i-- {
+		if s := log.shares.list[i]; s.account == payer {
+			log.cut(s, s.held())
+		}
+	}
+	return len(log.shares.list) > 0
+}
+
+func (log *memoryLog) isEmpty() bool {
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	return len(log.shares.list) == 0
+}

@@ -1,0 +1,77 @@
+package chathub
+
+import (
+	"context"
+
+	"github.com/chathub-go/chathub/internal/note"
+)
+
+// connectingKey is the key of the client that is connecting in the ctx of its
+// OnConnect.
+type connectingKey struct{}
+
+// revoke has every node carry out r, and waits until they have. In an OnConnect
+// it is not for the client that is connecting, which is not there yet: so an
+// application can end a user's other connections.
+func (t Target) revoke(ctx context.Context, r note.Routed) error {
+	if c, ok := ctx.Value(connectingKey{}).(*Client); ok {
+		t = t.Except(c.id)
+	}
+	if err := t.act(ctx, r); err != nil {
+		return err
+	}
+	n := &note.Note{Op: note.OpRevoke, Except: t.except, Clients: t.clients, Rooms: r.Rooms, Data: r.Body}
+	for _, topic := range t.topics {
+		n.Topics = append(n.Topics, note.Topic(topic))
+	}
+	var q *inquiry
+	ctx, cancel := context.WithTimeout(ctx, t.hub.cfg.NodeLease)
+	defer cancel()
+	err := t.hub.onLoop(func(l *loop) {
+		// Where this node's own clients are not in the topic, act has not
+		// reached the checks that are under way.
+		l.hub.rights.revoke(revocationOf(n))
+		if len(l.nodes.all) > 0 && len(t.topics) > 0 {
+			q = l.startInquiry(ctx, n)
+		}
+	})
+	if err != nil || q == nil {
+		return err
+	}
+	return q.wait(ctx, t.hub)
+}
+
+func revocationOf(n *note.Note) revocation {
+	r := revocation{clients: n.Clients, except: n.Except, rooms: n.Rooms, reason: string(n.Data)}
+	for _, t := range n.Topics {
+		r.targets = append(r.targets, Topic(t))
+	}
+	return r
+}
+
+// hearRevoke carries out a revocation of another node, and answers when
+// nothing of the right works here any more.
+func (l *loop) hearRevoke(from *node, n *note.Note) {
+	key := questionKey{from.id, n.ID}
+	if q := l.nodes.questions[key]; q != nil {
+		if q.heardAt = l.now(); q.final > 0 {
+			l.sendReplies(key, q, nil)
+		}
+		return
+	}
+	q := &question{cancel: func() {}, heardAt: l.now()}
+	l.nodes.questions[key] = q
+	published := l.revoke(revocationOf(n), l.find(n))
+	done := call(func(l *loop) {
+		q.final = 1
+		l.sendReplies(key, q, nil)
+	})
+	if len(published) == 0 {
+		done(l)
+		return
+	}
+	go func() {
+		published.wait(l.hub)
+		_ = l.hub.post(done) // a closed hub has no clients
+	}()
+}
