@@ -69,11 +69,11 @@ func answers(t *trial) {
 	if got, most := h.got.Load(), answerBurst+answerRate*took+float64(h.conns.Load())*outbox; float64(got) > most {
 		t.failf("%d bytes of answers in %.1f s, want at most %.0f", got, took, most)
 	}
-	t.figure("one user, %d connections with 48 requests/s each, %s, %d rooms of %d messages of %d bytes: %d answers, %d `rate_limited`; sent %.0f kB/s, got %.0f kB/s with the burst (limit %d); the server used %.0f %% of a processor",
+	t.figure("One user, %d connections with 48 requests/s each, %s, %d rooms of %d messages of %d bytes: %d answers, %d `rate_limited`; sent %.0f kB/s, got %.0f kB/s with the burst (limit %d); the server used %.0f %% of a processor",
 		conns, t.floodTime(), answerRooms, n, size, h.answered.Load(), h.overRate.Load(),
 		float64(h.sent.Load())/took/1e3, float64(h.got.Load())/took/1e3, answerRate/1000, (after.CPU-before.CPU).Seconds()/took*100)
 	slices.Sort(returns)
-	t.figure("another user came back %d times, with %d rooms and a message missed in each: recovered within %s, at most %s",
+	t.figure("Another user came back %d times, with %d rooms and a message missed in each: recovered within %s, at most %s",
 		len(returns), answerRooms, round(returns[len(returns)/2]), round(returns[len(returns)-1]))
 }
 

@@ -60,7 +60,7 @@ func reconnects(t *trial) {
 	if most := userBurst + userRate*took; float64(accepted) > most || accepted == 0 {
 		t.failf("%d messages accepted in %.1f s, want at most %.0f", accepted, took, most)
 	}
-	t.figure("one user, %s, %d connections one after another, each with %d messages at once: %d of %d accepted, %.0f/s with the burst (limit %d)",
+	t.figure("One user, %s, %d connections one after another, each with %d messages at once: %d of %d accepted, %.0f/s with the burst (limit %d)",
 		t.floodTime(), conns, burst-1, accepted, sent, float64(accepted)/took, userRate)
 }
 
@@ -117,7 +117,7 @@ func broadcasts(t *trial) {
 		t.failf("%d messages to everyone were lost or doubled", lost)
 	}
 	took := time.Since(a.began).Seconds()
-	t.figure("one user, 6 connections, %s, with %d clients: sent %.0f kB/s in messages of 65 kB, 4 kB and 2 bytes; %d were too large, %d over a limit, %d accepted, %.1f/s with the burst (limit 1); %.0f kB/s sent out; each client heard all",
+	t.figure("One user, 6 connections, %s, with %d clients: sent %.0f kB/s in messages of 65 kB, 4 kB and 2 bytes; %d were too large, %d over a limit, %d accepted, %.1f/s with the burst (limit 1); %.0f kB/s sent out; each client heard all",
 		t.floodTime(), n, float64(a.sent.Load())/took/1e3, a.refused.Load(), a.overRate.Load(), a.acked.Load(), perSecond, float64(out)/took/1e3)
 }
 

@@ -24,6 +24,7 @@ import (
 	"os/signal"
 	"regexp"
 	"runtime"
+	"slices"
 	"time"
 )
 
@@ -43,7 +44,7 @@ func scenarios() []scenario {
 		scenario{name: "Flood: connections", set: limits, provoke: connections},
 		scenario{name: "Flood: fragments", provoke: fragments},
 	)
-	for _, s := range limitFloods {
+	for _, s := range slices.Concat(storeFloods, limitFloods) {
 		s.name = "Shared bound: " + s.name
 		all = append(all, s)
 	}

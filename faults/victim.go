@@ -93,7 +93,7 @@ func (v *victim) comeBack(t *trial, partly bool) {
 		}
 	}
 	all := len(v.stored[""]) + len(v.stored[quietRoom])
-	text := fmt.Sprintf("for the user who was away, %d of %d messages", n, all)
+	text := fmt.Sprintf("For the user who was away, %d of %d messages", n, all)
 	if sameEpochs {
 		text += ", same epochs"
 	}
