@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/adapters/natsbroker"
 	"github.com/chathub-go/chathub/internal/tools/child"
 	"github.com/go-json-experiment/json"
 )
@@ -34,6 +35,8 @@ type settings struct {
 	// Of the MemoryBroker:
 	Log, LogBytes   int // each log
 	Store, IdleLogs int // all together
+
+	Data string // a directory, for a broker on disk instead
 }
 
 // order is a line for the server; see [server.carryOut].
@@ -74,7 +77,7 @@ type reading struct {
 // server is the process under test.
 type server struct {
 	set    settings
-	broker *chathub.MemoryBroker
+	broker chathub.Broker
 	hub    atomic.Pointer[chathub.Hub]
 
 	released chan struct{} // closed to end callbacks that wait forever
@@ -101,12 +104,12 @@ func runServer(ctx context.Context, in io.Reader, out io.Writer) error {
 	if s.set.Grace == 0 {
 		s.set.Grace = 200 * time.Millisecond // so that a trial does not wait long for it to end
 	}
-	s.broker = &chathub.MemoryBroker{
-		MaxMessages: s.set.Log, MaxBytes: s.set.LogBytes,
-		MaxTotalBytes: s.set.Store, MaxIdleTopics: s.set.IdleLogs,
+	closeBroker, err := s.openBroker()
+	if err != nil {
+		return err
 	}
 	if err := s.open(); err != nil {
-		return err
+		return errors.Join(err, closeBroker())
 	}
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
@@ -140,7 +143,24 @@ func runServer(ctx context.Context, in io.Reader, out io.Writer) error {
 	}
 	_ = web.Close()
 	_ = s.hub.Load().Close()
-	return errors.Join(err, lines.Err())
+	return errors.Join(err, lines.Err(), closeBroker())
+}
+
+// openBroker opens the broker that the settings ask for.
+func (s *server) openBroker() (shut func() error, err error) {
+	if s.set.Data == "" {
+		s.broker = &chathub.MemoryBroker{
+			MaxMessages: s.set.Log, MaxBytes: s.set.LogBytes,
+			MaxTotalBytes: s.set.Store, MaxIdleTopics: s.set.IdleLogs,
+		}
+		return func() error { return nil }, nil
+	}
+	disk, err := natsbroker.Embedded(s.set.Data, natsbroker.Logger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		return nil, err
+	}
+	s.broker = disk
+	return disk.Close, nil
 }
 
 func say(out io.Writer, r reading) error {

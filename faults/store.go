@@ -23,6 +23,7 @@ const (
 var storeFloods = []scenario{
 	{name: "notifications to made-up users", provoke: beside(notifyMadeUp)},
 	{name: "notifications to made-up users, without rate limits", set: settings{Rate: -1, Store: floodedBytes}, provoke: beside(fillStore)},
+	{name: "notifications to made-up users, on disk", onDisk: true, provoke: beside(notifyMadeUp)},
 	{name: "private messages to made-up users", provoke: beside(writeMadeUp)},
 	{name: "private messages to made-up users, without rate limits", set: settings{Rate: -1, IdleLogs: floodedInboxes}, provoke: beside(fillInboxes)},
 	{name: "resumes with rooms over MaxRooms", set: settings{IdleLogs: floodedRooms}, provoke: beside(resumeMadeUp)},
