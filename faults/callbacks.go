@@ -79,6 +79,9 @@ func (s *server) Authenticate(ctx context.Context, token string, r *http.Request
 		ctx = r.Context()
 	}
 	misbehave(ctx, name, "authenticate")
+	if name == "" {
+		return chathub.Identity{}, &chathub.Error{Code: chathub.CodeUnauthenticated, Message: "Authentication required"}
+	}
 	id := chathub.Identity{User: chathub.User{ID: name, Name: name}}
 	if expires {
 		ms, err := strconv.Atoi(ttl)
@@ -99,10 +102,16 @@ func (s *server) onConnect(ctx context.Context, c *chathub.Client, _ *http.Reque
 	return nil
 }
 
+// maxEnds bounds what the server remembers of the ends of one user, so that it
+// does not count as memory of the hub.
+const maxEnds = 1000
+
 func (s *server) onDisconnect(c *chathub.Client, d chathub.Disconnect) {
 	user := c.User().ID
 	s.mu.Lock()
-	s.ends[user] = append(s.ends[user], d.Code)
+	if codes := s.ends[user]; len(codes) < maxEnds {
+		s.ends[user] = append(codes, d.Code)
+	}
 	s.mu.Unlock()
 	if strings.HasPrefix(user, "hang-disconnect") {
 		<-s.released

@@ -26,7 +26,7 @@ func TestFaults(t *testing.T) {
 	for _, s := range scenarios() {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel() // most of the time is spent waiting
-			r := s.run(t.Context(), true)
+			r := s.run(t.Context(), options{quick: true})
 			for _, p := range r.Problems {
 				t.Error(p)
 			}

@@ -9,6 +9,8 @@
 //	go run ./faults                # the table of docs/faults.md, some minutes
 //	go run ./faults -quick         # smaller numbers
 //	go run ./faults -run SIGSTOP   # the rows that match
+//	go run ./faults -long -run 'Shared bound'
+//	                               # floods that last ten minutes
 //
 // The exit status is 1 if a fault had consequences that it must not have.
 package main
@@ -22,6 +24,7 @@ import (
 	"os/signal"
 	"regexp"
 	"runtime"
+	"slices"
 	"time"
 )
 
@@ -37,15 +40,22 @@ func scenarios() []scenario {
 	for _, f := range floods {
 		all = append(all, scenario{name: "Flood: " + f.name, provoke: f.run})
 	}
-	return append(all,
+	all = append(all,
 		scenario{name: "Flood: connections", set: limits, provoke: connections},
 		scenario{name: "Flood: fragments", provoke: fragments},
+	)
+	for _, s := range slices.Concat(storeFloods, limitFloods) {
+		s.name = "Shared bound: " + s.name
+		all = append(all, s)
+	}
+	return append(all,
 		scenario{name: "Frames byte by byte", set: slowFrames, provoke: bytewise},
 		scenario{name: "Lying lengths", set: slowFrames, provoke: lies},
 		scenario{name: "Invalid UTF-8 over fragments", provoke: utf8},
 		scenario{name: "A crowd joins, and reconnects, at once", set: settings{MaxConns: 20_000}, provoke: crowd},
 		scenario{name: "Shutdown within broadcasts, with stuck peers", noCalm: true, provoke: shutdown, set: settings{
-			Rate: -1, Drain: 500 * time.Millisecond, Write: 3 * time.Second, Log: 1 << 20, Outbox: 4 << 20, Replay: 1000,
+			Rate: -1, Drain: 500 * time.Millisecond, Write: 3 * time.Second, Log: 1 << 20, LogBytes: 64 << 20,
+			Outbox: 4 << 20, Replay: 1000,
 		}},
 		scenario{name: "Tokens expire", provoke: expiry},
 		scenario{name: "A user is logged out", provoke: logout},
@@ -66,7 +76,9 @@ func main() {
 		}
 		return
 	}
-	quick := flag.Bool("quick", false, "use smaller numbers and shorter times")
+	var o options
+	flag.BoolVar(&o.quick, "quick", false, "use smaller numbers and shorter times")
+	flag.BoolVar(&o.long, "long", false, "let the floods of shared bounds last ten minutes")
 	pattern := flag.String("run", "", "run the rows that match `regexp`")
 	flag.Parse()
 	which, err := regexp.Compile(*pattern)
@@ -85,7 +97,7 @@ func main() {
 		}
 		fmt.Fprint(os.Stderr, s.name, " ")
 		began := time.Now()
-		r := s.run(ctx, *quick)
+		r := s.run(ctx, o)
 		fmt.Fprintln(os.Stderr, round(time.Since(began)), r.Problems)
 		rows = append(rows, r)
 		failed = failed || len(r.Problems) > 0

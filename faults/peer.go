@@ -60,6 +60,9 @@ type peer struct {
 	conn *net.TCPConn
 	br   *bufio.Reader
 	room chathub.Position // as of the last join
+	// inbox is the position in the welcome.
+	inbox    chathub.Position
+	received atomic.Int64 // bytes of payload
 
 	mu sync.Mutex // held while writing
 }
@@ -68,6 +71,7 @@ type peer struct {
 type dialer struct {
 	addr    string
 	from    net.IP // nil for any
+	origin  string // empty for none
 	receive int    // the size of the kernel's buffer in bytes, or 0 for its default
 }
 
@@ -88,7 +92,7 @@ func (d dialer) open(ctx context.Context, token string) (*peer, error) {
 	_ = p.conn.SetReadDeadline(time.Now().Add(patience))
 	_, err = fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"+
-		"Sec-WebSocket-Protocol: chathub.v1\r\nAuthorization: Bearer %s\r\n\r\n", d.addr, token)
+		"Sec-WebSocket-Protocol: chathub.v1\r\n%s\r\n", d.addr, d.headers(token))
 	if err == nil {
 		var res *http.Response
 		if res, err = http.ReadResponse(p.br, nil); err == nil {
@@ -99,10 +103,21 @@ func (d dialer) open(ctx context.Context, token string) (*peer, error) {
 		}
 	}
 	if err != nil {
-		_ = c.Close()
+		p.drop() // a port that waits for the end could not be used again for a minute
 		return nil, err
 	}
 	return p, nil
+}
+
+// headers returns the header lines that not all handshakes have.
+func (d dialer) headers(token string) (lines string) {
+	if token != "" {
+		lines = "Authorization: Bearer " + token + "\r\n"
+	}
+	if d.origin != "" {
+		lines += "Origin: " + d.origin + "\r\n"
+	}
+	return lines
 }
 
 // connect opens a connection and reads the welcome.
@@ -121,7 +136,10 @@ func (d dialer) connect(ctx context.Context, token string) (*peer, error) {
 		p.drop()
 		return nil, err
 	}
-	return p, nil
+	welcome := struct {
+		Inbox *chathub.Position `json:"inbox"`
+	}{&p.inbox}
+	return p, json.Unmarshal(e.Data, &welcome)
 }
 
 // masked appends a client's frame to b, with a mask of zeros. If claim is not
@@ -186,7 +204,8 @@ func (p *peer) read() (op byte, payload []byte, err error) {
 		return 0, nil, err
 	}
 	payload = make([]byte, n)
-	_, err = io.ReadFull(p.br, payload)
+	m, err := io.ReadFull(p.br, payload)
+	p.received.Add(int64(m))
 	return op, payload, err
 }
 

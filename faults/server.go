@@ -10,12 +10,15 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/adapters/natsbroker"
 	"github.com/chathub-go/chathub/internal/tools/child"
 	"github.com/go-json-experiment/json"
 )
@@ -28,25 +31,41 @@ type settings struct {
 	Rate                                    float64
 	Burst                                   int
 	Replay                                  int
-	Log                                     int // messages kept for each room
+
+	// Of the MemoryBroker:
+	Log, LogBytes   int // each log
+	Store, IdleLogs int // all together
+
+	Data string // a directory, for a broker on disk instead
 }
 
 // order is a line for the server; see [server.carryOut].
 type order struct {
-	Do   string
-	User string
-	Room string
-	Wait time.Duration
+	Do    string
+	User  string
+	Room  string
+	Wait  time.Duration
+	Rooms []roomful
+}
+
+// roomful is messages that the application emits to a room. The last one is
+// small.
+type roomful struct {
+	Room            string
+	Messages, Bytes int
 }
 
 // reading is the server's answer to an order: its state.
 type reading struct {
 	Addr string `json:",omitzero"` // only in the first
 	child.Usage
+	CPU                       time.Duration // of the process, since it started
 	Connections, Users, Rooms int
+	Refused                   uint64 // handshakes
 
 	Stacks int // panics logged with a stack
 	Errors int // other errors logged
+	Lines  int // logged from slog.LevelInfo on, with these two
 	Took   time.Duration
 	Err    string `json:",omitzero"`
 	// Ends are the close codes by user, oldest first.
@@ -58,7 +77,7 @@ type reading struct {
 // server is the process under test.
 type server struct {
 	set    settings
-	broker *chathub.MemoryBroker
+	broker chathub.Broker
 	hub    atomic.Pointer[chathub.Hub]
 
 	released chan struct{} // closed to end callbacks that wait forever
@@ -68,6 +87,7 @@ type server struct {
 	revoked map[string]bool // by "user/room"
 	stacks  int
 	errors  int
+	lines   int
 }
 
 // runServer serves until in ends, and carries out the orders that it reads from
@@ -84,9 +104,12 @@ func runServer(ctx context.Context, in io.Reader, out io.Writer) error {
 	if s.set.Grace == 0 {
 		s.set.Grace = 200 * time.Millisecond // so that a trial does not wait long for it to end
 	}
-	s.broker = &chathub.MemoryBroker{MaxMessages: s.set.Log, MaxBytes: 64 << 20}
-	if err := s.open(); err != nil {
+	closeBroker, err := s.openBroker()
+	if err != nil {
 		return err
+	}
+	if err := s.open(); err != nil {
+		return errors.Join(err, closeBroker())
 	}
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
@@ -120,7 +143,24 @@ func runServer(ctx context.Context, in io.Reader, out io.Writer) error {
 	}
 	_ = web.Close()
 	_ = s.hub.Load().Close()
-	return errors.Join(err, lines.Err())
+	return errors.Join(err, lines.Err(), closeBroker())
+}
+
+// openBroker opens the broker that the settings ask for.
+func (s *server) openBroker() (shut func() error, err error) {
+	if s.set.Data == "" {
+		s.broker = &chathub.MemoryBroker{
+			MaxMessages: s.set.Log, MaxBytes: s.set.LogBytes,
+			MaxTotalBytes: s.set.Store, MaxIdleTopics: s.set.IdleLogs,
+		}
+		return func() error { return nil }, nil
+	}
+	disk, err := natsbroker.Embedded(s.set.Data, natsbroker.Logger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		return nil, err
+	}
+	s.broker = disk
+	return disk.Close, nil
 }
 
 func say(out io.Writer, r reading) error {
@@ -135,6 +175,8 @@ func say(out io.Writer, r reading) error {
 //
 //	stats     does nothing but the reading
 //	idle      collects garbage before the reading
+//	ends      says how connections ended
+//	fill      emits messages to rooms
 //	logout    disconnects a user everywhere
 //	revoke    takes a user out of a room for good
 //	release   lets OnConnect and OnDisconnect return
@@ -163,14 +205,44 @@ func (s *server) carryOut(ctx context.Context, o order) reading {
 		err = s.open()
 	case "stored":
 		keys, err = s.stored(ctx, o.Room)
+	case "fill":
+		err = fill(ctx, hub, o.Rooms)
 	}
 	took := time.Since(began)
 	r := s.read(o.Do == "idle")
 	r.Took, r.Keys = took, keys
+	if o.Do == "ends" {
+		r.Ends = s.copyEnds()
+	}
 	if err != nil {
 		r.Err = err.Error()
 	}
 	return r
+}
+
+func fill(ctx context.Context, hub *chathub.Hub, rooms []roomful) error {
+	for _, r := range rooms {
+		words := strings.Repeat("x", r.Bytes)
+		for i := range r.Messages {
+			if i == r.Messages-1 {
+				words = "last"
+			}
+			if err := hub.To(r.Room).Emit(ctx, "room-message", words); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *server) copyEnds() map[string][]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ends := make(map[string][]int, len(s.ends))
+	for user, codes := range s.ends {
+		ends[user] = slices.Clone(codes)
+	}
+	return ends
 }
 
 func (s *server) stored(ctx context.Context, room string) (map[string]uint64, error) {
@@ -188,19 +260,19 @@ func (s *server) stored(ctx context.Context, room string) (map[string]uint64, er
 
 func (s *server) read(collect bool) reading {
 	r := reading{Usage: child.Measure(collect)}
+	var used syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &used) == nil {
+		r.CPU = time.Duration(used.Utime.Nano() + used.Stime.Nano())
+	}
 	stats := s.hub.Load().Stats()
-	r.Connections, r.Users, r.Rooms = stats.Connections, stats.Users, stats.Rooms
+	r.Connections, r.Users, r.Rooms, r.Refused = stats.Connections, stats.Users, stats.Rooms, stats.Refused
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r.Stacks, r.Errors = s.stacks, s.errors
-	r.Ends = make(map[string][]int, len(s.ends))
-	for user, codes := range s.ends {
-		r.Ends[user] = codes
-	}
+	r.Stacks, r.Errors, r.Lines = s.stacks, s.errors, s.lines
 	return r
 }
 
-// Handle implements slog.Handler. It counts errors.
+// Handle implements slog.Handler. It counts lines.
 func (s *server) Handle(_ context.Context, r slog.Record) error {
 	stack := false
 	r.Attrs(func(a slog.Attr) bool {
@@ -209,16 +281,18 @@ func (s *server) Handle(_ context.Context, r slog.Record) error {
 	})
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if stack {
+	s.lines++
+	switch {
+	case stack:
 		s.stacks++
-	} else {
+	case r.Level >= slog.LevelError:
 		s.errors++
 	}
 	return nil
 }
 
 // Enabled implements slog.Handler.
-func (s *server) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelError }
+func (s *server) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelInfo }
 
 // WithAttrs implements slog.Handler.
 func (s *server) WithAttrs([]slog.Attr) slog.Handler { return s }

@@ -20,7 +20,7 @@ import (
 
 // short has timeouts with which a silent client is found within seconds.
 var short = settings{
-	Outbox: 256 << 10, Message: 16 << 10, Replay: 500, Log: 100_000, Rate: -1,
+	Outbox: 256 << 10, Message: 16 << 10, Replay: 500, Log: 100_000, LogBytes: 64 << 20, Rate: -1,
 	Ping: time.Second, Pong: time.Second, Write: 2 * time.Second, Grace: 300 * time.Millisecond,
 }
 

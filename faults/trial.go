@@ -4,7 +4,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -19,7 +23,14 @@ type scenario struct {
 	name    string
 	set     settings
 	noCalm  bool // because the fault ends all connections
+	onDisk  bool // with a broker that keeps its logs in a directory
 	provoke func(*trial)
+}
+
+// options are how the scenarios run.
+type options struct {
+	quick bool // with smaller numbers and shorter times
+	long  bool // with floods of ten minutes, if they are of a shared bound
 }
 
 // calmFigures is what the calm clients saw.
@@ -59,8 +70,9 @@ type row struct {
 type trial struct {
 	context.Context
 	dialer
-	quick  bool
+	options
 	server *process
+	data   string // the directory of a broker on disk, or empty
 	calm   *calm
 	since  int // the calm clients' measurement at which the fault began
 	before reading
@@ -150,7 +162,7 @@ func (t *trial) codes(prefix string, users int) string {
 	t.until("the end of "+prefix, func() bool {
 		clear(tally)
 		n := 0
-		for user, codes := range t.order(order{Do: "stats"}).Ends {
+		for user, codes := range t.order(order{Do: "ends"}).Ends {
 			if strings.HasPrefix(user, prefix) {
 				n++
 				for _, code := range codes {
@@ -197,10 +209,10 @@ func (t *trial) each(n int, f func(i int)) {
 }
 
 // run runs a scenario.
-func (s *scenario) run(ctx context.Context, quick bool) (r row) {
+func (s *scenario) run(ctx context.Context, o options) (r row) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	t := &trial{Context: ctx, quick: quick, stop: make(chan struct{})}
+	t := &trial{Context: ctx, options: o, stop: make(chan struct{})}
 	t.row.Fault = s.name
 	defer func() {
 		if v := recover(); v != nil {
@@ -215,12 +227,23 @@ func (s *scenario) run(ctx context.Context, quick bool) (r row) {
 				t.failf("the server: %v", err)
 			}
 		}
+		if t.data != "" {
+			if err := os.RemoveAll(t.data); err != nil {
+				t.failf("the server's directory: %v", err)
+			}
+		}
 		r = t.row
 	}()
 	var err error
+	set := s.set
+	if s.onDisk {
+		t.data, err = os.MkdirTemp("", "faults")
+		t.must(err)
+		set.Data = t.data
+	}
 	t.server, err = startProcess(ctx, "server")
 	t.must(err)
-	t.must(t.server.ask(s.set, &t.before))
+	t.must(t.server.ask(set, &t.before))
 	t.addr = t.before.Addr
 	t.connect("first").drop() // starts what a hub starts only once
 	t.until("the first to be gone", func() bool { return t.order(order{Do: "stats"}).Connections == 0 })
@@ -244,7 +267,30 @@ func (s *scenario) run(ctx context.Context, quick bool) (r row) {
 		t.row.Problems = append(t.row.Problems, problems...)
 	}
 	t.settle()
+	if t.data != "" {
+		used, err := diskUsage(t.data)
+		t.must(err)
+		t.figure("On disk: %.0f MB", float64(used)/1e6)
+	}
 	return t.row
+}
+
+// diskUsage returns the bytes of all files in a directory.
+func diskUsage(dir string) (bytes int64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if errors.Is(err, fs.ErrNotExist) { // the server has removed it meanwhile
+			return nil
+		}
+		if err == nil {
+			bytes += info.Size()
+		}
+		return err
+	})
+	return bytes, err
 }
 
 // sample reads the server's memory from time to time.
