@@ -44,7 +44,7 @@ func (c *Client) serve(refused error) {
 
 // connect calls OnConnect and makes the client known to the loop. An error
 // refuses the client.
-func (c *Client) connect(r *http.Request, right check) error {
+func (c *Client) connect(r *http.Request, right *check) error {
 	h := c.hub
 	if h.cfg.OnConnect == nil {
 		defer c.conn.Flush() // the response to the handshake, together with the welcome
@@ -71,7 +71,7 @@ func (c *Client) connect(r *http.Request, right check) error {
 
 // register has the loop welcome the client and join it to the rooms that
 // OnConnect chose.
-func (c *Client) register(ctx context.Context, inbox Position, right check) error {
+func (c *Client) register(ctx context.Context, inbox Position, right *check) error {
 	c.mu.Lock()
 	rooms := c.mu.preWelcome.rooms
 	c.mu.preWelcome.rooms = nil

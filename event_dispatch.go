@@ -67,9 +67,9 @@ func (c *Client) dispatch(e *Event) (any, error) {
 	case now.own[e.Type] == nil:
 		return nil, errorf(CodeUnknownType, "Unknown event type")
 	}
-	if e.Type == eventJoinRoom {
+	if e.Type == eventJoinRoom || !known { // a handler of the application may use Client.Join
 		e.right = c.hub.rights.begin()
-		defer func() { e.right.end(); e.right = check{} }()
+		defer e.right.end()
 	}
 	if !b.free {
 		if err := c.authorize(Action{Type: e.Type, Room: e.Room, To: e.To}); err != nil {

@@ -207,7 +207,7 @@ func eventFrames(messages []Message) [][]byte {
 
 // rejoin puts the client into a room, on hold, and reads the messages that it
 // wants.
-func (c *Client) rejoin(ctx context.Context, room string, right check, w replayRequest, budget *int) (*join, bool, error) {
+func (c *Client) rejoin(ctx context.Context, room string, right *check, w replayRequest, budget *int) (*join, bool, error) {
 	j, err := c.join(ctx, &join{room: room, right: right, hold: true})
 	if err != nil {
 		return nil, false, err
