@@ -15,8 +15,8 @@ const (
 	lineRate  = 1
 )
 
-// lineLimits bounds what is logged of each kind. The zero value is ready. It may
-// be used by any goroutine.
+// lineLimits bounds what is logged of each kind. The zero value is ready. Any
+// goroutine may use it.
 type lineLimits struct {
 	mu    sync.Mutex
 	kinds map[any]*lineCount // clients must not be able to make kinds
