@@ -366,7 +366,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     if (gone()) return;
     for (const room of this.#rooms.values()) room.rejoin();
     if (this.#user) this.#outbox.opened(this.#user.id, this.#requests.maxMessage);
-    this.#requests.opened();
+    this.#requests.flush();
   }
 
   // Receiving.

@@ -1,6 +1,7 @@
 import { isAny, isObject, isText, optional, shape } from './check.js';
 import { ChatError } from './error.js';
 import type { StorageLike } from './options.js';
+import { Pause } from './pause.js';
 import { isDurable, type Receipt, withEpoch } from './protocol.js';
 import { conflict, overflow, tooLarge } from './requests.js';
 import { isOver, toJSON } from './text.js';
@@ -33,6 +34,8 @@ interface Entry {
   readonly text: string;
   /** Whether it was sent on this connection and has no answer yet. */
   inFlight: boolean;
+  /** How often the server has asked to send it later. */
+  refusals: number;
   /**
    * Whether it comes from the storage. Then no caller waits for it, and its
    * room may not be joined yet.
@@ -54,10 +57,16 @@ export interface OutboxOwner {
   report(err: unknown): void;
 }
 
+const GAP_MAX = 300; // ms, so that the server refuses at most 200 a minute
+
 /**
  * Outbox keeps durable events, oldest first, until the server has answered. It
  * sends one event at a time for each room, and one at a time of those without a
  * room. So an event that has to be repeated is not overtaken by the next.
+ *
+ * When the server asks to wait, the outbox does, and then sends a single event
+ * at a time until it is empty. If all went at once, the server would refuse
+ * most of them again, and close the connection of a client that goes on so.
  */
 export class Outbox {
   readonly #owner: OutboxOwner;
@@ -68,7 +77,8 @@ export class Outbox {
   #user: string | undefined; // the owner; undefined: the next user to connect
   #maxMessage = Infinity;
   #open = false;
-  #hold: ReturnType<typeof setTimeout> | undefined; // while the server wants none
+  readonly #pause = new Pause(() => this.flush());
+  #gap = 0; // ms between two events, while it is slow
   #saving = true; // also while it is not loaded yet
   #unsaved = false;
 
@@ -94,7 +104,7 @@ export class Outbox {
       settle(error);
       return this.#owner.changed({ status: 'failed', message, error });
     }
-    this.#entries.push({ message, text, inFlight: false, restored: false, settle });
+    this.#entries.push({ message, text, inFlight: false, refusals: 0, restored: false, settle });
     this.#save();
     this.#owner.changed({ status: 'queued', message });
     this.flush();
@@ -117,8 +127,7 @@ export class Outbox {
 
   dropped(): void {
     this.#open = false;
-    clearTimeout(this.#hold);
-    this.#hold = undefined;
+    this.#hurry();
     for (const entry of this.#entries) entry.inFlight = false;
   }
 
@@ -132,19 +141,27 @@ export class Outbox {
 
   /** Sends all messages that can be sent now. */
   flush(): void {
-    if (!this.#open || this.#hold !== undefined) return;
+    if (!this.#open || this.#pause.on) return;
     const busyRooms = new Set<string>();
-    for (const entry of [...this.#entries]) {
+    const next: Entry[] = [];
+    for (const entry of this.#entries) {
       const room = entry.message.room ?? '';
       if (busyRooms.has(room)) continue;
       busyRooms.add(room);
       if (entry.inFlight) continue;
       if (room !== '' && !(this.#owner.roomReady(room) ?? !entry.restored)) continue;
       if (isOver(entry.text, this.#maxMessage)) {
-        busyRooms.delete(room);
         this.#settle(entry, tooLarge());
-        continue;
+        return this.flush();
       }
+      next.push(entry);
+    }
+    if (this.#pause.slow) {
+      if (this.#entries.some((e) => e.inFlight)) return;
+      // A room that the server goes on refusing does not hold up the others.
+      next.sort((a, b) => a.refusals - b.refusals).splice(1);
+    }
+    for (const entry of next) {
       entry.inFlight = true;
       this.#owner.write(entry.text);
     }
@@ -156,15 +173,15 @@ export class Outbox {
     if (!entry) return false;
     entry.inFlight = false;
     if (result instanceof ChatError && result.temporary) {
-      clearTimeout(this.#hold);
-      this.#hold = setTimeout(() => {
-        this.#hold = undefined;
-        this.flush();
-      }, result.retryAfterMs ?? 1_000);
+      const wait = this.#pause.after(result);
+      entry.refusals++;
+      this.#gap = result.code === 'rate_limited' ? Math.max(this.#gap, Math.min(wait, GAP_MAX)) : 0;
       return true;
     }
     this.#settle(entry, result instanceof ChatError ? result : withEpoch(result, this.#owner.epochOf(entry.message)));
-    this.flush();
+    if (this.#entries.length === 0) this.#hurry();
+    if (this.#gap > 0) this.#pause.extend(this.#gap);
+    else this.flush();
     return true;
   }
 
@@ -174,6 +191,12 @@ export class Outbox {
     for (const entry of entries) this.#settle(entry, error);
     if (entries.length > 0) this.flush();
     return entries.length > 0;
+  }
+
+  // Ends the time of a single event at a time.
+  #hurry(): void {
+    this.#gap = 0;
+    this.#pause.reset();
   }
 
   #settle(entry: Entry, result: Receipt | ChatError): void {
@@ -202,7 +225,7 @@ export class Outbox {
     const ids = new Set(this.#entries.map((e) => e.message.id));
     const entries = messages
       .filter(({ id }) => !ids.has(id) && ids.add(id))
-      .map((message) => ({ message, text: toJSON(message), inFlight: false, restored: true }));
+      .map((message) => ({ message, text: toJSON(message), inFlight: false, refusals: 0, restored: true }));
     this.#entries.unshift(...entries);
     for (const { message } of entries) this.#owner.changed({ status: 'queued', message });
     if (this.#user !== undefined && user !== undefined && user !== this.#user) {
