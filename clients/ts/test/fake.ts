@@ -209,10 +209,13 @@ export class FakeHub {
         const log = this.room(room);
         const dup = log.events.find((m) => m.id === e.id && m.from?.id === socket.user.id);
         if (!socket.rooms.has(room)) return this.refuse(socket, e, 'not_in_room');
+        if (dup && !isRepeated(dup, e)) return this.refuse(socket, e, 'conflict');
         const { seq, ts } = dup ?? this.message(room, e.data, socket.user, e.id);
         return void ack({ room, seq, ts, data: { seq, ts, ...(dup && { dup: true }) } });
       }
       case 'private-message': {
+        const there = this.inbox(e.to ?? '').events.find((m) => m.id === e.id && m.from?.id === socket.user.id);
+        if (there && !isRepeated(there, e)) return this.refuse(socket, e, 'conflict');
         const own = this.inbox(socket.user.id).events.find((m) => m.id === e.id && m.from?.id === socket.user.id);
         const { seq, ts } = own ?? this.whisper(e.to ?? '', e.data, socket.user, e.id, socket);
         return void ack({ seq, ts, data: { seq, ts, ...(own && { dup: true }) } });
@@ -274,6 +277,10 @@ export class FakeHub {
 
 function position(log: Log): Position {
   return { epoch: log.epoch, seq: log.events.at(-1)?.seq ?? 0 };
+}
+
+function isRepeated(stored: Envelope, e: Envelope): boolean {
+  return JSON.stringify([stored.type, stored.to, stored.data]) === JSON.stringify([e.type, e.to, e.data]);
 }
 
 // Accepts well-formed text only, as the server does.
