@@ -73,10 +73,10 @@ export class FakeBackend implements Backend {
 const SECRET = 'a secret of the tests, long enough for HS256';
 
 /** Makes a token for a user that expires in `life` seconds. */
-export function token(user: string, life = 3_600): string {
+export function token(user: string, life = 3_600, name = user): string {
   const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
   const exp = Date.now() / 1_000 + life;
-  const signed = `${part({ alg: 'HS256', typ: 'JWT' })}.${part({ userId: user, name: user, exp })}`;
+  const signed = `${part({ alg: 'HS256', typ: 'JWT' })}.${part({ userId: user, name, exp })}`;
   return `${signed}.${createHmac('sha256', SECRET).update(signed).digest('base64url')}`;
 }
 

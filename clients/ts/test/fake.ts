@@ -237,8 +237,15 @@ export class FakeHub {
       case 'ack':
       case 'error':
         return;
+      case 'send-notification': {
+        const there = this.inbox(e.to ?? '').events.find((m) => m.id === e.id && m.from?.id === socket.user.id);
+        if (there && !isRepeated(there, { ...e, type: 'notification' })) return this.refuse(socket, e, 'conflict');
+        const notification = { type: 'notification', id: e.id, to: e.to, from: socket.user, data: e.data };
+        const stored = there ?? this.#store(this.inbox(e.to ?? ''), notification);
+        for (const s of this.#open()) if (!there && s.user.id === e.to) s.say(stored);
+        return void ack();
+      }
       case 'message':
-      case 'send-notification':
         return void ack();
       default:
         this.refuse(socket, e, 'unknown_type');

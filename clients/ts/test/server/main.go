@@ -126,7 +126,7 @@ func (s *server) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/ws", func(w http.ResponseWriter, r *http.Request) { s.current().ServeHTTP(w, r) })
 	for name, do := range map[string]func(*http.Request, jsontext.Value) (any, error){
-		"cut": s.cut, "restart": s.restart, "emit": s.emit, "ask": s.ask, "kick": s.kick, "disconnect": s.disconnect,
+		"cut": s.cut, "restart": s.restart, "emit": s.emit, "ask": s.ask, "remove": s.remove, "disconnect": s.disconnect,
 	} {
 		mux.HandleFunc("POST /do/"+name, func(w http.ResponseWriter, r *http.Request) {
 			body, err := io.ReadAll(r.Body)
@@ -202,9 +202,10 @@ func (s *server) ask(r *http.Request, data jsontext.Value) (any, error) {
 	return results, nil
 }
 
-// kick takes ?user out of ?room.
-func (s *server) kick(r *http.Request, _ jsontext.Value) (any, error) {
-	return nil, s.target(r).Leave(r.Context(), r.URL.Query().Get("room"))
+// remove takes ?user out of ?room, for ?reason if there is one.
+func (s *server) remove(r *http.Request, _ jsontext.Value) (any, error) {
+	q := r.URL.Query()
+	return nil, s.target(r).Remove(r.Context(), q.Get("reason"), q.Get("room"))
 }
 
 func (s *server) disconnect(r *http.Request, _ jsontext.Value) (any, error) {
