@@ -1,7 +1,7 @@
 import { isAny, isObject, isText, optional, shape } from './check.js';
 import { ChatError } from './error.js';
 import type { StorageLike } from './options.js';
-import { Pause } from './pause.js';
+import { Pace } from './pace.js';
 import { isDurable, type Receipt, withEpoch } from './protocol.js';
 import { conflict, overflow, tooLarge } from './requests.js';
 import { isOver, toJSON } from './text.js';
@@ -57,16 +57,10 @@ export interface OutboxOwner {
   report(err: unknown): void;
 }
 
-const GAP_MAX = 300; // ms, so that the server refuses at most 200 a minute
-
 /**
  * Outbox keeps durable events, oldest first, until the server has answered. It
  * sends one event at a time for each room, and one at a time of those without a
  * room. So an event that has to be repeated is not overtaken by the next.
- *
- * When the server asks to wait, the outbox does, and then sends a single event
- * at a time until it is empty. If all went at once, the server would refuse
- * most of them again, and close the connection of a client that goes on so.
  */
 export class Outbox {
   readonly #owner: OutboxOwner;
@@ -77,8 +71,7 @@ export class Outbox {
   #user: string | undefined; // the owner; undefined: the next user to connect
   #maxMessage = Infinity;
   #open = false;
-  readonly #pause = new Pause(() => this.flush());
-  #gap = 0; // ms between two events, while it is slow
+  readonly #pace = new Pace(() => this.flush());
   #saving = true; // also while it is not loaded yet
   #unsaved = false;
 
@@ -127,7 +120,7 @@ export class Outbox {
 
   dropped(): void {
     this.#open = false;
-    this.#hurry();
+    this.#pace.reset();
     for (const entry of this.#entries) entry.inFlight = false;
   }
 
@@ -141,7 +134,7 @@ export class Outbox {
 
   /** Sends all messages that can be sent now. */
   flush(): void {
-    if (!this.#open || this.#pause.on) return;
+    if (!this.#open) return;
     const busyRooms = new Set<string>();
     const next: Entry[] = [];
     for (const entry of this.#entries) {
@@ -156,12 +149,11 @@ export class Outbox {
       }
       next.push(entry);
     }
-    if (this.#pause.slow) {
-      if (this.#entries.some((e) => e.inFlight)) return;
-      // A room that the server goes on refusing does not hold up the others.
-      next.sort((a, b) => a.refusals - b.refusals).splice(1);
-    }
+    // A room that the server goes on refusing does not hold up the others.
+    next.sort((a, b) => a.refusals - b.refusals);
+    let waiting = this.#entries.filter((e) => e.inFlight).length;
     for (const entry of next) {
+      if (!this.#pace.allows(waiting++)) break;
       entry.inFlight = true;
       this.#owner.write(entry.text);
     }
@@ -173,15 +165,12 @@ export class Outbox {
     if (!entry) return false;
     entry.inFlight = false;
     if (result instanceof ChatError && result.temporary) {
-      const wait = this.#pause.after(result);
       entry.refusals++;
-      this.#gap = result.code === 'rate_limited' ? Math.max(this.#gap, Math.min(wait, GAP_MAX)) : 0;
+      this.#pace.refused(result);
       return true;
     }
     this.#settle(entry, result instanceof ChatError ? result : withEpoch(result, this.#owner.epochOf(entry.message)));
-    if (this.#entries.length === 0) this.#hurry();
-    if (this.#gap > 0) this.#pause.extend(this.#gap);
-    else this.flush();
+    this.#pace.answered(this.#entries.length);
     return true;
   }
 
@@ -191,12 +180,6 @@ export class Outbox {
     for (const entry of entries) this.#settle(entry, error);
     if (entries.length > 0) this.flush();
     return entries.length > 0;
-  }
-
-  // Ends the time of a single event at a time.
-  #hurry(): void {
-    this.#gap = 0;
-    this.#pause.reset();
   }
 
   #settle(entry: Entry, result: Receipt | ChatError): void {

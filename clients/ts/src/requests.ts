@@ -1,7 +1,7 @@
 import type { Connection } from './connection.js';
 import { ChatError } from './error.js';
 import { newId } from './id.js';
-import { Pause } from './pause.js';
+import { Pace } from './pace.js';
 import type { Envelope } from './protocol.js';
 import { isOver, toJSON, wellFormed } from './text.js';
 
@@ -41,16 +41,14 @@ interface Pending {
 
 /**
  * Requests sends events that the server does not keep in a log, and matches
- * them with their answers. When the server asks to wait, it sends no other
- * `read` or `now` meanwhile, and then one at a time until all are answered: a
- * crowd of them would be refused again.
+ * them with their answers.
  */
 export class Requests {
   readonly #connection: Connection;
   readonly #max: number;
   readonly #timeout: number;
   readonly #pending = new Map<string, Pending>();
-  readonly #pause = new Pause(() => this.flush());
+  readonly #pace = new Pace(() => this.flush()); // of each `read` and `now`
   /** Size of the largest message that the server accepts, in bytes. */
   maxMessage = Infinity;
 
@@ -87,7 +85,7 @@ export class Requests {
     expireIn?: (ms: number) => void,
   ): void {
     const text = encode({ ...event, id });
-    const waits = mode !== 'now' && (this.#pause.on || !this.#connection.ready);
+    const waits = mode !== 'now' && !(this.#pace.allows(this.#pending.size) && this.#connection.ready);
     if (text instanceof ChatError) return settle(text);
     if (this.#connection.stopped) return settle(closed());
     if (isOver(text, this.maxMessage)) return settle(tooLarge());
@@ -109,11 +107,10 @@ export class Requests {
       this.#pending.set(id, p); // behind the others
       p.inFlight = false;
       p.expireIn?.(Infinity);
-      return this.#connection.postpone(this.#pause.after(answer));
+      return this.#connection.postpone(this.#pace.refused(answer));
     }
     p.settle(answer);
-    if (this.#pending.size === 0) this.#pause.slow = false;
-    this.flush();
+    if (p.mode !== 'once') this.#pace.answered(this.#pending.size);
   }
 
   /** Forgets a request. Its answer is ignored. */
@@ -124,7 +121,7 @@ export class Requests {
 
   /** The connection is gone. With an `error`, it will not come back. */
   dropped(error?: ChatError): void {
-    this.#pause.reset();
+    this.#pace.reset();
     for (const p of this.#pending.values()) {
       if (error || p.mode === 'now' || (p.mode === 'once' && p.inFlight)) {
         this.answer(p.id, error ?? new ChatError('disconnected', 'The connection was lost'));
@@ -137,17 +134,17 @@ export class Requests {
 
   /** Sends all that can be sent now. */
   flush(): void {
-    let busy = false;
+    let waiting = 0;
     for (const p of this.#pending.values()) {
       if (!p.inFlight) {
         if (p.mode !== 'now' && !this.#connection.ready) continue;
-        // What waits is behind what was sent.
-        if (p.mode !== 'once' && (this.#pause.on || (this.#pause.slow && busy))) continue;
+        // What was sent earlier is in front of it.
+        if (p.mode !== 'once' && !this.#pace.allows(waiting)) continue;
         p.inFlight = true;
         p.expireIn?.(this.#timeout);
         this.#connection.write(p.text);
       }
-      busy ||= p.mode !== 'once';
+      if (p.mode !== 'once') waiting++;
     }
   }
 }

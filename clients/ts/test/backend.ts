@@ -97,12 +97,16 @@ export class RealBackend implements Backend {
     this.address = address;
   }
 
-  static async start(): Promise<RealBackend> {
+  /** Starts the server, with further arguments. */
+  static async start(...args: string[]): Promise<RealBackend> {
     const dir = mkdtempSync(join(tmpdir(), 'chathub-client-'));
     const binary = join(dir, 'server');
     const built = spawnSync('go', ['build', '-o', binary, './server'], { cwd: import.meta.dirname, encoding: 'utf8' });
     if (built.status !== 0) throw new Error(`go build: ${built.stderr || built.error}`);
-    const child = spawn(binary, { env: { ...process.env, JWT_SECRET: SECRET }, stdio: ['pipe', 'pipe', 'inherit'] });
+    const child = spawn(binary, args, {
+      env: { ...process.env, JWT_SECRET: SECRET },
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
     const [line] = await once(child.stdout, 'data');
     return new RealBackend(dir, child, String(line).trim());
   }

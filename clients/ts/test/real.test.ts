@@ -276,3 +276,25 @@ describe('the real server alone', () => {
     expect(code).toBe(0);
   });
 });
+
+test('many rooms and messages stay within the default limits of the server', async () => {
+  const server = await RealBackend.start('-limited');
+  try {
+    const client = server.client(fresh('ana'));
+    const states: ConnectionState[] = [];
+    client.onState((s) => states.push(s));
+    client.connect();
+    const rooms = Array.from({ length: 128 }, () => client.room(fresh('room')));
+    const joined = rooms.map((room) => room.join({ history: 50 }));
+    const sent = rooms.map((room) => room.send(1));
+    await Promise.all(joined);
+    const pages = rooms.slice(0, 20).map((room) => room.history());
+    await Promise.all([...sent, ...pages]);
+    expect(states.map((s) => s.status)).toEqual(['connecting', 'connected']);
+    const [room] = rooms;
+    expect((await room?.history())?.messages.map((m) => m.data)).toEqual([1]);
+    client.close();
+  } finally {
+    await server.stop();
+  }
+});

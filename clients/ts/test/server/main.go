@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -75,12 +76,17 @@ func (s sessions) Authenticate(ctx context.Context, token string, r *http.Reques
 	return chathub.Identity{User: chathub.User{ID: parts[1], Name: parts[1]}}, nil
 }
 
-// begin starts a hub on the broker.
+// begin starts a hub on the broker. It limits no rates, unless -limited is
+// given.
 func (s *server) begin() error {
+	rate := -1.0
+	if slices.Contains(os.Args, "-limited") {
+		rate = 0 // the default
+	}
 	hub, err := chathub.New(chathub.Config{
 		Auth:             sessions{&chathub.JWT{Key: []byte(os.Getenv("JWT_SECRET"))}},
 		Broker:           s.broker,
-		Rate:             -1,
+		Rate:             rate,
 		MaxMessageBytes:  8 << 10,
 		PresenceInterval: 20 * time.Millisecond,
 		PresenceGrace:    200 * time.Millisecond,
