@@ -1,19 +1,21 @@
-// Command server is a chat server for the tests of the TypeScript client. They
-// control it with POST requests to /do/... and with signals. It exits when its
-// standard input ends.
+// Command server is a chat server for the tests of the TypeScript client and of
+// the page. They control it with POST requests to /do/... and with signals. It
+// exits when its standard input ends.
 package main
 
 import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httputil"
+	"net/url"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -32,6 +34,13 @@ func main() {
 
 func run() error {
 	s := &server{broker: &chathub.MemoryBroker{}, conns: make(map[net.Conn]struct{})}
+	flag.BoolVar(&s.limited, "limited", false, "limit rates as a hub does by default")
+	page := flag.String("page", "", "URL of the server of all other paths")
+	flag.Parse()
+	origin, err := url.Parse(*page)
+	if err != nil {
+		return err
+	}
 	if err := s.begin(); err != nil {
 		return err
 	}
@@ -39,7 +48,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	srv := &http.Server{Handler: s.routes(), ConnState: s.track, ReadHeaderTimeout: 10 * time.Second}
+	srv := &http.Server{Handler: s.routes(origin), ConnState: s.track, ReadHeaderTimeout: 10 * time.Second}
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin) // an error ends it too
 		_ = srv.Close()                      // the process is about to exit
@@ -54,6 +63,8 @@ func run() error {
 }
 
 type server struct {
+	limited bool
+
 	mu     sync.Mutex
 	hub    *chathub.Hub
 	broker *chathub.MemoryBroker
@@ -76,11 +87,10 @@ func (s sessions) Authenticate(ctx context.Context, token string, r *http.Reques
 	return chathub.Identity{User: chathub.User{ID: parts[1], Name: parts[1]}}, nil
 }
 
-// begin starts a hub on the broker. It limits no rates, unless -limited is
-// given.
+// begin starts a hub on the broker.
 func (s *server) begin() error {
 	rate := -1.0
-	if slices.Contains(os.Args, "-limited") {
+	if s.limited {
 		rate = 0 // the default
 	}
 	hub, err := chathub.New(chathub.Config{
@@ -128,8 +138,9 @@ func (s *server) current() *chathub.Hub {
 	return s.hub
 }
 
-func (s *server) routes() http.Handler {
+func (s *server) routes(page *url.URL) http.Handler {
 	mux := http.NewServeMux()
+	mux.Handle("/", httputil.NewSingleHostReverseProxy(page))
 	mux.HandleFunc("/ws", func(w http.ResponseWriter, r *http.Request) { s.current().ServeHTTP(w, r) })
 	for name, do := range map[string]func(*http.Request, jsontext.Value) (any, error){
 		"cut": s.cut, "restart": s.restart, "emit": s.emit, "ask": s.ask, "remove": s.remove, "disconnect": s.disconnect,
