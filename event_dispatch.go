@@ -2,6 +2,7 @@ package chathub
 
 import (
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/chathub-go/chathub/internal/wire"
@@ -29,7 +30,10 @@ func (c *Client) handle(e *Event) {
 	if err != nil {
 		var known bool
 		if public, known = publicError(err); !known {
-			h.log.Error("chathub: handler failed", "event", e.Type, "user", c.User().ID, "client", c.id, "err", err)
+			// Handlers have registered types: clients cannot make kinds.
+			h.logLimited("handler failed "+e.Type, slog.LevelError, "chathub: handler failed", func() []any {
+				return []any{"event", e.Type, "user", c.User().ID, "client", c.id, "err", err}
+			})
 		} else if public.Err != nil {
 			h.log.Debug("chathub: event refused", "event", e.Type, "user", c.User().ID, "client", c.id, "err", err)
 		}

@@ -3,6 +3,7 @@ package chathub
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 
@@ -348,7 +349,9 @@ func (c *Client) resumeRoom(ctx context.Context, room string, w replayRequest, b
 	}
 	e, known := publicError(err)
 	if !known {
-		c.hub.log.Error("chathub: cannot rejoin a room", "room", room, "user", c.User().ID, "err", err)
+		c.hub.logLimited("cannot rejoin", slog.LevelError, "chathub: cannot rejoin a room", func() []any {
+			return []any{"room", room, "user", c.User().ID, "err", err}
+		})
 	}
 	return errorPart(e)
 }

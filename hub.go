@@ -37,7 +37,7 @@ type Hub struct {
 	courier   courier
 	counters  counters
 
-	refusals          refusalLog
+	lines             lineLimits
 	nodeCount         atomic.Int64 // other nodes that are alive
 	notesFailing      atomic.Bool  // other nodes could not be reached lately
 	noteCourier       courier      // for what is sent to other nodes
@@ -163,11 +163,14 @@ func (h *Hub) barrier(ctx context.Context) error {
 	}
 }
 
-// guard calls f, and turns a panic into an error and a log line.
+// guard calls f, and turns a panic into an error and a log line. The lines are
+// limited, since a client that finds a handler's fault can repeat it.
 func (h *Hub) guard(what string, f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			h.log.Error("chathub: panic", "in", what, "panic", v, "stack", string(debug.Stack()))
+			h.logLimited("panic in "+what, slog.LevelError, "chathub: panic", func() []any {
+				return []any{"in", what, "panic", v, "stack", string(debug.Stack())}
+			})
 			err = errPanic
 		}
 	}()
