@@ -165,7 +165,8 @@ func TestCompressionIdle(t *testing.T) {
 		defer runtime.KeepAlive(p)
 		return int(liveHeap()-before) / members
 	}
-	// On a busy machine, a measurement may come before everything is given back.
+	// On a busy machine, a measurement may come before everything is given
+	// back.
 	least := func(compressFrom int) int {
 		return min(perMember(compressFrom), perMember(compressFrom), perMember(compressFrom))
 	}

@@ -29,7 +29,8 @@ type Client struct {
 	takesCompressed bool
 
 	identity atomic.Pointer[identity] // a new one after each refresh-token
-	// expires is that of identity, in Unix nanoseconds, for the sweep. 0: never.
+	// expires is that of identity, in Unix nanoseconds, for the sweep. 0:
+	// never.
 	expires atomic.Int64
 	// handlerSince is when the running handler began, in Unix nanoseconds. 0:
 	// none runs.

@@ -121,9 +121,9 @@ func mayBroadcast(c *Client, e *Event) *Error {
 	return nil
 }
 
-// What a user may have read from logs, and of lists of users, by history, joins,
-// resumes and online-users: half of MaxOutboxBytes per second, which is what one
-// resume reads at most, and 16 times as much at once.
+// What a user may have read from logs, and of lists of users, by history,
+// joins, resumes and online-users: half of MaxOutboxBytes per second, which is
+// what one resume reads at most, and 16 times as much at once.
 const (
 	replayRateParts  = 2
 	replayBurstTimes = 8

@@ -12,9 +12,10 @@ import (
 
 // rights keeps a right that was taken away from being used by what was checked
 // before. A check is an Authenticate, an Authorize or a handler of the
-// application, together with the registration or join that follows. A revocation, which is a Leave or
-// a Disconnect, acts on the clients that are there, and is noted for the checks
-// that are under way. Any goroutine may use it.
+// application, together with the registration or join that follows. A
+// revocation, which is a Leave or a Disconnect, acts on the clients that are
+// there, and is noted for the checks that are under way. Any goroutine may use
+// it.
 type rights struct {
 	mu     sync.Mutex
 	now    uint64       // number of revocations so far

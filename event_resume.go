@@ -182,11 +182,12 @@ const inboxRead = 4
 
 // partOfInbox returns the part of an inbox that a client gets if it has missed
 // more than r allows. The newest messages could all be of one sender, and there
-// is no history of an inbox. So the part is chosen as if the answer were a small
-// inbox.
+// is no history of an inbox. So the part is chosen as if the answer were a
+// small inbox.
 func (c *Client) partOfInbox(ctx context.Context, t Topic, r Range) ([]Message, error) {
 	fits := measure{byNumber: r.Limit, byBytes: r.MaxBytes}
-	r.Limit, r.MaxBytes = max(r.Limit, inboxRead*r.Limit), max(r.MaxBytes, inboxRead*r.MaxBytes) // or it overflows
+	// Or it overflows.
+	r.Limit, r.MaxBytes = max(r.Limit, inboxRead*r.Limit), max(r.MaxBytes, inboxRead*r.MaxBytes)
 	page, err := c.readLog(ctx, t, r)
 	if err != nil {
 		return nil, err

@@ -100,7 +100,8 @@ func newID(prefix string) string { return prefix + rand.Text()[:16] }
 
 // post hands a command to the loop. It waits while the queue is full.
 func (h *Hub) post(cmd command) error {
-	if err := h.checkOpen(); err != nil { // or a free place in the queue would be taken for a promise
+	// Or a free place in the queue would be taken for a promise.
+	if err := h.checkOpen(); err != nil {
 		return err
 	}
 	select {
@@ -129,7 +130,8 @@ func (h *Hub) await(cmd command, ran <-chan struct{}) error {
 	select {
 	case <-ran:
 		return nil
-	case <-h.life.loopEnded: // not life.done: cmd may still be running, on what the caller reads next
+	// Not life.done: cmd may still be running, on what the caller reads next.
+	case <-h.life.loopEnded:
 	}
 	select {
 	case <-ran:

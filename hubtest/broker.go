@@ -18,7 +18,8 @@ import (
 // it from a test of the broker:
 //
 //	func TestConformance(t *testing.T) {
-//		hubtest.TestBroker(t, func(t *testing.T) chathub.Broker { return mybroker.New(t) })
+//		newBroker := func(t *testing.T) chathub.Broker { return mybroker.New(t) }
+//		hubtest.TestBroker(t, newBroker)
 //	}
 //
 // Each subtest calls newBroker once. It may always return the same Broker, or
