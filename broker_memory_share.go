@@ -122,8 +122,8 @@ func (log *memoryLog) share(owner string, notice bool, ledger *ledger) *share {
 	return s
 }
 
-// closeIfEmpty closes a share that has nothing left. If its owner holds the idle
-// log, another one does so from then on.
+// closeIfEmpty closes a share that has nothing left. If its owner holds the
+// idle log, another one does so from then on.
 func (log *memoryLog) closeIfEmpty(s *share) {
 	if s.size[inNumber] > 0 || s.keys > 0 || s.at < 0 {
 		return
@@ -171,8 +171,8 @@ func (log *memoryLog) heir() (to *account) {
 	return to
 }
 
-// makeRoom drops messages until the log is within its bounds. The newest one
-// is of share s, if it is kept at all.
+// makeRoom drops messages until the log is within its bounds. The newest one is
+// of share s, if it is kept at all.
 func (log *memoryLog) makeRoom(s *share, limits *memoryLimits) {
 	for by, limit := range limits.log {
 		for log.size[by] > limit {

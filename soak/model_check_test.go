@@ -153,8 +153,8 @@ func (c *conn) account(s *stream, upTo uint64) {
 	s.open = 0
 }
 
-// gap reports whether a position of the past may be missing: a log drops messages
-// anywhere, and of an inbox with too many of them, a fair part is sent.
+// gap reports whether a position of the past may be missing. A log drops
+// messages anywhere, and of a large inbox, only a fair part is sent.
 func (s *stream) gap(w *world, seq uint64) bool {
 	return s.gaps && seq <= s.replay && (s.topic.User != "" || seq <= w.truth.trimmed(s.topic, s.life))
 }
