@@ -33,8 +33,8 @@ type BrokerSession interface {
 	// it. Delivery may come before or after that. Seq and Time of m are
 	// ignored. If the topic still remembers a message with the same non-empty
 	// Key, nothing is stored or delivered, and the receipt is the first
-	// message's, with Duplicate set. If the two have different Sums, neither
-	// of them 0, they are not the same message, and Publish returns an [Error]
+	// message's, with Duplicate set. If the two have different Sums, neither of
+	// them 0, they are not the same message, and Publish returns an [Error]
 	// with [CodeConflict] instead.
 	Publish(ctx context.Context, m Message) (Receipt, error)
 

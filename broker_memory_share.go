@@ -171,8 +171,8 @@ func (log *memoryLog) heir() (to *account) {
 	return to
 }
 
-// makeRoom drops messages until the log is within its bounds. The newest one
-// is of share s, if it is kept at all.
+// makeRoom drops messages until the log is within its bounds. The newest one is
+// of share s, if it is kept at all.
 func (log *memoryLog) makeRoom(s *share, limits *memoryLimits) {
 	for by, limit := range limits.log {
 		for log.size[by] > limit {
