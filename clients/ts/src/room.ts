@@ -187,7 +187,8 @@ export class Room<E = ChatEvents> {
   /**
    * Reads the server's log: the messages before a `seq`, or the newest ones.
    * The application's other durable events in this room are among them, so
-   * check the `type`. The server may return fewer than `limit`.
+   * check the `type`. The server may return fewer than `limit`. It may also ask
+   * to wait, which this does.
    */
   async history(
     options: { before?: number | undefined; limit?: number | undefined } = {},
