@@ -217,7 +217,7 @@ function Thread({ place, marks, drafts, messages, typing = [], onTyping, onSend,
         onDiscard={onDiscard}
       />
       <div className="sr" role="status">
-        {news}
+        {refusal ? `${refusal.title}. ${refusal.reason}` : news}
       </div>
       <div className={typing.length > 0 ? 'typing on' : 'typing'}>
         <span className="dots" aria-hidden="true">
@@ -226,9 +226,6 @@ function Thread({ place, marks, drafts, messages, typing = [], onTyping, onSend,
           <i />
         </span>
         <span>{typing.length > 0 && typingText(typing)}</span>
-      </div>
-      <div className="sr" role="status">
-        {refusal && `${refusal.title}. ${refusal.reason}`}
       </div>
       {refusal && (
         <div className="refusal">
