@@ -55,6 +55,7 @@ type session struct {
 	old     atomic.Uint64
 	direct  atomic.Uint64 // see isDirect
 	inboxes inboxes
+	owners  ledger
 
 	life context.Context // ends with Close
 	end  context.CancelFunc
@@ -94,6 +95,7 @@ func newSession(b *Broker, deliver func(chathub.Message)) *session {
 	s.life, s.end = context.WithCancel(context.Background())
 	s.newLink()
 	s.inboxes.init()
+	s.owners.auditing = make(chan struct{}, 1)
 	return s
 }
 
@@ -138,6 +140,9 @@ func (s *session) Publish(ctx context.Context, m chathub.Message) (chathub.Recei
 	if err := s.usable(ctx); err != nil {
 		return chathub.Receipt{}, err
 	}
+	if err := s.admit(ctx, m.Owner); err != nil {
+		return chathub.Receipt{}, err
+	}
 	f := frame{attempt: rand.Uint64(), sum: m.Sum, time: s.now(), key: m.Key, body: m.Body}
 	subject, p := s.broker.cfg.logSubject(&m), s.broker.cfg.place(m.Topic)
 	id := m.Key
@@ -158,6 +163,9 @@ func (s *session) Publish(ctx context.Context, m chathub.Message) (chathub.Recei
 	})
 	if err != nil {
 		return chathub.Receipt{}, err
+	}
+	if !ack.Duplicate {
+		s.owners.charge(m.Owner, len(subject)+len(data)+storedOverhead, ack.Seq)
 	}
 	r := chathub.Receipt{Epoch: s.state.Load().epoch, Seq: ack.Seq, Time: f.time}
 	if ack.Duplicate {

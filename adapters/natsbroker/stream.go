@@ -22,6 +22,8 @@ type streamState struct {
 	maxAge      time.Duration
 	// raised is the last position that was stored under a lower maxMessages.
 	raised    uint64
+	bytes     uint64 // of all messages
+	maxBytes  int64  // 0 or less: no bound
 	clustered bool
 	leader    string // with the time of its election; if clustered
 	alone     string // the only server, if not clustered
@@ -40,6 +42,8 @@ func newState(i *jetstream.StreamInfo) *streamState {
 		lastSeq:     i.State.LastSeq,
 		maxMessages: int(i.Config.MaxMsgsPerSubject),
 		maxAge:      i.Config.MaxAge,
+		bytes:       i.State.Bytes,
+		maxBytes:    i.Config.MaxBytes,
 	}
 	if i.State.Msgs == 0 {
 		st.firstSeq = i.State.LastSeq + 1

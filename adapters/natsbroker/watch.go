@@ -49,6 +49,7 @@ func (s *session) watch() {
 		if looks++; looks <= 5 && s.broker.server == nil {
 			_ = s.findOld(s.life) // a process of an earlier version may have stored more until now
 		}
+		_ = s.auditLargest(s.life) // or at the next look
 		now := s.state.Load()
 		if now.leader != before.leader {
 			s.log.Info("natsbroker: the stream has a new leader", "leader", now.leader)
@@ -87,6 +88,7 @@ func (s *session) observe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	began, reconnects := s.broker.cfg.clock(), s.nc.Stats().Reconnects
+	s.owners.asking()
 	info, err := s.info(ctx, "")
 	if err != nil {
 		return err
@@ -100,6 +102,7 @@ func (s *session) observe(ctx context.Context) error {
 		return err
 	}
 	s.state.Store(st)
+	s.owners.observe(st)
 	direct := uint64(0)
 	if st.alone != "" && st.alone == s.nc.ConnectedServerName() && !s.broker.cfg.indirect {
 		direct = reconnects + 1
