@@ -99,11 +99,15 @@ var benchBody = []byte(strings.Repeat("x", 200))
 
 // BenchmarkLatency publishes one message at a time, until its delivery on
 // another node.
-func BenchmarkLatency(b *testing.B) {
+func BenchmarkLatency(b *testing.B) { benchLatency(b, room("lobby"), "") }
+
+// BenchmarkInboxLatency is BenchmarkLatency with private messages.
+func BenchmarkInboxLatency(b *testing.B) { benchLatency(b, chathub.Topic{User: "ana"}, "ben") }
+
+func benchLatency(b *testing.B, topic chathub.Topic, owner string) {
 	for _, c := range rigs {
 		b.Run(c.name, func(b *testing.B) {
 			r := c.make(b)
-			topic := room("lobby")
 			heard := make(chan time.Time, 1)
 			hear, err := r.broker.Attach(b.Context(), func(chathub.Message) { heard <- time.Now() })
 			if err != nil {
@@ -118,7 +122,8 @@ func BenchmarkLatency(b *testing.B) {
 			r.measure(b, b.N, func() {
 				for range b.N {
 					began := time.Now()
-					if _, err := speak.Publish(b.Context(), chathub.Message{Topic: topic, Key: rand.Text(), Body: benchBody}); err != nil {
+					m := chathub.Message{Topic: topic, Key: rand.Text(), Owner: owner, Body: benchBody}
+					if _, err := speak.Publish(b.Context(), m); err != nil {
 						b.Fatal(err)
 					}
 					acks = append(acks, time.Since(began))
@@ -176,6 +181,33 @@ func BenchmarkThroughput(b *testing.B) {
 				}
 				wg.Wait()
 				<-all
+			})
+		})
+	}
+}
+
+// BenchmarkJoin subscribes inboxes and unsubscribes them again. Each has
+// messages of three senders.
+func BenchmarkJoin(b *testing.B) {
+	const inboxes = 1000
+	for _, c := range rigs {
+		b.Run(c.name, func(b *testing.B) {
+			r := c.make(b)
+			n := attach(b, r.broker)
+			topic := func(i int) chathub.Topic { return chathub.Topic{User: numbered(i)} }
+			parallel(3*inboxes, func(i int) {
+				m := chathub.Message{Topic: topic(i / 3), Owner: numbered(i % 3), Body: benchBody}
+				if _, err := n.Publish(b.Context(), m); err != nil {
+					b.Error(err)
+				}
+			})
+			r.measure(b, b.N, func() {
+				for i := range b.N {
+					n.subscribe(topic(i % inboxes))
+					if err := n.Unsubscribe(b.Context(), topic(i%inboxes)); err != nil {
+						b.Fatal(err)
+					}
+				}
 			})
 		})
 	}
@@ -345,48 +377,64 @@ func resident(b *testing.B, p *process) int64 {
 	return kib << 10
 }
 
-// BenchmarkRead reads the newest messages of a room, some from its middle, and
-// the last 20. The room has one in 100 of the 100,000 messages of the stream,
-// or one in 5,000 of 500,000.
+// BenchmarkRead reads the newest messages of a topic, some from its middle, and
+// the last 20. A room and an inbox with three senders have each one in 100 of
+// the 100,000 messages of the stream, or one in 5,000 of 500,000.
 func BenchmarkRead(b *testing.B) {
-	for _, c := range []struct{ rooms, each int }{{100, 1000}, {5000, 100}} {
+	for _, c := range []struct{ topics, each int }{{100, 1000}, {5000, 100}} {
 		broker := openEmbedded(b, b.TempDir(), natsbroker.MaxMessages(-1))
 		n, member := attach(b, broker), attach(b, broker)
-		member.subscribe(room("0"))
-		var log []uint64
+		topics := []chathub.Topic{room("0"), {User: "0"}}
+		logs := make([][]uint64, len(topics))
+		for _, topic := range topics {
+			member.subscribe(topic)
+		}
 		var mu sync.Mutex
-		parallel(c.rooms*c.each, func(i int) {
-			seq := n.say(room(numbered(i%c.rooms)), string(benchBody)).Seq
-			if i%c.rooms == 0 {
+		parallel(c.topics*c.each, func(i int) {
+			at := i % c.topics
+			m := chathub.Message{Topic: room(numbered(at)), Owner: numbered(i / c.topics % 3), Body: benchBody}
+			if at < len(topics) {
+				m.Topic = topics[at]
+			}
+			r, err := n.Publish(b.Context(), m)
+			if err != nil {
+				b.Error(err)
+			}
+			if at < len(topics) {
 				mu.Lock()
 				defer mu.Unlock()
-				log = append(log, seq)
+				logs[at] = append(logs[at], r.Seq)
 			}
 		})
-		slices.Sort(log)
-		for _, d := range []struct {
-			name string
-			r    chathub.Range
-		}{
-			{"newest-50", chathub.Range{Limit: 50}},
-			{"middle-50", chathub.Range{Before: log[c.each/2], Limit: 50}},
-			{"since-20", chathub.Range{After: log[len(log)-21], Limit: 200}},
-			{"since-none", chathub.Range{After: log[len(log)-1], Limit: 200}},
-		} {
-			b.Run(fmt.Sprintf("%d-rooms/%s", c.rooms, d.name), func(b *testing.B) {
-				for range b.N {
-					if p := n.read(room("0"), d.r); p.Head.Seq != log[len(log)-1] {
-						b.Fatal(p.Head)
+		for i, topic := range topics {
+			log := logs[i]
+			slices.Sort(log)
+			kind := []string{"room", "inbox"}[i]
+			for _, d := range []struct {
+				name string
+				r    chathub.Range
+			}{
+				{"newest-50", chathub.Range{Limit: 50}},
+				{"newest-of-4-KB", chathub.Range{Limit: 50, MaxBytes: 4000}},
+				{"middle-50", chathub.Range{Before: log[c.each/2], Limit: 50}},
+				{"since-20", chathub.Range{After: log[len(log)-21], Limit: 200}},
+				{"since-none", chathub.Range{After: log[len(log)-1], Limit: 200}},
+			} {
+				b.Run(fmt.Sprintf("1-in-%d/%s/%s", c.topics, kind, d.name), func(b *testing.B) {
+					for range b.N {
+						if p := n.read(topic, d.r); p.Head.Seq != log[len(log)-1] {
+							b.Fatal(p.Head)
+						}
 					}
+				})
+			}
+			member.until(topic, log[len(log)-1])
+			b.Run(fmt.Sprintf("1-in-%d/%s/since-20-by-a-node-that-has-it", c.topics, kind), func(b *testing.B) {
+				for range b.N {
+					member.read(topic, chathub.Range{After: log[len(log)-21], Before: log[len(log)-1] + 1, Limit: 200})
 				}
 			})
 		}
-		member.until(room("0"), log[len(log)-1])
-		b.Run(fmt.Sprintf("%d-rooms/since-20-by-a-node-that-has-the-room", c.rooms), func(b *testing.B) {
-			for range b.N {
-				member.read(room("0"), chathub.Range{After: log[len(log)-21], Before: log[len(log)-1] + 1, Limit: 200})
-			}
-		})
 	}
 }
 

@@ -14,9 +14,25 @@ func Clock(now func() time.Time) Option {
 
 // StreamMaxBytes returns the bound of a session's stream.
 func StreamMaxBytes(ctx context.Context, s chathub.BrokerSession) (int64, error) {
-	info, err := s.(*session).info(ctx)
+	info, err := s.(*session).info(ctx, "")
 	if err != nil {
 		return 0, err
 	}
 	return info.Config.MaxBytes, nil
+}
+
+// Indirect makes a broker behave as if there were other servers between its
+// sessions and the stream.
+func Indirect() Option {
+	return func(c *config) { c.indirect = true }
+}
+
+// Received returns how many bytes a session has received.
+func Received(s chathub.BrokerSession) uint64 { return s.(*session).nc.Stats().InBytes }
+
+// Stored returns a message as it is in the stream, and its message id.
+func Stored(m chathub.Message) (data []byte, id string) {
+	c := config{name: "chathub"}
+	f := frame{attempt: 1, time: m.Time, key: m.Key, body: m.Body}
+	return f.encode(), messageID(c.place(m.Topic).old, m.Key)
 }

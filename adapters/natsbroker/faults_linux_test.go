@@ -91,7 +91,7 @@ func (f *trial) write(i int) {
 			return
 		case <-pace.C:
 		}
-		m := chathub.Message{Topic: faultRooms[n%len(faultRooms)], Key: rand.Text()}
+		m := chathub.Message{Topic: faultRooms[n%len(faultRooms)], Key: rand.Text(), Owner: numbered(n % 5)}
 		for began := time.Now(); ; {
 			ctx, cancel := context.WithTimeout(f.t.Context(), 2*time.Second)
 			_, err := f.nodes[i].Publish(ctx, m)

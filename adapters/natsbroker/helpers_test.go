@@ -157,9 +157,20 @@ func (n *node) until(topic chathub.Topic, seq uint64) []chathub.Message {
 
 func (n *node) say(topic chathub.Topic, body string) chathub.Receipt {
 	n.t.Helper()
-	r, err := n.Publish(n.ctx, chathub.Message{Topic: topic, Key: rand.Text(), Body: []byte(body)})
+	return n.sayAs("", topic, body)
+}
+
+// sayAs is say for an owner.
+func (n *node) sayAs(owner string, topic chathub.Topic, body string) chathub.Receipt {
+	n.t.Helper()
+	return n.publish(chathub.Message{Topic: topic, Key: rand.Text(), Owner: owner, Body: []byte(body)})
+}
+
+func (n *node) publish(m chathub.Message) chathub.Receipt {
+	n.t.Helper()
+	r, err := n.Publish(n.ctx, m)
 	if err != nil {
-		n.t.Fatalf("Publish(%v): %v", topic, err)
+		n.t.Fatalf("Publish(%v): %v", m.Topic, err)
 	}
 	return r
 }
@@ -198,6 +209,8 @@ func bodies(messages []chathub.Message) (all []string) {
 }
 
 func room(name string) chathub.Topic { return chathub.Topic{Room: name} }
+
+func inbox(user string) chathub.Topic { return chathub.Topic{User: user} }
 
 func numbered(n int) string { return fmt.Sprint(n) }
 

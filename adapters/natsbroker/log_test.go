@@ -18,65 +18,111 @@ func TestRead(t *testing.T) {
 	t.Run("by one that has them, and little memory", func(t *testing.T) { testRead(t, true, 40_000) })
 }
 
+// said is a message of a log.
+type said struct {
+	seq   uint64
+	size  int
+	owner string
+}
+
+// split returns the messages of a log that are there, and the newest position
+// of those that are not. Each owner has a bound of its own in an inbox; full is
+// the newest of the oldest messages of those who have reached it.
+func split(log []said, topic chathub.Topic, most int) (kept []said, dropped, full uint64) {
+	held := make(map[string]int)
+	for _, m := range slices.Backward(log) {
+		share := m.owner
+		if topic.User == "" {
+			share = ""
+		}
+		switch held[share]++; {
+		case held[share] > most:
+			dropped = max(dropped, m.seq)
+			continue
+		case held[share] == most:
+			full = max(full, m.seq)
+		}
+		kept = append(kept, m)
+	}
+	slices.Reverse(kept)
+	return kept, dropped, full
+}
+
+// pageOf returns the messages of a log that a page must have.
+func pageOf(kept []said, r chathub.Range) (want []uint64, more bool) {
+	size := 0
+	for _, m := range slices.Backward(kept) {
+		if m.seq <= r.After || r.Before > 0 && m.seq >= r.Before {
+			continue
+		}
+		if size += m.size; more || len(want) == r.Limit || r.MaxBytes > 0 && size > r.MaxBytes {
+			more = true
+			break
+		}
+		want = append(want, m.seq)
+	}
+	slices.Reverse(want)
+	return want, more
+}
+
 func testRead(t *testing.T, subscribed bool, cache int) {
-	const most = 600
+	const most = 400
 	n := attach(t, openEmbedded(t, t.TempDir(), natsbroker.MemoryStorage(), natsbroker.MaxMessages(most), natsbroker.CacheBytes(cache)))
 	random := rand.New(rand.NewPCG(1, 2)) // the same numbers in each run
-	topics := []chathub.Topic{room("busy"), room("steady"), room("early"), room("late"), {User: "rare"}}
-	logs := make([][]uint64, len(topics))
-	for i := range 3000 {
+	topics := []chathub.Topic{room("busy"), room("steady"), room("early"), room("late"), inbox("rare"), inbox("many"), inbox("large")}
+	logs := make([][]said, len(topics))
+	for i := range 4000 {
 		if i == 100 && subscribed {
 			for _, topic := range topics {
 				n.subscribe(topic)
 			}
 		}
-		at := 0
+		at, size, owner := 0, random.IntN(30), random.IntN(3)
 		switch r := random.IntN(100); {
-		case r < 25:
+		case r < 15:
 			at = 1
-		case r < 60 && i < 300:
+		case r < 50 && i < 300:
 			at = 2
-		case r < 60 && i > 2500:
+		case r < 50 && i > 3500:
 			at = 3
+		case r < 50:
+			at = 5
+			owner = owner * random.IntN(2) // uneven
 		case r == 60:
 			at = 4
+		case r < 70:
+			at, size = 6, random.IntN(5000)
 		}
-		logs[at] = append(logs[at], n.say(topics[at], numbered(i)).Seq)
+		body := string(make([]byte, size))
+		r := n.sayAs(numbered(owner), topics[at], body)
+		logs[at] = append(logs[at], said{r.Seq, size, numbered(owner)})
 	}
 	for at, topic := range topics {
 		log := logs[at]
+		head := log[len(log)-1].seq
 		if subscribed {
-			n.until(topic, log[len(log)-1])
+			n.until(topic, head)
 		}
-		kept := log[max(0, len(log)-most):]
-		dropped := uint64(0)
-		if len(kept) < len(log) {
-			dropped = log[len(log)-len(kept)-1]
-		}
-		for range 20 {
+		kept, dropped, full := split(log, topic, most)
+		for range 60 {
 			r := chathub.Range{Limit: random.IntN(1+random.IntN(2*most)) + 1}
 			if random.IntN(2) == 0 {
-				r.After = random.Uint64N(3100)
+				r.After = random.Uint64N(4100)
 			}
 			if random.IntN(2) == 0 {
-				r.Before = random.Uint64N(3100)
+				r.Before = random.Uint64N(4100)
+			}
+			if random.IntN(2) == 0 {
+				r.MaxBytes = random.IntN(1+random.IntN(20_000)) + 1
 			}
 			switch random.IntN(4) {
 			case 0:
-				r.After = kept[len(kept)-1-random.IntN(min(len(kept), 30))]
-				r.Before = log[len(log)-1] + 1
+				r.After = kept[len(kept)-1-random.IntN(min(len(kept), 30))].seq
+				r.Before = head + 1
 			case 1:
-				r.After = kept[random.IntN(len(kept))]
+				r.After = kept[random.IntN(len(kept))].seq
 			}
-			var want []uint64
-			for _, seq := range kept {
-				if r.After < seq && (r.Before == 0 || seq < r.Before) {
-					want = append(want, seq)
-				}
-			}
-			more := len(want) > r.Limit
-			want = want[max(0, len(want)-r.Limit):]
-
+			want, more := pageOf(kept, r)
 			p := n.read(topic, r)
 			var got []uint64
 			for _, m := range p.Messages {
@@ -85,9 +131,52 @@ func testRead(t *testing.T, subscribed bool, cache int) {
 			if !slices.Equal(got, want) || p.More != more {
 				t.Fatalf("%v %+v: got %d messages %v, more %v; want %d %v, more %v", topic, r, len(got), got, p.More, len(want), want, more)
 			}
-			if p.Head.Seq != log[len(log)-1] || p.Trimmed < dropped && r.After < dropped || p.Trimmed > r.After && p.Trimmed >= kept[0] && !p.More {
-				t.Fatalf("%v %+v: head %d, trimmed %d; want %d, %d", topic, r, p.Head.Seq, p.Trimmed, log[len(log)-1], dropped)
+			if p.Head.Seq != head || p.Trimmed < dropped && r.After < dropped {
+				t.Fatalf("%v %+v: head %d, trimmed %d; want %d, %d", topic, r, p.Head.Seq, p.Trimmed, head, dropped)
 			}
+			if p.Trimmed > r.After && p.Trimmed >= max(full, kept[0].seq) && !p.More {
+				t.Fatalf("%v %+v: trimmed %d, but nothing after %d", topic, r, p.Trimmed, dropped)
+			}
+		}
+	}
+}
+
+// TestReadSize checks that little more is fetched than a page may have, however
+// long the log is.
+func TestReadSize(t *testing.T) {
+	const body, bound = 10_000, 50_000
+	b := openEmbedded(t, t.TempDir(), natsbroker.MemoryStorage())
+	n, reader := attach(t, b), attach(t, b)
+	for _, topic := range []chathub.Topic{room("lobby"), inbox("ana")} {
+		var log []uint64
+		for i := range 500 {
+			log = append(log, n.sayAs(numbered(i%3), topic, string(make([]byte, body))).Seq)
+			n.say(room("other"), "")
+		}
+		for _, r := range []chathub.Range{
+			{Limit: 200},
+			{After: log[0], Limit: 200},
+			{After: log[250], Limit: 200},
+			{After: log[450], Limit: 1000},
+			{After: log[490], Before: log[499] + 1, Limit: 200},
+			{Before: log[250], Limit: 200},
+			{After: log[100], Before: log[400], Limit: 200},
+		} {
+			r.MaxBytes = bound
+			before := natsbroker.Received(reader.BrokerSession)
+			p := reader.read(topic, r)
+			if len(p.Messages) != bound/body || !p.More {
+				t.Errorf("%v %+v: %d messages, more %v", topic, r, len(p.Messages), p.More)
+			}
+			if got := natsbroker.Received(reader.BrokerSession) - before; got > 5*bound {
+				t.Errorf("%v %+v: %d bytes were received, for %d", topic, r, got, bound)
+			} else {
+				t.Logf("%v %+v: %d bytes were received", topic, r, got)
+			}
+		}
+		n.sayAs("ben", topic, string(make([]byte, bound+1)))
+		if p := reader.read(topic, chathub.Range{Limit: 10, MaxBytes: bound}); len(p.Messages) != 0 || !p.More {
+			t.Errorf("%v: the newest message does not fit, but there are %d, more %v", topic, len(p.Messages), p.More)
 		}
 	}
 }

@@ -31,7 +31,10 @@ type config struct {
 	cache       int
 	nats        []nats.Option
 	log         *slog.Logger
-	clock       func() time.Time // replaced in tests
+	// For tests: clock replaces that of the node, and indirect hides that the
+	// stream's only server is the one that a session is connected to.
+	clock    func() time.Time
+	indirect bool
 
 	embedded bool
 	errs     []error

@@ -88,6 +88,8 @@ const (
 	codeNoMessage       = 10037
 	codeNoStorage       = 10047
 	codeMessageTooLarge = 10054
+	codeWrongLast       = 10071
+	codeWrongLastBusy   = 10164
 	codeStoreFailed     = 10049
 )
 

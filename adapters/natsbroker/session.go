@@ -50,6 +50,12 @@ type session struct {
 	overflow   atomic.Bool // arrivals has been full since watch last looked
 	link       atomic.Pointer[link]
 	cacheBytes atomic.Int64 // in the tails of all topics
+	// old is the position of the newest message that an earlier version stored.
+	// 0: the stream has none.
+	old     atomic.Uint64
+	direct  atomic.Uint64 // see isDirect
+	inboxes inboxes
+	owners  ledger
 
 	life context.Context // ends with Close
 	end  context.CancelFunc
@@ -88,6 +94,8 @@ func newSession(b *Broker, deliver func(chathub.Message)) *session {
 	s.api.direct = api + "DIRECT.GET." + b.cfg.name
 	s.life, s.end = context.WithCancel(context.Background())
 	s.newLink()
+	s.inboxes.init()
+	s.owners.auditing = make(chan struct{}, 1)
 	return s
 }
 
@@ -113,6 +121,9 @@ func (s *session) open(ctx context.Context) error {
 		return err
 	}
 	s.state.Store(st)
+	if err := s.persist(ctx, s.findOld); err != nil {
+		return err
+	}
 	_ = s.observe(ctx) // for the clock; the server has just answered
 	s.work.Go(s.dispatch)
 	s.work.Go(s.watch)
@@ -123,26 +134,38 @@ func (s *session) open(ctx context.Context) error {
 // there is an answer. All repetitions have the same message id, so a message is
 // stored once even if its answer was lost.
 func (s *session) Publish(ctx context.Context, m chathub.Message) (chathub.Receipt, error) {
-	if !kept(m.Topic) {
+	if !m.Topic.Kept() {
 		return chathub.Receipt{}, errNotKept
 	}
 	if err := s.usable(ctx); err != nil {
 		return chathub.Receipt{}, err
 	}
+	if err := s.admit(ctx, m.Owner); err != nil {
+		return chathub.Receipt{}, err
+	}
 	f := frame{attempt: rand.Uint64(), sum: m.Sum, time: s.now(), key: m.Key, body: m.Body}
-	subject := s.logSubject(m.Topic)
+	subject, p := s.broker.cfg.logSubject(&m), s.broker.cfg.place(m.Topic)
 	id := m.Key
 	if id == "" { // for the repetitions of this call
 		id = "\x00" + formatSeq(f.attempt) + formatSeq(rand.Uint64())
 	}
-	msg := &nats.Msg{Subject: subject, Data: f.encode(), Header: nats.Header{"Nats-Msg-Id": {messageID(subject, id)}}}
+	id = messageID(p.old, id)
+	data := f.encode()
 	var ack pubAck
-	err := s.persist(ctx, func(ctx context.Context) error {
-		ack = pubAck{}
-		return s.store(ctx, msg, &ack)
+	err := s.persist(ctx, func(ctx context.Context) (err error) {
+		msg := &nats.Msg{Subject: subject, Data: data, Header: nats.Header{"Nats-Msg-Id": {id}}}
+		if p.shared && !s.isDirect() {
+			ack, err = s.storeNext(ctx, m.Topic, p, msg)
+		} else {
+			ack, err = s.store(ctx, msg)
+		}
+		return err
 	})
 	if err != nil {
 		return chathub.Receipt{}, err
+	}
+	if !ack.Duplicate {
+		s.owners.charge(m.Owner, len(subject)+len(data)+storedOverhead, ack.Seq)
 	}
 	r := chathub.Receipt{Epoch: s.state.Load().epoch, Seq: ack.Seq, Time: f.time}
 	if ack.Duplicate {
@@ -171,26 +194,26 @@ type pubAck struct {
 	Duplicate bool   `json:"duplicate"`
 }
 
-func (s *session) store(ctx context.Context, msg *nats.Msg, ack *pubAck) error {
+func (s *session) store(ctx context.Context, msg *nats.Msg) (ack pubAck, err error) {
 	answer, err := s.nc.RequestMsgWithContext(ctx, msg)
 	if errors.Is(err, nats.ErrMaxPayload) {
-		return finalError{tooLarge(err)}
+		return ack, finalError{tooLarge(err)}
 	}
 	if err != nil {
-		return err
+		return ack, err
 	}
-	if err := json.Unmarshal(answer.Data, ack); err != nil {
-		return err
+	if err := json.Unmarshal(answer.Data, &ack); err != nil {
+		return ack, err
 	}
 	switch {
 	case ack.Error != nil && ack.Error.ErrCode == codeMessageTooLarge:
-		return finalError{tooLarge(ack.Error)}
+		return ack, finalError{tooLarge(ack.Error)}
 	case ack.Error != nil:
-		return ack.Error
+		return ack, ack.Error
 	case ack.Seq == 0 || ack.Stream != s.broker.cfg.name:
-		return errors.New("the ack is not from the stream")
+		return ack, errors.New("the ack is not from the stream")
 	}
-	return nil
+	return ack, nil
 }
 
 func tooLarge(cause error) error {
@@ -218,7 +241,7 @@ func (s *session) Send(ctx context.Context, m chathub.Message) error {
 		return err
 	}
 	f := frame{time: s.now(), key: m.Key, body: m.Body}
-	err := s.nc.Publish(s.hearSubject(m.Topic), f.encode())
+	err := s.nc.Publish(s.broker.cfg.hearSubject(m.Topic), f.encode())
 	switch {
 	case errors.Is(err, nats.ErrMaxPayload):
 		return tooLarge(err)
@@ -230,7 +253,7 @@ func (s *session) Send(ctx context.Context, m chathub.Message) error {
 
 // Read implements [chathub.BrokerSession].
 func (s *session) Read(ctx context.Context, t chathub.Topic, r chathub.Range) (page chathub.Page, err error) {
-	if !kept(t) {
+	if !t.Kept() {
 		return chathub.Page{}, s.usable(ctx)
 	}
 	if r.Before > 0 { // a hub reads what a client has missed

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -17,12 +18,15 @@ type streamState struct {
 	epoch       string
 	firstSeq    uint64 // of all topics; older messages have been dropped
 	lastSeq     uint64
-	maxMessages int // per topic; 0 or less: no bound
+	maxMessages int // per subject; 0 or less: no bound
 	maxAge      time.Duration
 	// raised is the last position that was stored under a lower maxMessages.
 	raised    uint64
+	bytes     uint64 // of all messages
+	maxBytes  int64  // 0 or less: no bound
 	clustered bool
-	leader    string // with the time of its election
+	leader    string // with the time of its election; if clustered
+	alone     string // the only server, if not clustered
 }
 
 // raisedKey is set in the stream's metadata when MaxMessages is raised. A log
@@ -38,13 +42,17 @@ func newState(i *jetstream.StreamInfo) *streamState {
 		lastSeq:     i.State.LastSeq,
 		maxMessages: int(i.Config.MaxMsgsPerSubject),
 		maxAge:      i.Config.MaxAge,
+		bytes:       i.State.Bytes,
+		maxBytes:    i.Config.MaxBytes,
 	}
 	if i.State.Msgs == 0 {
 		st.firstSeq = i.State.LastSeq + 1
 	}
 	// If the key is absent, raised is 0.
 	st.raised, _ = strconv.ParseUint(i.Config.Metadata[raisedKey], 10, 64)
-	if c := i.Cluster; c != nil && c.Name != "" {
+	if c := i.Cluster; c != nil && c.Name == "" {
+		st.alone = c.Leader
+	} else if c != nil {
 		st.clustered = true
 		st.leader = c.Leader
 		if c.LeaderSince != nil {
@@ -52,6 +60,12 @@ func newState(i *jetstream.StreamInfo) *streamState {
 		}
 	}
 	return st
+}
+
+// isFull reports whether a subject with count messages drops one for each new
+// message.
+func (st *streamState) isFull(count uint64) bool {
+	return st.maxMessages > 0 && count >= uint64(st.maxMessages)
 }
 
 // streamConfig returns the configuration of the stream according to the
@@ -64,8 +78,8 @@ func (c *config) streamConfig() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:              c.name,
 		Description:       "chathub: rooms and inboxes",
-		Subjects:          []string{c.name + logTree + ".>"},
-		RePublish:         &jetstream.RePublish{Source: c.name + logTree + ".>", Destination: c.name + hearTree + ".>"},
+		Subjects:          []string{c.name + logTree + storedTokens},
+		RePublish:         &jetstream.RePublish{Source: c.name + logTree + storedTokens, Destination: c.name + hearTree + republishTokens},
 		Retention:         jetstream.LimitsPolicy,
 		Discard:           jetstream.DiscardOld,
 		Storage:           storage,
@@ -134,6 +148,11 @@ func (b *Broker) findStream(ctx context.Context, js jetstream.JetStream, opened 
 			return nil, finalError{err}
 		}
 		stream, err = update(ctx, js, stream, want)
+	case err == nil && !b.cfg.existing && isOld(&stream.CachedInfo().Config):
+		b.cfg.log.Warn("natsbroker: taking over the stream of an earlier version, whose processes can store nothing from now on", "stream", want.Name)
+		have := stream.CachedInfo().Config
+		have.Subjects, have.RePublish = want.Subjects, want.RePublish
+		stream, err = js.UpdateStream(ctx, have)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("stream %q: %w%s", want.Name, err, remedy(err, want.MaxBytes))
@@ -148,7 +167,7 @@ func update(ctx context.Context, js jetstream.JetStream, stream jetstream.Stream
 	if have.Storage != want.Storage {
 		return nil, finalError{fmt.Errorf("natsbroker: stream %q is stored in %v, and the options ask for %v", want.Name, have.Storage, want.Storage)}
 	}
-	if have.MaxMsgsPerSubject == want.MaxMsgsPerSubject && have.MaxAge == want.MaxAge &&
+	if !isOld(&have) && have.MaxMsgsPerSubject == want.MaxMsgsPerSubject && have.MaxAge == want.MaxAge &&
 		have.MaxBytes == want.MaxBytes && have.Duplicates == want.Duplicates {
 		return stream, nil
 	}
@@ -160,6 +179,15 @@ func update(ctx context.Context, js jetstream.JetStream, stream jetstream.Stream
 		want.Metadata[raisedKey] = strconv.FormatUint(info.State.LastSeq, 10)
 	}
 	return js.UpdateStream(ctx, want)
+}
+
+// isOld reports whether a stream is of an earlier version, which stored each
+// topic under one subject. Everything that it has can still be read once its
+// subjects are changed.
+func isOld(have *jetstream.StreamConfig) bool {
+	all := have.Name + logTree + ".>"
+	r := have.RePublish
+	return slices.Equal(have.Subjects, []string{all}) && r != nil && r.Source == all && r.Destination == have.Name+hearTree+".>"
 }
 
 func raises(have, want int64) bool { return have > 0 && (want <= 0 || want > have) }
@@ -174,7 +202,7 @@ func (b *Broker) checkStream(info *jetstream.StreamInfo) error {
 			errs = append(errs, fmt.Errorf("stream %q: "+format, append([]any{want.Name}, args...)...))
 		}
 	}
-	require(len(have.Subjects) == 1 && have.Subjects[0] == want.Subjects[0], "its subjects are %q, want %q", have.Subjects, want.Subjects)
+	require(slices.Equal(have.Subjects, want.Subjects), "its subjects are %q, want %q", have.Subjects, want.Subjects)
 	r := have.RePublish
 	require(r != nil && r.Source == want.RePublish.Source && r.Destination == want.RePublish.Destination && !r.HeadersOnly,
 		"it does not republish %s to %s", want.RePublish.Source, want.RePublish.Destination)

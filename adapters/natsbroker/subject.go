@@ -3,43 +3,120 @@ package natsbroker
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
+	"strconv"
 
 	"github.com/chathub-go/chathub"
 )
 
 // The subjects, if "chathub" is the name of the broker:
 //
-//	chathub.log.r.lobby    durable messages of the room lobby; the stream
-//	                       stores them
-//	chathub.log.u.ana      durable messages of the inbox of the user ana
-//	chathub.hear.r.lobby   what sessions receive of the room lobby: volatile
-//	                       messages, and the durable ones that the stream
-//	                       has stored and republishes
-//	chathub.hear.n.4kq…    volatile messages to one hub
-//	chathub.hear.all       volatile messages to everyone
+//	chathub.log.room.lobby.m.0    durable messages of the room lobby; the
+//	                              stream stores them
+//	chathub.log.user.ana.m.7k     durable messages to the inbox of the user
+//	                              ana, by one share of the senders
+//	chathub.log.user.ana.n.7k     notices to the inbox, by the same senders
+//	chathub.log.user.ana.n.app    notices to the inbox, by the application
+//	chathub.hear.room.lobby       what sessions receive of the room lobby:
+//	                              volatile messages, and the durable ones that
+//	                              the stream has stored and republishes
+//	chathub.hear.user.ana         the same of the inbox
+//	chathub.hear.n.4kq…           volatile messages to one hub
+//	chathub.hear.all              volatile messages to everyone
 //
-// Nodes publish to all of these, and only subscribe to hear.
+// Nodes publish to all of these, and only subscribe to hear. A session hears
+// all subjects of a topic under one name, because the stream leaves out the last
+// two tokens when it republishes.
+//
+// Streams of an earlier version have chathub.log.r.lobby and chathub.log.u.ana
+// instead. Nodes read these and add nothing to them.
 const (
 	logTree  = ".log"
 	hearTree = ".hear"
 	hearAll  = hearTree + ".all"
+
+	storedTokens    = ".*.*.*.*"                         // behind logTree
+	republishTokens = ".{{wildcard(1)}}.{{wildcard(2)}}" // behind hearTree
+	oldTokens       = ".*.*"
+	allShares       = ".*.*"
+	roomShare       = ".m.0"
 )
+
+// inboxShares is among how many subjects the senders of an inbox are divided.
+// The stream bounds each subject by itself. So messages of one sender do not
+// displace those of another one, unless both have the same share. Finding the
+// newest message of an inbox takes time for each share that has any.
+const inboxShares = 1024
 
 // maxToken bounds the length of a name in a subject, in bytes. It keeps a
 // subject far below the 4096 bytes that a server accepts as one protocol line.
 const maxToken = 256
+
+// place is where the stream has the messages of a topic.
+type place struct {
+	filter string // matches the subjects of the topic
+	old    string // its only subject in a stream of an earlier version
+	shared bool   // filter has wildcards, because senders have subjects of their own
+}
+
+func (c *config) place(t chathub.Topic) place {
+	p := place{filter: c.name + logTree + branch(t) + roomShare, old: c.name + logTree + oldBranch(t)}
+	if t.User != "" {
+		p.filter, p.shared = c.name+logTree+branch(t)+allShares, true
+	}
+	return p
+}
+
+// logSubject is the subject under which a durable message is stored.
+func (c *config) logSubject(m *chathub.Message) string {
+	return c.name + logTree + branch(m.Topic) + share(m)
+}
+
+// hearSubject is the subject that sessions subscribe to receive a topic.
+func (c *config) hearSubject(t chathub.Topic) string {
+	if t == (chathub.Topic{}) {
+		return c.name + hearAll
+	}
+	return c.name + hearTree + branch(t)
+}
 
 // branch returns the part of a topic's subjects that follows the tree. It is
 // different for each topic.
 func branch(t chathub.Topic) string {
 	switch {
 	case t.Room != "":
-		return ".r." + token(t.Room)
+		return ".room." + token(t.Room)
 	case t.Node != "":
 		return ".n." + token(t.Node)
 	default:
-		return ".u." + token(t.User)
+		return ".user." + token(t.User)
 	}
+}
+
+// oldBranch is branch as it was in an earlier version.
+func oldBranch(t chathub.Topic) string {
+	if t.Room != "" {
+		return ".r." + token(t.Room)
+	}
+	return ".u." + token(t.User)
+}
+
+// share returns the part of a durable message's subject that follows the topic.
+func share(m *chathub.Message) string {
+	if m.Topic.User == "" {
+		return roomShare
+	}
+	kind := ".m."
+	if m.Notice {
+		kind = ".n."
+	}
+	if m.Owner == "" {
+		return kind + "app" // more than the number of any share
+	}
+	// The recipient is part of the hash, so that two senders who have the same
+	// share of one inbox differ in others.
+	sum := sha256.Sum256([]byte(m.Owner + "\x00" + m.Topic.User))
+	return kind + strconv.FormatUint(binary.BigEndian.Uint64(sum[:])%inboxShares, 36)
 }
 
 // token returns a name as one token of a subject. A plain name is left as it
@@ -56,9 +133,6 @@ func token(name string) string {
 	return "~~" + base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// kept reports whether a topic has a log.
-func kept(t chathub.Topic) bool { return t.Room != "" || t.User != "" }
-
 func plain(name string) bool {
 	for i := range len(name) {
 		switch c := name[i]; {
@@ -71,9 +145,10 @@ func plain(name string) bool {
 }
 
 // messageID returns the id by which JetStream recognises a repeated message.
-// Ids belong to the whole stream, so the topic is part of the id. A hash takes
-// the same memory of the server for every key, and a key may contain characters
-// that a header must not.
+// Ids belong to the whole stream, so the topic is part of the id, by its old
+// subject, which it has in common with all its shares. A hash takes the same
+// memory of the server for every key, and a key may contain characters that a
+// header must not.
 func messageID(subject, key string) string {
 	h := sha256.New()
 	h.Write([]byte(subject)) // has no 0 byte

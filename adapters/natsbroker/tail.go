@@ -83,19 +83,31 @@ func (l *tail) read(r chathub.Range, end uint64, oldest int64) (page chathub.Pag
 	from, _ := slices.BinarySearchFunc(l.messages, after+1, bySeq)
 	to, _ := slices.BinarySearchFunc(l.messages, end+1, bySeq)
 	found := l.messages[min(from, to):to]
+	n := fitting(found, r)
+	page.More = n < len(found)
 	// Only the log knows whether there are older messages.
-	if r.After < l.first && len(found) <= r.Limit {
+	if r.After < l.first && !page.More {
 		return chathub.Page{}, false
 	}
-	if page.More = len(found) > r.Limit; page.More {
-		found = found[len(found)-r.Limit:]
-	}
+	found = found[len(found)-n:]
 	if len(found) > 0 && found[0].Time < oldest {
 		return chathub.Page{}, false
 	}
 	page.Messages = slices.Clone(found)
 	page.Trimmed = after
 	return page, true
+}
+
+// fitting returns how many of the newest messages fit into a range.
+func fitting(messages []chathub.Message, r chathub.Range) (n int) {
+	room := bodyBound(r.MaxBytes)
+	for n < min(len(messages), r.Limit) {
+		if room -= len(messages[len(messages)-1-n].Body); room < 0 {
+			break
+		}
+		n++
+	}
+	return n
 }
 
 func bySeq(m chathub.Message, seq uint64) int {

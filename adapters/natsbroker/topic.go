@@ -14,13 +14,13 @@ const pendingSize = 256
 
 // topic is a subscription of a session.
 type topic struct {
-	s       *session
-	name    chathub.Topic
-	subject string // of its log
-	sub     *nats.Subscription
-	life    context.Context // ends when the session unsubscribes
-	end     context.CancelFunc
-	tail    tail
+	s     *session
+	name  chathub.Topic
+	place place
+	sub   *nats.Subscription
+	life  context.Context // ends when the session unsubscribes
+	end   context.CancelFunc
+	tail  tail
 
 	// calls is held (full) during Subscribe and Unsubscribe.
 	calls chan struct{}
@@ -38,15 +38,18 @@ type topic struct {
 	target  uint64
 	pending []chathub.Message
 	heard   bool // a durable message has arrived since the last sweep
+	// risks is what may have lost messages before the topic was known to be
+	// complete. It is for inboxes; see isComplete.
+	risks risks
 }
 
 func newTopic(s *session, name chathub.Topic) *topic {
 	t := &topic{
-		s:       s,
-		name:    name,
-		subject: s.logSubject(name),
-		calls:   make(chan struct{}, 1),
-		turn:    make(chan struct{}, 1),
+		s:     s,
+		name:  name,
+		place: s.broker.cfg.place(name),
+		calls: make(chan struct{}, 1),
+		turn:  make(chan struct{}, 1),
 	}
 	t.life, t.end = context.WithCancel(s.life)
 	return t
@@ -60,7 +63,7 @@ func (t *topic) listen() error {
 	if s.closed {
 		return errSessionClosed
 	}
-	sub, err := s.nc.ChanSubscribe(s.hearSubject(t.name), s.arrivals)
+	sub, err := s.nc.ChanSubscribe(s.broker.cfg.hearSubject(t.name), s.arrivals)
 	if err != nil {
 		return err
 	}
@@ -143,6 +146,9 @@ func (s *session) Subscribe(ctx context.Context, name chathub.Topic) (chathub.Po
 	}
 	live, seq := t.live, t.seq
 	t.behind = t.behind || !live
+	if !live {
+		t.risks = t.present()
+	}
 	<-t.turn
 	if live {
 		head, err := s.position(ctx, t)
@@ -168,7 +174,7 @@ func (s *session) Subscribe(ctx context.Context, name chathub.Topic) (chathub.Po
 
 // at returns a position in the log of a topic. Nodes have no log.
 func (s *session) at(name chathub.Topic, seq uint64) chathub.Position {
-	if !kept(name) {
+	if !name.Kept() {
 		return chathub.Position{}
 	}
 	return chathub.Position{Epoch: s.state.Load().epoch, Seq: seq}
@@ -178,12 +184,12 @@ func (s *session) at(name chathub.Topic, seq uint64) chathub.Position {
 // end of the stream a moment ago, because every later message of the topic
 // comes after it. A node has no log, and only needs the round trip.
 func (s *session) position(ctx context.Context, t *topic) (head uint64, err error) {
-	if !kept(t.name) {
+	if !t.name.Kept() {
 		return 0, s.persist(ctx, func(ctx context.Context) error { return s.nc.FlushWithContext(ctx) })
 	}
 	empty := s.state.Load().lastSeq
 	err = s.persist(ctx, func(ctx context.Context) (err error) {
-		head, err = s.head(ctx, t.subject)
+		head, err = s.head(ctx, t.place)
 		return err
 	})
 	if head == 0 {
@@ -227,11 +233,11 @@ func (s *session) dispatch() {
 // receive delivers a message that has arrived, or leaves it to catchUp.
 func (t *topic) receive(m *nats.Msg) {
 	var seq, before uint64
+	known := true
 	if m.Header != nil {
 		var bad error
-		seq, bad = number(m, "Nats-Sequence")
-		if bad == nil {
-			before, bad = number(m, "Nats-Last-Sequence")
+		if seq, bad = number(m, "Nats-Sequence"); bad == nil {
+			before, known, bad = predecessor(m, t.place.shared)
 		}
 		if bad != nil {
 			t.s.log.Error("natsbroker: republished message", "topic", t.name, "err", bad)
@@ -249,7 +255,7 @@ func (t *topic) receive(m *nats.Msg) {
 	case t.behind:
 		t.target = max(t.target, seq)
 	case seq <= t.seq:
-	case before > t.seq:
+	case before > t.seq, !known && !t.isComplete():
 		t.heard = true
 		t.fallBehind(seq)
 	default:
@@ -314,14 +320,18 @@ func (t *topic) catchUp() {
 			<-t.turn
 			return
 		}
-		from, target := t.seq+1, t.target
+		from, target, before := t.seq+1, t.target, t.risks
 		<-t.turn
 
 		ctx, cancel := context.WithTimeout(t.life, t.s.broker.cfg.timeout)
-		err := t.s.scan(ctx, t.subject, from, target, pageSize, t.fetched)
+		now := t.present()
+		target, err := t.extend(ctx, target, before, now)
+		if err == nil {
+			err = t.s.scan(ctx, t.place, from, target, t.fetched)
+		}
 		cancel()
 		if err == nil {
-			t.reached(target)
+			t.reached(target, now)
 			pause = firstPause
 			continue
 		}
@@ -354,24 +364,27 @@ func (t *topic) fetched(m entry) bool {
 	return !t.gone
 }
 
-// reached says that all messages up to seq have been delivered.
-func (t *topic) reached(seq uint64) {
+// reached says that all messages up to seq have been delivered, and that these
+// are all that risks may have lost.
+func (t *topic) reached(seq uint64, risks risks) {
 	if hold(t.life, t.turn) != nil {
 		return
 	}
 	defer func() { <-t.turn }()
 	t.seq = max(t.seq, seq)
 	t.tail.reached(t.seq)
+	t.risks = risks
 }
 
 // check compares the topic with the head of its log, and starts catchUp if
 // messages are missing. Otherwise this would not be noticed before the next
 // message arrives.
 func (t *topic) check(ctx context.Context) error {
-	if !kept(t.name) {
+	if !t.name.Kept() {
 		return nil
 	}
-	head, err := t.s.head(ctx, t.subject)
+	risks := t.present()
+	head, err := t.s.head(ctx, t.place)
 	if err != nil {
 		return err
 	}
@@ -380,7 +393,9 @@ func (t *topic) check(ctx context.Context) error {
 	}
 	defer func() { <-t.turn }()
 	switch {
-	case t.gone || head <= t.seq || !t.live:
+	case t.gone || !t.live:
+	case head <= t.seq:
+		t.risks = risks
 	case t.behind:
 		t.target = max(t.target, head)
 	default:

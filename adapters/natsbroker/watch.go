@@ -28,6 +28,7 @@ func (s *session) watch() {
 	away := false
 	lost := 0
 	sweep := sweeper{}
+	looks := 0
 	for {
 		select {
 		case <-s.life.Done():
@@ -45,6 +46,10 @@ func (s *session) watch() {
 			away = true
 			continue
 		}
+		if looks++; looks <= 5 && s.broker.server == nil {
+			_ = s.findOld(s.life) // a process of an earlier version may have stored more until now
+		}
+		_ = s.auditLargest(s.life) // or at the next look
 		now := s.state.Load()
 		if now.leader != before.leader {
 			s.log.Info("natsbroker: the stream has a new leader", "leader", now.leader)
@@ -82,8 +87,9 @@ func (s *session) suspect() {
 func (s *session) observe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	began := s.broker.cfg.clock()
-	info, err := s.info(ctx)
+	began, reconnects := s.broker.cfg.clock(), s.nc.Stats().Reconnects
+	s.owners.asking()
+	info, err := s.info(ctx, "")
 	if err != nil {
 		return err
 	}
@@ -96,18 +102,39 @@ func (s *session) observe(ctx context.Context) error {
 		return err
 	}
 	s.state.Store(st)
+	s.owners.observe(st)
+	direct := uint64(0)
+	if st.alone != "" && st.alone == s.nc.ConnectedServerName() && !s.broker.cfg.indirect {
+		direct = reconnects + 1
+	}
+	s.direct.Store(direct)
+	if st.firstSeq > s.old.Load() {
+		s.old.Store(0)
+	}
 	if !info.TimeStamp.IsZero() {
 		s.offset.Store(info.TimeStamp.Sub(began.Add(took / 2)).Milliseconds())
 	}
 	return nil
 }
 
-func (s *session) info(ctx context.Context) (*jetstream.StreamInfo, error) {
+// findOld finds the newest message that an earlier version has stored.
+func (s *session) findOld(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	seq, err := s.last(ctx, s.broker.cfg.name+logTree+oldTokens)
+	if err == nil {
+		s.old.Store(seq)
+	}
+	return err
+}
+
+// info asks the leader about the stream. The request is empty, or in JSON.
+func (s *session) info(ctx context.Context, request string) (*jetstream.StreamInfo, error) {
 	var info struct {
 		answer
 		jetstream.StreamInfo
 	}
-	if err := s.request(ctx, s.api.info, "", &info); err != nil {
+	if err := s.request(ctx, s.api.info, request, &info); err != nil {
 		return nil, err
 	}
 	return &info.StreamInfo, nil

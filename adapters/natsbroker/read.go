@@ -1,0 +1,328 @@
+package natsbroker
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"github.com/chathub-go/chathub"
+)
+
+// read is Read without retries.
+func (s *session) read(ctx context.Context, t chathub.Topic, r chathub.Range) (chathub.Page, error) {
+	p := s.broker.cfg.place(t)
+	head, err := s.head(ctx, p)
+	if err != nil {
+		return chathub.Page{}, err
+	}
+	if head == 0 {
+		st, err := s.refresh(ctx)
+		if err != nil {
+			return chathub.Page{}, err
+		}
+		return chathub.Page{Trimmed: st.firstSeq - 1}, nil
+	}
+	if r.Before == 0 {
+		if page, ok := s.readTail(t, r, head); ok {
+			return page, nil
+		}
+	}
+	last := head
+	if r.Before > 0 {
+		last = min(last, r.Before-1)
+	}
+	var found newest
+	var near vicinity
+	if r.Limit > 0 && r.After < last {
+		found = newest{limit: int(min(uint64(r.Limit), last-r.After)), size: bodyBound(r.MaxBytes), decode: func(m entry) (chathub.Message, bool) { return s.stored(t, m) }}
+		if near, err = s.search(ctx, p, r.After, last, &found); err != nil {
+			return chathub.Page{}, err
+		}
+	}
+	page := chathub.Page{
+		Messages: found.messages,
+		Head:     chathub.Position{Epoch: s.state.Load().epoch, Seq: head},
+		More:     found.more,
+	}
+	page.Trimmed, err = s.trimmed(ctx, p, min(r.After, head), near)
+	return page, err
+}
+
+// stored decodes a message of the stream. If that fails, it logs an error and
+// returns false.
+func (s *session) stored(t chathub.Topic, m entry) (chathub.Message, bool) {
+	msg, err := message(t, m.seq, m.data)
+	if err != nil {
+		s.log.Error("natsbroker: a stored message cannot be read", "topic", t, "seq", m.seq, "err", err)
+	}
+	return msg, err == nil
+}
+
+// bodyBound returns the bound of a Range as a number that is never exceeded
+// if there is none.
+func bodyBound(maxBytes int) int {
+	if maxBytes <= 0 {
+		return math.MaxInt
+	}
+	return maxBytes
+}
+
+// newest collects the newest messages up to a number and a size of their
+// bodies. Each message that is added is newer than the one before.
+type newest struct {
+	limit, size int
+	decode      func(entry) (chathub.Message, bool)
+
+	messages []chathub.Message
+	bytes    int
+	seen     int  // messages that were added
+	more     bool // one of them is missing
+}
+
+func (n *newest) add(e entry) bool {
+	m, ok := n.decode(e)
+	if !ok {
+		return true
+	}
+	n.seen++
+	n.messages = append(n.messages, m)
+	n.bytes += len(m.Body)
+	for len(n.messages) > n.limit || n.bytes > n.size {
+		n.bytes -= len(n.messages[0].Body)
+		n.messages[0] = chathub.Message{}
+		n.messages = n.messages[1:]
+		n.more = true
+	}
+	return true
+}
+
+// rest returns a newest for the messages before those of n.
+func (n *newest) rest() *newest {
+	return &newest{limit: n.limit - len(n.messages), size: n.size - n.bytes, decode: n.decode}
+}
+
+// prepend adds what the rest has collected.
+func (n *newest) prepend(rest *newest) {
+	n.messages = append(rest.messages, n.messages...)
+	n.bytes += rest.bytes
+	n.seen += rest.seen
+	n.more = n.more || rest.more
+}
+
+// isFull reports whether no further message can be added.
+func (n *newest) isFull() bool { return len(n.messages) == n.limit || n.bytes == n.size }
+
+// wanted estimates how many messages would fill n.
+func (n *newest) wanted(average int) int {
+	return min(n.limit-len(n.messages), max(1, (n.size-n.bytes)/max(average, 1)))
+}
+
+// vicinity is what search has seen of the messages around Range.After.
+type vicinity struct {
+	known    bool
+	anchored bool   // the message at Range.After exists
+	later    uint64 // how many messages come after it; if anchored
+}
+
+// search collects the newest messages of a topic after a position, up to last.
+func (s *session) search(ctx context.Context, p place, after, last uint64, found *newest) (near vicinity, err error) {
+	old := s.old.Load()
+	if after >= old {
+		return s.searchSubject(ctx, p.filter, after, last, found)
+	}
+	if last > old {
+		if _, err := s.searchSubject(ctx, p.filter, old, last, found); err != nil || found.more {
+			return vicinity{}, err
+		}
+	}
+	rest := found.rest()
+	_, err = s.searchSubject(ctx, p.old, after, min(last, old), rest)
+	found.prepend(rest)
+	return vicinity{}, err
+}
+
+// searchSubject is search of one subject. JetStream only reads forwards, and the
+// positions of a subject are not dense. So searchSubject guesses a position to
+// start from, and tries an earlier one if it finds too few messages.
+func (s *session) searchSubject(ctx context.Context, subject string, after, last uint64, found *newest) (near vicinity, err error) {
+	if found.isFull() {
+		found.more, err = s.exists(ctx, subject, after+1, last)
+		return vicinity{}, err
+	}
+	// The first page begins with the message at after. A client has missed a few
+	// messages, as a rule, so they are all in this page. A reader without a
+	// position wants the newest of a log that may be long.
+	batch := min(found.limit, pageSize-1) + 1
+	if after == 0 && last-min(last, s.state.Load().firstSeq) > 4*uint64(batch) {
+		batch = 1
+	}
+	some, pending, err := s.page(ctx, subject, after, batch, min(pageBytes, found.size))
+	if err != nil {
+		return vicinity{}, err
+	}
+	near = vicinity{known: true, anchored: len(some) > 0 && some[0].seq == after}
+	if near.anchored {
+		some = some[1:]
+	}
+	near.later = uint64(len(some)) + pending
+	if k := len(some); k > 0 && some[k-1].seq >= last { // these are all
+		for _, m := range some {
+			if m.seq <= last {
+				found.add(m)
+			}
+		}
+		return near, nil
+	}
+	average := 0
+	for _, m := range some {
+		average += len(m.data) / len(some)
+	}
+	return near, s.searchBack(ctx, subject, after+1, last, near.later, average, found)
+}
+
+// searchBack collects the newest messages of a subject from first to last. There
+// are about total messages of an average size.
+func (s *session) searchBack(ctx context.Context, subject string, first, last, total uint64, average int, found *newest) error {
+	span := last - first + 1
+	// One request too many costs more than some messages too many.
+	if want := uint64(found.wanted(average)); total > 2*want+min(pageSize, want) {
+		span = span/total*(want+want/4) + 1
+	}
+	for {
+		begin := first
+		if last-first >= span {
+			begin = last - span + 1
+		}
+		want := found.wanted(average)
+		rest := found.rest()
+		if err := s.scanSubject(ctx, subject, begin, last, min(pageSize, want+want/4+1), rest.add); err != nil {
+			return err
+		}
+		found.prepend(rest)
+		if found.more || begin == first {
+			return nil
+		}
+		last = begin - 1
+		if found.isFull() {
+			more, err := s.exists(ctx, subject, first, last)
+			found.more = more
+			return err
+		}
+		grow := uint64(4)
+		if rest.seen > 0 {
+			average = max(average, found.bytes/found.seen)
+			want := found.wanted(average)
+			grow = min(grow, uint64((want+want/4)/rest.seen+1))
+		}
+		span *= grow
+	}
+}
+
+// exists reports whether a subject has a message from first to last.
+func (s *session) exists(ctx context.Context, subject string, first, last uint64) (bool, error) {
+	if first > last {
+		return false, nil
+	}
+	m, err := s.next(ctx, subject, first)
+	return m.seq != 0 && m.seq <= last, err
+}
+
+// trimmed returns a position that is not below that of any message that the
+// topic has lost. It is as low as what is known allows.
+//
+// Age and the size of the stream take the oldest messages of the whole stream.
+// A subject that is full takes its own oldest ones. If it is not full, it has
+// lost none in this way, unless its bound was raised since.
+func (s *session) trimmed(ctx context.Context, p place, after uint64, near vicinity) (uint64, error) {
+	known, old := s.state.Load(), s.old.Load()
+	if near.anchored && (!p.shared || after >= known.raised && !known.isFull(near.later)) {
+		return after - 1, nil
+	}
+	var subjects []string
+	if after < old {
+		subjects = append(subjects, p.old)
+	}
+	if !p.shared {
+		subjects = append(subjects, p.filter)
+	}
+	var firsts []oldest
+	for _, subject := range subjects {
+		o, err := s.oldest(ctx, subject)
+		if err != nil {
+			return 0, err
+		}
+		firsts = append(firsts, o)
+	}
+	if !p.shared && after >= old && firsts[0].seq > 0 && after >= firsts[0].seq-1 {
+		return firsts[0].seq - 1, nil
+	}
+	st, err := s.refresh(ctx)
+	if err != nil {
+		return 0, err
+	}
+	lost := st.firstSeq - 1
+	for _, o := range firsts {
+		if o.seq > 0 && (st.isFull(o.count) || after < st.raised) {
+			lost = max(lost, o.seq-1)
+		}
+	}
+	if !p.shared {
+		return lost, nil
+	}
+	if after < st.raised {
+		lost = max(lost, st.raised)
+	}
+	inShares, err := s.trimmedShares(ctx, p, max(after, lost), near)
+	return max(lost, inShares), err
+}
+
+// oldest is the first message of a subject.
+type oldest struct {
+	seq   uint64 // 0: there is none
+	count uint64 // of all messages of the subject
+}
+
+func (s *session) oldest(ctx context.Context, subject string) (oldest, error) {
+	first, pending, err := s.page(ctx, subject, 1, 1, pageBytes)
+	if err != nil {
+		return oldest{}, err
+	}
+	if len(first) == 0 { // the server lags behind, or all were just dropped
+		m, err := s.next(ctx, subject, 1)
+		if err != nil || m.seq == 0 {
+			return oldest{}, err
+		}
+		return oldest{m.seq, 1}, nil
+	}
+	return oldest{first[0].seq, pending + 1}, nil
+}
+
+// trimmedShares is trimmed of what the shares of an inbox have lost after a
+// position because they are full. All messages of such a share come after it.
+func (s *session) trimmedShares(ctx context.Context, p place, after uint64, near vicinity) (lost uint64, err error) {
+	st := s.state.Load()
+	if near.known && !st.isFull(near.later) {
+		return 0, nil
+	}
+	some, pending, err := s.page(ctx, p.filter, after+1, 1, pageBytes)
+	if err != nil || !st.isFull(uint64(len(some))+pending) {
+		return 0, err
+	}
+	info, err := s.info(ctx, fmt.Sprintf(`{"subjects_filter":%s}`, quote(p.filter)))
+	if err != nil {
+		return 0, err
+	}
+	for subject, count := range info.State.Subjects {
+		if !st.isFull(count) {
+			continue
+		}
+		o, err := s.oldest(ctx, subject)
+		if err != nil {
+			return 0, err
+		}
+		if o.seq > after+1 {
+			lost = max(lost, o.seq-1)
+		}
+	}
+	return lost, nil
+}
