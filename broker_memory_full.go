@@ -88,15 +88,11 @@ func (b *MemoryBroker) collect(a *account, level, amount int) bool {
 	// A share with less than half of the average does not pay, so that what is
 	// quiet does not go because of what is busy.
 	s, n := b.ledger.first(a)
-	for i := range n {
+	for range n {
 		if s == nil {
 			return false
 		}
-		least := int(a.held.Load()) / n / 2
-		if i == n-1 {
-			least = 0
-		}
-		free, isEmpty := s.pay(amount, least)
+		free, isEmpty := s.pay(amount, int(a.held.Load())/n/2)
 		if isEmpty {
 			b.dropEmpty(s.log)
 		}
@@ -115,14 +111,14 @@ func (s *share) pay(amount, least int) (free int, isEmpty bool) {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
 	held := s.held()
-	if s.log.payer == s.account {
+	if s.log.holder == s.account {
 		held += logCost
 	}
 	if held < least {
 		return 0, false
 	}
 	free = s.log.cut(s, min(amount, (held+1)/2))
-	return free, s.log.payer != nil && len(s.log.shares.list) == 0
+	return free, s.log.holder != nil && len(s.log.shares.list) == 0
 }
 
 // dropEmpty drops a log, unless something uses it or has filled it again.

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// With all other bounds off, the total holds. Of one owner, what is oldest goes
-// first, wherever it is.
+// With all other bounds off, the total holds. The oldest messages of an owner go
+// first, whatever log they are in.
 func TestMemoryBrokerMaxTotalBytesIdle(t *testing.T) {
 	const size = 1000
 	each := size + messageCost + shareCost + logCost
@@ -93,8 +93,8 @@ func TestMemoryBrokerMaxTotalBytesShared(t *testing.T) {
 	}
 }
 
-// TestMemoryBrokerFloods: whatever one user floods a small store with, what
-// others have stored stays, and the flood has the rest of the store.
+// TestMemoryBrokerFloods: whatever one user floods a small store with, the
+// messages of others stay, and the flood has the rest of the store.
 func TestMemoryBrokerFloods(t *testing.T) {
 	const total = 200_000
 	for _, tc := range []struct {
@@ -122,8 +122,8 @@ func TestMemoryBrokerFloods(t *testing.T) {
 			b := tc.broker
 			b.MaxTotalBytes = total
 			h := attachMemory(t, b)
-			// Waiting are two private messages, a notification and a room message,
-			// and they are in logs that the flood has made.
+			// Two private messages, a notification and a room message wait, in logs
+			// that the flood has made.
 			for i := range 3 {
 				m := tc.flood(i)
 				m.Owner = "mallory"
@@ -178,7 +178,7 @@ func (h *memoryHub) wantStored(m Message) {
 }
 
 // TestMemoryBrokerApplication: the application counts as 64 users. It pays for
-// a flood of its own, and not for that of one user.
+// a flood of its own, and not for the flood of a user.
 func TestMemoryBrokerApplication(t *testing.T) {
 	const size, total = 1000, 1_000_000
 	fill := func(owners ...string) *memoryHub {
@@ -224,9 +224,64 @@ func TestMemoryBrokerApplication(t *testing.T) {
 	checkMemory(t, h.broker)
 }
 
-// TestMemoryBrokerFair is a model test: random owners publish to random topics
-// under random bounds, and time passes. Those who keep to a small part of each
-// bound lose nothing, whatever the others do.
+// Logs without messages and keys go before all messages.
+func TestMemoryBrokerMaxTotalBytesVoid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &MemoryBroker{MaxTotalBytes: 5000, MaxAge: time.Hour}
+		h := attachMemory(t, b)
+		h.publish("void", "", "")
+		time.Sleep(30 * time.Minute)
+		h.put(Topic{Room: "r"}, "x", 0, 2000)
+		time.Sleep(31 * time.Minute)
+		h.read("void")
+		if b.idle.void.n != 1 {
+			t.Errorf("%d logs are void", b.idle.void.n)
+		}
+		h.put(Topic{Room: "r"}, "x", 1, 1600)
+		h.wantKept(Topic{Room: "r"}, "x0 x1")
+		if b.idle.void.n != 0 {
+			t.Errorf("%d logs are void in a full store", b.idle.void.n)
+		}
+		checkMemory(t, b)
+	})
+}
+
+// The payers that were found pay for a while, but not when others have come to
+// hold more in the meantime.
+func TestMemoryBrokerPayersAge(t *testing.T) {
+	for range 10 { // the payers have no order
+		synctest.Test(t, func(t *testing.T) {
+			const total, size = 1_000_000, 1000
+			b := &MemoryBroker{MaxTotalBytes: total, MaxMessages: -1, MaxBytes: -1, MaxAge: time.Hour}
+			h := attachMemory(t, b)
+			fill := func(owner string, part int) {
+				for n := range total / part / (size + messageCost) {
+					h.put(Topic{Room: owner}, owner, n, size)
+				}
+			}
+			fill("early", 3)
+			fill("early too", 3)
+			time.Sleep(30 * time.Minute)
+			fill("late", 3)
+			for n := 0; len(b.collector.payers) == 0; n++ {
+				h.put(Topic{Room: "late"}, "late", n, size)
+			}
+			time.Sleep(31 * time.Minute)
+			h.read("early")
+			h.read("early too")
+			held := b.ledger.accounts["late"].held.Load()
+			fill("loud", 1)
+			if now := b.ledger.accounts["late"].held.Load(); now != held {
+				t.Errorf("an owner has paid %d bytes for one who has more", held-now)
+			}
+			checkMemory(t, b)
+		})
+	}
+}
+
+// TestMemoryBrokerFair has random owners publish to random topics under random
+// bounds, while time passes. The owners who keep to a small part of each bound
+// lose nothing, whatever the others do.
 func TestMemoryBrokerFair(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -235,8 +290,8 @@ func TestMemoryBrokerFair(t *testing.T) {
 	}
 }
 
-// fairness is a broker with loud owners, and quiet ones who keep to their part
-// of each bound.
+// fairness is a broker with loud owners, and with quiet ones who keep to their
+// part of each bound.
 type fairness struct {
 	*memoryHub
 	random *rand.Rand
@@ -355,7 +410,7 @@ func (f *fairness) loud() Message {
 		m.Topic, m.Notice = Topic{User: m.Topic.User + m.Topic.Room}, true
 	}
 	if m.Topic.Room != "" {
-		m.Owner = "loud 0" // two who flood one room have all of it
+		m.Owner = "loud 0" // two of them could have the whole room
 	}
 	return m
 }

@@ -20,7 +20,7 @@ func (b *MemoryBroker) rest(l *memoryLog, now int64) bool {
 		unlink(l)
 	} else {
 		l.expire(max(now, l.time), &b.limits)
-		b.ledger.pay(l, l.oldestOwner())
+		b.ledger.assign(l, l.oldestOwner())
 	}
 	l.used = now
 	if len(l.shares.list) > 0 {
@@ -39,7 +39,7 @@ func (idle *idleLogs) remove(l *memoryLog) {
 	unlink(l)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.payer.ledger.unpay(l)
+	l.holder.ledger.release(l)
 }
 
 // oldestOwner returns the account of the oldest message, or of the oldest key
@@ -83,14 +83,14 @@ func (b *MemoryBroker) dropUnused(l *memoryLog) {
 	}
 }
 
-// thin has the owners who have the most idle logs pay with the least recently
-// used of them, need in all. It needs mu.
+// thin drops idle logs, need in all: those of the owners who have the most, the
+// least recently used first. It needs mu.
 func (b *MemoryBroker) thin(need int) {
 	claims := b.ledger.claims(func(a *account) int64 { return a.logs.Load() })
 	level := int64(levelOf(claims, need))
 	for l := b.idle.kept.first; l != nil && need > 0; {
 		next := l.next
-		if p := l.paidBy(); p.logs.Load() > level*int64(p.weighs()) && b.giveUp(l) {
+		if p := l.heldBy(); p.logs.Load() > level*int64(p.weighs()) && b.giveUp(l) {
 			need--
 		}
 		l = next
@@ -98,30 +98,30 @@ func (b *MemoryBroker) thin(need int) {
 }
 
 // giveUp drops an idle log. If there are messages or keys of others in it, only
-// those of its payer go, and one of the others pays for the log. It reports
+// those of its holder go, and one of the others is the holder then. It reports
 // whether the log is no longer idle. It needs mu.
 func (b *MemoryBroker) giveUp(l *memoryLog) bool {
-	if l.users.Load() == 0 && l.passOn() {
+	if l.users.Load() == 0 && l.strip() {
 		return false
 	}
 	b.dropUnused(l)
 	return true
 }
 
-func (log *memoryLog) paidBy() *account {
+func (log *memoryLog) heldBy() *account {
 	log.mu.Lock()
 	defer log.mu.Unlock()
-	return log.payer
+	return log.holder
 }
 
-// passOn drops what the payer has in the log, and reports whether anything of
-// others is left. They pay then.
-func (log *memoryLog) passOn() bool {
+// strip drops what the holder has in the log, and reports whether anything of
+// others is left. One of them is the holder then.
+func (log *memoryLog) strip() bool {
 	log.mu.Lock()
 	defer log.mu.Unlock()
-	payer := log.payer
+	holder := log.holder
 	for i := len(log.shares.list) - 1; i >= 0; i-- {
-		if s := log.shares.list[i]; s.account == payer {
+		if s := log.shares.list[i]; s.account == holder {
 			log.cut(s, s.held())
 		}
 	}

@@ -170,7 +170,7 @@ func TestMemoryBrokerEpochs(t *testing.T) {
 			t.Error("two brokers have the same epoch")
 		}
 
-		// With a message it goes on, and without it begins anew.
+		// A log with a message is kept. Once it is dropped, it begins anew.
 		if r := h.publish("r", "", "0"); r.Epoch != first || r.Seq != 1 {
 			t.Errorf("the first message is at %+v, want epoch %q", r, first)
 		}
@@ -192,7 +192,7 @@ func TestMemoryBrokerEpochs(t *testing.T) {
 			t.Error("after a message had its time, the epoch is the same")
 		}
 
-		// Not many others are concerned.
+		// Few other logs get a new epoch, too.
 		before := make(map[string]string)
 		for i := range 1000 {
 			name := fmt.Sprint("room ", i)
@@ -214,7 +214,7 @@ func TestMemoryBrokerEpochs(t *testing.T) {
 
 // TestMemoryBrokerIdleFlood: the owner of many idle logs pays with them.
 func TestMemoryBrokerIdleFlood(t *testing.T) {
-	// The application counts as 64 users, so v must have less than that.
+	// The application counts as 64 users, so v must have less than a 64th.
 	for flooder, most := range map[string]int{"x": 20, "": 2} {
 		b := &MemoryBroker{MaxIdleTopics: 200}
 		h := attachMemory(t, b)

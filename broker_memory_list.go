@@ -1,6 +1,6 @@
 package chathub
 
-// chain is a queue of values that have their links in themselves.
+// chain is a linked list of values that contain their links.
 type chain[T any] struct {
 	first, last *T
 	n           int
@@ -47,7 +47,7 @@ func unlink[T any, P linked[T]](v P) {
 	*l = links[T]{}
 }
 
-// shrinkingMap is a map that needs no more memory than what is in it.
+// shrinkingMap is a map whose memory shrinks with what is in it.
 type shrinkingMap[K comparable, V any] struct {
 	m    map[K]V // nil: empty
 	peak int     // the largest size of m

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// Who waits for a topic whose delivery is blocked gives up with ctx, having done
-// nothing; what does not need that delivery goes on.
+// A call that waits for a topic whose delivery is blocked gives up with ctx,
+// having done nothing. Calls that do not need that delivery go on.
 func TestMemoryBrokerBlocked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &MemoryBroker{}
@@ -53,7 +53,7 @@ func TestMemoryBrokerBlocked(t *testing.T) {
 			}
 		}
 
-		// Nothing of this waits.
+		// None of these calls waits.
 		other.publish("free", "", "free")
 		if err := other.Send(t.Context(), Message{Body: []byte("everyone")}); err != nil {
 			t.Error(err)
@@ -212,7 +212,7 @@ func memoryTorture(t *testing.T, b *MemoryBroker) {
 	}
 }
 
-// What the documentation says of memory, against what the heap says.
+// The heap agrees with what the documentation says about memory.
 func TestMemoryBrokerCost(t *testing.T) {
 	check := func(what string, got, documented int64) {
 		t.Helper()

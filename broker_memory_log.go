@@ -23,7 +23,7 @@ type memoryLog struct {
 	mu sync.Mutex
 	// turn is held (full) from before a message is stored until it has been
 	// delivered. It is a channel, so that a caller can give up waiting for it.
-	// It goes to the one who has waited longest. See line.
+	// It goes to the caller that has waited longest. See line.
 	turn     chan struct{}
 	sessions []*memorySession // replaced, not changed: append and audience hand it out
 	head     uint64
@@ -42,7 +42,7 @@ type records struct {
 	size     measure                      // of the messages
 	trimmed  uint64                       // the highest seq that was dropped
 	shares   shares
-	payer    *account // pays for the log while it is idle; nil: it is not
+	holder   *account // the idle log is charged to it; nil: the log is not idle
 }
 
 func (log *memoryLog) link() *links[memoryLog] { return &log.links }

@@ -18,7 +18,7 @@ type account struct {
 	ledger *ledger
 	owner  string
 	held   atomic.Int64 // bytes
-	logs   atomic.Int64 // idle logs that it pays for
+	logs   atomic.Int64 // idle logs that are charged to it
 
 	shares chain[share] // in the order in which they pay; under ledger.mu
 }
@@ -70,7 +70,7 @@ func (l *ledger) open(s *share, owner string) {
 	push(&a.shares, s)
 }
 
-// close ends a share, which has neither messages nor keys.
+// close ends a share that has neither messages nor keys.
 func (l *ledger) close(s *share) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -83,9 +83,9 @@ func (l *ledger) close(s *share) {
 // logCost is what a log occupies besides its shares, messages and keys.
 const logCost = 576
 
-// pay charges an idle log to an account, or to the application if that is nil.
-// It needs the mutex of the log.
-func (l *ledger) pay(log *memoryLog, a *account) {
+// assign charges an idle log to an account, or to the application if that is
+// nil. The account is the log's holder then. It needs the mutex of the log.
+func (l *ledger) assign(log *memoryLog, a *account) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if a == nil {
@@ -93,24 +93,24 @@ func (l *ledger) pay(log *memoryLog, a *account) {
 	}
 	a.logs.Add(1)
 	a.charge(logCost)
-	log.payer = a
+	log.holder = a
 }
 
-// unpay undoes pay.
-func (l *ledger) unpay(log *memoryLog) {
+// release undoes assign.
+func (l *ledger) release(log *memoryLog) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a := log.payer
-	log.payer = nil
+	a := log.holder
+	log.holder = nil
 	a.logs.Add(-1)
 	a.charge(-logCost)
 	l.settle(a)
 }
 
-// passOn has another account pay for an idle log.
-func (l *ledger) passOn(log *memoryLog, to *account) {
-	l.unpay(log)
-	l.pay(log, to)
+// reassign gives an idle log another holder.
+func (l *ledger) reassign(log *memoryLog, to *account) {
+	l.release(log)
+	l.assign(log, to)
 }
 
 // first returns the share of an account that pays next, or nil, and the number
@@ -144,7 +144,7 @@ func (l *ledger) claims(of func(*account) int64) []claim {
 	return all
 }
 
-// claim is what an owner has of something that has become too much.
+// claim is what an owner has of something of which there is too much.
 type claim struct {
 	*account
 	has    int
@@ -154,9 +154,9 @@ type claim struct {
 // over returns by how much a claim is over a level.
 func (c *claim) over(level int) int { return max(0, c.has-level*c.weight) }
 
-// levelOf returns the level that all claims must be cut to so that need is
-// free: those over it pay, and nobody pays who is not. It may be lower by one
-// part in 256.
+// levelOf returns the level that claims must be cut to so that need is free.
+// Those over it pay, and the others do not. The level may be too low by one part
+// in 256.
 func levelOf(claims []claim, need int) int {
 	level, above := 0, 1
 	for i := range claims {

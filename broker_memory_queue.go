@@ -2,8 +2,8 @@ package chathub
 
 import "sort"
 
-// entry is a message of a log, with its body, or a key that is remembered, with
-// the sum of its message.
+// entry is a message in a log, whose value is its body, or a remembered key,
+// whose value is the sum of its message.
 type entry[T any] struct {
 	key   string
 	seq   uint64
@@ -12,9 +12,9 @@ type entry[T any] struct {
 	value T
 }
 
-// queue holds entries in the order of their seq. They come at the end and may
-// go anywhere, though most go at the front. The first is never a gap, and more
-// than half of the rest are none.
+// queue holds entries in the order of their seq. They come at the end, and go
+// anywhere, mostly at the front. The first one is never a gap. At most half of
+// all are gaps.
 type queue[T any] struct {
 	ring[entry[T]]
 	gaps int

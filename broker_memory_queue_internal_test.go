@@ -1,6 +1,10 @@
 package chathub
 
-import "testing"
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
 
 // FuzzRing compares a ring with a slice. Each byte pushes (even) or pops (odd) a few.
 func FuzzRing(f *testing.F) {
@@ -39,4 +43,46 @@ func FuzzRing(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestQueue compares a queue with a slice, while entries leave at random places.
+func TestQueue(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 1))
+	owners := []*share{{}, {}, {}}
+	var q queue[uint64]
+	var model []entry[uint64]
+	seq := uint64(0)
+	for step := range 20_000 {
+		if up := step/1000%2 == 0; len(model) == 0 || random.IntN(10) < 7 == up {
+			seq += 1 + random.Uint64N(3)
+			e := entry[uint64]{seq: seq, share: owners[random.IntN(3)], value: random.Uint64()}
+			*q.push() = e
+			model = append(model, e)
+		} else {
+			i := random.IntN(len(model))
+			if random.IntN(2) == 0 {
+				i = 0
+			}
+			place := q.find(model[i].seq)
+			if *q.at(place) != model[i] {
+				t.Fatalf("step %d: found %+v, want %+v", step, *q.at(place), model[i])
+			}
+			q.remove(place)
+			model = slices.Delete(model, i, i+1)
+		}
+		if q.size() != len(model) || q.len() > 2*len(model)+1 || len(q.buf) > max(2, 4*q.len()) {
+			t.Fatalf("step %d: %d entries, %d places, %d in memory, want %d", step, q.size(), q.len(), len(q.buf), len(model))
+		}
+		if len(model) == 0 {
+			continue
+		}
+		from := model[random.IntN(len(model))].seq - random.Uint64N(3)
+		at := slices.IndexFunc(model, func(e entry[uint64]) bool { return e.seq >= from })
+		if place := q.find(from); q.at(place).seq < from || place > 0 && q.at(place-1).seq >= from {
+			t.Fatalf("step %d: the first of %d on is %d", step, from, q.at(place).seq)
+		}
+		if got := *q.at(q.next(model[at].share, from)); got != model[at] {
+			t.Fatalf("step %d: the next of a share is %+v, want %+v", step, got, model[at])
+		}
+	}
 }

@@ -62,8 +62,8 @@ func (ms *memorySession) Send(ctx context.Context, m Message) error {
 	return nil
 }
 
-// Subscribe does not wait for a delivery of the topic that is going on: that
-// delivery's message is at the position already, and not for s.
+// Subscribe does not wait for a delivery of the topic that is going on. The
+// position that it returns is past that message, which is not for ms.
 func (ms *memorySession) Subscribe(ctx context.Context, t Topic) (Position, error) {
 	if t == (Topic{}) {
 		return Position{}, errEveryTopic
@@ -89,8 +89,8 @@ func (ms *memorySession) Subscribe(ctx context.Context, t Topic) (Position, erro
 	return head, nil
 }
 
-// Unsubscribe waits for a delivery of the topic that is going on: it would
-// otherwise come in after a new Subscribe, whose position it precedes.
+// Unsubscribe waits for a delivery of the topic that is going on. Otherwise,
+// its message could come after a new Subscribe whose position is past it.
 func (ms *memorySession) Unsubscribe(ctx context.Context, t Topic) error {
 	l, err := ms.enter(ctx, t, false)
 	if err != nil || l == nil {
@@ -115,8 +115,8 @@ func (ms *memorySession) Read(ctx context.Context, t Topic, r Range) (Page, erro
 	return l.read(r, time.Now().UnixMilli(), &ms.broker.limits), nil
 }
 
-// Close detaches the session at once. What may take longer is a deliver that
-// has begun: where ctx ends first, Close may be called again to wait for it.
+// Close detaches the session at once. Only a deliver that has begun may take
+// longer. If ctx ends first, Close may be called again to wait for it.
 func (ms *memorySession) Close(ctx context.Context) error {
 	ms.mu.Lock()
 	if !ms.closed {
@@ -159,7 +159,7 @@ func (ms *memorySession) usable(ctx context.Context) error {
 }
 
 // enter acquires the log of a topic and waits for its turn in it. The log is nil
-// where there is none and create is false.
+// if there is none and create is false.
 func (ms *memorySession) enter(ctx context.Context, t Topic, create bool) (*memoryLog, error) {
 	if err := ms.usable(ctx); err != nil {
 		return nil, err
@@ -170,7 +170,7 @@ func (ms *memorySession) enter(ctx context.Context, t Topic, create bool) (*memo
 	}
 	line := l.line()
 	select {
-	case line <- struct{}{}: // mostly, and this is cheaper than the wait below
+	case line <- struct{}{}: // mostly; this is cheaper than the select below
 		return l, nil
 	default:
 	}
@@ -185,7 +185,7 @@ func (ms *memorySession) enter(ctx context.Context, t Topic, create bool) (*memo
 
 // leave ends what enter began.
 func (ms *memorySession) leave(l *memoryLog) {
-	<-l.turn // which enter has seen, so it does not change
+	<-l.turn // enter has seen it, so it does not change
 	ms.broker.release(l)
 }
 

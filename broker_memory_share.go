@@ -2,10 +2,10 @@ package chathub
 
 import "slices"
 
-// measure is an amount of messages.
+// measure is an amount of messages: their number, and their bytes with what
+// they cost besides.
 type measure [2]int
 
-// The parts of a measure. Bytes include what a message costs besides its own.
 const (
 	byNumber = iota
 	byBytes
@@ -52,7 +52,7 @@ func (s *share) held() int {
 // bytes returns what the messages and keys of the share cost.
 func (s *share) bytes() int { return s.size[byBytes] + s.keyBytes }
 
-// addMessage counts a message, or takes one of a negative cost out.
+// addMessage counts a message. A negative cost takes one out.
 func (s *share) addMessage(cost int) {
 	n := 1
 	if cost < 0 {
@@ -65,7 +65,7 @@ func (s *share) addMessage(cost int) {
 	}
 }
 
-// addKey counts a key, or takes one of a negative cost out.
+// addKey counts a key. A negative cost takes one out.
 func (s *share) addKey(cost int) {
 	if cost < 0 {
 		s.keys--
@@ -80,8 +80,8 @@ type shares struct {
 	list    []*share
 	byOwner shrinkingMap[shareKey, *share] // none while there are few
 	notices measure                        // of all notices
-	// major has, of a room, the share that was last seen to have more than half
-	// of the bound.
+	// major has the share that was last seen to have more than half of the
+	// bound, by number and by bytes. It is for rooms.
 	major [2]*share
 }
 
@@ -93,7 +93,7 @@ type shareKey struct {
 // fewShares are found without a map.
 const fewShares = 8
 
-// share returns the share of an owner, which is opened if there is none.
+// share returns the share of an owner, and opens one if there is none.
 func (log *memoryLog) share(owner string, notice bool, ledger *ledger) *share {
 	ss := &log.shares
 	if ss.byOwner.m != nil {
@@ -109,8 +109,8 @@ func (log *memoryLog) share(owner string, notice bool, ledger *ledger) *share {
 	}
 	s := &share{log: log, notice: notice, at: int32(len(ss.list)), nextMessage: log.head, nextKey: log.head}
 	ledger.open(s, owner)
-	if ss.list = append(ss.list, s); len(ss.list) == 1 && log.payer != nil {
-		ledger.passOn(log, s.account)
+	if ss.list = append(ss.list, s); len(ss.list) == 1 && log.holder != nil {
+		ledger.reassign(log, s.account)
 	}
 	if ss.byOwner.m != nil {
 		ss.byOwner.set(shareKey{owner, notice}, s)
@@ -122,7 +122,7 @@ func (log *memoryLog) share(owner string, notice bool, ledger *ledger) *share {
 	return s
 }
 
-// closeIfEmpty closes a share that has nothing left. If its owner pays for the
+// closeIfEmpty closes a share that has nothing left. If its owner holds the idle
 // log, another one does so from then on.
 func (log *memoryLog) closeIfEmpty(s *share) {
 	if s.size[byNumber] > 0 || s.keys > 0 || s.at < 0 {
@@ -141,9 +141,9 @@ func (log *memoryLog) closeIfEmpty(s *share) {
 			ss.major[by] = nil
 		}
 	}
-	if log.payer == s.account {
-		if to := log.anotherPayer(); to != nil {
-			to.ledger.passOn(log, to)
+	if log.holder == s.account {
+		if to := log.heir(); to != nil {
+			to.ledger.reassign(log, to)
 		}
 	}
 	s.account.ledger.close(s)
@@ -159,11 +159,11 @@ func shorten(list []*share) []*share {
 	return list
 }
 
-// anotherPayer returns an account that may pay for the log because its payer
-// has nothing in it any more. It returns nil if the payer has, or nobody.
-func (log *memoryLog) anotherPayer() (to *account) {
+// heir returns the account that is to hold an idle log, because its holder has
+// nothing in it any more. It returns nil if the holder has, or nobody.
+func (log *memoryLog) heir() (to *account) {
 	for _, s := range log.shares.list {
-		if s.account == log.payer {
+		if s.account == log.holder {
 			return nil
 		}
 		to = s.account
@@ -232,8 +232,8 @@ func (log *memoryLog) inboxPayer(newest *share, by, limit int) *share {
 	if log.shares.notices[by] > limit/4 {
 		return log.largest(by, func(s *share) bool { return s.notice })
 	}
-	// The newest message stays, or those with large messages could not say
-	// anything to a user who hears much from many.
+	// The newest message stays, or a large one could never reach an inbox that
+	// is full of small ones.
 	s := log.largest(by, func(s *share) bool { return !s.notice && (s != newest || s.size[byNumber] > 1) })
 	if s == nil { // a large message, and little besides but notices
 		s = log.largest(by, func(s *share) bool { return s.notice })

@@ -133,6 +133,32 @@ func TestMemoryBrokerLargeMessage(t *testing.T) {
 	}
 }
 
+// A share pays with what is oldest, messages or keys.
+func TestMemoryBrokerCut(t *testing.T) {
+	b := &MemoryBroker{MaxMessages: 2}
+	h := attachMemory(t, b)
+	for i := range 5 {
+		h.publish("r", fmt.Sprint("key ", i), fmt.Sprint(i))
+	}
+	l := b.topics[Topic{Room: "r"}]
+	s := l.shares.list[0]
+	for i, want := range []struct {
+		messages string
+		keys     int
+	}{{"3 4", 4}, {"3 4", 3}, {"3 4", 2}, {"4", 2}, {"4", 1}, {"", 1}, {"", 0}} {
+		if free := l.cut(s, 1); free < messageCost {
+			t.Errorf("step %d frees %d bytes", i, free)
+		}
+		if l.keys.size() != want.keys {
+			t.Errorf("step %d: %d keys, want %d", i, l.keys.size(), want.keys)
+		}
+		h.wantKept(Topic{Room: "r"}, want.messages)
+	}
+	if free := l.cut(s, 1); free != 0 || s.at >= 0 {
+		t.Errorf("an empty share frees %d bytes, and is at %d", free, s.at)
+	}
+}
+
 // TestMemoryBrokerManyOwners: shares are found, and need no memory when they are
 // closed.
 func TestMemoryBrokerManyOwners(t *testing.T) {

@@ -10,8 +10,8 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
-// flooded is a hub without limits of rate, and a user who is away. Of what waits
-// for that user, nothing may be lost.
+// flooded is a hub without rate limits, and a message that waits for a user who
+// is away. It must not be lost.
 type flooded struct {
 	*party
 	mallory guest
@@ -45,8 +45,8 @@ func (f *flooded) wantInbox(recovered bool, want ...string) {
 	wantHeard(f.t, "cid", cid.Client, want...)
 }
 
-// TestFloodOfNotifications: large notifications to users whom nobody knows cost
-// nobody a private message that waits.
+// TestFloodOfNotifications: large notifications to made-up users cost nobody a
+// private message that waits.
 func TestFloodOfNotifications(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFlooded(t, &chathub.MemoryBroker{MaxTotalBytes: 8 << 20})
@@ -85,7 +85,7 @@ func TestFloodOfOneInbox(t *testing.T) {
 				}
 				frames := arrived(cid.Client)
 				if len(frames) < 5 || frames[0].From.ID != "ana" || string(frames[0].Data) != `"waits"` {
-					t.Fatalf("%d messages arrived, the first is %.80s", len(frames), frames[0].Data)
+					t.Fatalf("%d messages arrived, the first is %.80s", len(frames), fmt.Sprint(texts(frames)))
 				}
 				// Of the flood, it is the newest part.
 				for i, frame := range frames[1:] {
@@ -99,8 +99,8 @@ func TestFloodOfOneInbox(t *testing.T) {
 	}
 }
 
-// TestFloodOfEmptyRooms: resuming rooms that nobody has said anything in costs
-// nobody a message, and a client of such a room has missed nothing.
+// TestFloodOfEmptyRooms: resuming made-up rooms costs nobody a message, and a
+// client of an empty room has missed nothing.
 func TestFloodOfEmptyRooms(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := &chathub.MemoryBroker{MaxIdleTopics: 500}
@@ -128,8 +128,8 @@ func TestFloodOfEmptyRooms(t *testing.T) {
 	})
 }
 
-// TestRepeatInBusyRoom: the number of messages since then does not matter to
-// whether a repetition is recognised.
+// TestRepeatInBusyRoom: a repetition is recognised, however many messages have
+// come in between.
 func TestRepeatInBusyRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newParty(t, chathub.Config{Rate: -1, UserRate: -1})

@@ -2,6 +2,7 @@ package chathub
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -101,10 +102,14 @@ type preWelcome struct {
 // After a reconnect, the client has another one.
 func (c *Client) ID() string { return c.id }
 
+// lastExpiry is the last time that Unix nanoseconds can express, in the year
+// 2262. A later expiry, which usually stands for never, is none.
+var lastExpiry = time.Unix(0, math.MaxInt64)
+
 // identify sets the identity, or replaces it by one of the same user.
 func (c *Client) identify(id *Identity) {
 	expires := int64(0)
-	if !id.Expires.IsZero() {
+	if !id.Expires.IsZero() && id.Expires.Before(lastExpiry) {
 		expires = id.Expires.UnixNano()
 	}
 	c.identity.Store(&identity{id.User, id.Claims})
@@ -165,7 +170,7 @@ func (c *Client) inRoom(name string) bool {
 // It returns [ErrClientGone] if the connection has ended. See [Target.Emit] for
 // the form of data, and for the error if event or data is not valid.
 func (c *Client) Emit(_ context.Context, event string, data any) error {
-	e, err := newEnvelope(event, data)
+	e, err := c.hub.newEnvelope(event, data)
 	if err != nil {
 		return err
 	}

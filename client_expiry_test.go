@@ -2,6 +2,7 @@ package chathub_test
 
 import (
 	"context"
+	"math"
 	"net/http"
 	"strings"
 	"testing"
@@ -54,6 +55,25 @@ func TestExpiryEndsConnection(t *testing.T) {
 		c := hubtest.Dial(t, hub, tokenFor(t, "ana", start.Add(90*time.Second)))
 		closedAfter(t, c, start, 90*time.Second, 4003)
 	})
+}
+
+// An expiry that stands for never, such as the end of the year 9999, is not
+// taken for one in the past.
+func TestExpiryFarAway(t *testing.T) {
+	for _, expires := range []time.Time{
+		time.Unix(0, math.MaxInt64),
+		time.Unix(0, math.MaxInt64).Add(time.Second),
+		time.Date(9999, time.December, 31, 23, 59, 59, 0, time.UTC),
+	} {
+		t.Run(expires.Format(time.DateOnly), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hub := hubtest.New(t, chathub.Config{Auth: &chathub.JWT{Key: secret}})
+				c := hubtest.Dial(t, hub, tokenFor(t, "ana", expires))
+				time.Sleep(time.Minute)
+				c.Must(hubtest.Frame{Type: "ping"})
+			})
+		})
+	}
 }
 
 func TestRefreshToken(t *testing.T) {

@@ -42,6 +42,40 @@ func TestLimitsOutliveConnections(t *testing.T) {
 	})
 }
 
+// The limits of a user who comes and goes are kept although an earlier visit is
+// about to be forgotten.
+func TestLimitsOutliveForgetting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const burst = 10
+		hub := hubtest.New(t, chathub.Config{PresenceInterval: -1, UserRate: 1, UserBurst: burst})
+		// visit uses up what the user has left, and returns how much it was.
+		visit := func(user string) (allowed int) {
+			c := hubtest.Dial(t, hub, user)
+			for c.Request(hubtest.Frame{Type: "ping"}).Type == "ack" {
+				allowed++
+			}
+			c.Close()
+			synctest.Wait()
+			return allowed
+		}
+		for i := range 2 * burst {
+			visit(fmt.Sprint("other-", i)) // each is to be forgotten before ana
+		}
+		visit("ana")
+		c := hubtest.Dial(t, hub, "ana")
+		time.Sleep(burst * time.Second) // ana may send everything again
+		c.Close()
+		synctest.Wait()
+		allowed := 0
+		for range 2 * burst {
+			allowed += visit("ana")
+		}
+		if allowed != burst {
+			t.Errorf("ana sent %d events at once, want %d", allowed, burst)
+		}
+	})
+}
+
 // Bytes are limited as events are: for a connection, and for all connections of
 // a user.
 func TestByteRate(t *testing.T) {
@@ -231,12 +265,60 @@ func TestRoomsOverTheLimitAreNotSubscribed(t *testing.T) {
 	})
 }
 
+// Lists of users have the same budget as what is read from logs, so that a user
+// cannot have thousands of times as many bytes sent as the user sends.
+func TestListsAreLimited(t *testing.T) {
+	for _, f := range []hubtest.Frame{{Type: "online-users"}, {Type: "join-room", Room: "lobby"}} {
+		t.Run(f.Type, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hub := hubtest.New(t, chathub.Config{MaxMessageBytes: 4 << 10, MaxOutboxBytes: 16 << 10, Auth: authFunc(
+					func(token string, _ *http.Request) (chathub.Identity, error) {
+						return chathub.Identity{User: chathub.User{ID: token, Name: strings.Repeat("n", 200)}}, nil
+					})})
+				for i := range 15 {
+					enter(hubtest.Dial(t, hub, fmt.Sprint("user-", i)), "lobby")
+				}
+				c := hubtest.Dial(t, hub, "eve")
+				start := time.Now()
+				for range 100 { // of 3 kB each, 40 of them at once
+					c.Must(f)
+					arrived(c)
+				}
+				if took := time.Since(start); took < 10*time.Second {
+					t.Errorf("took %v", took)
+				}
+			})
+		})
+	}
+}
+
+// Malformed messages count against the limits of a user, so that a user cannot
+// send any number of them over new connections.
+func TestMalformedInputIsLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := hubtest.New(t, chathub.Config{
+			PresenceInterval: -1, MaxMessageBytes: 1 << 10, ByteRate: 1, ByteBurst: 1 << 10, UserByteRate: 1, UserByteBurst: 4 << 10,
+		})
+		bad := `{"type":"ping","data":"` + strings.Repeat("x", 900)
+		for range 8 {
+			c := hubtest.Dial(t, hub, "ana")
+			c.SendText(bad)
+			synctest.Wait()
+			c.Close()
+			synctest.Wait()
+		}
+		if s := hub.Stats(); s.Malformed != 4 || s.RateLimited != 4 {
+			t.Errorf("stats: %+v", s)
+		}
+	})
+}
+
 // What is refused before it is handled is seen by Stats and Trace.
 func TestRejectedInputIsSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var rejected record
 		hub := hubtest.New(t, chathub.Config{
-			PresenceInterval: -1, Rate: 1, Burst: 3,
+			PresenceInterval: -1, Rate: 1, Burst: 4, // which what is malformed uses up as well
 			Trace: &chathub.Trace{Rejected: func(c *chathub.Client, err *chathub.Error) {
 				rejected.add("%s %s", c.User().ID, err.Code)
 			}},

@@ -47,8 +47,12 @@ func (u *userLimits) rested(now time.Time) bool {
 	return rare == nil || rare.broadcasts.full(now) && rare.inflated.full(now) && rare.replayed.full(now)
 }
 
-// refuseInput answers an envelope that could not be decoded.
-func (c *Client) refuseInput(e *Event, fault *Error) {
+// refuseInput answers a message of so many bytes that could not be decoded. It
+// counts as an event.
+func (c *Client) refuseInput(e *Event, size int, fault *Error) {
+	if !c.allow(e, size) {
+		return
+	}
 	c.hub.counters.malformed.Add(1)
 	c.reject(e, fault)
 	if c.onRead.malformed.hit(time.Now()) > badPerMinute {
@@ -111,9 +115,9 @@ func mayBroadcast(c *Client, e *Event) *Error {
 	return nil
 }
 
-// What a user may have read from logs, by history, joins and resumes: half of
-// MaxOutboxBytes per second, which is what one resume returns at most, and 16
-// times as much at once.
+// What a user may have read from logs, and of lists of users, by history, joins,
+// resumes and online-users: half of MaxOutboxBytes per second, which is what one
+// resume reads at most, and 16 times as much at once.
 const (
 	replayRateParts  = 2
 	replayBurstTimes = 8
@@ -124,7 +128,7 @@ const (
 	replayPatience = 5 * time.Second
 )
 
-// awaitReplay waits until the user may have more read from logs. There is no
+// awaitReplay waits until the user may have more of that. There is no
 // limit if Config.UserRate is off.
 func (c *Client) awaitReplay(ctx context.Context) error {
 	if c.hub.cfg.UserRate < 0 {
@@ -154,9 +158,15 @@ func (c *Client) readLog(ctx context.Context, t Topic, r Range) (Page, error) {
 	for i := range page.Messages {
 		cost += len(page.Messages[i].Body)
 	}
-	budget := c.replayBudget()
-	budget.ReserveN(time.Now(), min(cost, budget.Burst()))
+	c.chargeReplay(cost)
 	return page, err
+}
+
+// chargeReplay charges the user for an answer that is much larger than the
+// question.
+func (c *Client) chargeReplay(bytes int) {
+	budget := c.replayBudget()
+	budget.ReserveN(time.Now(), min(bytes, budget.Burst()))
 }
 
 func (c *Client) replayBudget() *rate.Limiter {

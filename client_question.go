@@ -24,7 +24,7 @@ import (
 // A handler may ask its own client. OnConnect may not: the client can answer
 // only after its welcome.
 func (c *Client) EmitWithAck(ctx context.Context, event string, data, reply any) error {
-	e, err := newEnvelope(event, data)
+	e, err := c.hub.newEnvelope(event, data)
 	if err != nil {
 		return err
 	}

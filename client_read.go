@@ -186,7 +186,7 @@ func (c *Client) receive() (*Event, error) {
 	c.hub.counters.received.Add(1)
 	switch {
 	case typ != websocket.MessageText:
-		c.refuseInput(&Event{}, errorf(CodeBadRequest, "Binary messages are not part of the protocol"))
+		c.refuseInput(&Event{}, len(b), errorf(CodeBadRequest, "Binary messages are not part of the protocol"))
 		return nil, nil
 	case !utf8.Valid(b):
 		return nil, errNotUTF8
@@ -194,7 +194,7 @@ func (c *Client) receive() (*Event, error) {
 	e, fault := decodeEvent(b)
 	switch {
 	case fault != nil:
-		c.refuseInput(e, fault)
+		c.refuseInput(e, len(b), fault)
 	case e.Type == eventAck || e.Type == eventError:
 		if !c.takeAnswer(e) {
 			c.allow(e, len(b)) // ignored, but it counts as an event

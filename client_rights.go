@@ -32,7 +32,7 @@ type checksAt struct {
 
 // maxRevocations bounds the revocations that are kept for a check that takes
 // long, such as an Authenticate that hangs.
-const maxRevocations = 10_000
+const maxRevocations = 4096
 
 // revocation is a Leave of rooms or, without rooms, a Disconnect.
 type revocation struct {
@@ -163,20 +163,32 @@ func (rev *revocation) concerns(c *Client) bool {
 	})
 }
 
-// beginPublish is the last check before a message of the client is stored: of
+// beginPublish is the last check before a message of the client is sent: of
 // its membership, if the message goes to a room, and of the connection. If it
 // returns nil, endPublish must follow. A revocation waits for that.
 func (c *Client) beginPublish(t Topic) *Error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch end := c.mu.end.Code; {
-	case c.mu.ended && (end == int(closeDisconnected) || end == int(closeTokenExpired)):
+	switch {
+	case c.mu.lostRights():
 		return Unavailable(ErrClientGone)
 	case t.Room != "" && !slices.Contains(c.mu.rooms, t.Room):
 		return errNotInRoom()
 	}
 	c.mu.publishing = true
 	return nil
+}
+
+// lostRights reports whether the connection ended because its user may do
+// nothing any more. After another end, what has begun is finished.
+func (c *Client) lostRights() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.lostRights()
+}
+
+func (cl *clientLocked) lostRights() bool {
+	return cl.ended && (cl.end.Code == int(closeDisconnected) || cl.end.Code == int(closeTokenExpired))
 }
 
 func (c *Client) endPublish() {

@@ -105,33 +105,6 @@ func TestRevokedWhileChecked(t *testing.T) {
 	}
 }
 
-// A check that takes longer than revocations are remembered has to be made
-// again.
-func TestRevocationsAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		gate := make(chan struct{})
-		p := newParty(t, chathub.Config{
-			Authorize: func(_ context.Context, _ *chathub.Client, a chathub.Action) error {
-				if a.Room == "slow" {
-					<-gate
-				}
-				return nil
-			},
-		})
-		ana := p.dial("ana")
-		ana.Send(hubtest.Frame{Type: "join-room", ID: "slow", Room: "slow"})
-		synctest.Wait()
-		for i := range 10_001 {
-			if err := p.hub.ToUser(fmt.Sprint("user", i)).Disconnect(t.Context(), ""); err != nil {
-				t.Fatal(err)
-			}
-		}
-		close(gate)
-		expectRefusal(t, ana.Client, "slow", chathub.CodeUnavailable)
-		enter(ana.Client, "slow")
-	})
-}
-
 // A handshake whose user was disconnected meanwhile ends as the connections of
 // the user did.
 func TestDisconnectDuringHandshake(t *testing.T) {
@@ -203,6 +176,75 @@ func expectRefusal(t *testing.T, c *hubtest.Client, id string, code chathub.Code
 			return
 		}
 	}
+}
+
+// A check that hangs while thousands of rights are taken away is not trusted
+// any more. The client comes back, and is checked again.
+func TestOutdatedCheck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate := make(chan struct{})
+		p := newParty(t, chathub.Config{
+			Auth: authFunc(func(token string, _ *http.Request) (chathub.Identity, error) {
+				if token == "cleo" {
+					<-gate
+				}
+				return chathub.Identity{User: chathub.User{ID: token}}, nil
+			}),
+			Authorize: func(context.Context, *chathub.Client, chathub.Action) error { <-gate; return nil },
+		})
+		ana := p.dial("ana")
+		ana.Send(hubtest.Frame{Type: "join-room", ID: "j", Room: "red"})
+		handshake := make(chan *hubtest.Client)
+		go func() { handshake <- knock(t, p.hub, "cleo") }()
+		synctest.Wait()
+		for i := range 5000 {
+			if err := p.hub.ToUser(fmt.Sprint("user ", i)).Disconnect(t.Context(), "logged out"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		close(gate)
+		expectRefusal(t, ana.Client, "j", chathub.CodeUnavailable)
+		if code, _ := (<-handshake).Closed(); code != 4000 {
+			t.Errorf("closed with %d, want 4000", code)
+		}
+		enter(ana.Client, "red")
+		p.dial("cleo")
+	})
+}
+
+// Nothing of a right that was taken away while Authorize was asked happens:
+// others see no typing, and no handler of the application runs.
+func TestRevokedWhileAuthorized(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate, ran := make(chan struct{}), false
+		p := newParty(t, chathub.Config{Authorize: func(_ context.Context, _ *chathub.Client, a chathub.Action) error {
+			if a.Type == "typing" || a.Type == "pay" {
+				<-gate
+			}
+			return nil
+		}})
+		chathub.On(p.hub, "pay", func(context.Context, *chathub.Client, any) error { ran = true; return nil })
+		ana, ben := p.dial("ana", "red"), p.dial("ben", "red")
+		ana.Send(hubtest.Frame{Type: "typing", ID: "t", Room: "red"})
+		synctest.Wait()
+		if err := p.hub.ToUser("ana").Leave(t.Context(), "red"); err != nil {
+			t.Error(err)
+		}
+		gate <- struct{}{}
+		expectRefusal(t, ana.Client, "t", chathub.CodeNotInRoom)
+		wantHeard(t, "ben", ben.Client)
+
+		ana.Send(hubtest.Frame{Type: "pay"})
+		synctest.Wait()
+		if err := p.hub.ToUser("ana").Disconnect(t.Context(), "logged out"); err != nil {
+			t.Error(err)
+		}
+		gate <- struct{}{}
+		synctest.Wait()
+		if ran {
+			t.Error("a handler ran for a user who is logged out")
+		}
+	})
 }
 
 // A client that is removed while its history is read gets none of it.

@@ -31,7 +31,7 @@ type Answer struct {
 // asks. If one does not, EmitWithAck returns the answers that it has, and an
 // [Error] with [CodeUnavailable].
 func (t Target) EmitWithAck(ctx context.Context, event string, data any) ([]Answer, error) {
-	e, err := newEnvelope(event, data)
+	e, err := t.hub.newEnvelope(event, data)
 	if err != nil {
 		return nil, err
 	}

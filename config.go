@@ -198,9 +198,10 @@ type Config struct {
 
 	// ReplayLimit bounds how many missed messages of one room a client may
 	// recover, and how many it may ask for at once. All connections of a user
-	// together may have half of MaxOutboxBytes per second read from logs, and
-	// 16 times as much at once. A request over that waits for a few seconds, or
-	// gets [CodeRateLimited]. That is off if UserRate is off. Default 256.
+	// together may have half of MaxOutboxBytes per second, of what is read from
+	// logs and of lists of users, and 16 times as much at once. A request over
+	// that waits for a few seconds, or gets [CodeRateLimited]. That is off if
+	// UserRate is off. Default 256.
 	ReplayLimit int
 	// DrainWindow bounds the time over which clients are told to come back when
 	// the hub shuts down. If there are few, the time is shorter: 2ms for each

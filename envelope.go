@@ -150,14 +150,20 @@ func frameOf(body []byte, seq uint64, ts int64) []byte {
 }
 
 // newEnvelope returns the envelope of an event that the application emits. It
-// fails if the name or the data is not valid.
-func newEnvelope(event string, data any) (*envelope, error) {
+// fails if the name or the data is not valid, or if the data would not fit into
+// what a client may recover at once.
+func (h *Hub) newEnvelope(event string, data any) (*envelope, error) {
 	if !text.ValidType(event) || reserved[event] {
 		return nil, badEmit(fmt.Sprintf("%q is not an event name that an application may use", event), nil)
 	}
 	b, err := marshal(data)
 	if err != nil {
 		return nil, err
+	}
+	if most := h.cfg.MaxOutboxBytes / 2; len(b) > most {
+		e := badEmit(fmt.Sprintf("data has %d bytes, more than half of MaxOutboxBytes (%d)", len(b), most), nil)
+		e.Code = CodeTooLarge
+		return nil, e
 	}
 	return &envelope{typ: event, data: b}, nil
 }

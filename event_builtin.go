@@ -147,12 +147,16 @@ func onSendNotification(ctx context.Context, c *Client, e *Event) (any, error) {
 	return nil, nil // the position is in another user's log
 }
 
-func onOnlineUsers(_ context.Context, c *Client, _ *Event) (any, error) {
+func onOnlineUsers(ctx context.Context, c *Client, _ *Event) (any, error) {
 	if c.hub.cfg.PresenceInterval < 0 {
 		return nil, errorf(CodeUnknownType, "Presence is off")
 	}
+	if err := c.awaitReplay(ctx); err != nil {
+		return nil, err
+	}
 	return nil, c.hub.onLoop(func(l *loop) {
 		e := envelope{typ: eventOnlineUsers, data: l.snapshotOf(&l.presence.online)}
+		c.chargeReplay(len(e.data))
 		l.send(c, e.frame(), wire.Durable)
 	})
 }

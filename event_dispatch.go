@@ -18,6 +18,10 @@ func (c *Client) handle(e *Event) {
 		if err == nil && e.ID != "" {
 			_, published = result.(Receipt)
 			ack, err = ackFrame(e, result) // here: a MarshalJSON may panic
+			if most := h.cfg.MaxOutboxBytes; err == nil && len(ack) > most {
+				// It would close the client, which would ask for it again.
+				err = fmt.Errorf("chathub: the result has %d bytes, more than MaxOutboxBytes (%d)", len(ack), most)
+			}
 		}
 		return err
 	})
@@ -83,10 +87,10 @@ func (c *Client) authorize(a Action) error {
 		return nil
 	}
 	err := c.hub.cfg.Authorize(c.Context(), c, a)
-	if err == nil {
-		return nil
-	}
-	if ownError(err) != nil {
+	switch {
+	case err == nil && c.lostRights(): // meanwhile
+		return Unavailable(ErrClientGone)
+	case err == nil, ownError(err) != nil:
 		return err
 	}
 	return &Error{Code: CodeForbidden, Message: "Not allowed", Err: err}

@@ -132,7 +132,7 @@ func (cu *catchUp) ahead(ctx context.Context, t Topic, pos *Position, since *Pos
 
 // replay reads the messages that a client wants, up to pos. It takes at most
 // budget bytes and reduces the budget by them. If the budget is used up, replay
-// still asks whether anything was missed, because nothing was in quiet rooms.
+// still asks whether anything was missed, since in a quiet room nothing was.
 // recovered reports whether the client then misses nothing.
 func (c *Client) replay(ctx context.Context, t Topic, pos Position, w replayRequest, budget *int) (frames [][]byte, recovered bool, err error) {
 	limit := min(w.History, max(c.hub.cfg.ReplayLimit, 0))
@@ -175,14 +175,14 @@ func (c *Client) replay(ctx context.Context, t Topic, pos Position, w replayRequ
 // hasOwner reports whether the broker has said whose message m is.
 func hasOwner(m Message) bool { return m.Owner != "" || m.Notice }
 
-// inboxRead is how many times as much of an inbox is read as fits into an
-// answer, to choose from.
+// inboxRead is how much of an inbox is read to choose from, as a multiple of
+// what fits into an answer.
 const inboxRead = 4
 
-// partOfInbox returns what a client gets of an inbox of which more was missed
-// than r allows. The newest messages alone could all be of one sender. So the
-// rest is dropped as from a full inbox. Unlike in a room, the client cannot ask
-// for it later.
+// partOfInbox returns the part of an inbox that a client gets if it has missed
+// more than r allows. The newest messages could all be of one sender, and there
+// is no history of an inbox. So the part is chosen as if the answer were a small
+// inbox.
 func (c *Client) partOfInbox(ctx context.Context, t Topic, r Range) ([]Message, error) {
 	fits := measure{byNumber: r.Limit, byBytes: r.MaxBytes}
 	r.Limit, r.MaxBytes = max(r.Limit, inboxRead*r.Limit), max(r.MaxBytes, inboxRead*r.MaxBytes) // or it overflows
@@ -238,10 +238,8 @@ func onJoinRoom(ctx context.Context, c *Client, e *Event) (any, error) {
 	if err := decodeData(e, &w); err != nil {
 		return nil, err
 	}
-	if w.Since != nil || w.History > 0 {
-		if err := c.awaitReplay(ctx); err != nil {
-			return nil, err
-		}
+	if err := c.awaitReplay(ctx); err != nil {
+		return nil, err
 	}
 	c.onHandler.catchUp = newCatchUp(c)
 	budget := c.hub.cfg.MaxOutboxBytes / 2
@@ -263,6 +261,7 @@ func (cu *catchUp) joinData(j *join, recovered bool) jsontext.Value {
 		who = fmt.Appendf(nil, `{"count":%d}`, j.count)
 	}
 	cu.lists -= len(who)
+	cu.c.chargeReplay(len(who))
 	b[len(b)-1] = ','
 	return append(b, who[1:]...)
 }

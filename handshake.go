@@ -2,6 +2,7 @@ package chathub
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -138,10 +139,11 @@ func accept(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
 		Subprotocols:       []string{handshake.Subprotocol},
 		InsecureSkipVerify: true, // origins were checked before, more strictly
 	})
-	if err == nil {
-		ws.SetReadLimit(-1) // wire has its own limit, and decompresses itself
+	if err != nil { // it quotes headers, which may be long
+		return nil, errors.New(text.Excerpt(err.Error(), maxExcerpt))
 	}
-	return ws, err
+	ws.SetReadLimit(-1) // wire has its own limit, and decompresses itself
+	return ws, nil
 }
 
 // dummyHandshake is the example of RFC 6455 section 1.3. Any valid handshake

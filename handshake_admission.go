@@ -158,9 +158,11 @@ func (pl *place) leaveUser() {
 	if u.conns--; u.conns > 0 {
 		return
 	}
-	if u.rested(time.Now()) {
+	switch {
+	case u.resting: // forgetRested will come to it
+	case u.rested(time.Now()):
 		delete(pl.adm.users, u.id)
-	} else if !u.resting {
+	default:
 		u.resting = true
 		pl.adm.resting.PushBack(u)
 	}

@@ -418,6 +418,25 @@ func TestNotAHandshake(t *testing.T) {
 	})
 }
 
+// A stranger cannot fill the log with what a bad handshake has in its headers.
+func TestBadHandshakeInLog(t *testing.T) {
+	for _, header := range []string{
+		"Connection", "Upgrade", "Sec-WebSocket-Key", "Sec-WebSocket-Version", "Origin", "X-Forwarded-For",
+	} {
+		t.Run(header, func(t *testing.T) {
+			var log logBuffer
+			hub := hubtest.New(t, chathub.Config{Logger: log.logger()})
+			r := handshake(t)
+			r.Header.Set("Authorization", "Bearer ana")
+			r.Header.Set(header, strings.Repeat("x", 100_000))
+			hub.ServeHTTP(&hijackable{ResponseRecorder: httptest.NewRecorder()}, r)
+			if got := log.take(); len(got) > 2000 {
+				t.Errorf("logged %d bytes: %.300s", len(got), got)
+			}
+		})
+	}
+}
+
 func TestOriginRefused(t *testing.T) {
 	for _, tc := range []struct {
 		origin  string

@@ -99,7 +99,7 @@ func (h *memoryHub) has(topic Topic) bool {
 	return len(p.Messages) > 0
 }
 
-// wantLog checks the bodies that a room's log has, and that all before is trimmed.
+// wantLog checks the bodies in a room's log, and that all before is trimmed.
 func (h *memoryHub) wantLog(room string, bodies ...string) {
 	h.t.Helper()
 	p := h.read(room)
@@ -115,8 +115,8 @@ func (h *memoryHub) wantLog(room string, bodies ...string) {
 	}
 }
 
-// wantKept checks which messages of put a log has. There may be gaps, but not
-// behind Trimmed.
+// wantKept checks which messages of put a log has. There may be gaps up to
+// Trimmed.
 func (h *memoryHub) wantKept(topic Topic, want string) {
 	h.t.Helper()
 	p, err := h.Read(h.t.Context(), topic, Range{Limit: 1 << 20})
@@ -149,13 +149,13 @@ func checkMemory(t *testing.T, b *MemoryBroker) {
 		for _, s := range l.shares.list {
 			held[s.account.owner] += s.size[byBytes] + s.keyBytes + shareCost
 		}
-		if l.payer != nil {
-			held[l.payer.owner] += logCost
-			logs[l.payer.owner]++
+		if l.holder != nil {
+			held[l.holder.owner] += logCost
+			logs[l.holder.owner]++
 		}
 		users, idle := l.users.Load(), l.in != nil
-		if users != int64(len(l.sessions)) || (users == 0) != idle || idle != (l.payer != nil) || l.dropped {
-			t.Errorf("%v: %d users, %d sessions, idle %v, payer %v, dropped %v", topic, users, len(l.sessions), idle, l.payer, l.dropped)
+		if users != int64(len(l.sessions)) || (users == 0) != idle || idle != (l.holder != nil) || l.dropped {
+			t.Errorf("%v: %d users, %d sessions, idle %v, holder %v, dropped %v", topic, users, len(l.sessions), idle, l.holder, l.dropped)
 		}
 		if idle && l.head == 0 {
 			t.Errorf("%v: nothing and nobody needs this log", topic)

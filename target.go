@@ -106,11 +106,12 @@ func (t Target) Volatile() Target {
 //
 // If event, data, or the name of a room or user is not valid, the error is an
 // [Error] with [CodeBadRequest], so a service that passes on what it was asked
-// to send can answer 400. A mistake in event or data is the application's: if a
+// to send can answer 400. Data of more than half of Config.MaxOutboxBytes is
+// [CodeTooLarge]. A mistake in event or data is the application's: if a
 // [Handler] returns that error, the client is told [CodeInternal], and the
 // error is logged.
 func (t Target) Emit(ctx context.Context, event string, data any) error {
-	e, err := newEnvelope(event, data)
+	e, err := t.hub.newEnvelope(event, data)
 	if err != nil {
 		return err
 	}

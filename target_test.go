@@ -253,6 +253,35 @@ func (j journal) count(topic chathub.Topic) int {
 }
 
 // Exactly the events in the logs come again with resume.
+// What no outbox can hold is refused. Otherwise it would close every member of
+// the room as a slow consumer, push all else out of its log, and be lost.
+func TestEmitTooLarge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newParty(t, chathub.Config{})
+		large := strings.Repeat("x", 600<<10)
+		chathub.OnAck(p.hub, "page", func(context.Context, *chathub.Client, any) (string, error) { return large + large, nil })
+		ana := p.dial("ana", "red")
+		_, asked := p.hub.To("red").EmitWithAck(t.Context(), "dump", large)
+		for what, err := range map[string]error{
+			"To":          p.hub.To("red").Emit(t.Context(), "dump", large),
+			"Volatile":    p.hub.To("red").Volatile().Emit(t.Context(), "dump", large),
+			"Client":      ana.server.Emit(t.Context(), "dump", large),
+			"EmitWithAck": asked,
+		} {
+			if e, ok := errors.AsType[*chathub.Error](err); !ok || e.Code != chathub.CodeTooLarge {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		expectRefused(t, ana.Client, hubtest.Frame{Type: "page"}, chathub.CodeInternal)
+		if err := p.hub.To("red").Emit(t.Context(), "news", large[:500<<10]); err != nil {
+			t.Error(err)
+		}
+		if f := ana.Wait("news"); f.Seq == 0 {
+			t.Error("not stored")
+		}
+	})
+}
+
 func TestDurability(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := &chathub.MemoryBroker{}

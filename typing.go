@@ -25,7 +25,12 @@ const typingLate = sweepInterval + brokerTimeout
 // onTyping first passes the event on, and then notes the typist. If the client
 // leaves in between, there is nobody to note, and the typing is ended here.
 func onTyping(ctx context.Context, c *Client, e *Event) (any, error) {
-	if err := c.hub.sendTyping(ctx, c, eventTyping, e.Room); err != nil {
+	if err := c.beginPublish(Topic{Room: e.Room}); err != nil {
+		return nil, err
+	}
+	err := c.hub.sendTyping(ctx, c, eventTyping, e.Room)
+	c.endPublish()
+	if err != nil {
 		return nil, err
 	}
 	noted := false
