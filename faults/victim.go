@@ -124,3 +124,8 @@ func (t *trial) floodTime() time.Duration {
 	}
 	return time.Duration(t.scale(5000, 1000)) * time.Millisecond
 }
+
+// flooding reports whether a flood that lasts until then goes on.
+func (t *trial) flooding(until time.Time) bool {
+	return t.Err() == nil && time.Now().Before(until)
+}
