@@ -165,7 +165,12 @@ func TestCompressionIdle(t *testing.T) {
 		defer runtime.KeepAlive(p)
 		return int(liveHeap()-before) / members
 	}
-	plain, compressed := perMember(0), perMember(1)
+	// On a busy machine, a measurement may come before everything is given
+	// back.
+	least := func(compressFrom int) int {
+		return min(perMember(compressFrom), perMember(compressFrom), perMember(compressFrom))
+	}
+	plain, compressed := least(0), least(1)
 	t.Logf("bytes of heap for a client, at both ends: %d plain, %d compressed", plain, compressed)
 	if compressed > plain+512 {
 		t.Errorf("an idle client takes %d bytes with compression, %d without", compressed, plain)

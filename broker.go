@@ -33,8 +33,8 @@ type BrokerSession interface {
 	// it. Delivery may come before or after that. Seq and Time of m are
 	// ignored. If the topic still remembers a message with the same non-empty
 	// Key, nothing is stored or delivered, and the receipt is the first
-	// message's, with Duplicate set. If the two have different Sums, neither
-	// of them 0, they are not the same message, and Publish returns an [Error]
+	// message's, with Duplicate set. If the two have different Sums, neither of
+	// them 0, they are not the same message, and Publish returns an [Error]
 	// with [CodeConflict] instead.
 	Publish(ctx context.Context, m Message) (Receipt, error)
 
@@ -46,11 +46,12 @@ type BrokerSession interface {
 	// Subscribe starts delivery of a topic and returns its position. Every
 	// message after that position is delivered, and none up to it. A topic
 	// without a log gets one, except for a node, whose position is Position{}.
-	// A log that never had a message need not outlive its subscriptions, but the
-	// position stays good: a session that subscribes the topic later gets the
-	// same epoch, unless a message may have been stored and dropped in between.
-	// If the session subscribes the topic already, Subscribe only returns its
-	// present head, and messages up to the head may still be on their way.
+	// A log that never had a message need not outlive its subscriptions, but
+	// the position stays good: a session that subscribes the topic later gets
+	// the same epoch, unless a message may have been stored and dropped in
+	// between. If the session subscribes the topic already, Subscribe only
+	// returns its present head, and messages up to the head may still be on
+	// their way.
 	Subscribe(ctx context.Context, t Topic) (Position, error)
 
 	// Unsubscribe ends delivery of a topic. Once it has returned nil, deliver
@@ -104,8 +105,8 @@ type Message struct {
 	// Owner is the user who is charged for the message if a store is full.
 	// Empty: the application. An owner who has stored much must not cost others
 	// their messages. Owner has no part in the identity of a message. Messages
-	// that a Broker delivers may lack Owner and Notice. Those that it reads may,
-	// too, but a hub needs them to choose a fair part of a large inbox.
+	// that a Broker delivers may lack Owner and Notice. Those that it reads
+	// may, too, but a hub needs them to choose a fair part of a large inbox.
 	Owner string
 	// Notice reports that the message may be dropped from a full inbox before
 	// messages that are not notices. It makes no difference in a room.
@@ -163,8 +164,8 @@ type Page struct {
 	Head Position
 	// Trimmed is at or above the Seq of every message that the log has dropped,
 	// so everything after it is still there. 0: nothing was dropped. It may be
-	// higher than After, and higher than the Seq of returned messages, because a
-	// log need not drop its oldest message first.
+	// higher than After, and higher than the Seq of returned messages, because
+	// a log need not drop its oldest message first.
 	Trimmed uint64
 	// More reports whether the range has older messages than the returned ones.
 	More bool

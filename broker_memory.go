@@ -39,41 +39,41 @@ import (
 type MemoryBroker struct {
 	// MaxMessages bounds the number of messages in the log of a topic. When a
 	// room is full, its oldest message goes. If one owner has more than half of
-	// the room, it is the oldest of that owner. When an inbox is full, it is the
-	// oldest message of the owner who has the most in it. It is a notice if
+	// the room, it is the oldest of that owner. When an inbox is full, it is
+	// the oldest message of the owner who has the most in it. It is a notice if
 	// notices have more than a quarter of the inbox. Default 1000.
 	MaxMessages int
-	// MaxBytes bounds the log of a topic, in the same way. A message counts with
-	// its Body, its Key and 96 bytes more. One that is larger than MaxBytes by
-	// itself is delivered but not kept. Default 1 MiB.
+	// MaxBytes bounds the log of a topic, in the same way. A message counts
+	// with its Body, its Key and 96 bytes more. One that is larger than
+	// MaxBytes by itself is delivered but not kept. Default 1 MiB.
 	MaxBytes int
 	// MaxAge is how long a message is kept. Older ones are never read. Their
 	// memory is free once their log is used again or dropped. Default 24 h.
 	MaxAge time.Duration
-	// MaxIdleTopics bounds the number of logs without subscriptions, such as the
-	// inboxes of users who are away. Each counts for one owner who has messages
-	// in it, at first for the one with the oldest. Beyond the bound, logs without
-	// messages and keys go first, then those of the owners who have the most,
-	// the least recently used before the others. If others have messages in such
-	// a log, too, it stays with these, and counts for one of them. A log costs
-	// about 300 bytes, and some 600 once it has had a message, besides its
-	// messages and keys. Default 100,000.
+	// MaxIdleTopics bounds the number of logs without subscriptions, such as
+	// the inboxes of users who are away. Each counts for one owner who has
+	// messages in it, at first for the one with the oldest. Beyond the bound,
+	// logs without messages and keys go first, then those of the owners who
+	// have the most, the least recently used before the others. If others have
+	// messages in such a log, too, it stays with these, and counts for one of
+	// them. A log costs about 300 bytes, and some 600 once it has had a
+	// message, besides its messages and keys. Default 100,000.
 	MaxIdleTopics int
 	// MaxTotalBytes bounds all logs together: their messages, counted as in
-	// MaxBytes, their remembered keys, 192 bytes for each owner in each log, and
-	// 576 bytes for each log without subscriptions. Beyond the bound, the owners
-	// who have the most pay with their messages and keys, the oldest before the
-	// others in each log. No owner pays who has less than the payers are left
-	// with. The application pays as if it were 64 users. MaxTotalBytes cannot be
-	// off. Without it, the bound would be MaxBytes times the number of topics,
-	// which clients choose. Default 256 MiB.
+	// MaxBytes, their remembered keys, 192 bytes for each owner in each log,
+	// and 576 bytes for each log without subscriptions. Beyond the bound, the
+	// owners who have the most pay with their messages and keys, the oldest
+	// before the others in each log. No owner pays who has less than the payers
+	// are left with. The application pays as if it were 64 users. MaxTotalBytes
+	// cannot be off. Without it, the bound would be MaxBytes times the number
+	// of topics, which clients choose. Default 256 MiB.
 	MaxTotalBytes int
 	// DuplicateWindow is how long the Key of a message is remembered, even if
-	// the message is gone sooner. The number of keys is not bounded. Each counts
-	// in MaxTotalBytes with its length and 96 bytes, for the owner of the
-	// message. It is forgotten sooner only if that owner has to pay, because of
-	// MaxTotalBytes or MaxIdleTopics. Off: a repeated message is stored again.
-	// Default 5 min.
+	// the message is gone sooner. The number of keys is not bounded. Each
+	// counts in MaxTotalBytes with its length and 96 bytes, for the owner of
+	// the message. It is forgotten sooner only if that owner has to pay,
+	// because of MaxTotalBytes or MaxIdleTopics. Off: a repeated message is
+	// stored again. Default 5 min.
 	DuplicateWindow time.Duration
 
 	once    sync.Once

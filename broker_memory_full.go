@@ -20,8 +20,8 @@ type collector struct {
 const (
 	// spare is how many times that part is in the bound.
 	spare = 64
-	// payersAge is how long the payers are good for. In the meantime, others may
-	// have come to hold more.
+	// payersAge is how long the payers are good for. In the meantime, others
+	// may have come to hold more.
 	payersAge = time.Second
 )
 
@@ -79,8 +79,8 @@ func (b *MemoryBroker) dropVoid() {
 	}
 }
 
-// collect has an owner pay from one log, about amount, and not more than what it
-// has over the level. It reports whether the owner could pay.
+// collect has an owner pay from one log, about amount, and not more than what
+// it has over the level. It reports whether the owner could pay.
 func (b *MemoryBroker) collect(a *account, level, amount int) bool {
 	if amount = min(amount, int(a.held.Load())-level*a.weighs()); amount <= 0 {
 		return false
@@ -105,8 +105,8 @@ func (b *MemoryBroker) collect(a *account, level, amount int) bool {
 }
 
 // pay frees at least amount, or half of the share if that is less. It frees
-// nothing if the share holds less than least. It reports whether the log is idle
-// and empty then.
+// nothing if the share holds less than least. It reports whether the log is
+// idle and empty then.
 func (s *share) pay(amount, least int) (free int, isEmpty bool) {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()

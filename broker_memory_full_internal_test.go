@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// With all other bounds off, the total holds. The oldest messages of an owner go
-// first, whatever log they are in.
+// With all other bounds off, the total holds. The oldest messages of an owner
+// go first, whatever log they are in.
 func TestMemoryBrokerMaxTotalBytesIdle(t *testing.T) {
 	const size = 1000
 	each := size + messageCost + shareCost + logCost
@@ -122,8 +122,8 @@ func TestMemoryBrokerFloods(t *testing.T) {
 			b := tc.broker
 			b.MaxTotalBytes = total
 			h := attachMemory(t, b)
-			// Two private messages, a notification and a room message wait, in logs
-			// that the flood has made.
+			// Two private messages, a notification and a room message wait, in
+			// logs that the flood has made.
 			for i := range 3 {
 				m := tc.flood(i)
 				m.Owner = "mallory"

@@ -19,7 +19,8 @@ type memoryLog struct {
 	used             int64 // when it last had users
 	dropped          bool
 
-	// mu guards what follows, and is held only to look or change, never to wait.
+	// mu guards what follows, and is held only to look or change, never to
+	// wait.
 	mu sync.Mutex
 	// turn is held (full) from before a message is stored until it has been
 	// delivered. It is a channel, so that a caller can give up waiting for it.

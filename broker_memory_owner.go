@@ -155,8 +155,8 @@ type claim struct {
 func (c *claim) over(level int) int { return max(0, c.has-level*c.weight) }
 
 // levelOf returns the level that claims must be cut to so that need is free.
-// Those over it pay, and the others do not. The level may be too low by one part
-// in 256.
+// Those over it pay, and the others do not. The level may be too low by one
+// part in 256.
 func levelOf(claims []claim, need int) int {
 	level, above := 0, 1
 	for i := range claims {

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// FuzzRing compares a ring with a slice. Each byte pushes (even) or pops (odd) a few.
+// FuzzRing compares a ring with a slice. Each byte pushes (even) or pops (odd)
+// a few.
 func FuzzRing(f *testing.F) {
 	f.Add([]byte{20, 41, 6, 3, 200, 255, 255})
 	f.Add([]byte{2, 3, 2, 3, 18, 5, 20, 7, 20, 7})
@@ -45,7 +46,8 @@ func FuzzRing(f *testing.F) {
 	})
 }
 
-// TestQueue compares a queue with a slice, while entries leave at random places.
+// TestQueue compares a queue with a slice, while entries leave at random
+// places.
 func TestQueue(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
 	owners := []*share{{}, {}, {}}

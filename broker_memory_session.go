@@ -158,8 +158,8 @@ func (ms *memorySession) usable(ctx context.Context) error {
 	return nil
 }
 
-// enter acquires the log of a topic and waits for its turn in it. The log is nil
-// if there is none and create is false.
+// enter acquires the log of a topic and waits for its turn in it. The log is
+// nil if there is none and create is false.
 func (ms *memorySession) enter(ctx context.Context, t Topic, create bool) (*memoryLog, error) {
 	if err := ms.usable(ctx); err != nil {
 		return nil, err

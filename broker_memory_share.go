@@ -122,8 +122,8 @@ func (log *memoryLog) share(owner string, notice bool, ledger *ledger) *share {
 	return s
 }
 
-// closeIfEmpty closes a share that has nothing left. If its owner holds the idle
-// log, another one does so from then on.
+// closeIfEmpty closes a share that has nothing left. If its owner holds the
+// idle log, another one does so from then on.
 func (log *memoryLog) closeIfEmpty(s *share) {
 	if s.size[byNumber] > 0 || s.keys > 0 || s.at < 0 {
 		return
@@ -171,8 +171,8 @@ func (log *memoryLog) heir() (to *account) {
 	return to
 }
 
-// makeRoom drops messages until the log is within its bounds. The newest one
-// is of share s, if it is kept at all.
+// makeRoom drops messages until the log is within its bounds. The newest one is
+// of share s, if it is kept at all.
 func (log *memoryLog) makeRoom(s *share, limits *memoryLimits) {
 	for by, limit := range limits.log {
 		for log.size[by] > limit {
@@ -197,7 +197,8 @@ func fairPart(t Topic, messages []Message, limits measure) []Message {
 	log := newMemoryLog(t, "")
 	for _, m := range messages {
 		m.Key = ""
-		_, _, _ = log.append(&m, 0, &memoryLimits{log: limits}, &ledger) // without keys, nothing is refused
+		// Without keys, nothing is refused.
+		_, _, _ = log.append(&m, 0, &memoryLimits{log: limits}, &ledger)
 	}
 	part := make([]Message, 0, log.messages.size())
 	for i := range log.messages.len() {

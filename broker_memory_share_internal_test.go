@@ -159,8 +159,8 @@ func TestMemoryBrokerCut(t *testing.T) {
 	}
 }
 
-// TestMemoryBrokerManyOwners: shares are found, and need no memory when they are
-// closed.
+// TestMemoryBrokerManyOwners: shares are found, and need no memory when they
+// are closed.
 func TestMemoryBrokerManyOwners(t *testing.T) {
 	for _, topic := range []Topic{{User: "u"}, {Room: "r"}} {
 		b := &MemoryBroker{MaxMessages: 500}

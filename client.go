@@ -29,7 +29,8 @@ type Client struct {
 	takesCompressed bool
 
 	identity atomic.Pointer[identity] // a new one after each refresh-token
-	// expires is that of identity, in Unix nanoseconds, for the sweep. 0: never.
+	// expires is that of identity, in Unix nanoseconds, for the sweep. 0:
+	// never.
 	expires atomic.Int64
 	// handlerSince is when the running handler began, in Unix nanoseconds. 0:
 	// none runs.
@@ -236,6 +237,11 @@ func (c *Client) Value(key any) any {
 // becomes one with its welcome. After an error, the client may be in some of
 // them.
 //
+// In a handler of [On] or [OnAck], called with its ctx, Join fails with
+// [CodeForbidden] if the client has been taken out of the room since the event
+// came, by other than the handler itself: what the handler has checked does not
+// hold any more.
+//
 // It returns an [Error] with [CodeBadRequest] if a name is not valid, and one
 // with [CodeLimitExceeded] if the client would be in more than Config.MaxRooms.
 func (c *Client) Join(ctx context.Context, rooms ...string) error {
@@ -252,7 +258,7 @@ func (c *Client) Join(ctx context.Context, rooms ...string) error {
 	}
 	c.mu.Unlock()
 	for _, name := range rooms {
-		if _, err := c.join(ctx, &join{room: name}); err != nil {
+		if _, err := c.join(ctx, &join{room: name, right: rightOf(ctx)}); err != nil {
 			return err
 		}
 	}
@@ -301,7 +307,7 @@ func errTooManyRooms(most int) *Error { return errorf(CodeLimitExceeded, "In %d 
 // client is not in one of them. When Leave returns nil, nothing of the
 // membership works any more: a join that was authorized before is undone, and a
 // message that was being stored has been stored.
-func (c *Client) Leave(_ context.Context, rooms ...string) error {
+func (c *Client) Leave(ctx context.Context, rooms ...string) error {
 	if len(rooms) == 0 {
 		return nil
 	}
@@ -310,6 +316,7 @@ func (c *Client) Leave(_ context.Context, rooms ...string) error {
 		published = l.revoke(revocation{clients: []string{c.id}, rooms: rooms}, []*Client{c})
 	})
 	published.wait(c.hub)
+	rightOf(ctx).renew()
 	return err
 }
 

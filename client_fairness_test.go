@@ -265,6 +265,33 @@ func TestRoomsOverTheLimitAreNotSubscribed(t *testing.T) {
 	})
 }
 
+// A client that waits for as long as it is told is not refused again, although
+// several limits apply.
+func TestRetryAfterIsEnough(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := hubtest.New(t, chathub.Config{
+			PresenceInterval: -1, MaxMessageBytes: 4 << 10, Rate: 20, Burst: 10, UserRate: 25, UserBurst: 12,
+			ByteRate: 20_000, ByteBurst: 10_000, UserByteRate: 25_000, UserByteBurst: 12_000,
+		})
+		clients := members(t, hub, "lobby", "ana", "ana")
+		refused := 0
+		for i := range 200 {
+			c := clients[i%2]
+			f := hubtest.Frame{Type: "send-notification", To: []string{"ben", "cleo"}[i%2], Data: hubtest.Data(strings.Repeat("x", i%3*1500))}
+			answer := c.Request(f)
+			if answer.Type == "ack" {
+				continue
+			}
+			refused++
+			time.Sleep(retryAfter(t, answer))
+			c.Must(f)
+		}
+		if refused < 50 {
+			t.Errorf("only %d were refused", refused)
+		}
+	})
+}
+
 // Lists of users have the same budget as what is read from logs, so that a user
 // cannot have thousands of times as many bytes sent as the user sends.
 func TestListsAreLimited(t *testing.T) {

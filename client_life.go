@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -44,7 +45,7 @@ func (c *Client) serve(refused error) {
 
 // connect calls OnConnect and makes the client known to the loop. An error
 // refuses the client.
-func (c *Client) connect(r *http.Request, right check) error {
+func (c *Client) connect(r *http.Request, right *check) error {
 	h := c.hub
 	if h.cfg.OnConnect == nil {
 		defer c.conn.Flush() // the response to the handshake, together with the welcome
@@ -71,7 +72,7 @@ func (c *Client) connect(r *http.Request, right check) error {
 
 // register has the loop welcome the client and join it to the rooms that
 // OnConnect chose.
-func (c *Client) register(ctx context.Context, inbox Position, right check) error {
+func (c *Client) register(ctx context.Context, inbox Position, right *check) error {
 	c.mu.Lock()
 	rooms := c.mu.preWelcome.rooms
 	c.mu.preWelcome.rooms = nil
@@ -104,7 +105,9 @@ func (cmd *register) settle() {
 			cmd.c.hub.release(Topic{Room: j.room})
 		}
 		if j.err != nil {
-			cmd.c.hub.log.Warn("chathub: cannot join a room in OnConnect", "client", cmd.c.id, "room", j.room, "err", j.err)
+			cmd.c.hub.logLimited("join in OnConnect", slog.LevelWarn, "chathub: cannot join a room in OnConnect", func() []any {
+				return []any{"client", cmd.c.id, "room", j.room, "err", j.err}
+			})
 		}
 	}
 }
@@ -117,12 +120,8 @@ func (c *Client) reportConnected() {
 // turnAway tells a client why it was refused. Its handshake is complete, so it
 // gets an envelope and a close code.
 func (c *Client) turnAway(err error) {
-	e, known := publicError(err)
-	if !known {
-		c.hub.log.Error("chathub: connecting a client failed", "user", c.User().ID, "err", err)
-	}
-	c.hub.counters.refused.Add(1)
-	c.hub.traceRefused(e)
+	e, _ := publicError(err) // ServeHTTP has logged it
+	c.hub.countRefused(e)
 	c.setEnd(Disconnect{Code: int(refusalOf(e).close), Reason: e.Message})
 	if c.hub.admission.refuse(&c.place) { // else it is cut off: too many are being refused
 		c.hub.turnAway(c.onRead.ws, c.conn, e)

@@ -64,23 +64,29 @@ func (c *Client) refuseInput(e *Event, size int, fault *Error) {
 // not, it refuses it.
 func (c *Client) allow(e *Event, size int) bool {
 	now, cfg := time.Now(), &c.hub.cfg
-	message := "Too many events"
-	wait := reserve(c.onRead.events.get(cfg.Rate, cfg.Burst), 1, now)
-	if wait == 0 { // a refused event does not count for the user's other connections
-		wait = reserve(c.place.user.events.get(cfg.UserRate, cfg.UserBurst), 1, now)
+	limits := [...]struct {
+		message string
+		limiter *rate.Limiter
+		n       int
+	}{
+		// A refused event does not count for the user's other connections.
+		{"Too many events", c.onRead.events.get(cfg.Rate, cfg.Burst), 1},
+		{"Too many events", c.place.user.events.get(cfg.UserRate, cfg.UserBurst), 1},
+		{"Too many bytes", c.onRead.bytes.get(cfg.ByteRate, cfg.ByteBurst), size},
+		{"Too many bytes", c.place.user.bytes.get(cfg.UserByteRate, cfg.UserByteBurst), size},
 	}
-	if wait == 0 {
-		message = "Too many bytes"
-		wait = reserve(c.onRead.bytes.get(cfg.ByteRate, cfg.ByteBurst), size, now)
+	for _, limit := range limits {
+		wait := reserve(limit.limiter, limit.n, now)
+		if wait == 0 {
+			continue
+		}
+		for _, other := range limits { // those before have been charged
+			wait = max(wait, untilAllowed(other.limiter, other.n, now))
+		}
+		c.refuseOverRate(e, limit.message, wait)
+		return false
 	}
-	if wait == 0 {
-		wait = reserve(c.place.user.bytes.get(cfg.UserByteRate, cfg.UserByteBurst), size, now)
-	}
-	if wait == 0 {
-		return true
-	}
-	c.refuseOverRate(e, message, wait)
-	return false
+	return true
 }
 
 // refuseOverRate refuses an event that is over a limit.
@@ -115,9 +121,9 @@ func mayBroadcast(c *Client, e *Event) *Error {
 	return nil
 }
 
-// What a user may have read from logs, and of lists of users, by history, joins,
-// resumes and online-users: half of MaxOutboxBytes per second, which is what one
-// resume reads at most, and 16 times as much at once.
+// What a user may have read from logs, and of lists of users, by history,
+// joins, resumes and online-users: half of MaxOutboxBytes per second, which is
+// what one resume reads at most, and 16 times as much at once.
 const (
 	replayRateParts  = 2
 	replayBurstTimes = 8
@@ -201,6 +207,18 @@ func reserve(l *rate.Limiter, n int, now time.Time) time.Duration {
 		r.CancelAt(now)
 	}
 	return wait
+}
+
+// untilAllowed returns how long it takes until reserve would succeed.
+func untilAllowed(l *rate.Limiter, n int, now time.Time) time.Duration {
+	if l == nil {
+		return 0
+	}
+	missing := float64(min(n, max(l.Burst(), 1))) - l.TokensAt(now)
+	if missing <= 0 || l.Limit() <= 0 { // reserve says how long the latter is
+		return 0
+	}
+	return time.Duration(missing / float64(l.Limit()) * float64(time.Second))
 }
 
 // strikes counts faults of a client within a minute.

@@ -2,6 +2,7 @@ package chathub
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"slices"
 	"sort"
@@ -10,10 +11,11 @@ import (
 )
 
 // rights keeps a right that was taken away from being used by what was checked
-// before. A check is an Authenticate or Authorize of the application, together
-// with the registration or join that follows. A revocation, which is a Leave or
-// a Disconnect, acts on the clients that are there, and is noted for the checks
-// that are under way. Any goroutine may use it.
+// before. A check is an Authenticate, an Authorize or a handler of the
+// application, together with the registration or join that follows. A
+// revocation, which is a Leave or a Disconnect, acts on the clients that are
+// there, and is noted for the checks that are under way. Any goroutine may use
+// it.
 type rights struct {
 	mu     sync.Mutex
 	now    uint64       // number of revocations so far
@@ -44,14 +46,15 @@ type revocation struct {
 	reason  string
 }
 
-// check is one that is under way. The zero value is none.
+// check is one that is under way. Nil is none.
 type check struct {
 	rights *rights
-	since  uint64
+	began  uint64 // number of revocations when it began
+	since  uint64 // revocations up to here do not count; guarded by rights.mu
 }
 
 // begin begins a check, which must end.
-func (rts *rights) begin() check {
+func (rts *rights) begin() *check {
 	rts.mu.Lock()
 	defer rts.mu.Unlock()
 	if last := len(rts.checks) - 1; last >= 0 && rts.checks[last].at == rts.now {
@@ -59,18 +62,18 @@ func (rts *rights) begin() check {
 	} else {
 		rts.checks = append(rts.checks, checksAt{rts.now, 1})
 	}
-	return check{rts, rts.now}
+	return &check{rights: rts, began: rts.now, since: rts.now}
 }
 
 // end forgets the revocations that no check needs any more.
-func (ck check) end() {
-	rts := ck.rights
-	if rts == nil {
+func (ck *check) end() {
+	if ck == nil {
 		return
 	}
+	rts := ck.rights
 	rts.mu.Lock()
 	defer rts.mu.Unlock()
-	i := slices.IndexFunc(rts.checks, func(c checksAt) bool { return c.at == ck.since })
+	i := slices.IndexFunc(rts.checks, func(c checksAt) bool { return c.at == ck.began })
 	if rts.checks[i].n--; rts.checks[i].n > 0 {
 		return
 	}
@@ -80,6 +83,25 @@ func (ck check) end() {
 		oldest = rts.checks[0].at
 	}
 	rts.recent = slices.Delete(rts.recent, 0, rts.after(oldest))
+}
+
+// renew makes a check as good as one that begins now. It follows a revocation
+// that the checking handler has made itself.
+func (ck *check) renew() {
+	if ck == nil {
+		return
+	}
+	ck.rights.mu.Lock()
+	defer ck.rights.mu.Unlock()
+	ck.since = ck.rights.now
+}
+
+// rightOf returns the check that a handler makes, from its ctx.
+func rightOf(ctx context.Context) *check {
+	if e := EventFrom(ctx); e != nil {
+		return e.right
+	}
+	return nil
 }
 
 // after returns the index of the first recent revocation after number at.
@@ -106,7 +128,7 @@ func (rts *rights) revoke(r revocation) {
 
 // mayConnect returns an error if a client was disconnected since the check
 // began.
-func (ck check) mayConnect(c *Client) error {
+func (ck *check) mayConnect(c *Client) error {
 	r, err := ck.find(func(r *revocation) bool { return len(r.rooms) == 0 && r.concerns(c) })
 	if r != nil {
 		return &Error{Code: CodeForbidden, Message: r.reason, Err: errWasDisconnected}
@@ -116,7 +138,7 @@ func (ck check) mayConnect(c *Client) error {
 
 // mayJoin returns an error if a client was taken out of a room since the check
 // began.
-func (ck check) mayJoin(c *Client, room string) error {
+func (ck *check) mayJoin(c *Client, room string) error {
 	r, err := ck.find(func(r *revocation) bool { return slices.Contains(r.rooms, room) && r.concerns(c) })
 	if r != nil {
 		return &Error{Code: CodeForbidden, Message: cmp.Or(r.reason, "Removed from the room")}
@@ -130,8 +152,8 @@ var errWasDisconnected = errors.New("disconnected during the handshake")
 var errCheckTooOld = errors.New("too many rights were taken away while this one was checked")
 
 // find returns the first matching revocation since the check began.
-func (ck check) find(match func(*revocation) bool) (*revocation, error) {
-	if ck.rights == nil {
+func (ck *check) find(match func(*revocation) bool) (*revocation, error) {
+	if ck == nil {
 		return nil, nil
 	}
 	ck.rights.mu.Lock()

@@ -105,6 +105,40 @@ func TestRevokedWhileChecked(t *testing.T) {
 	}
 }
 
+// A handler that has checked a right cannot use it in a Join after it was taken
+// away. What the handler itself does is in order.
+func TestRevokedWhileHandled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newParty(t, chathub.Config{})
+		gate := make(chan struct{})
+		chathub.On(p.hub, "enter", func(ctx context.Context, c *chathub.Client, room string) error {
+			<-gate
+			return c.Join(ctx, room)
+		})
+		chathub.On(p.hub, "move", func(ctx context.Context, c *chathub.Client, room string) error {
+			if err := p.hub.ToUser(c.User().ID).Leave(ctx, "red", "blue"); err != nil {
+				return err
+			}
+			if err := c.Leave(ctx, "green"); err != nil {
+				return err
+			}
+			return c.Join(ctx, room, "green")
+		})
+		ana := p.dial("ana", "red", "green")
+		ana.Send(hubtest.Frame{Type: "enter", ID: "e", Data: raw(`"blue"`)})
+		synctest.Wait()
+		if err := p.hub.ToUser("ana").Leave(t.Context(), "blue"); err != nil {
+			t.Error(err)
+		}
+		close(gate)
+		expectRefusal(t, ana.Client, "e", chathub.CodeForbidden)
+		ana.Must(hubtest.Frame{Type: "move", Data: raw(`"blue"`)})
+		if got := fmt.Sprint(ana.server.Rooms()); got != "[blue green]" {
+			t.Errorf("in the rooms %s", got)
+		}
+	})
+}
+
 // A handshake whose user was disconnected meanwhile ends as the connections of
 // the user did.
 func TestDisconnectDuringHandshake(t *testing.T) {

@@ -35,6 +35,7 @@ func (t Target) revoke(ctx context.Context, r note.Routed) error {
 			q = l.startInquiry(ctx, n)
 		}
 	})
+	rightOf(ctx).renew()
 	if err != nil || q == nil {
 		return err
 	}

@@ -23,8 +23,8 @@ type Event struct {
 	// bytes may be kept, but must not be modified.
 	Data jsontext.Value
 
-	// right is the check under which a join-room is authorized.
-	right check
+	// right is the check that ends in a join of a room, if the event may do so.
+	right *check
 	// sum is the checksum of Data as the client sent it, for durable events
 	// with an ID. Middleware may put something new into Data each time, such as
 	// the time of day, and a repetition is the same message all the same. 0:

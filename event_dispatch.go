@@ -2,6 +2,7 @@ package chathub
 
 import (
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/chathub-go/chathub/internal/wire"
@@ -29,7 +30,10 @@ func (c *Client) handle(e *Event) {
 	if err != nil {
 		var known bool
 		if public, known = publicError(err); !known {
-			h.log.Error("chathub: handler failed", "event", e.Type, "user", c.User().ID, "client", c.id, "err", err)
+			// Handlers have registered types: clients cannot make kinds.
+			h.logLimited("handler failed "+e.Type, slog.LevelError, "chathub: handler failed", func() []any {
+				return []any{"event", e.Type, "user", c.User().ID, "client", c.id, "err", err}
+			})
 		} else if public.Err != nil {
 			h.log.Debug("chathub: event refused", "event", e.Type, "user", c.User().ID, "client", c.id, "err", err)
 		}
@@ -67,9 +71,9 @@ func (c *Client) dispatch(e *Event) (any, error) {
 	case now.own[e.Type] == nil:
 		return nil, errorf(CodeUnknownType, "Unknown event type")
 	}
-	if e.Type == eventJoinRoom {
+	if e.Type == eventJoinRoom || !known { // a handler of the application may use Client.Join
 		e.right = c.hub.rights.begin()
-		defer func() { e.right.end(); e.right = check{} }()
+		defer e.right.end()
 	}
 	if !b.free {
 		if err := c.authorize(Action{Type: e.Type, Room: e.Room, To: e.To}); err != nil {

@@ -3,6 +3,7 @@ package chathub
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 
@@ -181,11 +182,12 @@ const inboxRead = 4
 
 // partOfInbox returns the part of an inbox that a client gets if it has missed
 // more than r allows. The newest messages could all be of one sender, and there
-// is no history of an inbox. So the part is chosen as if the answer were a small
-// inbox.
+// is no history of an inbox. So the part is chosen as if the answer were a
+// small inbox.
 func (c *Client) partOfInbox(ctx context.Context, t Topic, r Range) ([]Message, error) {
 	fits := measure{byNumber: r.Limit, byBytes: r.MaxBytes}
-	r.Limit, r.MaxBytes = max(r.Limit, inboxRead*r.Limit), max(r.MaxBytes, inboxRead*r.MaxBytes) // or it overflows
+	// Or it overflows.
+	r.Limit, r.MaxBytes = max(r.Limit, inboxRead*r.Limit), max(r.MaxBytes, inboxRead*r.MaxBytes)
 	page, err := c.readLog(ctx, t, r)
 	if err != nil {
 		return nil, err
@@ -207,7 +209,7 @@ func eventFrames(messages []Message) [][]byte {
 
 // rejoin puts the client into a room, on hold, and reads the messages that it
 // wants.
-func (c *Client) rejoin(ctx context.Context, room string, right check, w replayRequest, budget *int) (*join, bool, error) {
+func (c *Client) rejoin(ctx context.Context, room string, right *check, w replayRequest, budget *int) (*join, bool, error) {
 	j, err := c.join(ctx, &join{room: room, right: right, hold: true})
 	if err != nil {
 		return nil, false, err
@@ -348,7 +350,9 @@ func (c *Client) resumeRoom(ctx context.Context, room string, w replayRequest, b
 	}
 	e, known := publicError(err)
 	if !known {
-		c.hub.log.Error("chathub: cannot rejoin a room", "room", room, "user", c.User().ID, "err", err)
+		c.hub.logLimited("cannot rejoin", slog.LevelError, "chathub: cannot rejoin a room", func() []any {
+			return []any{"room", room, "user", c.User().ID, "err", err}
+		})
 	}
 	return errorPart(e)
 }

@@ -28,7 +28,7 @@ import (
 // ResponseWriter.
 func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !isUpgrade(r) {
-		h.logNoUpgrade(r)
+		h.reportNoUpgrade(r)
 		w.Header().Set("Connection", "Upgrade")
 		w.Header().Set("Upgrade", "websocket")
 		writeError(w, http.StatusUpgradeRequired, errorf(CodeBadRequest, "This is a WebSocket endpoint"))
@@ -56,8 +56,9 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	extension := h.extension(r)
-	ws, conn, ok := h.upgrade(w, r, extension)
-	if !ok {
+	ws, conn, failed := h.upgrade(w, r, extension)
+	if failed != nil {
+		h.countRefused(failed)
 		place.release()
 		return
 	}
@@ -67,7 +68,8 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// connect needs r before ServeHTTP returns: routers and middleware reuse
 	// what is in its context.
 	refused := c.connect(r, right)
-	if e, known := publicError(refused); refused != nil && known {
+	if refused != nil {
+		e, _ := publicError(refused)
 		h.logRefused(r, e, userAttrs(id)...)
 	}
 	c.serve(refused)
@@ -111,13 +113,13 @@ func (h *Hub) authenticate(ctx context.Context, token string, r *http.Request) (
 }
 
 // upgrade completes the handshake, and agrees to the extension if there is one.
-// If it reports false, the client has been told.
-func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, extension string) (*websocket.Conn, *wire.Conn, bool) {
+// If it fails, that is logged and the client has been told.
+func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, extension string) (*websocket.Conn, *wire.Conn, *Error) {
 	if !wire.Hijackable(w) {
 		e := &Error{Code: CodeInternal, Message: "The server cannot upgrade this connection", Err: errNotHijackable}
 		h.logRefused(r, e, "writer", fmt.Sprintf("%T", w))
 		writeError(w, http.StatusNotImplemented, e)
-		return nil, nil, false
+		return nil, nil, e
 	}
 	u := &wire.Upgrade{ResponseWriter: w, Poller: &h.poller, Extension: extension, Limits: wire.Limits{
 		Message: h.cfg.MaxMessageBytes,
@@ -126,11 +128,10 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, extension string) 
 	}}
 	ws, err := accept(u, r)
 	if err != nil {
-		h.logRefused(r, &Error{Message: "Bad handshake", Err: fmt.Errorf("%w: %w", errBadHandshake, err)}, "hint", upgradeHint)
-		return nil, nil, false
+		return nil, nil, h.badHandshake(r, err)
 	}
 	h.admission.track(u.Conn)
-	return ws, u.Conn, true
+	return ws, u.Conn, nil
 }
 
 // accept puts a websocket.Conn on the connection that w hands over.
@@ -210,10 +211,9 @@ func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, e *Error, p place) 
 		h.refuseHTTP(w, e)
 		return
 	}
-	h.counters.refused.Add(1)
-	h.traceRefused(e)
-	ws, conn, ok := h.upgrade(w, r, "")
-	if !ok {
+	h.countRefused(e)
+	ws, conn, failed := h.upgrade(w, r, "")
+	if failed != nil {
 		p.release()
 		return
 	}
@@ -256,9 +256,14 @@ func (h *Hub) dispose(ws *websocket.Conn, conn *wire.Conn) {
 	h.admission.untrack(conn)
 }
 
-func (h *Hub) refuseHTTP(w http.ResponseWriter, e *Error) {
+// countRefused is to be called once for each refused handshake.
+func (h *Hub) countRefused(e *Error) {
 	h.counters.refused.Add(1)
 	h.traceRefused(e)
+}
+
+func (h *Hub) refuseHTTP(w http.ResponseWriter, e *Error) {
+	h.countRefused(e)
 	status := refusalOf(e).status
 	if status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", "Bearer") // RFC 9110 section 11.6.1

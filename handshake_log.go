@@ -6,61 +6,18 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"sync"
 
 	"github.com/chathub-go/chathub/internal/handshake"
 	"github.com/chathub-go/chathub/internal/text"
-	"golang.org/x/time/rate"
-)
-
-// How many refusals of one kind are logged: so many at once, and so many a
-// second. A flood of them must not be a flood of lines.
-const (
-	refusalBurst = 10
-	refusalRate  = 1
 )
 
 // maxExcerpt is how many bytes of a header the log gets.
 const maxExcerpt = 200
 
-// refusalLog bounds what is logged about refusals. The zero value is ready. It
-// may be used by any goroutine.
-type refusalLog struct {
-	mu    sync.Mutex
-	kinds map[refusal]*refusalCount
-}
-
-// refusalCount is about the refusals of one kind.
-type refusalCount struct {
-	limiter  *rate.Limiter
-	unlogged uint64 // since the last line
-}
-
-// take reports whether a refusal may be logged, and how many of its kind have
-// not been since the last line.
-func (rl *refusalLog) take(kind refusal) (unlogged uint64, ok bool) {
-	rl.mu.Lock()
-	defer rl.mu.Unlock()
-	k := rl.kinds[kind]
-	if k == nil {
-		if rl.kinds == nil {
-			rl.kinds = make(map[refusal]*refusalCount)
-		}
-		k = &refusalCount{limiter: rate.NewLimiter(refusalRate, refusalBurst)}
-		rl.kinds[kind] = k
-	}
-	if !k.limiter.Allow() {
-		k.unlogged++
-		return 0, false
-	}
-	unlogged, k.unlogged = k.unlogged, 0
-	return unlogged, true
-}
-
 // Kinds of refusals that are told in plain HTTP only.
 var (
-	badOrigin    = refusal{status: http.StatusForbidden}
-	badHandshake = refusal{status: http.StatusBadRequest}
+	badOrigin   = refusal{status: http.StatusForbidden}
+	noHandshake = refusal{status: http.StatusBadRequest}
 )
 
 // errBadHandshake is the cause when a request is almost a handshake.
@@ -72,13 +29,21 @@ var errNotHijackable = errors.New("a ResponseWriter in between has neither Hijac
 const upgradeHint = "a proxy may have changed the request: ProxyPass ... upgrade=websocket (Apache), " +
 	`proxy_http_version 1.1, proxy_set_header Upgrade $http_upgrade, proxy_set_header Connection "upgrade" (nginx)`
 
-// logNoUpgrade logs a handshake without its Upgrade header, which proxies drop
-// unless they are told otherwise. Other requests without one are no handshakes.
-func (h *Hub) logNoUpgrade(r *http.Request) {
+// reportNoUpgrade logs and counts a handshake without its Upgrade header, which
+// proxies drop unless they are told otherwise. Other requests without one are
+// no handshakes.
+func (h *Hub) reportNoUpgrade(r *http.Request) {
 	if r.Header.Get("Upgrade") == "" && r.Header.Get("Sec-WebSocket-Key") != "" {
-		cause := fmt.Errorf("%w: there is no Upgrade header", errBadHandshake)
-		h.logRefused(r, &Error{Message: "Bad handshake", Err: cause}, "hint", upgradeHint)
+		h.countRefused(h.badHandshake(r, errors.New("there is no Upgrade header")))
 	}
+}
+
+// badHandshake logs a request that is almost a handshake, and returns the
+// reason.
+func (h *Hub) badHandshake(r *http.Request, cause error) *Error {
+	e := &Error{Code: CodeBadRequest, Message: "Bad handshake", Err: fmt.Errorf("%w: %w", errBadHandshake, cause)}
+	h.logRefused(r, e, "hint", upgradeHint)
+	return e
 }
 
 // userAttrs are what the log is told of the user, if there is one already.
@@ -99,34 +64,27 @@ func (h *Hub) logRefused(r *http.Request, e *Error, args ...any) {
 	case isOrigin:
 		kind, level = badOrigin, slog.LevelWarn
 	case errors.Is(e.Err, errBadHandshake):
-		kind, level = badHandshake, slog.LevelWarn
-	}
-	if !h.log.Enabled(context.Background(), level) {
-		return
-	}
-	unlogged, ok := h.refusals.take(kind)
-	if !ok {
-		return
-	}
-	attrs := []any{"reason", e.Message}
-	if e.Err != nil {
-		attrs = append(attrs, "err", e.Err)
-	}
-	if isOrigin {
-		attrs = append(attrs, originAttrs(origin)...)
+		kind, level = noHandshake, slog.LevelWarn
 	}
 	what := "chathub: token refused"
 	if r != nil {
 		what = "chathub: handshake refused"
-		if addr := handshake.ClientAddr(r, h.cfg.TrustedProxies); addr.IsValid() {
-			attrs = append(attrs, "address", addr)
+	}
+	h.logLimited(kind, level, what, func() []any {
+		attrs := []any{"reason", e.Message}
+		if e.Err != nil {
+			attrs = append(attrs, "err", e.Err)
 		}
-	}
-	attrs = append(attrs, args...)
-	if unlogged > 0 {
-		attrs = append(attrs, "unlogged", unlogged)
-	}
-	h.log.Log(context.Background(), level, what, attrs...)
+		if isOrigin {
+			attrs = append(attrs, originAttrs(origin)...)
+		}
+		if r != nil {
+			if addr := handshake.ClientAddr(r, h.cfg.TrustedProxies); addr.IsValid() {
+				attrs = append(attrs, "address", addr)
+			}
+		}
+		return append(attrs, args...)
+	})
 }
 
 // refusalLevel returns the level that a refusal is logged at. Operators see

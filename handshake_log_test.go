@@ -50,13 +50,19 @@ func (r *logRecorder) Handle(_ context.Context, rec slog.Record) error {
 
 // take returns the lines about refusals since the last call.
 func (r *logRecorder) take() (lines []logLine) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, l := range r.lines {
+	for _, l := range r.takeAll() {
 		if l.msg == "chathub: handshake refused" || l.msg == "chathub: token refused" {
 			lines = append(lines, l)
 		}
 	}
+	return lines
+}
+
+// takeAll returns all lines since the last call.
+func (r *logRecorder) takeAll() []logLine {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	lines := r.lines
 	r.lines = nil
 	return lines
 }
@@ -382,19 +388,60 @@ func TestRefusalsBelowTheLevel(t *testing.T) {
 	})
 }
 
-// TestRefusedOriginIsTraced checks that Trace and Stats know of refused
-// origins.
-func TestRefusedOriginIsTraced(t *testing.T) {
+// TestRefusalsInHTTPAreTraced checks that Trace and Stats know of handshakes
+// that are refused without a WebSocket, each once.
+func TestRefusalsInHTTPAreTraced(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		token  string
+		change func(*http.Request)
+		plain  bool // the ResponseWriter cannot be hijacked
+		want   string
+	}{
+		{name: "origin", token: "ana", change: func(r *http.Request) { r.Header.Set("Origin", "http://evil.test") }, want: "forbidden: Origin not allowed"},
+		{name: "Upgrade lost in a proxy", token: "ana", change: func(r *http.Request) { r.Header.Del("Upgrade") }, want: "bad_request: Bad handshake"},
+		{name: "Connection lost in a proxy", token: "ana", change: func(r *http.Request) { r.Header.Del("Connection") }, want: "bad_request: Bad handshake"},
+		{name: "version", token: "ana", change: func(r *http.Request) { r.Header.Set("Sec-WebSocket-Version", "8") }, want: "bad_request: Bad handshake"},
+		{name: "middleware without Hijack", token: "ana", plain: true, want: "internal: The server cannot upgrade this connection"},
+		{name: "no token, and no Connection", change: func(r *http.Request) { r.Header.Del("Connection") }, want: "unauthenticated: Authentication required"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var traced []string
+				hub := hubtest.New(t, chathub.Config{Auth: hubtest.Auth{}, Trace: &chathub.Trace{Refused: func(err *chathub.Error) {
+					traced = append(traced, fmt.Sprintf("%s: %s", err.Code, err.Message))
+				}}})
+				r := handshake(t, "chathub.v1")
+				if tc.token != "" {
+					r.Header.Set("Authorization", "Bearer "+tc.token)
+				}
+				if tc.change != nil {
+					tc.change(r)
+				}
+				var w http.ResponseWriter = &hijackable{ResponseRecorder: httptest.NewRecorder()}
+				if tc.plain {
+					w = httptest.NewRecorder()
+				}
+				hub.ServeHTTP(w, r)
+				synctest.Wait()
+				if len(traced) != 1 || traced[0] != tc.want || hub.Stats().Refused != 1 {
+					t.Errorf("traced %q, counted %d, want %q once", traced, hub.Stats().Refused, tc.want)
+				}
+				if s := hub.Stats(); s.Accepted != 0 || s.Connections != 0 {
+					t.Errorf("accepted %d, connected %d", s.Accepted, s.Connections)
+				}
+			})
+		})
+	}
+}
+
+// A request that is no handshake is not a refused one.
+func TestPlainRequestIsNotARefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var traced []string
-		hub := hubtest.New(t, chathub.Config{Trace: &chathub.Trace{Refused: func(err *chathub.Error) {
-			traced = append(traced, err.Message)
-		}}})
-		r := handshake(t, "chathub.v1")
-		r.Header.Set("Origin", "http://evil.test")
-		hub.ServeHTTP(httptest.NewRecorder(), r)
-		if fmt.Sprint(traced) != "[Origin not allowed]" || hub.Stats().Refused != 1 {
-			t.Errorf("traced %q, counted %d", traced, hub.Stats().Refused)
+		hub := hubtest.New(t, chathub.Config{})
+		hub.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://hub.test/ws", nil))
+		if n := hub.Stats().Refused; n != 0 {
+			t.Errorf("counted %d", n)
 		}
 	})
 }

@@ -37,7 +37,7 @@ type Hub struct {
 	courier   courier
 	counters  counters
 
-	refusals          refusalLog
+	lines             lineLimits
 	nodeCount         atomic.Int64 // other nodes that are alive
 	notesFailing      atomic.Bool  // other nodes could not be reached lately
 	noteCourier       courier      // for what is sent to other nodes
@@ -100,7 +100,8 @@ func newID(prefix string) string { return prefix + rand.Text()[:16] }
 
 // post hands a command to the loop. It waits while the queue is full.
 func (h *Hub) post(cmd command) error {
-	if err := h.checkOpen(); err != nil { // or a free place in the queue would be taken for a promise
+	// Or a free place in the queue would be taken for a promise.
+	if err := h.checkOpen(); err != nil {
 		return err
 	}
 	select {
@@ -129,7 +130,8 @@ func (h *Hub) await(cmd command, ran <-chan struct{}) error {
 	select {
 	case <-ran:
 		return nil
-	case <-h.life.loopEnded: // not life.done: cmd may still be running, on what the caller reads next
+	// Not life.done: cmd may still be running, on what the caller reads next.
+	case <-h.life.loopEnded:
 	}
 	select {
 	case <-ran:
@@ -163,11 +165,14 @@ func (h *Hub) barrier(ctx context.Context) error {
 	}
 }
 
-// guard calls f, and turns a panic into an error and a log line.
+// guard calls f, and turns a panic into an error and a log line. The lines are
+// limited, since a client that finds a handler's fault can repeat it.
 func (h *Hub) guard(what string, f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			h.log.Error("chathub: panic", "in", what, "panic", v, "stack", string(debug.Stack()))
+			h.logLimited("panic in "+what, slog.LevelError, "chathub: panic", func() []any {
+				return []any{"in", what, "panic", v, "stack", string(debug.Stack())}
+			})
 			err = errPanic
 		}
 	}()

@@ -13,7 +13,7 @@ type register struct {
 	c     *Client
 	inbox Position // head of the log when the inbox was acquired
 	joins []*join  // for which OnConnect asked
-	right check    // under which the client was authenticated
+	right *check   // under which the client was authenticated
 	done  chan struct{}
 	err   error // result: not nil if the client is not registered
 }

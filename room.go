@@ -22,7 +22,7 @@ type join struct {
 	room  string
 	head  Position // head of the log when the topic was acquired
 	hold  bool     // hold deliveries until release
-	right check    // under which it was authorized; zero: it needs no authorization
+	right *check   // under which it was authorized; zero: it needs no authorization
 	done  chan struct{}
 
 	// Results.

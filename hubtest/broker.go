@@ -18,7 +18,8 @@ import (
 // it from a test of the broker:
 //
 //	func TestConformance(t *testing.T) {
-//		hubtest.TestBroker(t, func(t *testing.T) chathub.Broker { return mybroker.New(t) })
+//		make := func(t *testing.T) chathub.Broker { return mybroker.New(t) }
+//		hubtest.TestBroker(t, make)
 //	}
 //
 // Each subtest calls newBroker once. It may always return the same Broker, or

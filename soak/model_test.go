@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
-	"math"
 	"net/http"
 	"os"
 	"slices"
@@ -144,14 +143,16 @@ func newWorld(t *rapid.T, story *string) *world {
 		ids:         make(map[string]int),
 		replayLimit: 256,
 	}
-	broker, keys := &chathub.MemoryBroker{}, math.MaxInt
+	broker, keys := &chathub.MemoryBroker{}, true
 	if rapid.Bool().Draw(t, "small logs") {
 		broker.MaxMessages = rapid.IntRange(2, 10).Draw(t, "messages of a log")
-		broker.MaxIdleTopics = rapid.IntRange(1, 5).Draw(t, "idle logs")
-		keys = 4 * broker.MaxMessages
+		if rapid.Bool().Draw(t, "few idle logs") {
+			broker.MaxIdleTopics = rapid.IntRange(1, 5).Draw(t, "idle logs")
+			keys = false
+		}
 		if rapid.Bool().Draw(t, "little memory") {
 			broker.MaxTotalBytes = rapid.IntRange(2_000, 10_000).Draw(t, "bytes of all logs")
-			keys = 0
+			keys = false
 		}
 		if rapid.Bool().Draw(t, "old messages") {
 			broker.MaxAge = time.Minute

@@ -4,11 +4,11 @@ import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 
 const parts = [
-  { name: 'chathub-client', entry: 'src/index.ts', limit: 7_700 },
+  { name: 'chathub-client', entry: 'src/index.ts', limit: 8_000 },
   {
     name: 'chathub-client/react, besides it',
     entry: 'src/react/index.ts',
-    limit: 3_400,
+    limit: 3_500,
     external: ['react', '../index.js'],
   },
 ];

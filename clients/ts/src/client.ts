@@ -366,7 +366,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     if (gone()) return;
     for (const room of this.#rooms.values()) room.rejoin();
     if (this.#user) this.#outbox.opened(this.#user.id, this.#requests.maxMessage);
-    this.#requests.opened();
+    this.#requests.flush();
   }
 
   // Receiving.
@@ -456,9 +456,11 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   // Sending.
 
   async #keep(event: Omit<Outgoing, 'id'>, options: SendOptions): Promise<Receipt> {
-    const message: Outgoing = { id: wellFormed(options.id ?? newId()), ...event };
-    const text = encode(message);
+    const text = encode({ id: wellFormed(options.id ?? newId()), ...event });
     if (text instanceof ChatError) throw text;
+    // As the server gets it. If the application changed its data later, what
+    // the storage keeps would be another message with the same id.
+    const message: Outgoing = JSON.parse(text);
     if (message.type === 'private-message') this.#own.add(message.id);
     if (this.#own.size > REMEMBERED) this.#own.delete(this.#own.values().next().value as string);
     return cancellable<Receipt>(

@@ -106,6 +106,11 @@ export class Connection {
     return s.status === 'disconnected' && (s.reason === 'closed' || s.reason === 'refused');
   }
 
+  // Whether there is neither a connection nor to be another attempt.
+  get #ended(): boolean {
+    return this.#state.status === 'disconnected' && this.#state.retryAt === null;
+  }
+
   /** Identifies the present connection. Null if there is none. */
   get socket(): object | null {
     return this.#ws;
@@ -113,7 +118,7 @@ export class Connection {
 
   /** Connects, unless it is connected or connecting already. */
   open(): void {
-    if (this.#state.status !== 'disconnected' || this.#state.retryAt !== null) return;
+    if (!this.#ended) return;
     this.#attempt = 0;
     this.#listen(true);
     this.#open();
@@ -121,7 +126,7 @@ export class Connection {
 
   /** Ends the connection and all attempts. */
   close(): void {
-    if (this.#state.status === 'disconnected' && this.#state.retryAt === null) return;
+    if (this.#ended) return;
     this.#stop(disconnected('closed', null));
   }
 
@@ -131,8 +136,7 @@ export class Connection {
    */
   readonly wake = (): void => {
     if (this.#state.status === 'connected') this.#ping();
-    else if (this.#state.status === 'disconnected' && this.#state.retryAt !== null && this.#restartAt === 0)
-      this.#open();
+    else if (this.#state.status === 'disconnected' && !this.#ended && this.#restartAt === 0) this.#open();
   };
 
   /** Sends an envelope or its text. Does nothing without a connection. */
@@ -152,6 +156,11 @@ export class Connection {
   lost(error?: ChatError): void {
     this.#drop();
     this.#wait('lost', error);
+  }
+
+  /** The server has asked to wait: connecting may take that much longer. */
+  postpone(ms: number): void {
+    if (this.#state.status === 'connecting') this.#expectWithin(ms);
   }
 
   async #open(): Promise<void> {
@@ -194,10 +203,10 @@ export class Connection {
     ws.onerror = () => {}; // onclose follows
   }
 
-  #expectWithin(): void {
+  #expectWithin(more = 0): void {
     clearTimeout(this.#timer);
     const slow = () => this.lost(new ChatError('timeout', 'Connecting took too long'));
-    this.#timer = setTimeout(slow, this.#options.connectTimeout ?? 10_000);
+    this.#timer = setTimeout(slow, Math.min((this.#options.connectTimeout ?? 10_000) + more, TIMER_MAX));
   }
 
   async #askToken(reason: TokenReason): Promise<string | null> {

@@ -62,8 +62,9 @@ export interface ChatOptions {
    */
   maxOutbox?: number | undefined;
   /**
-   * How long a call waits for its answer, in ms. Default 10 s. Durable messages
-   * wait without a limit.
+   * How long a call waits for its answer, in ms. Default 10 s. `history` and
+   * `onlineUsers` also wait as long as the server asks. Durable messages wait
+   * without a limit.
    */
   timeout?: number | undefined;
   /**

@@ -1,6 +1,7 @@
 import { isAny, isObject, isText, optional, shape } from './check.js';
 import { ChatError } from './error.js';
 import type { StorageLike } from './options.js';
+import { Pace } from './pace.js';
 import { isDurable, type Receipt, withEpoch } from './protocol.js';
 import { conflict, overflow, tooLarge } from './requests.js';
 import { isOver, toJSON } from './text.js';
@@ -33,6 +34,8 @@ interface Entry {
   readonly text: string;
   /** Whether it was sent on this connection and has no answer yet. */
   inFlight: boolean;
+  /** How often the server has asked to send it later. */
+  refusals: number;
   /**
    * Whether it comes from the storage. Then no caller waits for it, and its
    * room may not be joined yet.
@@ -68,7 +71,7 @@ export class Outbox {
   #user: string | undefined; // the owner; undefined: the next user to connect
   #maxMessage = Infinity;
   #open = false;
-  #hold: ReturnType<typeof setTimeout> | undefined; // while the server wants none
+  readonly #pace = new Pace(() => this.flush());
   #saving = true; // also while it is not loaded yet
   #unsaved = false;
 
@@ -94,7 +97,7 @@ export class Outbox {
       settle(error);
       return this.#owner.changed({ status: 'failed', message, error });
     }
-    this.#entries.push({ message, text, inFlight: false, restored: false, settle });
+    this.#entries.push({ message, text, inFlight: false, refusals: 0, restored: false, settle });
     this.#save();
     this.#owner.changed({ status: 'queued', message });
     this.flush();
@@ -117,8 +120,7 @@ export class Outbox {
 
   dropped(): void {
     this.#open = false;
-    clearTimeout(this.#hold);
-    this.#hold = undefined;
+    this.#pace.reset();
     for (const entry of this.#entries) entry.inFlight = false;
   }
 
@@ -132,19 +134,26 @@ export class Outbox {
 
   /** Sends all messages that can be sent now. */
   flush(): void {
-    if (!this.#open || this.#hold !== undefined) return;
+    if (!this.#open) return;
     const busyRooms = new Set<string>();
-    for (const entry of [...this.#entries]) {
+    const next: Entry[] = [];
+    for (const entry of this.#entries) {
       const room = entry.message.room ?? '';
       if (busyRooms.has(room)) continue;
       busyRooms.add(room);
       if (entry.inFlight) continue;
       if (room !== '' && !(this.#owner.roomReady(room) ?? !entry.restored)) continue;
       if (isOver(entry.text, this.#maxMessage)) {
-        busyRooms.delete(room);
         this.#settle(entry, tooLarge());
-        continue;
+        return this.flush();
       }
+      next.push(entry);
+    }
+    // A room that the server goes on refusing does not hold up the others.
+    next.sort((a, b) => a.refusals - b.refusals);
+    let waiting = this.#entries.filter((e) => e.inFlight).length;
+    for (const entry of next) {
+      if (!this.#pace.allows(waiting++)) break;
       entry.inFlight = true;
       this.#owner.write(entry.text);
     }
@@ -156,15 +165,12 @@ export class Outbox {
     if (!entry) return false;
     entry.inFlight = false;
     if (result instanceof ChatError && result.temporary) {
-      clearTimeout(this.#hold);
-      this.#hold = setTimeout(() => {
-        this.#hold = undefined;
-        this.flush();
-      }, result.retryAfterMs ?? 1_000);
+      entry.refusals++;
+      this.#pace.refused(result);
       return true;
     }
     this.#settle(entry, result instanceof ChatError ? result : withEpoch(result, this.#owner.epochOf(entry.message)));
-    this.flush();
+    this.#pace.answered(this.#entries.length);
     return true;
   }
 
@@ -202,7 +208,7 @@ export class Outbox {
     const ids = new Set(this.#entries.map((e) => e.message.id));
     const entries = messages
       .filter(({ id }) => !ids.has(id) && ids.add(id))
-      .map((message) => ({ message, text: toJSON(message), inFlight: false, restored: true }));
+      .map((message) => ({ message, text: toJSON(message), inFlight: false, refusals: 0, restored: true }));
     this.#entries.unshift(...entries);
     for (const { message } of entries) this.#owner.changed({ status: 'queued', message });
     if (this.#user !== undefined && user !== undefined && user !== this.#user) {

@@ -2,6 +2,7 @@ import { isEnvelope, isJoined, isObject } from './check.js';
 import type { Connection } from './connection.js';
 import { ChatError } from './error.js';
 import type { ChatEvents, Emitter, EventData, Listener, Unsubscribe } from './events.js';
+import { newId } from './id.js';
 import type { Outbox } from './outbox.js';
 import {
   type Envelope,
@@ -14,7 +15,7 @@ import {
   type User,
   withEpoch,
 } from './protocol.js';
-import { invalid, type Requests, type WaitOptions } from './requests.js';
+import { type Answer, invalid, type Requests, type WaitOptions } from './requests.js';
 import { has, LIST_EVERY, NOBODY, type Users, usersAfter, usersOf } from './users.js';
 
 /** Immutable: a change makes a new object. */
@@ -84,6 +85,7 @@ export class Room<E = ChatEvents> {
   #wanted: JoinOptions | null = null;
   #position: Position | null = null; // of the last message
   #joinSent = false; // whether a join was sent on this connection
+  #joinId = ''; // of the last request to join
   #live = false; // whether the next message comes after the position
   #joining: Deferred<JoinedRoom> | null = null;
   #listRequested = 0;
@@ -185,7 +187,8 @@ export class Room<E = ChatEvents> {
   /**
    * Reads the server's log: the messages before a `seq`, or the newest ones.
    * The application's other durable events in this room are among them, so
-   * check the `type`. The server may return fewer than `limit`.
+   * check the `type`. The server may return fewer than `limit`. It may also ask
+   * to wait, which this does.
    */
   async history(
     options: { before?: number | undefined; limit?: number | undefined } = {},
@@ -216,9 +219,7 @@ export class Room<E = ChatEvents> {
 
   /** The connection is gone. @internal */
   dropped(): void {
-    this.#live = this.#joinSent = false;
-    clearTimeout(this.#typingTimer);
-    this.#typingSince = 0;
+    this.#rest();
     if (this.#wanted) this.#set({ ...this.#state, status: 'joining', typing: [] });
   }
 
@@ -264,11 +265,12 @@ export class Room<E = ChatEvents> {
     const quiet = (gone: readonly (User | undefined)[]) => s.typing.filter((u) => !gone.some((g) => g?.id === u.id));
     switch (e.type) {
       case 'user-joined':
-        this.#set({ ...s, ...usersAfter(s, data, true) });
+      case 'user-left': {
+        const came = e.type === 'user-joined';
+        const typing = came ? s.typing : quiet(data.users ?? []);
+        this.#set({ ...s, ...usersAfter(s, data, came), typing });
         return this.#list(data);
-      case 'user-left':
-        this.#set({ ...s, ...usersAfter(s, data, false), typing: quiet(data.users ?? []) });
-        return this.#list(data);
+      }
       case 'removed': {
         const removed = e.data as Removed;
         return this.#refused(new ChatError('not_in_room', removed.reason || 'Removed from the room'), { removed });
@@ -288,7 +290,7 @@ export class Room<E = ChatEvents> {
     const now = Date.now();
     if (!users || this.users.length === count || now - this.#listRequested < LIST_EVERY) return;
     this.#listRequested = now;
-    this.#host.requests.ask({ type: 'join-room', room: this.name }, 'now', (answer) => {
+    this.#askToJoin(undefined, (answer) => {
       if (!this.#live || answer instanceof ChatError || !isJoined(answer.data)) return;
       this.#set({ ...this.#state, ...usersOf(answer.data) });
     });
@@ -299,7 +301,7 @@ export class Room<E = ChatEvents> {
     const wanted = this.#wanted;
     const since = this.#position;
     const data = since ? { since } : wanted?.history ? { history: wanted.history } : undefined;
-    this.#host.requests.ask({ type: 'join-room', room: this.name, data }, 'now', (answer) => {
+    this.#askToJoin(data, (answer) => {
       if (wanted !== this.#wanted) return; // left meanwhile
       if (answer instanceof ChatError) {
         // If the connection is gone, the next one joins.
@@ -307,6 +309,12 @@ export class Room<E = ChatEvents> {
       } else if (isJoined(answer.data)) this.#joined(answer.data);
       else this.#refused(invalid());
     });
+  }
+
+  #askToJoin(data: object | undefined, settle: (answer: Answer) => void): void {
+    this.#host.requests.forget(this.#joinId);
+    this.#joinId = newId();
+    this.#host.requests.ask({ type: 'join-room', room: this.name, data }, 'now', settle, this.#joinId);
   }
 
   #joined(info: Joined): void {
@@ -330,12 +338,17 @@ export class Room<E = ChatEvents> {
   #end(state: RoomState, error: ChatError): void {
     const joining = this.#joining;
     this.#wanted = this.#position = this.#joining = null;
-    this.#live = this.#joinSent = false;
-    clearTimeout(this.#typingTimer);
-    this.#typingSince = 0;
+    this.#rest();
+    this.#host.requests.forget(this.#joinId); // it may be waiting to be sent again
     joining?.reject(error);
     this.#set(state);
     this.#host.outbox.fail((m) => m.room === this.name, error);
+  }
+
+  #rest(): void {
+    this.#live = this.#joinSent = false;
+    clearTimeout(this.#typingTimer);
+    this.#typingSince = 0;
   }
 
   #set(state: RoomState): void {

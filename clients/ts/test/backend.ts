@@ -73,10 +73,10 @@ export class FakeBackend implements Backend {
 const SECRET = 'a secret of the tests, long enough for HS256';
 
 /** Makes a token for a user that expires in `life` seconds. */
-export function token(user: string, life = 3_600): string {
+export function token(user: string, life = 3_600, name = user): string {
   const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
   const exp = Date.now() / 1_000 + life;
-  const signed = `${part({ alg: 'HS256', typ: 'JWT' })}.${part({ userId: user, name: user, exp })}`;
+  const signed = `${part({ alg: 'HS256', typ: 'JWT' })}.${part({ userId: user, name, exp })}`;
   return `${signed}.${createHmac('sha256', SECRET).update(signed).digest('base64url')}`;
 }
 
@@ -97,12 +97,16 @@ export class RealBackend implements Backend {
     this.address = address;
   }
 
-  static async start(): Promise<RealBackend> {
+  /** Starts the server, with further arguments. */
+  static async start(...args: string[]): Promise<RealBackend> {
     const dir = mkdtempSync(join(tmpdir(), 'chathub-client-'));
     const binary = join(dir, 'server');
     const built = spawnSync('go', ['build', '-o', binary, './server'], { cwd: import.meta.dirname, encoding: 'utf8' });
     if (built.status !== 0) throw new Error(`go build: ${built.stderr || built.error}`);
-    const child = spawn(binary, { env: { ...process.env, JWT_SECRET: SECRET }, stdio: ['pipe', 'pipe', 'inherit'] });
+    const child = spawn(binary, args, {
+      env: { ...process.env, JWT_SECRET: SECRET },
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
     const [line] = await once(child.stdout, 'data');
     return new RealBackend(dir, child, String(line).trim());
   }

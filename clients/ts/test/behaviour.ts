@@ -302,6 +302,32 @@ export function behaviour(name: string, start: () => Promise<Backend>): void {
       expect(own).toEqual([]);
     });
 
+    test('an id that was used for another message is a conflict, and the connection goes on', async () => {
+      const [benId, name] = [fresh('ben'), fresh('room')];
+      const [ana, ben] = await Promise.all([connect(fresh('ana')), connect(benId)]);
+      const [inRoom, whispers, notices] = [
+        collect(ben.room(name)),
+        collect(ben, 'private-message'),
+        collect(ben, 'notification'),
+      ];
+      await Promise.all([ana.room(name).join(), ben.room(name).join()]);
+      const outcomes: string[] = [];
+      ana.onSend((e) => e.status !== 'queued' && outcomes.push(`${e.message.data} ${e.status}`));
+      const id = fresh('id');
+      const refused = { code: 'conflict' };
+      await ana.room(name).send(1, { id });
+      expect(await ana.room(name).send(1, { id })).toMatchObject({ dup: true });
+      await expect(ana.room(name).send(2, { id })).rejects.toMatchObject(refused);
+      await ana.privateMessage(benId, 3, { id });
+      await expect(ana.privateMessage(benId, 4, { id })).rejects.toMatchObject(refused);
+      await expect(ana.notify(benId, 3, { id })).rejects.toMatchObject(refused);
+      await ana.room(name).send(5);
+      expect(outcomes).toEqual(['1 sent', '1 sent', '2 failed', '3 sent', '4 failed', '3 failed', '5 sent']);
+      expect(ana.outbox).toEqual([]);
+      await until(() => inRoom.length >= 2 && whispers.length > 0);
+      expect([inRoom, whispers, notices]).toEqual([[1, 5], [3], []]);
+    });
+
     test('a second tab of the sender gets its private messages', async () => {
       const anaId = fresh('ana');
       const [one, two] = await Promise.all([connect(anaId), connect(anaId)]);

@@ -209,10 +209,13 @@ export class FakeHub {
         const log = this.room(room);
         const dup = log.events.find((m) => m.id === e.id && m.from?.id === socket.user.id);
         if (!socket.rooms.has(room)) return this.refuse(socket, e, 'not_in_room');
+        if (dup && !isRepeated(dup, e)) return this.refuse(socket, e, 'conflict');
         const { seq, ts } = dup ?? this.message(room, e.data, socket.user, e.id);
         return void ack({ room, seq, ts, data: { seq, ts, ...(dup && { dup: true }) } });
       }
       case 'private-message': {
+        const there = this.inbox(e.to ?? '').events.find((m) => m.id === e.id && m.from?.id === socket.user.id);
+        if (there && !isRepeated(there, e)) return this.refuse(socket, e, 'conflict');
         const own = this.inbox(socket.user.id).events.find((m) => m.id === e.id && m.from?.id === socket.user.id);
         const { seq, ts } = own ?? this.whisper(e.to ?? '', e.data, socket.user, e.id, socket);
         return void ack({ seq, ts, data: { seq, ts, ...(own && { dup: true }) } });
@@ -234,8 +237,15 @@ export class FakeHub {
       case 'ack':
       case 'error':
         return;
+      case 'send-notification': {
+        const there = this.inbox(e.to ?? '').events.find((m) => m.id === e.id && m.from?.id === socket.user.id);
+        if (there && !isRepeated(there, { ...e, type: 'notification' })) return this.refuse(socket, e, 'conflict');
+        const notification = { type: 'notification', id: e.id, to: e.to, from: socket.user, data: e.data };
+        const stored = there ?? this.#store(this.inbox(e.to ?? ''), notification);
+        for (const s of this.#open()) if (!there && s.user.id === e.to) s.say(stored);
+        return void ack();
+      }
       case 'message':
-      case 'send-notification':
         return void ack();
       default:
         this.refuse(socket, e, 'unknown_type');
@@ -274,6 +284,10 @@ export class FakeHub {
 
 function position(log: Log): Position {
   return { epoch: log.epoch, seq: log.events.at(-1)?.seq ?? 0 };
+}
+
+function isRepeated(stored: Envelope, e: Envelope): boolean {
+  return JSON.stringify([stored.type, stored.to, stored.data]) === JSON.stringify([e.type, e.to, e.data]);
 }
 
 // Accepts well-formed text only, as the server does.

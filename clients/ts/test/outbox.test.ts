@@ -106,6 +106,69 @@ describe('order', () => {
   });
 });
 
+describe('a message with the id of another one', () => {
+  test('fails as a conflict, is not sent again, and does not block the next', async () => {
+    const client = await f.connect();
+    await client.room('a').join();
+    const events: SendEvent[] = [];
+    client.onSend((e) => events.push(e));
+    await client.room('a').send(1, { id: 'same' });
+    const conflict = expect(client.room('a').send(2, { id: 'same' })).rejects.toMatchObject({ code: 'conflict' });
+    await client.room('a').send(3);
+    await conflict;
+    expect(client.outbox).toEqual([]);
+    f.hub.socket.end();
+    await pass(60_000);
+    expect(f.hub.socket.of('room-message')).toEqual([]);
+    expect(f.hub.room('a').events.map((e) => e.data)).toEqual([1, 3]);
+    expect(events.filter((e) => e.status !== 'queued').map((e) => [e.status, e.message.data])).toEqual([
+      ['sent', 1],
+      ['failed', 2],
+      ['sent', 3],
+    ]);
+  });
+
+  test('does not outlive the page either', async () => {
+    const storage = new MemoryStorage();
+    const before = f.make({ storage });
+    quiet(before.privateMessage('u2', 'mine', { id: 'same' }));
+    await pass();
+    expect(storage.saved).toEqual(['mine']);
+    f.hub.whisper('u2', 'theirs', { id: 'u1', name: 'Ana' }, 'same');
+    const events: SendEvent[] = [];
+    const after = f.make({ storage });
+    after.onSend((e) => events.push(e));
+    after.connect();
+    await pass(100);
+    expect(events).toMatchObject([{ status: 'queued' }, { status: 'failed', error: { code: 'conflict' } }]);
+    expect(storage.items.size).toBe(0);
+    expect(f.hub.inbox('u2').events.map((e) => e.data)).toEqual(['theirs']);
+  });
+
+  test('is not made by changing the data after it was sent', async () => {
+    const storage = new MemoryStorage();
+    const before = await f.connect({ storage });
+    f.hub.script.set('private-message', (socket, e) => {
+      f.hub.whisper('u2', e.data, socket.user, e.id, socket); // stored, but not answered
+      return true;
+    });
+    const data = { text: 'before' };
+    quiet(before.privateMessage('u2', data));
+    data.text = 'after';
+    await pass();
+    expect(storage.saved).toEqual([{ text: 'before' }]);
+    expect(before.outbox.map((m) => m.data)).toEqual([{ text: 'before' }]);
+    f.hub.script.clear();
+    before.close();
+    const events: SendEvent[] = [];
+    const after = f.make({ storage });
+    after.onSend((e) => events.push(e));
+    after.connect();
+    await pass(100);
+    expect(events.at(-1)).toMatchObject({ status: 'sent', receipt: { dup: true } });
+  });
+});
+
 describe('a lost connection', () => {
   test('sends again under the same id, in the same order, until there is an answer', async () => {
     const client = await silent('a');

@@ -133,6 +133,31 @@ test('a page that cannot be loaded is an error, and can be requested again', asy
   expect(texts(room.now)).toEqual([1, 2, 3]);
 });
 
+test('a page that the server delays is loaded after the wait', async () => {
+  for (let n = 1; n <= 3; n++) hub.message('a', n);
+  const room = await render(() => useRoom('a', { history: 2 }));
+  hub.script.set('history', (socket, e) => {
+    hub.refuse(socket, e, 'rate_limited', { retryAfterMs: 15_000 });
+    return true;
+  });
+  let loaded = false;
+  await act(async () => {
+    void room.now.loadMore().then(() => {
+      loaded = true;
+    });
+    void room.now.loadMore();
+  });
+  await settle(14_990);
+  expect(room.now).toMatchObject({ loading: true, hasMore: true });
+  expect(hub.socket.of('history')).toHaveLength(1);
+  hub.script.clear();
+  await settle(20);
+  expect(loaded).toBe(true);
+  expect(texts(room.now)).toEqual([1, 2, 3]);
+  expect(room.now).toMatchObject({ loading: false, hasMore: false });
+  expect(hub.socket.of('history')).toHaveLength(2);
+});
+
 test('drops the messages before a gap in the log, which can be loaded again', async () => {
   const room = await render(() => useRoom('a', { history: 2 }));
   hub.message('a', 1);

@@ -94,6 +94,31 @@ test('keeps a failed message, to be sent again with its id', async () => {
   await expect(room.now.retry(id)).rejects.toMatchObject({ code: 'bad_request' });
 });
 
+test('sends a message that was a conflict again under another id, next to the other message', async () => {
+  hub.message('a', 'theirs', { id: 'u1', name: 'u1' }, 'same');
+  for (let n = 0; n < 3; n++) hub.message('a', n);
+  const room = await render(() => useRoom('a', { history: 3 }));
+  const send = (data: string) =>
+    act(
+      async () =>
+        void client
+          .room('a')
+          .send(data as never, { id: 'same' })
+          .catch(() => {}),
+    );
+  await send('mine');
+  await settle();
+  expect(texts(room.now)).toEqual([0, 1, 2, 'mine failed']);
+  expect(room.now.messages.at(-1)).toMatchObject({ id: 'same', error: { code: 'conflict' } });
+  await act(() => room.now.loadMore()); // brings the other message with this id
+  expect(texts(room.now)).toEqual(['theirs', 0, 1, 2, 'mine failed']);
+  await act(async () => void room.now.retry('same'));
+  await settle();
+  expect(texts(room.now)).toEqual(['theirs', 0, 1, 2, 'mine']);
+  expect(room.now.messages.at(-1)?.id).not.toBe('same');
+  expect(hub.room('a').events.map((e) => e.data)).toEqual(['theirs', 0, 1, 2, 'mine']);
+});
+
 test('a failure without a handler is not an uncaught error', async () => {
   const room = await render(() => useRoom('a'));
   hub.script.set('room-message', (socket, e) => {

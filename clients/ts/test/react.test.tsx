@@ -238,6 +238,19 @@ describe('usePrivateMessages', () => {
     await expect(conversation.now.retry('nothing')).rejects.toMatchObject({ code: 'bad_request' });
   });
 
+  test('sends a message that was a conflict again under another id', async () => {
+    const talk = await render(() => usePrivateMessages('u2'));
+    await act(async () => void client.privateMessage('u2', 'one', { id: 'same' }));
+    await settle();
+    await act(async () => void client.privateMessage('u2', 'two', { id: 'same' }).catch(() => {}));
+    await settle();
+    expect(texts(talk.now)).toEqual(['one', 'two failed']);
+    await act(async () => void talk.now.retry('same'));
+    await settle();
+    expect(texts(talk.now)).toEqual(['one', 'two']);
+    expect(hub.inbox('u2').events.map((e) => e.data)).toEqual(['one', 'two']);
+  });
+
   test('keeps the messages that a server has lost in a restart', async () => {
     const conversation = await render(() => usePrivateMessages('u2'));
     hub.whisper('u1', 'old');

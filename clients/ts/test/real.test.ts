@@ -95,6 +95,35 @@ describe('the real server alone', () => {
     expect(states.map((s) => s.status)).toEqual(['connecting', 'connected']);
   });
 
+  test('a renewed token may bring another name, which messages and new lists have', async () => {
+    const [user, name] = [fresh('ana'), fresh('room')];
+    const renamed = { id: user, name: 'Ana 🌍 <b>' };
+    const reasons: string[] = [];
+    const { client, states } = make(user, {
+      getToken: (reason) => {
+        reasons.push(reason);
+        return reason === 'connect' ? token(user, 3, 'Ana') : token(user, 3_600, renamed.name);
+      },
+    });
+    const { client: ben } = make(fresh('ben'));
+    const authors: unknown[] = [];
+    ben.room(name).on('room-message', (_, { from }) => authors.push(from));
+    await Promise.all([client.room(name).join(), ben.room(name).join()]);
+    await client.room(name).send('before');
+    await until(() => reasons.length === 2, 'the renewal');
+    await client.room(name).send('after');
+    await until(() => authors.length === 2);
+    expect(authors).toEqual([{ id: user, name: 'Ana' }, renamed]);
+    expect(reasons).toEqual(['connect', 'refresh']);
+    for (const c of [client, ben]) expect((await c.onlineUsers()).users).toContainEqual(renamed);
+    const { client: late } = make(fresh('cem'));
+    expect((await late.room(name).join()).users).toContainEqual(renamed);
+    expect(client.user?.name).toBe('Ana'); // as it was welcomed
+    await server.cut();
+    await connected(states, 2);
+    expect(client.user).toEqual(renamed);
+  });
+
   test('a disconnected user stays out', async () => {
     const user = fresh('ana');
     const { client, states } = make(user);
@@ -110,15 +139,46 @@ describe('the real server alone', () => {
     expect(client.room('members').state.status).toBe('refused');
   });
 
-  test('a user taken out of a room notices at the next message', async () => {
+  test.each([
+    ['a reason', { reason: 'Spam, "quoted" \u2028 🌍' }, 'Spam, "quoted" \u2028 🌍'],
+    ['no reason', {}, 'Removed from the room'],
+  ])('a user who is taken out of a room for %s is told so, in every tab', async (_, given, message) => {
     const user = fresh('ana');
-    const { client } = make(user);
+    const name = fresh('room');
+    const { reason = '' } = given as { reason?: string };
+    const tabs = [make(user).client, make(user).client].map((client) => client.room(name));
+    const other = make(fresh('ben')).client.room(name);
+    const removals = tabs.map((room) => collect(room, 'removed'));
+    const others = collect(other, 'removed');
+    await Promise.all([...tabs, other].map((room) => room.join()));
+    await tabs[0]?.send('in');
+    await server.do(`remove?${new URLSearchParams({ user, room: name, ...given })}`);
+    await until(() => tabs.every((room) => room.state.status === 'refused'), 'the removal');
+    expect(removals).toEqual([[{ reason }], [{ reason }]]);
+    for (const { state } of tabs) {
+      expect(state).toMatchObject({ removed: { reason }, error: { code: 'not_in_room', message }, users: [] });
+    }
+    await expect(tabs[0]?.send('out')).rejects.toMatchObject({ code: 'not_in_room' });
+    expect(others).toEqual([]);
+    expect(other.state.status).toBe('joined');
+    await tabs[0]?.join(); // nothing forbids it
+    await tabs[0]?.send('back');
+  });
+
+  test('a user who is taken out of a room does not come back into it by a reconnect', async () => {
+    const user = fresh('ana');
+    const { client, states } = make(user);
     const room = client.room(fresh('room'));
     await room.join();
-    await room.send('in');
-    await server.do(`kick?${new URLSearchParams({ user, room: room.name })}`);
-    await expect(room.send('out')).rejects.toMatchObject({ code: 'not_in_room' });
-    expect(room.state.status).toBe('refused');
+    await server.do(`remove?${new URLSearchParams({ user, room: room.name })}`);
+    await until(() => room.state.removed);
+    await server.cut();
+    await connected(states, 2);
+    await client.onlineUsers(); // its answer comes after those to all joins
+    expect(room.state).toMatchObject({ status: 'refused', removed: { reason: '' } });
+    await expect(client.send('room-message', 'out', { room: room.name })).rejects.toMatchObject({
+      code: 'not_in_room',
+    });
   });
 
   test("the application's handler answers", async () => {
@@ -215,4 +275,26 @@ describe('the real server alone', () => {
     expect(output).toBe('closed\n');
     expect(code).toBe(0);
   });
+});
+
+test('many rooms and messages stay within the default limits of the server', async () => {
+  const server = await RealBackend.start('-limited');
+  try {
+    const client = server.client(fresh('ana'));
+    const states: ConnectionState[] = [];
+    client.onState((s) => states.push(s));
+    client.connect();
+    const rooms = Array.from({ length: 128 }, () => client.room(fresh('room')));
+    const joined = rooms.map((room) => room.join({ history: 50 }));
+    const sent = rooms.map((room) => room.send(1));
+    await Promise.all(joined);
+    const pages = rooms.slice(0, 20).map((room) => room.history());
+    await Promise.all([...sent, ...pages]);
+    expect(states.map((s) => s.status)).toEqual(['connecting', 'connected']);
+    const [room] = rooms;
+    expect((await room?.history())?.messages.map((m) => m.data)).toEqual([1]);
+    client.close();
+  } finally {
+    await server.stop();
+  }
 });

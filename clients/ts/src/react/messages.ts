@@ -1,4 +1,4 @@
-import type { ChatError, Envelope, Outgoing, Receipt, User } from '../index.js';
+import { ChatError, type Envelope, newId, type Outgoing, type Receipt, type User } from '../index.js';
 
 /** A message to show. Immutable: a change makes a new object. */
 export interface Message<Data = unknown> {
@@ -78,7 +78,7 @@ export class Messages {
   take(events: readonly Envelope[]): void {
     for (const e of events) {
       if (e.seq === undefined) continue;
-      const own = this.#open.find((m) => m.id === e.id && (m.from?.id ?? e.from?.id) === e.from?.id);
+      const own = this.#open.find((m) => isSame(m, e));
       if (own) this.#open = this.#open.filter((m) => m !== own);
       // A server that lost its log in a restart got this message a second time.
       if (e.id !== undefined && this.#pastIdentities.delete(identity(e))) {
@@ -124,6 +124,20 @@ export class Messages {
     return this.#open.find((m) => m.id === id);
   }
 
+  /**
+   * Sends a message again, with its id, so that the server stores it once. After
+   * a conflict it gets a new id, since the server has another message with that
+   * one.
+   */
+  again(id: string, send: (id: string, data: unknown) => Promise<Receipt>): Promise<Receipt> {
+    const message = this.find(id);
+    if (!message) return Promise.reject(new ChatError('bad_request', 'There is no message with this id to retry'));
+    const { data, error } = message;
+    if (error?.code !== 'conflict') return send(id, data);
+    this.remove(id);
+    return send(newId(), data);
+  }
+
   remove(id: string): void {
     this.#open = this.#open.filter((m) => m.id !== id);
     this.#all = undefined;
@@ -158,6 +172,12 @@ export class Messages {
     this.#open = this.#open.map((m) => (m.id === id ? { ...m, ...change } : m));
     this.#all = undefined;
   }
+}
+
+// Whether an event of the log is a message that is being sent or has failed.
+// After a conflict it is another message with the same id.
+function isSame(m: Message, e: Envelope): boolean {
+  return m.id === e.id && m.error?.code !== 'conflict' && (m.from?.id ?? e.from?.id) === e.from?.id;
 }
 
 // Ids are unique per user only. No user id has a line break.

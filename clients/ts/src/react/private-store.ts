@@ -1,4 +1,4 @@
-import { ChatError, type Envelope, newId, type Outgoing, type Receipt, type SendEvent, type User } from '../index.js';
+import { type Envelope, newId, type Outgoing, type Receipt, type SendEvent, type User } from '../index.js';
 import { type Message, Messages } from './messages.js';
 import { type AnyClient, Store } from './store.js';
 
@@ -56,9 +56,7 @@ export class PrivateStore extends Store<readonly Conversation[]> {
   }
 
   retry(userId: string, id: string): Promise<Receipt> {
-    const message = this.#messages.get(userId)?.find(id);
-    if (!message) return Promise.reject(new ChatError('bad_request', 'There is no message with this id to retry'));
-    return this.send(userId, message.data, id);
+    return this.#of(userId).again(id, (id, data) => this.send(userId, data, id));
   }
 
   discard(userId: string, id: string): void {

@@ -1,4 +1,4 @@
-import { ChatError, newId, type Outgoing, type Receipt, type Room, type RoomState, type SendEvent } from '../index.js';
+import { newId, type Outgoing, type Receipt, type Room, type RoomState, type SendEvent } from '../index.js';
 import { type Message, Messages } from './messages.js';
 import { type AnyClient, Store } from './store.js';
 
@@ -75,11 +75,7 @@ export class RoomStore extends Store<RoomSnapshot> {
 
   readonly send = (data: unknown): Promise<Receipt> => this.#send(newId(), data);
 
-  readonly retry = (id: string): Promise<Receipt> => {
-    const message = this.#messages.find(id);
-    if (!message) return Promise.reject(new ChatError('bad_request', 'There is no message with this id to retry'));
-    return this.#send(id, message.data);
-  };
+  readonly retry = (id: string): Promise<Receipt> => this.#messages.again(id, (id, data) => this.#send(id, data));
 
   readonly discard = (id: string): void => {
     this.#client.discard(id);

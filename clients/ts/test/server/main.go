@@ -1,17 +1,20 @@
-// Command server is a chat server for the tests of the TypeScript client. They
-// control it with POST requests to /do/... and with signals. It exits when its
-// standard input ends.
+// Command server is a chat server for the tests of the TypeScript client and of
+// the page. They control it with POST requests to /do/... and with signals. It
+// exits when its standard input ends.
 package main
 
 import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -31,6 +34,13 @@ func main() {
 
 func run() error {
 	s := &server{broker: &chathub.MemoryBroker{}, conns: make(map[net.Conn]struct{})}
+	flag.BoolVar(&s.limited, "limited", false, "limit rates as a hub does by default")
+	page := flag.String("page", "", "URL of the server of all other paths")
+	flag.Parse()
+	origin, err := url.Parse(*page)
+	if err != nil {
+		return err
+	}
 	if err := s.begin(); err != nil {
 		return err
 	}
@@ -38,7 +48,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	srv := &http.Server{Handler: s.routes(), ConnState: s.track, ReadHeaderTimeout: 10 * time.Second}
+	srv := &http.Server{Handler: s.routes(origin), ConnState: s.track, ReadHeaderTimeout: 10 * time.Second}
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin) // an error ends it too
 		_ = srv.Close()                      // the process is about to exit
@@ -53,6 +63,8 @@ func run() error {
 }
 
 type server struct {
+	limited bool
+
 	mu     sync.Mutex
 	hub    *chathub.Hub
 	broker *chathub.MemoryBroker
@@ -77,10 +89,14 @@ func (s sessions) Authenticate(ctx context.Context, token string, r *http.Reques
 
 // begin starts a hub on the broker.
 func (s *server) begin() error {
+	rate := -1.0
+	if s.limited {
+		rate = 0 // the default
+	}
 	hub, err := chathub.New(chathub.Config{
 		Auth:             sessions{&chathub.JWT{Key: []byte(os.Getenv("JWT_SECRET"))}},
 		Broker:           s.broker,
-		Rate:             -1,
+		Rate:             rate,
 		MaxMessageBytes:  8 << 10,
 		PresenceInterval: 20 * time.Millisecond,
 		PresenceGrace:    200 * time.Millisecond,
@@ -122,11 +138,12 @@ func (s *server) current() *chathub.Hub {
 	return s.hub
 }
 
-func (s *server) routes() http.Handler {
+func (s *server) routes(page *url.URL) http.Handler {
 	mux := http.NewServeMux()
+	mux.Handle("/", httputil.NewSingleHostReverseProxy(page))
 	mux.HandleFunc("/ws", func(w http.ResponseWriter, r *http.Request) { s.current().ServeHTTP(w, r) })
 	for name, do := range map[string]func(*http.Request, jsontext.Value) (any, error){
-		"cut": s.cut, "restart": s.restart, "emit": s.emit, "ask": s.ask, "kick": s.kick, "disconnect": s.disconnect,
+		"cut": s.cut, "restart": s.restart, "emit": s.emit, "ask": s.ask, "remove": s.remove, "disconnect": s.disconnect,
 	} {
 		mux.HandleFunc("POST /do/"+name, func(w http.ResponseWriter, r *http.Request) {
 			body, err := io.ReadAll(r.Body)
@@ -202,9 +219,10 @@ func (s *server) ask(r *http.Request, data jsontext.Value) (any, error) {
 	return results, nil
 }
 
-// kick takes ?user out of ?room.
-func (s *server) kick(r *http.Request, _ jsontext.Value) (any, error) {
-	return nil, s.target(r).Leave(r.Context(), r.URL.Query().Get("room"))
+// remove takes ?user out of ?room, for ?reason if there is one.
+func (s *server) remove(r *http.Request, _ jsontext.Value) (any, error) {
+	q := r.URL.Query()
+	return nil, s.target(r).Remove(r.Context(), q.Get("reason"), q.Get("room"))
 }
 
 func (s *server) disconnect(r *http.Request, _ jsontext.Value) (any, error) {

@@ -20,8 +20,8 @@ export function Composer({ label, disabled, draft, onDraft, onSend, onTyping }: 
 
   useEffect(() => {
     if (phone.matches) document.querySelector<HTMLElement>('.bar h2')?.focus();
-    else area.current?.focus();
-  }, []);
+    else if (!disabled) area.current?.focus();
+  }, [disabled]);
   // The field is as high as its text.
   // biome-ignore lint/correctness/useExhaustiveDependencies: the text is in the element
   useLayoutEffect(() => {

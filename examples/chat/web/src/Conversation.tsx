@@ -1,10 +1,10 @@
 import type { User } from 'chathub-client';
-import { type Message, useConnection, usePrivateMessages, useRoom } from 'chathub-client/react';
+import { type Message, useChat, useConnection, usePrivateMessages, useRoom } from 'chathub-client/react';
 import { type ReactNode, type RefObject, useState } from 'react';
 import type { Break } from './breaks.js';
 import { Composer } from './Composer.js';
 import { useInboxHead, useNews, useReading, useRoomHead } from './following.js';
-import { peopleText, typingText } from './format.js';
+import { peopleText, refusalText, typingText } from './format.js';
 import { Log } from './Log.js';
 import { useOnline } from './online.js';
 import { PeopleDialog, PeopleList } from './People.js';
@@ -28,29 +28,20 @@ export function RoomConversation({
   onLeave,
   ...shown
 }: Shown & { name: string; onLeave: () => void }): ReactNode {
-  const { messages, status, error, users, count, typing, hasMore, loading, ...on } = useRoom(name);
+  const { messages, status, error, removed, users, count, typing, hasMore, loading, ...on } = useRoom(name);
+  const client = useChat();
   const [listing, setListing] = useState(false);
   const head = useRoomHead(name);
   // Without a connection, the last known people are shown.
-  const sub = status === 'refused' ? 'You cannot join' : count > 0 ? peopleText(count) : 'Joining…';
+  const refused = status === 'refused' && refusalText(removed);
+  const sub = refused || (count > 0 ? peopleText(count) : 'Joining…');
   const intro = (
     <>
       <RoomAvatar />
-      {status === 'refused' ? (
-        <>
-          <h3>
-            You cannot join <Name of={name} />
-          </h3>
-          <p>{error?.message}</p>
-        </>
-      ) : (
-        <>
-          <h3>
-            Welcome to <Name of={name} />
-          </h3>
-          <p>There are no messages yet. Everyone in the room can read what you write.</p>
-        </>
-      )}
+      <h3>
+        Welcome to <Name of={name} />
+      </h3>
+      <p>There are no messages yet. Everyone in the room can read what you write.</p>
     </>
   );
   return (
@@ -67,12 +58,21 @@ export function RoomConversation({
           place={keyOf(room(name))}
           title={name}
           label={`Messages in ${name}`}
-          intro={status === 'joining' ? null : intro}
+          intro={status === 'joined' ? intro : null}
           messages={messages}
           head={head}
           more={{ has: hasMore, loading, load: on.loadMore }}
           typing={typing}
-          disabled={status === 'refused'}
+          refusal={
+            refused
+              ? {
+                  title: removed ? `${refused} from this room` : `${refused} this room`,
+                  reason: removed ? removed.reason : (error?.message ?? ''),
+                  again: removed ? 'Join again' : 'Try again',
+                  onAgain: () => client.room(name).join({ history: 50 }).catch(ignore), // its state has the error
+                }
+              : undefined
+          }
           onSend={(text) => on.send({ text })}
           onRetry={on.retry}
           onDiscard={on.discard}
@@ -167,6 +167,18 @@ function Head({ title, sub, picture, onBack, children }: HeadProps): ReactNode {
   );
 }
 
+const ignore = () => {};
+
+/** Why nothing can be written in a room. */
+interface Refusal {
+  title: string;
+  /** Possibly empty. */
+  reason: string;
+  /** What the button says. */
+  again: string;
+  onAgain: () => void;
+}
+
 interface ThreadProps extends Shown {
   place: string;
   title: string;
@@ -178,7 +190,7 @@ interface ThreadProps extends Shown {
   head: RefObject<number>;
   more?: { has: boolean; loading: boolean; load: () => Promise<void> };
   typing?: readonly User[];
-  disabled?: boolean;
+  refusal?: Refusal | undefined;
   onSend: (text: string) => void;
   onRetry: (id: string) => void;
   onDiscard: (id: string) => void;
@@ -186,7 +198,7 @@ interface ThreadProps extends Shown {
 }
 
 function Thread({ place, marks, drafts, messages, typing = [], onTyping, onSend, ...rest }: ThreadProps): ReactNode {
-  const { me, title, label, intro, breaks, head, more, disabled = false, onRetry, onDiscard } = rest;
+  const { me, title, label, intro, breaks, head, more, refusal, onRetry, onDiscard } = rest;
   const { newAfter, hideNew, seen } = useReading(place, marks, messages, me);
   const news = useNews(messages, me, head);
   return (
@@ -215,9 +227,23 @@ function Thread({ place, marks, drafts, messages, typing = [], onTyping, onSend,
         </span>
         <span>{typing.length > 0 && typingText(typing)}</span>
       </div>
+      <div className="sr" role="status">
+        {refusal && `${refusal.title}. ${refusal.reason}`}
+      </div>
+      {refusal && (
+        <div className="refusal">
+          <p>
+            <strong>{refusal.title}</strong>
+            <Name of={refusal.reason} />
+          </p>
+          <button type="button" onClick={refusal.onAgain}>
+            {refusal.again}
+          </button>
+        </div>
+      )}
       <Composer
         label={`Message ${title}`}
-        disabled={disabled}
+        disabled={refusal !== undefined}
         draft={drafts.get(place) ?? ''}
         onDraft={(text) => drafts.set(place, text)}
         onSend={(text) => {

@@ -2,7 +2,7 @@ import type { User } from 'chathub-client';
 import { type Message, useConnection, usePresence, usePrivateMessages, useRoom } from 'chathub-client/react';
 import { type ReactNode, useEffect } from 'react';
 import { type Break, useInboxBreaks, useRoomBreaks } from './breaks.js';
-import { peopleText, typingText } from './format.js';
+import { peopleText, refusalText, typingText } from './format.js';
 import { useOnline } from './online.js';
 import { Avatar, IconButton, Name, RoomAvatar, Spoken } from './parts.js';
 import { type ReadMarks, useReadMark } from './read.js';
@@ -112,14 +112,14 @@ interface ItemProps {
 
 /** A room in the list. It stays joined while it is there. */
 function RoomItem({ name, ...props }: ItemProps & { name: string }): ReactNode {
-  const { messages, typing, status, count } = useRoom(name);
+  const { messages, typing, status, removed, count } = useRoom(name);
   const place = keyOf(room(name));
   useRoomBreaks(name, messages, (found) => props.onBreak(place, found));
   const last = messages.at(-1);
   const preview = () => {
+    if (status === 'refused') return refusalText(removed);
     if (typing.length > 0) return `${typingText(typing)}…`;
     if (last) return `${last.from?.id === props.me.id ? 'You' : (last.from?.name ?? 'Server')}: ${short(last)}`;
-    if (status === 'refused') return 'You cannot join';
     return count > 0 ? peopleText(count) : 'Joining…';
   };
   return (

@@ -35,6 +35,8 @@ export const typingText = (users: readonly User[]): string =>
 
 export const peopleText = (count: number): string => (count <= 1 ? 'Only you are here' : `${count} people here`);
 
+export const refusalText = (removed: object | undefined): string => (removed ? 'You were removed' : 'You cannot join');
+
 const graphemes = new Intl.Segmenter(undefined, { granularity: 'grapheme' });
 
 export function initials(name: string): string {

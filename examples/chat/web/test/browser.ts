@@ -8,7 +8,7 @@ import {
   type Page,
 } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, expect } from 'vitest';
-import { Network, Server, type ServerOptions } from './server.js';
+import { Network, Server, type ServerOptions, TestServer } from './server.js';
 
 let browser: Browser;
 let server: Server;
@@ -57,6 +57,13 @@ export function withBrowser(): void {
 /** Has `fn` called at the end of the test. */
 export function atEnd(fn: () => Promise<unknown>): void {
   ends.push(fn);
+}
+
+/** Starts a test server, with the page and the log-in of the program. */
+export async function testServer(): Promise<TestServer> {
+  const hub = await TestServer.start(server);
+  ends.push(() => hub.stop());
+  return hub;
 }
 
 export async function network(): Promise<Network> {

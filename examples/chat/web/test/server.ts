@@ -4,6 +4,8 @@ import { type AddressInfo, createServer, connect as dial, type Server as Listene
 import { createInterface } from 'node:readline';
 import { inject } from 'vitest';
 
+const SECRET = 'the same for all servers of a test';
+
 export interface ServerOptions {
   secret?: string;
   /** The directory that keeps the messages. Default: they are in memory. */
@@ -20,7 +22,7 @@ export class Server {
     this.port = port;
   }
 
-  static async start({ secret = 'the same for all servers of a test', data }: ServerOptions = {}): Promise<Server> {
+  static async start({ secret = SECRET, data }: ServerOptions = {}): Promise<Server> {
     const args = ['-addr', '127.0.0.1:0', '-rate', '-1', ...(data ? ['-data', data] : [])];
     const process = spawn(inject('binary'), args, {
       env: { JWT_SECRET: secret },
@@ -40,6 +42,44 @@ export class Server {
     if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
     this.#process.kill(signal);
     await once(this.#process, 'exit');
+  }
+}
+
+/**
+ * The test server of clients/ts, which does what a test asks for. It has the
+ * page and the log-in of the program.
+ */
+export class TestServer {
+  readonly address: string;
+  readonly #process: ChildProcess;
+
+  private constructor(process: ChildProcess, address: string) {
+    this.#process = process;
+    this.address = address;
+  }
+
+  static async start(program: Server): Promise<TestServer> {
+    const process = spawn(inject('testServer'), ['-page', `http://127.0.0.1:${program.port}`], {
+      env: { JWT_SECRET: SECRET },
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    const [address] = await once(createInterface({ input: process.stdout }), 'line');
+    return new TestServer(process, address);
+  }
+
+  get url(): string {
+    return `http://${this.address}/`;
+  }
+
+  async do(what: string, query: Record<string, string>): Promise<void> {
+    const response = await fetch(`http://${this.address}/do/${what}?${new URLSearchParams(query)}`, { method: 'POST' });
+    if (!response.ok) throw new Error(`${what}: ${await response.text()}`);
+  }
+
+  /** Ends the process. Resolves when it has ended. */
+  async stop(): Promise<void> {
+    this.#process.stdin?.end();
+    if (this.#process.exitCode === null) await once(this.#process, 'exit');
   }
 }
 

@@ -9,14 +9,21 @@ declare module 'vitest' {
   interface ProvidedContext {
     /** The path of the program, with the committed page. */
     binary: string;
+    /** The path of the test server of clients/ts. */
+    testServer: string;
   }
 }
 
-/** Builds the program, once for all tests. */
+/** Builds both servers, once for all tests. */
 export default async function setup({ provide }: TestProject): Promise<() => Promise<void>> {
   const dir = await mkdtemp(join(tmpdir(), 'chathub-page-'));
-  const binary = join(dir, 'chat');
-  await promisify(execFile)('go', ['build', '-o', binary, '.'], { cwd: resolve(import.meta.dirname, '../..') });
-  provide('binary', binary);
+  for (const [name, at] of [
+    ['binary', '../..'],
+    ['testServer', '../../../../clients/ts/test/server'],
+  ] as const) {
+    const path = join(dir, name);
+    await promisify(execFile)('go', ['build', '-o', path, '.'], { cwd: resolve(import.meta.dirname, at) });
+    provide(name, path);
+  }
   return () => rm(dir, { recursive: true });
 }
