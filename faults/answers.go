@@ -52,13 +52,13 @@ func answers(t *trial) {
 	var returns []time.Duration
 	t.each(conns+1, func(i int) {
 		if i == conns {
-			for time.Now().Before(until) {
+			for t.flooding(until) {
 				returns = append(returns, honest.comeBack(t))
 				time.Sleep(time.Second)
 			}
 			return
 		}
-		for time.Now().Before(until) {
+		for t.flooding(until) {
 			h.press(until)
 		}
 	})
@@ -105,7 +105,7 @@ func (h *hoarder) press(until time.Time) {
 	}()
 	tick := time.NewTicker(time.Second / perSecond)
 	defer tick.Stop()
-	for i := 0; time.Now().Before(until); i++ {
+	for i := 0; h.t.flooding(until); i++ {
 		e := h.next(i)
 		e.ID = fmt.Sprint(i)
 		b := text(e)

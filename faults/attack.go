@@ -45,9 +45,11 @@ func (a *attack) run() {
 	if a.until.IsZero() {
 		a.until = a.began.Add(a.t.floodTime())
 	}
-	over := func() bool { return !time.Now().Before(a.until) && (a.enough == nil || a.enough()) }
+	over := func() bool {
+		return a.t.Err() != nil || !a.t.flooding(a.until) && (a.enough == nil || a.enough())
+	}
 	a.t.each(a.conns, func(int) {
-		for !over() && a.t.Err() == nil {
+		for !over() {
 			a.press(over)
 		}
 	})

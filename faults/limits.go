@@ -35,7 +35,7 @@ func reconnects(t *trial) {
 	const burst = 100
 	began := time.Now()
 	conns, sent := 0, 0
-	for time.Since(began) < t.floodTime() {
+	for until := began.Add(t.floodTime()); t.flooding(until); {
 		p, err := t.dialer.connect(t, "hostile")
 		if err != nil {
 			continue
@@ -130,7 +130,7 @@ func strangers(t *trial) {
 	var waits []time.Duration
 	turnedAway := 0
 	t.each(n+1, func(i int) {
-		for time.Now().Before(until) {
+		for t.flooding(until) {
 			if i == n {
 				took, tries := t.getIn("good")
 				waits = append(waits, took)
@@ -201,7 +201,7 @@ func refusals(t *trial) {
 	until := began.Add(t.floodTime())
 	var handshakes atomic.Int64
 	t.each(4, func(i int) {
-		for k := i; time.Now().Before(until); k++ {
+		for k := i; t.flooding(until); k++ {
 			kind := kinds[k%len(kinds)]
 			p, err := kind.open(t, kind.token)
 			if err == nil {

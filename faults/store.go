@@ -158,7 +158,7 @@ func repeat(t *trial) {
 	between := int64(t.scale(5000, 1200))
 	var all []*repetition
 	rounds, others := 0, int64(0)
-	for end := time.Now().Add(t.floodTime()); rounds == 0 || time.Now().Before(end); rounds++ {
+	for end := time.Now().Add(t.floodTime()); rounds == 0 || t.flooding(end); rounds++ {
 		r := &repetition{Frame: hubtest.Frame{
 			Type: "room-message", ID: fmt.Sprint("once", rounds), Room: "busy", Data: hubtest.Data("once"),
 		}}
