@@ -18,8 +18,8 @@ import (
 // it from a test of the broker:
 //
 //	func TestConformance(t *testing.T) {
-//		make := func(t *testing.T) chathub.Broker { return mybroker.New(t) }
-//		hubtest.TestBroker(t, make)
+//		open := func(t *testing.T) chathub.Broker { return mybroker.New(t) }
+//		hubtest.TestBroker(t, open)
 //	}
 //
 // Each subtest calls newBroker once. It may always return the same Broker, or
