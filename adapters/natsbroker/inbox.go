@@ -115,8 +115,8 @@ func (p *inboxPart) set(t chathub.Topic, head uint64) {
 }
 
 // storeNext stores a message to an inbox together with the position of its
-// predecessor. If the session does not know that, it guesses, and is told by the
-// server.
+// predecessor. If the session does not know that, it guesses, and is told by
+// the server.
 func (s *session) storeNext(ctx context.Context, t chathub.Topic, p place, msg *nats.Msg) (pubAck, error) {
 	part := s.inboxes.part(t)
 	if err := hold(ctx, part.turn); err != nil {
@@ -139,7 +139,8 @@ func (s *session) storeNext(ctx context.Context, t chathub.Topic, p place, msg *
 			if _, err := fmt.Sscanf(api.Description, "wrong last sequence: %d", &head); err != nil {
 				return ack, api
 			}
-		case api.ErrCode == codeWrongLastBusy: // a message of another node is on its way to the replicas
+		// A message of another node is on its way to the replicas.
+		case api.ErrCode == codeWrongLastBusy:
 			select {
 			case <-time.After(pause):
 			case <-ctx.Done():

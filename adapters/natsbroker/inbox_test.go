@@ -23,8 +23,8 @@ var inboxModes = []struct {
 	{"indirect", []natsbroker.Option{natsbroker.Indirect()}},
 }
 
-// TestInboxShares checks that a private message is still there after one sender,
-// or the application, has sent more than an inbox holds.
+// TestInboxShares checks that a private message is still there after one
+// sender, or the application, has sent more than an inbox holds.
 func TestInboxShares(t *testing.T) {
 	const most = 100
 	for _, mode := range inboxModes {
@@ -95,8 +95,8 @@ func TestInboxOrder(t *testing.T) {
 	}
 }
 
-// TestInboxKeys checks that a key belongs to the whole inbox, whatever the share
-// of its message.
+// TestInboxKeys checks that a key belongs to the whole inbox, whatever the
+// share of its message.
 func TestInboxKeys(t *testing.T) {
 	for _, mode := range inboxModes {
 		t.Run(mode.name, func(t *testing.T) {
@@ -164,7 +164,8 @@ func TestInboxMissed(t *testing.T) {
 	away, here := attach(t, connect(t, link.url())), attach(t, connect(t, s.ClientURL()))
 	topic := inbox("ana")
 	away.subscribe(topic)
-	parallel(2000, func(i int) { away.subscribe(room(numbered(i))) }) // all are compared with the stream after a reconnect
+	// All are compared with the stream after a reconnect.
+	parallel(2000, func(i int) { away.subscribe(room(numbered(i))) })
 	var want []string
 	say := func() chathub.Receipt { // everyone sends one message
 		body := numbered(len(want))
@@ -205,7 +206,8 @@ func TestInboxOverflow(t *testing.T) {
 			slow.receive(m)
 			return
 		}
-		for began := time.Now(); time.Since(began) < 20*time.Microsecond; { // longer than to send one
+		// Longer than to send one.
+		for began := time.Now(); time.Since(began) < 20*time.Microsecond; {
 		}
 	})
 	if err != nil {

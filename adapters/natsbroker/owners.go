@@ -28,8 +28,8 @@ const (
 	samples = 64
 	// auditInterval is for how long an audit is good.
 	auditInterval = time.Second
-	// storedOverhead is about what the stream needs for a message in addition to
-	// its subject and data, in bytes.
+	// storedOverhead is about what the stream needs for a message in addition
+	// to its subject and data, in bytes.
 	storedOverhead = 90
 )
 

@@ -141,16 +141,16 @@ func (s *session) search(ctx context.Context, p place, after, last uint64, found
 	return vicinity{}, err
 }
 
-// searchSubject is search of one subject. JetStream only reads forwards, and the
-// positions of a subject are not dense. So searchSubject guesses a position to
-// start from, and tries an earlier one if it finds too few messages.
+// searchSubject is search of one subject. JetStream only reads forwards, and
+// the positions of a subject are not dense. So searchSubject guesses a position
+// to start from, and tries an earlier one if it finds too few messages.
 func (s *session) searchSubject(ctx context.Context, subject string, after, last uint64, found *newest) (near vicinity, err error) {
 	if found.isFull() {
 		found.more, err = s.exists(ctx, subject, after+1, last)
 		return vicinity{}, err
 	}
-	// The first page begins with the message at after. A client has missed a few
-	// messages, as a rule, so they are all in this page. A reader without a
+	// The first page begins with the message at after. A client has missed a
+	// few messages, as a rule, so they are all in this page. A reader without a
 	// position wants the newest of a log that may be long.
 	batch := min(found.limit, pageSize-1) + 1
 	if after == 0 && last-min(last, s.state.Load().firstSeq) > 4*uint64(batch) {
@@ -180,8 +180,8 @@ func (s *session) searchSubject(ctx context.Context, subject string, after, last
 	return near, s.searchBack(ctx, subject, after+1, last, near.later, average, found)
 }
 
-// searchBack collects the newest messages of a subject from first to last. There
-// are about total messages of an average size.
+// searchBack collects the newest messages of a subject from first to last.
+// There are about total messages of an average size.
 func (s *session) searchBack(ctx context.Context, subject string, first, last, total uint64, average int, found *newest) error {
 	span := last - first + 1
 	// One request too many costs more than some messages too many.

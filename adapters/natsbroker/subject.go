@@ -25,8 +25,8 @@ import (
 //	chathub.hear.all              volatile messages to everyone
 //
 // Nodes publish to all of these, and only subscribe to hear. A session hears
-// all subjects of a topic under one name, because the stream leaves out the last
-// two tokens when it republishes.
+// all subjects of a topic under one name, because the stream leaves out the
+// last two tokens when it republishes.
 //
 // Streams of an earlier version have chathub.log.r.lobby and chathub.log.u.ana
 // instead. Nodes read these and add nothing to them.

@@ -266,7 +266,8 @@ func TestTakeoverTrimmed(t *testing.T) {
 	}
 }
 
-// TestTakeoverAge checks that an inbox works on after its old messages are gone.
+// TestTakeoverAge checks that an inbox works on after its old messages are
+// gone.
 func TestTakeoverAge(t *testing.T) {
 	s := serve(t)
 	cfg := oldStream

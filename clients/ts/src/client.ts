@@ -273,7 +273,8 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
 
   /** Requests the whole list again, and resolves with it. */
   async onlineUsers(options?: SendOptions): Promise<Users> {
-    await this.#requests.send({ type: 'online-users' }, 'read', options); // the list comes before its ack
+    // The list comes before its ack.
+    await this.#requests.send({ type: 'online-users' }, 'read', options);
     return this.#online;
   }
 
@@ -361,7 +362,8 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
       const part = answers.get(room.name);
       if (gone()) return;
       if (isJoined(part)) room.resumed(part);
-      else if (isObject(part) && part.error) room.resumed(errorOf(part.error)); // if not, rejoin follows
+      // If not, rejoin follows.
+      else if (isObject(part) && part.error) room.resumed(errorOf(part.error));
     }
     if (gone()) return;
     for (const room of this.#rooms.values()) room.rejoin();

@@ -190,7 +190,8 @@ describe('the real server alone', () => {
   test("the application's events come to the room, and wait for an absent user", async () => {
     const { client } = make(fresh('ana'));
     client.onState((s) => {
-      if (s.status === 'disconnected') client.close(); // or it might be back before the second event
+      // Or it might be back before the second event.
+      if (s.status === 'disconnected') client.close();
     });
     const room = client.room(fresh('room'));
     const polls = collect(room, 'poll:closed');

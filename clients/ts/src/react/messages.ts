@@ -125,9 +125,9 @@ export class Messages {
   }
 
   /**
-   * Sends a message again, with its id, so that the server stores it once. After
-   * a conflict it gets a new id, since the server has another message with that
-   * one.
+   * Sends a message again, with its id, so that the server stores it once.
+   * After a conflict it gets a new id, since the server has another message
+   * with that one.
    */
   again(id: string, send: (id: string, data: unknown) => Promise<Receipt>): Promise<Receipt> {
     const message = this.find(id);

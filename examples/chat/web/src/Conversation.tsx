@@ -69,7 +69,8 @@ export function RoomConversation({
                   title: removed ? `${refused} from this room` : `${refused} this room`,
                   reason: removed ? removed.reason : (error?.message ?? ''),
                   again: removed ? 'Join again' : 'Try again',
-                  onAgain: () => client.room(name).join({ history: 50 }).catch(ignore), // its state has the error
+                  // Its state has the error.
+                  onAgain: () => client.room(name).join({ history: 50 }).catch(ignore),
                 }
               : undefined
           }

@@ -83,7 +83,7 @@ export function Log(props: Props): ReactNode {
   );
 }
 
-/** Returns the last message before each break, and whether some may be missing. */
+/** Returns the last message before each break, and if some may be missing. */
 function brokenAfter(messages: readonly Message[], breaks: readonly Break[]): Map<Message, boolean> {
   const last = new Map<Message, boolean>();
   for (const { before, missing } of breaks) {

@@ -31,7 +31,7 @@ export function Sidebar({ me, places, active, onOpen, onJoin, onLogout, ...rest 
   };
   const rooms = places.filter((p) => p.kind === 'room');
   const people = places.filter((p) => p.kind === 'user');
-  // Each person is listed once: with their messages, or as somebody to write to.
+  // Each person is listed once, with messages or as somebody to write to.
   const listed = new Set([me.id, ...people.map((p) => p.id)]);
   const others = users.filter((u) => !listed.has(u.id)).sort((a, b) => a.name.localeCompare(b.name));
   const otherCount = Math.max(0, count - 1);

@@ -9,8 +9,8 @@ import { textOf } from './types.js';
  * Follows how far the reader has read a conversation. `newAfter` is the time up
  * to which it was read when it was opened, or when the page was last hidden:
  * later messages are new. If there were none, it is Infinity, since messages
- * that arrive while the reader is there are not new. Call `seen` when the end of
- * the conversation comes into sight or leaves it.
+ * that arrive while the reader is there are not new. Call `seen` when the end
+ * of the conversation comes into sight or leaves it.
  */
 export function useReading(place: string, marks: ReadMarks, messages: readonly Message[], me: User) {
   const readTo = useReadMark(marks, place);
@@ -79,7 +79,7 @@ export function useNews(messages: readonly Message[], me: User, head: RefObject<
   return news;
 }
 
-/** Returns the end of a room's log (`seq`) when it was joined: the rest is news. */
+/** Returns the end (`seq`) of a room's log at the join. The rest is news. */
 export function useRoomHead(name: string): RefObject<number> {
   const client = useChat();
   const head = useRef(0);

@@ -1,8 +1,8 @@
 import { useConnection, usePresence } from 'chathub-client/react';
 
 /**
- * Returns a function that says whether a user is online. It returns undefined if
- * that is unknown: without a connection, or with too many users for a list.
+ * Returns a function that says whether a user is online. It returns undefined
+ * if that is unknown: without a connection, or with too many users for a list.
  */
 export function useOnline(): (userId: string) => boolean | undefined {
   const { status } = useConnection();

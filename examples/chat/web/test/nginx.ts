@@ -54,7 +54,8 @@ export class Nginx {
       join(dir, 'nginx.conf'),
       `daemon off; pid ${dir}/pid; events {} http { access_log off; ${paths.join(' ')} include ${dir}/site.conf; }`,
     );
-    const program = existsSync('/usr/sbin/nginx') ? '/usr/sbin/nginx' : 'nginx'; // not in everyone's PATH
+    // Not in everyone's PATH.
+    const program = existsSync('/usr/sbin/nginx') ? '/usr/sbin/nginx' : 'nginx';
     const child = spawn(program, ['-p', dir, '-c', join(dir, 'nginx.conf'), '-e', 'stderr'], {
       env: { ...process.env, NGINX: '3;' },
       stdio: ['ignore', 'ignore', 'inherit', fd],

@@ -21,7 +21,8 @@ test('a user who is removed from a room sees it, with the reason, and can join a
 
   await refusal(ben).getByText('You were removed from this room').waitFor();
   expect(await refusal(ben).locator('bdi').textContent()).toBe(reason);
-  await ben.page.getByRole('status').getByText(`You were removed from this room. ${reason}`, { exact: true }).waitFor(); // for screen readers
+  // For screen readers.
+  await ben.page.getByRole('status').getByText(`You were removed from this room. ${reason}`, { exact: true }).waitFor();
   await ben.item('lobby').getByText('You were removed').waitFor();
   expect(await ben.composer('lobby').isDisabled()).toBe(true);
   await ben.sees('Buy this', 'And this');
