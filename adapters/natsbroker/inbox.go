@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"time"
 
 	"github.com/chathub-go/chathub"
 	"github.com/nats-io/nats.go"
@@ -18,7 +17,7 @@ import (
 //   - If the stream's only server is the one that the session is connected to,
 //     messages arrive in their order, and none is lost without a trace: the
 //     connection is lost, or nats.go counts what it drops. See risks.
-//   - Otherwise, a message may be lost between two servers. So whoever publishes
+//   - Otherwise, a message may be lost between two servers. So the publisher
 //     names the predecessor, and the server refuses the message if that is
 //     wrong. See storeNext.
 //
@@ -114,9 +113,18 @@ func (p *inboxPart) set(t chathub.Topic, head uint64) {
 	p.heads[t] = head
 }
 
+// guesses is how often storeNext names a predecessor. Somebody else may send to
+// the same inbox all the time, from a node that is nearer to the stream.
+const guesses = 2
+
 // storeNext stores a message to an inbox together with the position of its
 // predecessor. If the session does not know that, it guesses, and is told by
-// the server.
+// the server. If it is wrong again and again, it names none, and all who
+// receive the message read the log.
+//
+// In a cluster, a message that names none may be on its way to the replicas
+// when another one is accepted with an older predecessor. Only if the first is
+// then lost between two servers, too, a session gets the second one without it.
 func (s *session) storeNext(ctx context.Context, t chathub.Topic, p place, msg *nats.Msg) (pubAck, error) {
 	part := s.inboxes.part(t)
 	if err := hold(ctx, part.turn); err != nil {
@@ -125,8 +133,12 @@ func (s *session) storeNext(ctx context.Context, t chathub.Topic, p place, msg *
 	defer func() { <-part.turn }()
 	head := max(part.heads[t], s.heard(t))
 	msg.Header[headerExpectedSubject] = []string{p.filter}
-	for pause := time.Millisecond; ; pause = min(2*pause, firstPause) {
+	for tries := 1; ; tries++ {
 		msg.Header[headerExpected] = []string{formatSeq(head)}
+		if tries > guesses {
+			delete(msg.Header, headerExpected)
+			delete(msg.Header, headerExpectedSubject)
+		}
 		ack, err := s.store(ctx, msg)
 		var api *apiError
 		switch {
@@ -135,19 +147,17 @@ func (s *session) storeNext(ctx context.Context, t chathub.Topic, p place, msg *
 			return ack, nil
 		case !errors.As(err, &api):
 			return ack, err
+		case tries > guesses:
+			return ack, api
 		case api.ErrCode == codeWrongLast:
 			if _, err := fmt.Sscanf(api.Description, "wrong last sequence: %d", &head); err != nil {
 				return ack, api
 			}
-		// A message of another node is on its way to the replicas.
-		case api.ErrCode == codeWrongLastBusy:
-			select {
-			case <-time.After(pause):
-			case <-ctx.Done():
-				return ack, api
-			}
-			if head, err = s.last(ctx, p.filter); err != nil {
-				return ack, err
+		case api.ErrCode == codeWrongLastBusy: // another message is on its way to the replicas
+			if tries < guesses {
+				if head, err = s.last(ctx, p.filter); err != nil {
+					return ack, err
+				}
 			}
 		default:
 			return ack, api

@@ -95,6 +95,45 @@ func TestInboxOrder(t *testing.T) {
 	}
 }
 
+// TestInboxBusy checks that a node far away can send to an inbox to which a
+// node near the stream sends all the time.
+func TestInboxBusy(t *testing.T) {
+	s := serve(t)
+	link := newLink(t, s.Addr().String())
+	far := attach(t, connect(t, link.url(), natsbroker.Indirect()))
+	near := attach(t, connect(t, s.ClientURL(), natsbroker.Indirect(), natsbroker.MaxMessages(-1)))
+	topic := inbox("ana")
+	near.subscribe(topic)
+	link.slow(20 * time.Millisecond)
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				near.sayAs("mallory", topic, "")
+			}
+		}
+	})
+	var last chathub.Receipt
+	for i := range 5 {
+		last = far.sayAs("ben", topic, numbered(i))
+	}
+	close(done)
+	wg.Wait()
+	var got []string
+	for _, m := range near.until(topic, last.Seq) {
+		if len(m.Body) > 0 {
+			got = append(got, string(m.Body))
+		}
+	}
+	if !slices.Equal(got, []string{"0", "1", "2", "3", "4"}) {
+		t.Errorf("delivered %v", got)
+	}
+}
+
 // TestInboxKeys checks that a key belongs to the whole inbox, whatever the
 // share of its message.
 func TestInboxKeys(t *testing.T) {

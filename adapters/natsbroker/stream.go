@@ -152,7 +152,9 @@ func (b *Broker) findStream(ctx context.Context, js jetstream.JetStream, opened 
 		b.cfg.log.Warn("natsbroker: taking over the stream of an earlier version, whose processes can store nothing from now on", "stream", want.Name)
 		have := stream.CachedInfo().Config
 		have.Subjects, have.RePublish = want.Subjects, want.RePublish
-		stream, err = js.UpdateStream(ctx, have)
+		if stream, err = js.UpdateStream(ctx, have); err != nil {
+			err = fmt.Errorf("changing its subjects to %q, which needs permission for STREAM.UPDATE: %w", have.Subjects, err)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("stream %q: %w%s", want.Name, err, remedy(err, want.MaxBytes))

@@ -116,7 +116,8 @@ test('everything can be done with the keyboard', async () => {
   }
   await keyboard.press('Escape');
   await focused(plus);
-  await page.locator('dialog').waitFor({ state: 'detached' }); // it is gone a moment after focus has returned
+  // It is gone a moment after focus has returned.
+  await page.locator('dialog').waitFor({ state: 'detached' });
   await keyboard.press('Enter');
   await focused(page.getByLabel('Name of the room'));
   await keyboard.type('club');
