@@ -38,7 +38,8 @@ export class ReadMarks {
 
   // Merges the marks of other tabs with those here. The later one counts.
   #load(): Map<string, number> {
-    const marks = new Map(load<[string, number][]>(ofBrowser, this.#key) ?? []);
+    const stored = load(ofBrowser, this.#key);
+    const marks = new Map<string, number>(Array.isArray(stored) ? stored.filter(isMark) : []);
     for (const [place, time] of this.#marks ?? []) marks.set(place, Math.max(time, marks.get(place) ?? 0));
     return marks;
   }
@@ -53,6 +54,9 @@ export class ReadMarks {
     for (const fn of [...this.#listeners]) fn();
   }
 }
+
+const isMark = (entry: unknown): entry is [string, number] =>
+  Array.isArray(entry) && typeof entry[0] === 'string' && Number.isFinite(entry[1]);
 
 export function useReadMark(marks: ReadMarks, place: string): number {
   return useSyncExternalStore(marks.subscribe, () => marks.of(place));

@@ -13,7 +13,26 @@ export interface Session {
 const SESSION = 'chathub:session';
 const OUTBOX = 'chathub:outbox';
 
-export const loadSession = (): Session | null => load(ofTab, SESSION);
+/** Returns the stored session. A stored value that is none counts as no session. */
+export function loadSession(): Session | null {
+  const stored = load(ofTab, SESSION);
+  if (!isObject(stored) || typeof stored.token !== 'string') return null;
+  const { user, token, rooms, active } = stored;
+  if (!isObject(user) || typeof user.id !== 'string' || typeof user.name !== 'string') return null;
+  return {
+    user: { id: user.id, name: user.name },
+    token,
+    rooms: Array.isArray(rooms) ? rooms.filter((name) => typeof name === 'string') : [],
+    active: isPlace(active) ? active : null,
+  };
+}
+
+const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null;
+
+const isPlace = (value: unknown): value is Place =>
+  isObject(value) &&
+  typeof value.name === 'string' &&
+  (value.kind === 'room' || (value.kind === 'user' && typeof value.id === 'string'));
 
 export function saveSession(change: Partial<Session>): void {
   const session = loadSession();

@@ -1,9 +1,10 @@
 // A browser can refuse storage, or it can be full. The page works without it.
 
-export function load<T>(storage: () => Storage, key: string): T | null {
+/** Returns what is stored under a key. It may be anything: check it. */
+export function load(storage: () => Storage, key: string): unknown {
   try {
     const text = storage().getItem(key);
-    return text === null ? null : (JSON.parse(text) as T);
+    return text === null ? null : JSON.parse(text);
   } catch {
     return null;
   }

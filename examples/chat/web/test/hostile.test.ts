@@ -53,6 +53,27 @@ test('only web addresses become links', async () => {
   ]);
 });
 
+test('what is stored in the browser is checked', async () => {
+  for (const session of ['[]', '17', '{}', '{"token":"t","user":null}', '{"token":"t","user":{"id":1}}']) {
+    const url = `http://127.0.0.1:${current.server.port}/`;
+    const page = await openPage(await context(), url);
+    await page.evaluate((text) => sessionStorage.setItem('chathub:session', text), session);
+    await page.reload();
+    await page.getByLabel('Your name').waitFor();
+  }
+  const ana = await logIn('Ana');
+  await ana.page.evaluate(() => {
+    const session = JSON.parse(sessionStorage.getItem('chathub:session') ?? '');
+    const broken = { ...session, rooms: [null, 17, 'lobby'], active: { kind: 'room' } };
+    sessionStorage.setItem('chathub:session', JSON.stringify(broken));
+    localStorage.setItem(`chathub:read:${session.user.id}`, '[null,17,["room:lobby"],["room:x","y"]]');
+  });
+  await ana.page.reload();
+  await ana.item('lobby').click();
+  await ana.write('still here');
+  await ana.sees('still here');
+});
+
 test('a room may have any name', async () => {
   const ana = await logIn('Ana');
   const ben = await logIn('Ben');
