@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strconv"
 
 	"github.com/nats-io/nats.go"
@@ -56,10 +57,11 @@ func (s *session) get(ctx context.Context, request string) (entry, error) {
 // no message.
 func (s *session) head(ctx context.Context, p place) (uint64, error) {
 	seq, err := s.last(ctx, p.filter)
-	if err == nil && seq == 0 && s.old.Load() > 0 {
-		return s.last(ctx, p.old) // which are older than all others
+	if err != nil || seq >= s.old.Load() {
+		return seq, err
 	}
-	return seq, err
+	old, err := s.last(ctx, p.old)
+	return max(seq, old), err
 }
 
 // last returns the position of the newest message of a subject, like get.
@@ -123,18 +125,54 @@ func (s *session) page(ctx context.Context, subject string, seq uint64, limit, s
 // scan calls yield for the messages of a topic from first to last, in order,
 // until yield returns false.
 func (s *session) scan(ctx context.Context, p place, first, last uint64, yield func(entry) bool) error {
-	going := true
-	check := func(m entry) bool {
-		going = yield(m)
-		return going
+	old := s.old.Load()
+	if first > old {
+		return s.scanSubject(ctx, p.filter, first, last, pageSize, yield)
 	}
-	if old := s.old.Load(); first <= old {
-		if err := s.scanSubject(ctx, p.old, first, min(last, old), pageSize, check); err != nil || !going {
+	for m, err := range merge(s.all(ctx, p.old, first, min(last, old)), s.all(ctx, p.filter, first, last)) {
+		if err != nil {
 			return err
 		}
-		first = old + 1
+		if !yield(m) {
+			return nil
+		}
 	}
-	return s.scanSubject(ctx, p.filter, first, last, pageSize, check)
+	return nil
+}
+
+// all returns the messages of a subject from first to last. The last one may be
+// an error.
+func (s *session) all(ctx context.Context, subject string, first, last uint64) iter.Seq2[entry, error] {
+	return func(yield func(entry, error) bool) {
+		if err := s.scanSubject(ctx, subject, first, last, pageSize, func(m entry) bool { return yield(m, nil) }); err != nil {
+			yield(entry{}, err)
+		}
+	}
+}
+
+// merge returns the messages of two sequences in the order of their positions.
+// An error has position 0, so it comes at once.
+func merge(a, b iter.Seq2[entry, error]) iter.Seq2[entry, error] {
+	return func(yield func(entry, error) bool) {
+		next, stop := iter.Pull2(b)
+		defer stop()
+		m, err, ok := next()
+		for before, failed := range a {
+			for ; ok && m.seq < before.seq; m, err, ok = next() {
+				if !yield(m, err) {
+					return
+				}
+			}
+			if !yield(before, failed) {
+				return
+			}
+		}
+		for ; ok; m, err, ok = next() {
+			if !yield(m, err) {
+				return
+			}
+		}
+	}
 }
 
 // scanSubject is scan of one subject. It requests batch messages at a time.

@@ -1,9 +1,11 @@
 package natsbroker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/chathub-go/chathub"
 )
@@ -42,7 +44,7 @@ func (s *session) read(ctx context.Context, t chathub.Topic, r chathub.Range) (c
 	page := chathub.Page{
 		Messages: found.messages,
 		Head:     chathub.Position{Epoch: s.state.Load().epoch, Seq: head},
-		More:     found.more,
+		More:     found.cut > 0,
 	}
 	page.Trimmed, err = s.trimmed(ctx, p, min(r.After, head), near)
 	return page, err
@@ -75,25 +77,27 @@ type newest struct {
 
 	messages []chathub.Message
 	bytes    int
-	seen     int  // messages that were added
-	more     bool // one of them is missing
+	seen     int    // messages that were added
+	cut      uint64 // all messages up to this position are missing. 0: none is
 }
 
 func (n *newest) add(e entry) bool {
-	m, ok := n.decode(e)
-	if !ok {
-		return true
+	if m, ok := n.decode(e); ok {
+		n.seen++
+		n.append(m)
 	}
-	n.seen++
+	return true
+}
+
+func (n *newest) append(m chathub.Message) {
 	n.messages = append(n.messages, m)
 	n.bytes += len(m.Body)
 	for len(n.messages) > n.limit || n.bytes > n.size {
+		n.cut = n.messages[0].Seq
 		n.bytes -= len(n.messages[0].Body)
 		n.messages[0] = chathub.Message{}
 		n.messages = n.messages[1:]
-		n.more = true
 	}
-	return true
 }
 
 // rest returns a newest for the messages before those of n.
@@ -106,7 +110,21 @@ func (n *newest) prepend(rest *newest) {
 	n.messages = append(rest.messages, n.messages...)
 	n.bytes += rest.bytes
 	n.seen += rest.seen
-	n.more = n.more || rest.more
+	n.cut = max(n.cut, rest.cut)
+}
+
+// merged adds what was collected from two subjects in one stretch of the log.
+func (n *newest) merged(a, b *newest) {
+	all := n.rest()
+	all.cut = max(a.cut, b.cut)
+	messages := append(a.messages, b.messages...)
+	slices.SortFunc(messages, func(m, o chathub.Message) int { return cmp.Compare(m.Seq, o.Seq) })
+	for _, m := range messages {
+		if m.Seq > all.cut {
+			all.append(m)
+		}
+	}
+	n.prepend(all)
 }
 
 // isFull reports whether no further message can be added.
@@ -131,14 +149,19 @@ func (s *session) search(ctx context.Context, p place, after, last uint64, found
 		return s.searchSubject(ctx, p.filter, after, last, found)
 	}
 	if last > old {
-		if _, err := s.searchSubject(ctx, p.filter, old, last, found); err != nil || found.more {
+		if _, err := s.searchSubject(ctx, p.filter, old, last, found); err != nil || found.cut > 0 {
 			return vicinity{}, err
 		}
 	}
-	rest := found.rest()
-	_, err = s.searchSubject(ctx, p.old, after, min(last, old), rest)
-	found.prepend(rest)
-	return vicinity{}, err
+	var parts [2]*newest
+	for i, subject := range []string{p.old, p.filter} {
+		parts[i] = found.rest()
+		if _, err := s.searchSubject(ctx, subject, after, min(last, old), parts[i]); err != nil {
+			return vicinity{}, err
+		}
+	}
+	found.merged(parts[0], parts[1])
+	return vicinity{}, nil
 }
 
 // searchSubject is search of one subject. JetStream only reads forwards, and
@@ -146,8 +169,7 @@ func (s *session) search(ctx context.Context, p place, after, last uint64, found
 // to start from, and tries an earlier one if it finds too few messages.
 func (s *session) searchSubject(ctx context.Context, subject string, after, last uint64, found *newest) (near vicinity, err error) {
 	if found.isFull() {
-		found.more, err = s.exists(ctx, subject, after+1, last)
-		return vicinity{}, err
+		return vicinity{}, s.cut(ctx, subject, after+1, last, found)
 	}
 	// The first page begins with the message at after. A client has missed a
 	// few messages, as a rule, so they are all in this page. A reader without a
@@ -199,14 +221,12 @@ func (s *session) searchBack(ctx context.Context, subject string, first, last, t
 			return err
 		}
 		found.prepend(rest)
-		if found.more || begin == first {
+		if found.cut > 0 || begin == first {
 			return nil
 		}
 		last = begin - 1
 		if found.isFull() {
-			more, err := s.exists(ctx, subject, first, last)
-			found.more = more
-			return err
+			return s.cut(ctx, subject, first, last, found)
 		}
 		grow := uint64(4)
 		if rest.seen > 0 {
@@ -218,13 +238,17 @@ func (s *session) searchBack(ctx context.Context, subject string, first, last, t
 	}
 }
 
-// exists reports whether a subject has a message from first to last.
-func (s *session) exists(ctx context.Context, subject string, first, last uint64) (bool, error) {
+// cut notes that messages are missing if a subject has any from first to last,
+// for which there is no room.
+func (s *session) cut(ctx context.Context, subject string, first, last uint64, found *newest) error {
 	if first > last {
-		return false, nil
+		return nil
 	}
 	m, err := s.next(ctx, subject, first)
-	return m.seq != 0 && m.seq <= last, err
+	if m.seq != 0 && m.seq <= last {
+		found.cut = last
+	}
+	return err
 }
 
 // trimmed returns a position that is not below that of any message that the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -224,6 +225,70 @@ func TestTakeoverRefusesOldNodes(t *testing.T) {
 		// An earlier version would take a later position for granted otherwise.
 		if n, _, err := sub.Pending(); err != nil || n != 1 {
 			t.Errorf("an old node heard %d messages on %s (%v), want that of its own version", n, sub.Subject, err)
+		}
+	}
+}
+
+// TestTakeoverTwice checks that nothing is missing if the operator goes back to
+// the earlier version for a while.
+func TestTakeoverTwice(t *testing.T) {
+	s := serve(t)
+	old := oldNodeAt(t, s.ClientURL(), oldStream)
+	topics := []chathub.Topic{room("lobby"), inbox("ana")}
+	texts := make([][]string, len(topics))
+	positions := make([][]uint64, len(topics))
+	var n *node
+	for round := range 3 {
+		if round > 0 {
+			if _, err := old.js.UpdateStream(t.Context(), oldStream); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i, topic := range topics {
+			for k := range 10 {
+				text := numbered(round) + " old " + numbered(k)
+				texts[i] = append(texts[i], text)
+				positions[i] = append(positions[i], old.say(topic, text))
+			}
+		}
+		n = attach(t, connect(t, s.ClientURL()))
+		for i, topic := range topics {
+			if p := n.subscribe(topic); p.Seq != positions[i][len(positions[i])-1] {
+				t.Errorf("%v: position %d, want %d", topic, p.Seq, positions[i])
+			}
+			for k := range 10 * (round % 2) { // none at last
+				text := numbered(round) + " new " + numbered(k)
+				texts[i] = append(texts[i], text)
+				positions[i] = append(positions[i], n.sayAs(numbered(k%3), topic, text).Seq)
+			}
+		}
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for i, topic := range topics {
+		var log []said
+		for k, seq := range positions[i] {
+			log = append(log, said{seq: seq, size: len(texts[i][k])})
+		}
+		for range 100 {
+			r := chathub.Range{Limit: 1 + random.IntN(2*len(log))}
+			if random.IntN(2) == 0 {
+				r.After = random.Uint64N(log[len(log)-1].seq)
+			}
+			if random.IntN(2) == 0 {
+				r.Before = random.Uint64N(log[len(log)-1].seq)
+			}
+			if random.IntN(2) == 0 {
+				r.MaxBytes = 1 + random.IntN(300)
+			}
+			want, more := pageOf(log, r)
+			p := n.read(topic, r)
+			var got []uint64
+			for _, m := range p.Messages {
+				got = append(got, m.Seq)
+			}
+			if !slices.Equal(got, want) || p.More != more || p.Head.Seq != log[len(log)-1].seq {
+				t.Fatalf("%v %+v: %v, more %v, head %d; want %v, more %v", topic, r, got, p.More, p.Head.Seq, want, more)
+			}
 		}
 	}
 }
