@@ -13,7 +13,7 @@ export interface Session {
 const SESSION = 'chathub:session';
 const OUTBOX = 'chathub:outbox';
 
-/** Returns the stored session. A stored value that is none counts as no session. */
+/** Returns the stored session, if what is stored is one. */
 export function loadSession(): Session | null {
   const stored = load(ofTab, SESSION);
   if (!isObject(stored) || typeof stored.token !== 'string') return null;
