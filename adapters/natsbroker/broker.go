@@ -149,5 +149,5 @@ func (b *Broker) connectOptions(ctx context.Context, s *session) []nats.Option {
 }
 
 func unavailable(cause error) error {
-	return &chathub.Error{Code: chathub.CodeUnavailable, Message: "Try again", Err: fmt.Errorf("natsbroker: %w", cause)}
+	return chathub.Unavailable(fmt.Errorf("natsbroker: %w", cause))
 }

@@ -68,7 +68,7 @@ type session struct {
 	closed bool
 }
 
-var errSessionClosed = &chathub.Error{Code: chathub.CodeUnavailable, Message: "Try again", Err: chathub.ErrClosed}
+var errSessionClosed = chathub.Unavailable(chathub.ErrClosed)
 
 var (
 	errOtherMessage = &chathub.Error{Code: chathub.CodeConflict, Message: "This id was used for another message"}
