@@ -32,11 +32,11 @@ type settings struct {
 	Burst                                   int
 	Replay                                  int
 
-	// Of the MemoryBroker:
+	// Of the MemoryBroker, or of a broker on disk, which takes Store alone:
 	Log, LogBytes   int // each log
 	Store, IdleLogs int // all together
 
-	Data string // a directory, for a broker on disk instead
+	Data string // the directory of a broker on disk
 }
 
 // order is a line for the server; see [server.carryOut].
@@ -155,7 +155,11 @@ func (s *server) openBroker() (shut func() error, err error) {
 		}
 		return func() error { return nil }, nil
 	}
-	disk, err := natsbroker.Embedded(s.set.Data, natsbroker.Logger(slog.New(slog.DiscardHandler)))
+	options := []natsbroker.Option{natsbroker.Logger(slog.New(slog.DiscardHandler))}
+	if s.set.Store > 0 {
+		options = append(options, natsbroker.MaxBytes(int64(s.set.Store)))
+	}
+	disk, err := natsbroker.Embedded(s.set.Data, options...)
 	if err != nil {
 		return nil, err
 	}
