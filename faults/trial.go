@@ -76,7 +76,7 @@ type trial struct {
 	calm   *calm
 	since  int // the calm clients' measurement at which the fault began
 	before reading
-	errors int // expected in the server's log, besides panics
+	errors int // the most in the server's log, besides panics
 
 	mu   sync.Mutex
 	row  row
@@ -329,8 +329,8 @@ func (t *trial) settle() {
 		}
 	}
 	t.row.After = r.RSS
-	if r.Errors != t.errors {
-		t.failf("%d errors in the server's log, want %d", r.Errors, t.errors)
+	if r.Errors > t.errors {
+		t.failf("%d errors in the server's log, want at most %d", r.Errors, t.errors)
 	}
 }
 
