@@ -158,7 +158,7 @@ func (c *Client) replay(ctx context.Context, t Topic, pos Position, w replayRequ
 		return nil, false, err
 	}
 	recovered = known && !page.More && page.Trimmed <= w.Since.Seq
-	if page.More && t.User != "" && slices.ContainsFunc(page.Messages, hasOwner) {
+	if page.More && t.User != "" {
 		if page.Messages, err = c.partOfInbox(ctx, t, r); err != nil {
 			return nil, false, err
 		}
@@ -173,12 +173,27 @@ func (c *Client) replay(ctx context.Context, t Topic, pos Position, w replayRequ
 	return frames, recovered, nil
 }
 
-// hasOwner reports whether the broker has said whose message m is.
-func hasOwner(m Message) bool { return m.Owner != "" || m.Notice }
+// withOwner returns a message of an inbox with Owner and Notice. A broker may
+// read it without them.
+func withOwner(m Message) Message {
+	var r note.Routed
+	if m.Owner != "" || m.Notice || r.Decode(m.Body) != nil || r.Op != note.OpEmit {
+		return m
+	}
+	var e struct {
+		Type string `json:"type"`
+		From User   `json:"from"`
+	}
+	if json.Unmarshal(r.Body, &e) == nil { // if not, it is the application's
+		m.Owner = e.From.ID
+	}
+	m.Notice = e.Type != eventPrivateMessage
+	return m
+}
 
 // inboxRead is how much of an inbox is read to choose from, as a multiple of
-// what fits into an answer.
-const inboxRead = 4
+// what fits into an answer. The log of an inbox may have no bound in bytes.
+const inboxRead = 16
 
 // partOfInbox returns the part of an inbox that a client gets if it has missed
 // more than r allows. The newest messages could all be of one sender, and there
@@ -191,6 +206,9 @@ func (c *Client) partOfInbox(ctx context.Context, t Topic, r Range) ([]Message, 
 	page, err := c.readLog(ctx, t, r)
 	if err != nil {
 		return nil, err
+	}
+	for i, m := range page.Messages {
+		page.Messages[i] = withOwner(m)
 	}
 	return fairPart(t, page.Messages, fits), nil
 }

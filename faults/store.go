@@ -29,6 +29,7 @@ var storeFloods = []scenario{
 	{name: "private messages to made-up users, without rate limits", set: settings{Rate: -1, IdleLogs: floodedInboxes}, provoke: beside(fillInboxes)},
 	{name: "resumes with rooms over MaxRooms", set: settings{IdleLogs: floodedRooms}, provoke: beside(resumeMadeUp)},
 	{name: "notifications into one inbox", provoke: floodInbox},
+	{name: "notifications into one inbox, on disk", onDisk: true, provoke: floodInbox},
 	{name: "a busy room, and an id that is repeated", set: settings{Rate: -1, Log: floodedLog, Store: 2 << 20}, provoke: beside(repeat)},
 }
 
