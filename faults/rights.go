@@ -20,8 +20,8 @@ func expiry(t *trial) {
 	var last time.Time
 	var mu sync.Mutex
 	t.each(n, func(i int) {
+		began := time.Now() // the token is made after that
 		p := t.connect(fmt.Sprintf("expiring%d~%d", i, ttl.Milliseconds()))
-		began := time.Now()
 		code := p.end()
 		mu.Lock()
 		defer mu.Unlock()

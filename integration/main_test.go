@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
@@ -184,7 +185,7 @@ func (c *client) send(f hubtest.Frame) {
 // must sends a frame and waits for its ack.
 func (c *client) must(f hubtest.Frame) hubtest.Frame {
 	c.t.Helper()
-	f.ID = "must-" + f.Type
+	f.ID = rand.Text() // new for each message, or it would be a repetition
 	c.send(f)
 	for {
 		switch r := c.next(); {
