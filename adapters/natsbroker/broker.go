@@ -62,8 +62,9 @@ func Embedded(dir string, options ...Option) (*Broker, error) {
 // URL of one server, or of several servers of a cluster, separated by commas.
 // The connection is made when a hub attaches.
 //
-// The stream is created if it does not exist. An existing stream is left as it
-// is; a warning is logged if the options ask for something else.
+// The stream is created if it does not exist. The limits of an existing stream
+// are left as they are; a warning is logged if the options ask for others. A
+// stream of an earlier version is taken over; see the README.
 func Connect(url string, options ...Option) (*Broker, error) {
 	cfg, err := newConfig(false, options)
 	if err != nil {

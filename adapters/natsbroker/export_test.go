@@ -34,5 +34,5 @@ func Received(s chathub.BrokerSession) uint64 { return s.(*session).nc.Stats().I
 func Stored(m chathub.Message) (data []byte, id string) {
 	c := config{name: "chathub"}
 	f := frame{attempt: 1, time: m.Time, key: m.Key, body: m.Body}
-	return f.encode(), messageID(c.place(m.Topic).old, m.Key)
+	return f.encode(), messageID(c.oldSubject(m.Topic), m.Key)
 }

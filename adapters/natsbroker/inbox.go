@@ -50,8 +50,8 @@ func (t *topic) present() risks {
 	t.s.mu.RLock()
 	sub := t.sub
 	t.s.mu.RUnlock()
-	dropped, _ := sub.Dropped() // no subscription: a constant
-	return risks{t.s.nc.Stats().Reconnects, dropped}
+	dropped, _ := sub.Dropped() // negative: there is no subscription yet
+	return risks{t.s.nc.Stats().Reconnects, max(dropped, 0)}
 }
 
 // isComplete reports whether an inbox has received everything that came before
@@ -125,14 +125,14 @@ const guesses = 2
 // In a cluster, a message that names none may be on its way to the replicas
 // when another one is accepted with an older predecessor. Only if the first is
 // then lost between two servers, too, a session gets the second one without it.
-func (s *session) storeNext(ctx context.Context, t chathub.Topic, p place, msg *nats.Msg) (pubAck, error) {
+func (s *session) storeNext(ctx context.Context, t chathub.Topic, msg *nats.Msg) (pubAck, error) {
 	part := s.inboxes.part(t)
 	if err := hold(ctx, part.turn); err != nil {
 		return pubAck{}, err
 	}
 	defer func() { <-part.turn }()
-	head := max(part.heads[t], s.heard(t))
-	msg.Header[headerExpectedSubject] = []string{p.filter}
+	filter, head := s.broker.cfg.filter(t), max(part.heads[t], s.heard(t))
+	msg.Header[headerExpectedSubject] = []string{filter}
 	for tries := 1; ; tries++ {
 		msg.Header[headerExpected] = []string{formatSeq(head)}
 		if tries > guesses {
@@ -155,7 +155,7 @@ func (s *session) storeNext(ctx context.Context, t chathub.Topic, p place, msg *
 			}
 		case api.ErrCode == codeWrongLastBusy: // another message is on its way to the replicas
 			if tries < guesses {
-				if head, err = s.last(ctx, p.filter); err != nil {
+				if head, err = s.last(ctx, filter); err != nil {
 					return ack, err
 				}
 			}

@@ -22,6 +22,11 @@ const (
 	pageBytes = 1 << 20
 )
 
+// bounds are those of the answer to one request.
+type bounds struct{ messages, bytes int }
+
+var fullPage = bounds{pageSize, pageBytes}
+
 // entry is one message of the stream.
 type entry struct {
 	seq  uint64
@@ -75,14 +80,13 @@ func (s *session) next(ctx context.Context, subject string, seq uint64) (entry, 
 	return s.get(ctx, fmt.Sprintf(`{"seq":%d,"next_by_subj":%s}`, max(seq, 1), quote(subject)))
 }
 
-// page returns up to limit messages of a subject, starting at seq, and how many
-// come after them. It returns fewer if they have more than size bytes. The
-// newest messages may be missing.
-func (s *session) page(ctx context.Context, subject string, seq uint64, limit, size int) (messages []entry, pending uint64, err error) {
-	limit = min(limit, pageSize)
-	reply, answers, forget := s.replies.expect(limit + 1)
+// page returns messages of a subject, starting at seq, and how many come after
+// them. Only the last one may exceed the bound of bytes. The newest messages
+// may be missing.
+func (s *session) page(ctx context.Context, subject string, seq uint64, b bounds) (messages []entry, pending uint64, err error) {
+	reply, answers, forget := s.replies.expect(b.messages + 1)
 	defer forget()
-	request := fmt.Appendf(nil, `{"seq":%d,"next_by_subj":%s,"batch":%d,"max_bytes":%d}`, max(seq, 1), quote(subject), limit, size)
+	request := fmt.Appendf(nil, `{"seq":%d,"next_by_subj":%s,"batch":%d,"max_bytes":%d}`, max(seq, 1), quote(subject), b.messages, b.bytes)
 	if err := s.nc.PublishRequest(s.api.direct, reply, request); err != nil {
 		return nil, 0, err
 	}
@@ -127,7 +131,7 @@ func (s *session) page(ctx context.Context, subject string, seq uint64, limit, s
 func (s *session) scan(ctx context.Context, p place, first, last uint64, yield func(entry) bool) error {
 	old := s.old.Load()
 	if first > old {
-		return s.scanSubject(ctx, p.filter, first, last, pageSize, yield)
+		return s.scanSubject(ctx, p.filter, first, last, fullPage, yield)
 	}
 	for m, err := range merge(s.all(ctx, p.old, first, min(last, old)), s.all(ctx, p.filter, first, last)) {
 		if err != nil {
@@ -144,7 +148,7 @@ func (s *session) scan(ctx context.Context, p place, first, last uint64, yield f
 // an error.
 func (s *session) all(ctx context.Context, subject string, first, last uint64) iter.Seq2[entry, error] {
 	return func(yield func(entry, error) bool) {
-		if err := s.scanSubject(ctx, subject, first, last, pageSize, func(m entry) bool { return yield(m, nil) }); err != nil {
+		if err := s.scanSubject(ctx, subject, first, last, fullPage, func(m entry) bool { return yield(m, nil) }); err != nil {
 			yield(entry{}, err)
 		}
 	}
@@ -175,10 +179,11 @@ func merge(a, b iter.Seq2[entry, error]) iter.Seq2[entry, error] {
 	}
 }
 
-// scanSubject is scan of one subject. It requests batch messages at a time.
-func (s *session) scanSubject(ctx context.Context, subject string, first, last uint64, batch int, yield func(entry) bool) error {
+// scanSubject is scan of one subject.
+func (s *session) scanSubject(ctx context.Context, subject string, first, last uint64, b bounds, yield func(entry) bool) error {
 	for first <= last {
-		messages, _, err := s.page(ctx, subject, first, int(min(uint64(batch), last-first+1)), pageBytes)
+		b.messages = int(min(uint64(b.messages), last-first+1))
+		messages, _, err := s.page(ctx, subject, first, b)
 		if err != nil {
 			return err
 		}

@@ -142,42 +142,55 @@ func testRead(t *testing.T, subscribed bool, cache int) {
 }
 
 // TestReadSize checks that little more is fetched than a page may have, however
-// long the log is.
+// long the log is and however the sizes of its messages differ.
 func TestReadSize(t *testing.T) {
-	const body, bound = 10_000, 50_000
+	const bound = 100_000
 	b := openEmbedded(t, t.TempDir(), natsbroker.MemoryStorage())
 	n, reader := attach(t, b), attach(t, b)
-	for _, topic := range []chathub.Topic{room("lobby"), inbox("ana")} {
-		var log []uint64
-		for i := range 500 {
-			log = append(log, n.sayAs(numbered(i%3), topic, string(make([]byte, body))).Seq)
-			n.say(room("other"), "")
-		}
-		for _, r := range []chathub.Range{
-			{Limit: 200},
-			{After: log[0], Limit: 200},
-			{After: log[250], Limit: 200},
-			{After: log[450], Limit: 1000},
-			{After: log[490], Before: log[499] + 1, Limit: 200},
-			{Before: log[250], Limit: 200},
-			{After: log[100], Before: log[400], Limit: 200},
-		} {
-			r.MaxBytes = bound
-			before := natsbroker.Received(reader.BrokerSession)
-			p := reader.read(topic, r)
-			if len(p.Messages) != bound/body || !p.More {
-				t.Errorf("%v %+v: %d messages, more %v", topic, r, len(p.Messages), p.More)
+	for _, c := range []struct {
+		name string
+		size func(i int) int
+	}{
+		{"medium", func(int) int { return 10_000 }},
+		{"large", func(int) int { return 60_000 }},
+		{"small, then large", func(i int) int { return 100 + i/400*60_000 }},
+		{"large, then small", func(i int) int { return 60_000 - i/100*14_900 }},
+	} {
+		for _, topic := range []chathub.Topic{room(c.name), inbox(c.name)} {
+			var log []said
+			for i := range 500 {
+				size := c.size(i)
+				log = append(log, said{n.sayAs(numbered(i%3), topic, string(make([]byte, size))).Seq, size, ""})
+				n.say(room("other"), "")
 			}
-			if got := natsbroker.Received(reader.BrokerSession) - before; got > 5*bound {
-				t.Errorf("%v %+v: %d bytes were received, for %d", topic, r, got, bound)
-			} else {
+			for _, r := range []chathub.Range{
+				{Limit: 200},
+				{After: log[0].seq, Limit: 200},
+				{After: log[250].seq, Limit: 200},
+				{After: log[450].seq, Limit: 1000},
+				{After: log[490].seq, Before: log[499].seq + 1, Limit: 200},
+				{Before: log[250].seq, Limit: 200},
+				{After: log[100].seq, Before: log[450].seq, Limit: 200},
+			} {
+				r.MaxBytes = bound
+				before := natsbroker.Received(reader.BrokerSession)
+				p := reader.read(topic, r)
+				got := natsbroker.Received(reader.BrokerSession) - before
+				if want, more := pageOf(log, r); len(p.Messages) != len(want) || p.More != more {
+					t.Errorf("%v %+v: %d messages, more %v; want %d, %v", topic, r, len(p.Messages), p.More, len(want), more)
+				}
+				if got > 16*bound {
+					t.Errorf("%v %+v: %d bytes were received, for %d", topic, r, got, bound)
+				}
 				t.Logf("%v %+v: %d bytes were received", topic, r, got)
 			}
 		}
-		n.sayAs("ben", topic, string(make([]byte, bound+1)))
-		if p := reader.read(topic, chathub.Range{Limit: 10, MaxBytes: bound}); len(p.Messages) != 0 || !p.More {
-			t.Errorf("%v: the newest message does not fit, but there are %d, more %v", topic, len(p.Messages), p.More)
-		}
+	}
+	topic := room("lobby")
+	n.say(topic, "small")
+	n.say(topic, string(make([]byte, bound+1)))
+	if p := reader.read(topic, chathub.Range{Limit: 10, MaxBytes: bound}); len(p.Messages) != 0 || !p.More {
+		t.Errorf("the newest message does not fit, but there are %d, more %v", len(p.Messages), p.More)
 	}
 }
 

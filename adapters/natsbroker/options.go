@@ -104,10 +104,12 @@ func Replicas(n int) Option {
 	}
 }
 
-// MaxMessages bounds the number of messages in the log of each topic. Beyond
-// it, the oldest messages are dropped. JetStream cannot bound the bytes of a
-// topic. A topic takes up to MaxMessages times chathub.Config.MaxMessage, and
-// [MaxBytes] bounds all topics together. Default 1000.
+// MaxMessages bounds the number of messages in the log of each room, and in
+// each share of an inbox. Each sender has a share of its own, except that two
+// have the same one with a probability of 1 in 1024, and another one for
+// notices. Beyond the bound, the oldest messages are dropped. JetStream cannot
+// bound the bytes of a log, and [MaxBytes] bounds all of them together. Default
+// 1000.
 func MaxMessages(n int) Option {
 	return func(c *config) {
 		c.check(n != 0, "MaxMessages is 0")
@@ -128,6 +130,10 @@ func MaxAge(d time.Duration) Option {
 // a full stream does not stop the chat, but a full disk does. Without a bound,
 // or with one that is larger than the disk, the disk may become full.
 //
+// When more than half of it is in use, Publish refuses the Owner of a message
+// who has too much of it, with [chathub.CodeLimitExceeded]. The README says who
+// that is.
+//
 // Default 1 GiB. If the disk has too little room for that, the default of
 // [Embedded] is three quarters of the free space; it does not shrink later. A
 // stream is not created if MaxBytes is more than the free space, or, with
@@ -142,9 +148,10 @@ func MaxBytes(n int64) Option {
 // DuplicateWindow sets how long the key of a message is remembered, at least
 // 100 ms and at most [MaxAge]. Default 5 min.
 //
-// A key takes about 200 bytes of memory on every server that stores the stream.
-// At 1,000 messages a second, 5 minutes take 60 MB. The window cannot be
-// disabled, because a publish without an answer is repeated.
+// A key takes about 250 bytes of memory on every server that stores the stream.
+// At 1,000 messages a second, 5 minutes take 75 MB. There is no other bound, so
+// keys do not displace each other. The window cannot be disabled, because a
+// publish without an answer is repeated.
 //
 // If a log drops a message within the window, its key is still remembered, but
 // not the Sum.

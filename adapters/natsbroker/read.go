@@ -34,7 +34,7 @@ func (s *session) read(ctx context.Context, t chathub.Topic, r chathub.Range) (c
 		last = min(last, r.Before-1)
 	}
 	var found newest
-	var near vicinity
+	near := vicinity{known: r.After >= head, anchored: r.After == head}
 	if r.Limit > 0 && r.After < last {
 		found = newest{limit: int(min(uint64(r.Limit), last-r.After)), size: bodyBound(r.MaxBytes), decode: func(m entry) (chathub.Message, bool) { return s.stored(t, m) }}
 		if near, err = s.search(ctx, p, r.After, last, &found); err != nil {
@@ -76,14 +76,16 @@ type newest struct {
 	decode      func(entry) (chathub.Message, bool)
 
 	messages []chathub.Message
-	bytes    int
+	bytes    int    // of their bodies
 	seen     int    // messages that were added
+	read     int    // bytes of their bodies
 	cut      uint64 // all messages up to this position are missing. 0: none is
 }
 
 func (n *newest) add(e entry) bool {
 	if m, ok := n.decode(e); ok {
 		n.seen++
+		n.read += len(m.Body)
 		n.append(m)
 	}
 	return true
@@ -105,18 +107,29 @@ func (n *newest) rest() *newest {
 	return &newest{limit: n.limit - len(n.messages), size: n.size - n.bytes, decode: n.decode}
 }
 
+// again returns what is left of a rest when n has got more messages.
+func (n *newest) again(rest *newest) *newest {
+	less := n.rest()
+	less.seen, less.read, less.cut = rest.seen, rest.read, rest.cut
+	for _, m := range rest.messages {
+		less.append(m)
+	}
+	return less
+}
+
 // prepend adds what the rest has collected.
 func (n *newest) prepend(rest *newest) {
 	n.messages = append(rest.messages, n.messages...)
 	n.bytes += rest.bytes
 	n.seen += rest.seen
+	n.read += rest.read
 	n.cut = max(n.cut, rest.cut)
 }
 
 // merged adds what was collected from two subjects in one stretch of the log.
 func (n *newest) merged(a, b *newest) {
 	all := n.rest()
-	all.cut = max(a.cut, b.cut)
+	all.seen, all.read, all.cut = a.seen+b.seen, a.read+b.read, max(a.cut, b.cut)
 	messages := append(a.messages, b.messages...)
 	slices.SortFunc(messages, func(m, o chathub.Message) int { return cmp.Compare(m.Seq, o.Seq) })
 	for _, m := range messages {
@@ -178,47 +191,90 @@ func (s *session) searchSubject(ctx context.Context, subject string, after, last
 	if after == 0 && last-min(last, s.state.Load().firstSeq) > 4*uint64(batch) {
 		batch = 1
 	}
-	some, pending, err := s.page(ctx, subject, after, batch, min(pageBytes, found.size))
+	some, pending, err := s.page(ctx, subject, after, bounds{batch, min(pageBytes, found.size)})
 	if err != nil {
 		return vicinity{}, err
+	}
+	average := 0
+	for _, m := range some {
+		average += len(m.data) / len(some)
 	}
 	near = vicinity{known: true, anchored: len(some) > 0 && some[0].seq == after}
 	if near.anchored {
 		some = some[1:]
 	}
 	near.later = uint64(len(some)) + pending
-	if k := len(some); k > 0 && some[k-1].seq >= last { // these are all
-		for _, m := range some {
-			if m.seq <= last {
-				found.add(m)
+	first := after + 1
+	if len(some) > 0 {
+		first = some[0].seq
+		if some[len(some)-1].seq >= last { // these are all
+			for _, m := range some {
+				if m.seq <= last {
+					found.add(m)
+				}
 			}
+			return near, nil
 		}
-		return near, nil
 	}
-	average := 0
-	for _, m := range some {
-		average += len(m.data) / len(some)
-	}
-	return near, s.searchBack(ctx, subject, after+1, last, near.later, average, found)
+	return near, s.searchBack(ctx, subject, first, last, near.later, average, found)
 }
 
+const (
+	// leastWindow is how many messages searchBack expects to fetch at first.
+	leastWindow = 16
+	// largeBody is the size of a body, in bytes, of which it fetches as many as
+	// there is room for.
+	largeBody = 32 << 10
+	// wasted is how many times the size of a page is fetched before searchBack
+	// begins anew, nearer to the end.
+	wasted = 4
+)
+
 // searchBack collects the newest messages of a subject from first to last.
-// There are about total messages of an average size.
+// There are about total messages of an average size from first on.
 func (s *session) searchBack(ctx context.Context, subject string, first, last, total uint64, average int, found *newest) error {
 	span := last - first + 1
+	all := max(last, s.state.Load().lastSeq) - first + 1 // where the total is
+	want := found.wanted(average)
+	if found.size < math.MaxInt { // the newest messages may be much larger
+		want = min(want, max(leastWindow, found.size/largeBody))
+	}
 	// One request too many costs more than some messages too many.
-	if want := uint64(found.wanted(average)); total > 2*want+min(pageSize, want) {
-		span = span/total*(want+want/4) + 1
+	if n := uint64(want); total > 2*n+min(pageSize, n) {
+		span = span/total*(n+n/4) + 1
 	}
 	for {
 		begin := first
 		if last-first >= span {
 			begin = last - span + 1
 		}
-		want := found.wanted(average)
 		rest := found.rest()
-		if err := s.scanSubject(ctx, subject, begin, last, min(pageSize, want+want/4+1), rest.add); err != nil {
+		reached := last
+		expected := int(min(float64(total)*float64(last-begin+1)/float64(all), pageSize-2)) + 2
+		batch := bounds{min(pageSize, max(expected, want/2)), min(pageBytes, found.size)}
+		err := s.scanSubject(ctx, subject, begin, last, batch, func(m entry) bool {
+			rest.add(m)
+			if rest.read/wasted > found.size && m.seq < last {
+				reached = m.seq
+			}
+			return reached == last
+		})
+		if err != nil {
 			return err
+		}
+		if rest.seen > 0 {
+			average = rest.read / rest.seen
+		}
+		if reached < last {
+			later := found.rest()
+			if err := s.searchBack(ctx, subject, reached+1, last, total, average, later); err != nil {
+				return err
+			}
+			found.prepend(later)
+			if found.cut > 0 {
+				return nil
+			}
+			rest = found.again(rest)
 		}
 		found.prepend(rest)
 		if found.cut > 0 || begin == first {
@@ -229,9 +285,7 @@ func (s *session) searchBack(ctx context.Context, subject string, first, last, t
 			return s.cut(ctx, subject, first, last, found)
 		}
 		grow := uint64(4)
-		if rest.seen > 0 {
-			average = max(average, found.bytes/found.seen)
-			want := found.wanted(average)
+		if want = found.wanted(average); rest.seen > 0 {
 			grow = min(grow, uint64((want+want/4)/rest.seen+1))
 		}
 		span *= grow
@@ -307,7 +361,7 @@ type oldest struct {
 }
 
 func (s *session) oldest(ctx context.Context, subject string) (oldest, error) {
-	first, pending, err := s.page(ctx, subject, 1, 1, pageBytes)
+	first, pending, err := s.page(ctx, subject, 1, bounds{1, pageBytes})
 	if err != nil {
 		return oldest{}, err
 	}
@@ -328,7 +382,7 @@ func (s *session) trimmedShares(ctx context.Context, p place, after uint64, near
 	if near.known && !st.isFull(near.later) {
 		return 0, nil
 	}
-	some, pending, err := s.page(ctx, p.filter, after+1, 1, pageBytes)
+	some, pending, err := s.page(ctx, p.filter, after+1, bounds{1, pageBytes})
 	if err != nil || !st.isFull(uint64(len(some))+pending) {
 		return 0, err
 	}

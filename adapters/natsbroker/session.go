@@ -144,18 +144,18 @@ func (s *session) Publish(ctx context.Context, m chathub.Message) (chathub.Recei
 		return chathub.Receipt{}, err
 	}
 	f := frame{attempt: rand.Uint64(), sum: m.Sum, time: s.now(), key: m.Key, body: m.Body}
-	subject, p := s.broker.cfg.logSubject(&m), s.broker.cfg.place(m.Topic)
+	subject := s.broker.cfg.logSubject(&m)
 	id := m.Key
 	if id == "" { // for the repetitions of this call
 		id = "\x00" + formatSeq(f.attempt) + formatSeq(rand.Uint64())
 	}
-	id = messageID(p.old, id)
+	id = messageID(s.broker.cfg.oldSubject(m.Topic), id)
 	data := f.encode()
 	var ack pubAck
 	err := s.persist(ctx, func(ctx context.Context) (err error) {
 		msg := &nats.Msg{Subject: subject, Data: data, Header: nats.Header{"Nats-Msg-Id": {id}}}
-		if p.shared && !s.isDirect() {
-			ack, err = s.storeNext(ctx, m.Topic, p, msg)
+		if m.Topic.User != "" && !s.isDirect() {
+			ack, err = s.storeNext(ctx, m.Topic, msg)
 		} else {
 			ack, err = s.store(ctx, msg)
 		}

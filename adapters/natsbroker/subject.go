@@ -60,11 +60,24 @@ type place struct {
 }
 
 func (c *config) place(t chathub.Topic) place {
-	p := place{filter: c.name + logTree + branch(t) + roomShare, old: c.name + logTree + oldBranch(t)}
-	if t.User != "" {
-		p.filter, p.shared = c.name+logTree+branch(t)+allShares, true
+	p := place{shared: t.User != "", old: c.oldSubject(t)}
+	if p.shared {
+		p.filter = c.filter(t)
+	} else {
+		p.filter = c.name + logTree + branch(t) + roomShare
 	}
 	return p
+}
+
+// filter matches the subjects of an inbox.
+func (c *config) filter(t chathub.Topic) string { return c.name + logTree + branch(t) + allShares }
+
+// oldSubject is the subject of a topic in an earlier version.
+func (c *config) oldSubject(t chathub.Topic) string {
+	if t.Room != "" {
+		return c.name + logTree + ".r." + token(t.Room)
+	}
+	return c.name + logTree + ".u." + token(t.User)
 }
 
 // logSubject is the subject under which a durable message is stored.
@@ -91,14 +104,6 @@ func branch(t chathub.Topic) string {
 	default:
 		return ".user." + token(t.User)
 	}
-}
-
-// oldBranch is branch as it was in an earlier version.
-func oldBranch(t chathub.Topic) string {
-	if t.Room != "" {
-		return ".r." + token(t.Room)
-	}
-	return ".u." + token(t.User)
 }
 
 // share returns the part of a durable message's subject that follows the topic.
