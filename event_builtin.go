@@ -162,11 +162,7 @@ func onOnlineUsers(ctx context.Context, c *Client, _ *Event) (any, error) {
 }
 
 func onLeaveRoom(_ context.Context, c *Client, e *Event) (any, error) {
-	return nil, c.hub.onLoop(func(l *loop) {
-		if r := l.rooms[e.Room]; r != nil && c.onLoop.seatIn(&r.audience) >= 0 {
-			l.leave(c, r, false)
-		}
-	})
+	return nil, c.hub.onLoop(func(l *loop) { l.leaveRoom(c, e.Room) })
 }
 
 func onRefreshToken(ctx context.Context, c *Client, e *Event) (any, error) {

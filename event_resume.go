@@ -60,9 +60,7 @@ func (cu *catchUp) end(answer []byte, ok bool) {
 			leave = cu.fresh
 		}
 		for _, name := range leave {
-			if r := l.rooms[name]; r != nil && cu.c.onLoop.memberOf(&r.audience) != nil {
-				l.leave(cu.c, r, false)
-			}
+			l.leaveRoom(cu.c, name)
 		}
 		if answer != nil {
 			l.send(cu.c, answer, wire.Durable)

@@ -196,12 +196,9 @@ func (l *loop) revoke(r revocation, clients []*Client) (published publishes) {
 
 // removeFrom takes a client out of a room, and tells it, if it is a member.
 func (l *loop) removeFrom(c *Client, name, reason string) {
-	r := l.rooms[name]
-	if r == nil || c.onLoop.seatIn(&r.audience) < 0 {
-		return
+	if l.leaveRoom(c, name) {
+		l.tellRemoved(c, name, reason)
 	}
-	l.leave(c, r, false)
-	l.tellRemoved(c, name, reason)
 }
 
 // tellRemoved tells a client that it is not in a room any more.

@@ -89,6 +89,17 @@ func (l *loop) leave(c *Client, r *room, grace bool) {
 	l.hub.release(Topic{Room: r.name})
 }
 
+// leaveRoom takes a client out of a room for good, so without a grace. It
+// reports whether the client was in it.
+func (l *loop) leaveRoom(c *Client, name string) bool {
+	r := l.rooms[name]
+	if r == nil || c.onLoop.seatIn(&r.audience) < 0 {
+		return false
+	}
+	l.leave(c, r, false)
+	return true
+}
+
 // dropIfUnused forgets a room that has neither members nor users in their
 // grace, once its topic is released. Before that, a join may be under way that
 // needs pos.
