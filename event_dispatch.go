@@ -54,10 +54,7 @@ type ackCommand struct {
 	frame []byte
 }
 
-func (cmd *ackCommand) run(l *loop) {
-	l.enqueue(cmd.c, cmd.frame, wire.Durable)
-	l.hub.counters.delivered.Add(1)
-}
+func (cmd *ackCommand) run(l *loop) { l.put(cmd.c, cmd.frame, wire.Durable) }
 
 // dispatch checks an event, asks Authorize, and runs its handler.
 func (c *Client) dispatch(e *Event) (any, error) {

@@ -167,7 +167,12 @@ func (l *loop) deliverTo(m *member, d *delivery) {
 	if m.c.onLoop.repeated(d.once) {
 		return
 	}
-	if l.enqueue(m.c, m.c.pick(d.frame, d.compressed), d.kind) == wire.Dropped {
+	l.put(m.c, m.c.pick(d.frame, d.compressed), d.kind)
+}
+
+// put puts a frame into a client's outbox, and counts it.
+func (l *loop) put(c *Client, frame []byte, kind wire.Kind) {
+	if l.enqueue(c, frame, kind) == wire.Dropped {
 		l.hub.counters.dropped.Add(1)
 		return
 	}
@@ -198,11 +203,7 @@ func (l *loop) afterEnqueue(c *Client, res wire.Result) {
 // it.
 func (l *loop) send(c *Client, frame []byte, kind wire.Kind) {
 	l.flushFor(c)
-	if l.enqueue(c, frame, kind) == wire.Dropped {
-		l.hub.counters.dropped.Add(1)
-		return
-	}
-	l.hub.counters.delivered.Add(1)
+	l.put(c, frame, kind)
 }
 
 // flushFor moves everything that is pending for c into its outbox.
