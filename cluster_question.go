@@ -38,7 +38,8 @@ func (t Target) EmitWithAck(ctx context.Context, event string, data any) ([]Answ
 	if err := t.check(); err != nil {
 		return nil, err
 	}
-	ask := t.question(e)
+	ask := t.note(note.OpQuestion)
+	ask.Event, ask.Data = e.typ, e.data
 	var here []*Client
 	var there *inquiry
 	err = t.hub.onLoop(func(l *loop) {
@@ -68,9 +69,9 @@ func (t Target) EmitWithAck(ctx context.Context, event string, data any) ([]Answ
 	return answers, err
 }
 
-// question returns e as a question to the clients of other nodes.
-func (t Target) question(e *envelope) *note.Note {
-	n := &note.Note{Op: note.OpQuestion, Except: t.except, Clients: t.clients, Event: e.typ, Data: e.data}
+// note returns a note to other nodes about the clients that t names there.
+func (t Target) note(op note.Op) *note.Note {
+	n := &note.Note{Op: op, Except: t.except, Clients: t.clients}
 	for _, topic := range t.topics {
 		n.Topics = append(n.Topics, note.Topic(topic))
 	}

@@ -20,10 +20,8 @@ func (t Target) revoke(ctx context.Context, r note.Routed) error {
 	if err := t.act(ctx, r); err != nil {
 		return err
 	}
-	n := &note.Note{Op: note.OpRevoke, Except: t.except, Clients: t.clients, Rooms: r.Rooms, Data: r.Body}
-	for _, topic := range t.topics {
-		n.Topics = append(n.Topics, note.Topic(topic))
-	}
+	n := t.note(note.OpRevoke)
+	n.Rooms, n.Data = r.Rooms, r.Body
 	var q *inquiry
 	ctx, cancel := context.WithTimeout(ctx, t.hub.cfg.NodeLease)
 	defer cancel()
