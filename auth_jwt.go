@@ -129,7 +129,7 @@ func parseRefusal(err error) *Error {
 		return e
 	}
 	if _, ok := errors.AsType[net.Error](err); ok || errors.Is(err, context.Canceled) {
-		return &Error{Code: CodeUnavailable, Message: "Try again", Err: err}
+		return Unavailable(err)
 	}
 	return invalidToken(err)
 }
