@@ -125,7 +125,6 @@ func mayBroadcast(c *Client, e *Event) *Error {
 // joins, resumes and online-users: half of MaxOutboxBytes per second, which is
 // what one resume reads at most, and 16 times as much at once.
 const (
-	replayRateParts  = 2
 	replayBurstTimes = 8
 	// replayCost is what each read costs besides the bytes that it returns.
 	replayCost = 1 << 10
@@ -134,19 +133,17 @@ const (
 	replayPatience = 5 * time.Second
 )
 
-// awaitReplay waits until the user may have more of that. There is no
-// limit if Config.UserRate is off.
+// awaitReplay waits until the user may have more of that. There is no limit if
+// Config.UserRate is off.
 func (c *Client) awaitReplay(ctx context.Context) error {
 	if c.hub.cfg.UserRate < 0 {
 		return nil
 	}
-	budget := c.replayBudget()
-	debt := -budget.TokensAt(time.Now())
-	if debt <= 0 {
+	wait := untilAllowed(c.replayBudget(), 0, time.Now()) // until there is no debt
+	switch {
+	case wait == 0:
 		return nil
-	}
-	wait := time.Duration(debt / float64(budget.Limit()) * float64(time.Second))
-	if wait > replayPatience {
+	case wait > replayPatience:
 		return overRate("Too much history", wait)
 	}
 	return sleep(ctx, wait)
@@ -176,8 +173,8 @@ func (c *Client) chargeReplay(bytes int) {
 }
 
 func (c *Client) replayBudget() *rate.Limiter {
-	most := c.hub.cfg.MaxOutboxBytes
-	return c.place.user.more().replayed.get(float64(most/replayRateParts), most*replayBurstTimes)
+	cfg := &c.hub.cfg
+	return c.place.user.more().replayed.get(float64(cfg.answerBytes()), cfg.MaxOutboxBytes*replayBurstTimes)
 }
 
 // sleep waits, or returns ctx's error if that ends first.

@@ -262,6 +262,10 @@ func (cfg *Config) origins() *handshake.Origins {
 	return &handshake.Origins{Allowed: cfg.Origins, Any: cfg.DangerouslyAllowAnyOrigin, Required: cfg.RequireOrigin}
 }
 
+// answerBytes bounds what one answer has from logs, and so the data of an emit.
+// The other half of an outbox is for what comes meanwhile.
+func (cfg *Config) answerBytes() int { return cfg.MaxOutboxBytes / 2 }
+
 // offWith returns a default that is off if another limit is off.
 func offWith(other, byDefault float64) float64 {
 	if other < 0 {

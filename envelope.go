@@ -160,7 +160,7 @@ func (h *Hub) newEnvelope(event string, data any) (*envelope, error) {
 	if err != nil {
 		return nil, err
 	}
-	if most := h.cfg.MaxOutboxBytes / 2; len(b) > most {
+	if most := h.cfg.answerBytes(); len(b) > most {
 		e := badEmit(fmt.Sprintf("data has %d bytes, more than half of MaxOutboxBytes (%d)", len(b), most), nil)
 		e.Code = CodeTooLarge
 		return nil, e

@@ -161,14 +161,26 @@ func (c *Client) replay(ctx context.Context, t Topic, pos Position, w replayRequ
 			return nil, false, err
 		}
 	}
-	frames = eventFrames(page.Messages)
-	for i, f := range slices.Backward(frames) {
-		if *budget -= len(f); *budget < 0 {
-			*budget = 0
-			return frames[i+1:], false, nil // the newest ones that fit
-		}
+	all := eventFrames(page.Messages)
+	frames, size := newestFrames(all, *budget)
+	if len(frames) < len(all) {
+		*budget = 0
+		return frames, false, nil
 	}
+	*budget -= size
 	return frames, recovered, nil
+}
+
+// newestFrames returns the newest frames that have at most so many bytes
+// together, and how many they have.
+func newestFrames(frames [][]byte, most int) (fit [][]byte, size int) {
+	for i, f := range slices.Backward(frames) {
+		if size+len(f) > most {
+			return frames[i+1:], size
+		}
+		size += len(f)
+	}
+	return frames, size
 }
 
 // withOwner returns a message of an inbox with Owner and Notice. A broker may
@@ -260,7 +272,7 @@ func onJoinRoom(ctx context.Context, c *Client, e *Event) (any, error) {
 		return nil, err
 	}
 	c.onHandler.catchUp = newCatchUp(c)
-	budget := c.hub.cfg.MaxOutboxBytes / 2
+	budget := c.hub.cfg.answerBytes()
 	j, recovered, err := c.rejoin(ctx, e.Room, e.right, w, &budget)
 	if err != nil {
 		return nil, err
@@ -308,7 +320,7 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 	}
 	f := newCatchUp(c)
 	c.onHandler.catchUp = f
-	budget := c.hub.cfg.MaxOutboxBytes / 2
+	budget := c.hub.cfg.answerBytes()
 	result := struct {
 		Rooms map[string]jsontext.Value `json:"rooms"`
 		Inbox jsontext.Value            `json:"inbox,omitzero"`
@@ -399,7 +411,7 @@ func onHistory(ctx context.Context, c *Client, e *Event) (any, error) {
 	if err := c.awaitReplay(ctx); err != nil {
 		return nil, err
 	}
-	budget := c.hub.cfg.MaxOutboxBytes / 2
+	budget := c.hub.cfg.answerBytes()
 	page, err := c.readLog(ctx, Topic{Room: e.Room}, Range{
 		Before:   data.Before,
 		Limit:    min(data.Limit, c.hub.cfg.ReplayLimit),
@@ -411,14 +423,9 @@ func onHistory(ctx context.Context, c *Client, e *Event) (any, error) {
 	if !c.inRoom(e.Room) { // it was removed meanwhile, and these may be newer
 		return nil, errNotInRoom()
 	}
-	messages, more := eventFrames(page.Messages), page.More
-	size := 0
-	for i, f := range slices.Backward(messages) {
-		if size += len(f); size > budget {
-			messages, more = messages[i+1:], true
-			break
-		}
-	}
+	all := eventFrames(page.Messages)
+	messages, size := newestFrames(all, budget)
+	more := page.More || len(messages) < len(all)
 	b := append(make([]byte, 0, size+64), `{"messages":[`...)
 	for i, f := range messages {
 		if i > 0 {
