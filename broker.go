@@ -36,6 +36,14 @@ type BrokerSession interface {
 	// message's, with Duplicate set. If the two have different Sums, neither of
 	// them 0, they are not the same message, and Publish returns an [Error]
 	// with [CodeConflict] instead.
+	//
+	// A message with a Name takes the place of the newest one of that name; see
+	// [Message.Name]. If m.Expect is set and is not the Seq of that message, or
+	// not 0 if there is none, nothing is stored and the error is an [Error]
+	// with CodeConflict. A repeated Key is looked at first. If the topic has
+	// too many names, or their messages have too many bytes, a message with a
+	// new name is refused with [CodeLimitExceeded]. So is one of an Owner who
+	// has more than half of what the bound allows.
 	Publish(ctx context.Context, m Message) (Receipt, error)
 
 	// Send delivers m to the sessions that subscribe its topic now, without
@@ -60,8 +68,19 @@ type BrokerSession interface {
 	Unsubscribe(ctx context.Context, t Topic) error
 
 	// Read returns a stretch of a topic's log, oldest first. It needs no
-	// subscription and creates no log.
+	// subscription and creates no log. Of a named message, only the newest one
+	// of its name is in the log.
 	Read(ctx context.Context, t Topic, r Range) (Page, error)
+
+	// ReadNamed returns the newest messages of names, for each query in order
+	// of Seq. It needs no subscription and creates no log. Names that there are
+	// not, or that were removed, have no message.
+	ReadNamed(ctx context.Context, queries []NameQuery) ([][]Message, error)
+
+	// Survey says of many topics at once where they stand. It needs no
+	// subscriptions and creates no logs. A topic without a log has a zero
+	// Standing, or one whose Head is the position of an empty log.
+	Survey(ctx context.Context, queries []SurveyQuery) ([]Standing, error)
 
 	// Close ends the session. Once it has returned nil, deliver is not called
 	// and none is running. It waits for running ones, so a hub that closes must
@@ -109,8 +128,37 @@ type Message struct {
 	// may, too, but a hub needs them to choose a fair part of a large inbox.
 	Owner string
 	// Notice reports that the message may be dropped from a full inbox before
-	// messages that are not notices. It makes no difference in a room.
+	// messages that are not notices. A full room makes no difference. In both,
+	// [BrokerSession].Survey passes over it.
 	Notice bool
+	// Name makes this a named message. It has a Seq and is delivered like an
+	// ordinary one, but the log keeps the newest message of each name only.
+	// That one stays whatever its age, and does not count in the bound of the
+	// topic's messages. A name is a kind of 1 to 16 lower-case letters, a slash,
+	// and up to 256 bytes of UTF-8, such as "read/lobby". Empty: the message is
+	// an ordinary one.
+	Name string
+	// Tied is the Seq of the ordinary message of the topic that the name
+	// belongs to. The name goes when that message does, because of its age or
+	// the bounds of the log, or soon after. If it has gone already, Publish may
+	// refuse m with [CodeConflict]. What m replaces under its name is erased and
+	// not only dropped, see Erase. 0: the name belongs to no message.
+	Tied uint64
+	// Erase erases the ordinary message that m is tied to. Once Publish has
+	// returned nil, its Body is in no log, cache or file of the Broker. The log
+	// has not dropped it: Page.Trimmed stays as it is, and so does the name that
+	// is tied to it. If Publish fails after it has stored m, a repetition of the
+	// call completes it. Sessions that have the topic subscribed have forgotten
+	// the erased Body once m has been delivered to them.
+	Erase bool
+	// Remove makes a named message the last one of its name. It is kept and
+	// counted like an ordinary message, so that a client that was away hears of
+	// it, and Read returns it with its Name and Remove. Afterwards there is no
+	// such name: ReadNamed does not find it, and Expect must be 0.
+	Remove bool
+	// Expect is for Publish of a named message: the Seq that the newest message
+	// of its name must have, or 0 if there must be none. Nil: any.
+	Expect *uint64
 	// Body is for the hubs alone. A Broker keeps it as it is.
 	Body []byte
 	// Seq is the position in the topic's log: from 1, below 2^53, increasing
@@ -154,6 +202,46 @@ type Range struct {
 	// one does not fit, there are none. A Broker may return fewer than fit, but
 	// never more, and sets More if it leaves any out. 0: no bound.
 	MaxBytes int
+	// Oldest turns the choice around: if not all messages fit, the oldest ones
+	// are returned, and More is about newer ones.
+	Oldest bool
+	// Ordinary leaves named messages out, removals included.
+	Ordinary bool
+}
+
+// NameQuery selects names of a topic.
+type NameQuery struct {
+	Topic Topic
+	// Names are the names to look for, in any number.
+	Names []string
+	// Kind selects all names of one kind, which is what precedes the slash, if
+	// Names is empty. From and To, if To is not 0, narrow that to names that are
+	// tied to a message with From <= Seq <= To.
+	Kind     string
+	From, To uint64
+}
+
+// SurveyQuery asks where a topic stands for one of its readers.
+type SurveyQuery struct {
+	Topic Topic
+	// After and Reader say what Unread counts: messages after the position
+	// After that have another Owner than Reader. Most bounds the count. 0: they
+	// are not counted.
+	After  uint64
+	Reader string
+	// From, if it is not empty, counts the messages of this Owner only.
+	From string
+	Most int
+	// Last asks for the newest message.
+	Last bool
+}
+
+// Standing is where a topic stands. Its counts are of ordinary messages that
+// are not notices and have not been erased.
+type Standing struct {
+	Head   Position
+	Unread int     // Most: that many or more
+	Last   Message // Seq 0: there is none, or it was not asked for
 }
 
 // Page is a stretch of a log.
@@ -167,6 +255,7 @@ type Page struct {
 	// higher than After, and higher than the Seq of returned messages, because
 	// a log need not drop its oldest message first.
 	Trimmed uint64
-	// More reports whether the range has older messages than the returned ones.
+	// More reports whether the range has older messages than the returned ones,
+	// or newer ones if Range.Oldest was set.
 	More bool
 }
