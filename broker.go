@@ -224,10 +224,11 @@ type NameQuery struct {
 // SurveyQuery asks where a topic stands for one of its readers.
 type SurveyQuery struct {
 	Topic Topic
-	// After and Reader say what Unread counts: messages after the position
-	// After that have another Owner than Reader. Most bounds the count. 0: they
-	// are not counted.
+	// Unread counts the messages with After < Seq < Before that have another
+	// Owner than Reader. A Before of 0 means no upper bound. Most bounds the
+	// count. 0: they are not counted.
 	After  uint64
+	Before uint64
 	Reader string
 	// From, if it is not empty, counts the messages of this Owner only.
 	From string

@@ -30,7 +30,7 @@ func (h *Hub) deliver(m Message) {
 		h.log.Error("chathub: message from another node cannot be read", "topic", m.Topic, "seq", m.Seq, "err", err)
 		return
 	}
-	if d.Op == note.OpEmit {
+	if d.Emits() {
 		d.frame = frameOf(d.Body, m.Seq, m.Time)
 		d.compressed = h.compressShared(d.frame)
 		if m.Seq == 0 && m.Topic.Room != "" {

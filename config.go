@@ -76,6 +76,22 @@ type Config struct {
 	// rest. Nil allows everything that the protocol allows.
 	Authorize func(ctx context.Context, c *Client, a Action) error
 
+	// Moderator reports whether a client may delete a message of another user,
+	// which the action describes. Authorize is asked as well. Default: nobody
+	// may.
+	Moderator func(ctx context.Context, c *Client, a Action) bool
+	// Visible returns those of rooms that the client's user may see in an
+	// overview: their newest message, and how many are unread. The other ones
+	// look as if they did not exist. It must not change rooms. An error refuses
+	// the whole overview, as one of Authorize does. Default: Authorize is asked
+	// about each room, with the type "overview".
+	Visible func(ctx context.Context, c *Client, rooms []string) ([]string, error)
+	// ReadReceipts tells the members of a room how far the others have read.
+	// Receipts are gathered for PresenceInterval (100ms if that is off). There
+	// are none while a room has more than PresenceListLimit users. Default:
+	// only a user's own connections are told.
+	ReadReceipts bool
+
 	// Broker carries and stores messages. Default: a [MemoryBroker] for this
 	// hub alone.
 	Broker Broker

@@ -35,14 +35,21 @@ const (
 	eventHistory          = "history"
 	eventResume           = "resume"
 	eventRefreshToken     = "refresh-token"
+	eventEditMessage      = "edit-message"
+	eventDeleteMessage    = "delete-message"
+	eventReact            = "react"
+	eventMarkRead         = "mark-read"
+	eventOverview         = "overview"
 
 	// These are sent by the server only.
-	eventNotification = "notification"
-	eventRemoved      = "removed"
-	eventUserOnline   = "user-online"
-	eventUserOffline  = "user-offline"
-	eventUserJoined   = "user-joined"
-	eventUserLeft     = "user-left"
+	eventNotification   = "notification"
+	eventMessageChanged = "message-changed"
+	eventRead           = "read"
+	eventRemoved        = "removed"
+	eventUserOnline     = "user-online"
+	eventUserOffline    = "user-offline"
+	eventUserJoined     = "user-joined"
+	eventUserLeft       = "user-left"
 )
 
 // envelope is an envelope from the server; see protocol/README.md, section 1.
@@ -52,6 +59,7 @@ type envelope struct {
 	room string
 	to   string
 	from *User
+	re   []byte // the message that is answered, as JSON; nil: none
 	seq  uint64
 	ts   int64
 	ack  bool
@@ -79,6 +87,10 @@ func (env *envelope) append(b []byte) []byte {
 	if env.from != nil {
 		b = append(b, `,"from":`...)
 		b = appendUser(b, *env.from)
+	}
+	if env.re != nil {
+		b = append(b, `,"re":`...)
+		b = append(b, env.re...)
 	}
 	if env.ack {
 		b = append(b, `,"ack":true`...)

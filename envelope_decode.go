@@ -65,9 +65,14 @@ func (ev *Event) decode(dec *jsontext.Decoder, b []byte) *Error {
 		if field == fieldNone {
 			continue
 		}
-		if field == fieldData {
+		if field == fieldData || field == fieldRe {
 			end := int(dec.InputOffset())
-			ev.Data = b[end-len(value) : end : end]
+			value = b[end-len(value) : end : end]
+			if field == fieldData {
+				ev.Data = value
+			} else {
+				ev.re = value
+			}
 			continue
 		}
 		s, ok := stringOf(value)
@@ -122,6 +127,7 @@ const (
 	fieldRoom field = "room"
 	fieldTo   field = "to"
 	fieldData field = "data"
+	fieldRe   field = "re"
 )
 
 // fieldOf returns the field with the given quoted name, which may have escapes.
@@ -144,6 +150,8 @@ func fieldOf(name []byte) field {
 		return fieldTo
 	case "data":
 		return fieldData
+	case "re":
+		return fieldRe
 	}
 	return fieldNone
 }

@@ -137,3 +137,9 @@ const (
 	closeLimit           closeCode = 4504
 	closeForbidden       closeCode = 4505
 )
+
+// hasCode reports whether err is an [Error] with the given code.
+func hasCode(err error, code Code) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Code == code
+}

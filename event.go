@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/chathub-go/chathub/internal/text"
 	"github.com/go-json-experiment/json/jsontext"
@@ -22,6 +23,14 @@ type Event struct {
 	// Data is the payload as the client sent it, or nil if it sent none. Its
 	// bytes may be kept, but must not be modified.
 	Data jsontext.Value
+	// Re is the message that a room-message or private-message answers.
+	Re MessageRef
+
+	// re is Re as the client sent it, for any event.
+	re jsontext.Value
+	// message is the one that an edit-message, delete-message or react is
+	// about.
+	message *changing
 
 	// right is the check that ends in a join of a room, if the event may do so.
 	right *check
@@ -47,14 +56,33 @@ type Handler func(ctx context.Context, c *Client, e *Event) (any, error)
 // belongs in the [Handler] that it returns, not in the Middleware itself.
 type Middleware func(next Handler) Handler
 
+// MessageRef names a message that was sent before: by its position in the log
+// of a room, or by its id and author if it is a private one. The zero value
+// names none.
+type MessageRef struct {
+	Seq    uint64
+	ID     string
+	Author string
+}
+
 // Action is what a client wants to do, for Config.Authorize to decide. Type is
 // the type of the event: "join-room", "room-message", "history", "typing",
-// "message", "private-message", "send-notification", or an event of the
-// application. A resume is a "join-room" for each of its rooms.
+// "message", "private-message", "send-notification", "edit-message",
+// "delete-message", "react", "mark-read", or an event of the application. A
+// resume is a "join-room" for each of its rooms. An overview is an "overview"
+// for each of its rooms, unless there is a Config.Visible.
 type Action struct {
 	Type string
 	Room string
 	To   string
+	// Seq, Author and Time are of the message that an edit-message,
+	// delete-message or react is about: its position in the room or, if it is a
+	// private one, in the inbox of the user; the id of the user who sent it,
+	// empty for the application; and when it was stored. They are zero for
+	// other events, except for the Seq of a mark-read.
+	Seq    uint64
+	Author string
+	Time   time.Time
 }
 
 // On registers a handler for an event of the application. The event's data is

@@ -7,7 +7,9 @@ import (
 
 	"github.com/chathub-go/chathub/internal/handshake"
 	"github.com/chathub-go/chathub/internal/note"
+	"github.com/chathub-go/chathub/internal/text"
 	"github.com/chathub-go/chathub/internal/wire"
+	"github.com/go-json-experiment/json"
 )
 
 // builtinEvent is an event of the protocol; see protocol/README.md, section 4.
@@ -15,6 +17,9 @@ type builtinEvent struct {
 	// check refuses an event that cannot be handled, before Authorize and
 	// middleware.
 	check func(c *Client, e *Event) *Error
+	// action says what Authorize is asked about. Nil: type, room and user of
+	// the event.
+	action func(ctx context.Context, c *Client, e *Event) (Action, error)
 	// free: dispatch does not ask Authorize; run may do so itself.
 	free bool
 	// durable: run stores a message.
@@ -26,13 +31,18 @@ var builtin = map[string]builtinEvent{
 	eventMessage:          {check: mayBroadcast, run: onMessage},
 	eventJoinRoom:         {check: hasRoom, run: onJoinRoom},
 	eventLeaveRoom:        {check: hasRoom, free: true, run: onLeaveRoom},
-	eventRoomMessage:      {check: isMember, durable: true, run: onRoomMessage},
+	eventRoomMessage:      {check: checkRoomMessage, durable: true, run: onRoomMessage},
 	eventTyping:           {check: isMember, run: onTyping},
 	eventStopTyping:       {check: isMember, free: true, run: onStopTyping},
-	eventPrivateMessage:   {check: hasTo, durable: true, run: onPrivateMessage},
+	eventPrivateMessage:   {check: checkPrivateMessage, durable: true, run: onPrivateMessage},
 	eventSendNotification: {check: hasTo, durable: true, run: onSendNotification},
 	eventOnlineUsers:      {check: noCheck, free: true, run: onOnlineUsers},
-	eventHistory:          {check: isMember, run: onHistory},
+	eventHistory:          {check: checkHistory, run: onHistory},
+	eventEditMessage:      {check: checkChange, action: changeAction, durable: true, run: onChange},
+	eventDeleteMessage:    {check: checkChange, action: changeAction, durable: true, run: onChange},
+	eventReact:            {check: checkChange, action: changeAction, durable: true, run: onChange},
+	eventMarkRead:         {check: checkMarkRead, action: markReadAction, run: onMarkRead},
+	eventOverview:         {check: noCheck, free: true, run: onOverview},
 	eventResume:           {check: noCheck, free: true, run: onResume},
 	eventRefreshToken:     {check: noCheck, free: true, run: onRefreshToken},
 }
@@ -70,9 +80,83 @@ func onMessage(ctx context.Context, c *Client, e *Event) (any, error) {
 	return nil, c.hub.sendVolatile(ctx, Message{Body: env.body(&note.Routed{Except: []string{c.id}})})
 }
 
+// checkRoomMessage is the check of a room-message. Of what it answers, it only
+// looks at the form.
+func checkRoomMessage(c *Client, e *Event) *Error {
+	if e.re != nil {
+		if json.Unmarshal(e.re, &e.Re.Seq) != nil || checkSeq("re", e.Re.Seq) != nil {
+			return checkSeq("re", 0)
+		}
+	}
+	return isMember(c, e)
+}
+
+// checkPrivateMessage is the check of a private-message.
+func checkPrivateMessage(c *Client, e *Event) *Error {
+	if e.re != nil {
+		var re struct {
+			ID     string `json:"id"`
+			Author string `json:"author"`
+		}
+		if json.Unmarshal(e.re, &re) != nil || re.ID == "" || len(re.ID) > text.MaxID || !text.Valid(re.Author, text.MaxUser) {
+			return errorf(CodeBadRequest, "re must have the id and the author of a message")
+		}
+		e.Re = MessageRef{ID: re.ID, Author: re.Author}
+	}
+	return hasTo(c, e)
+}
+
+// checkAnswered returns an error if a room has no message yet at the position
+// that a message answers.
+func (h *Hub) checkAnswered(ctx context.Context, e *Event) error {
+	if e.Re.Seq == 0 {
+		return nil
+	}
+	head := uint64(0)
+	if err := h.onLoop(func(l *loop) {
+		if r := l.rooms[e.Room]; r != nil {
+			head = r.pos.Seq
+		}
+	}); err != nil {
+		return err
+	}
+	if e.Re.Seq <= head {
+		return nil
+	}
+	page, err := h.session.Read(ctx, Topic{Room: e.Room}, Range{}) // another node may be ahead
+	if err == nil && e.Re.Seq > page.Head.Seq {
+		return errorf(CodeBadRequest, "re is after the newest message")
+	}
+	return err
+}
+
 func onRoomMessage(ctx context.Context, c *Client, e *Event) (any, error) {
-	env := envelope{typ: eventRoomMessage, id: e.ID, room: e.Room, from: c.user(), data: e.Data}
+	if err := c.hub.checkAnswered(ctx, e); err != nil {
+		return nil, err
+	}
+	env := envelope{typ: eventRoomMessage, id: durableID(e), room: e.Room, from: c.user(), re: e.answered(), data: e.Data}
 	return c.publish(ctx, c.durable(Topic{Room: e.Room}, e, &env, note.Routed{}))
+}
+
+// durableID returns the id of a durable event. If the client gave none, it is
+// one that the client does not know, for those who refer to the message.
+func durableID(e *Event) string {
+	if e.ID == "" {
+		return newID("m_")
+	}
+	return e.ID
+}
+
+// answered returns Re as JSON.
+func (ev *Event) answered() []byte {
+	switch {
+	case ev.Re.Seq > 0:
+		return strconv.AppendUint(nil, ev.Re.Seq, 10)
+	case ev.Re.ID != "":
+		b := appendQuoted([]byte(`{"id":`), ev.Re.ID)
+		return append(appendField(b, "author", ev.Re.Author), '}')
+	}
+	return nil
 }
 
 // durable returns the message that stores the envelope of an event of the
@@ -88,14 +172,15 @@ func (c *Client) durable(t Topic, e *Event, env *envelope, r note.Routed) Messag
 }
 
 // contentSum is a checksum of what makes an event the same message as another
-// one with its ID: kind, recipient and data. The room is left to the topic, and
+// one with its ID: kind, recipient, what it answers, and data. The room is left to the topic, and
 // the sender's name may change in between.
 func (ev *Event) contentSum(env *envelope) uint64 {
 	sum := ev.sum
 	if sum == 0 { // an Event that middleware made
 		sum = checksum(ev.Data)
 	}
-	return max(1, crc64.Update(sum, checksumTable, []byte(env.typ+"\x00"+env.to)))
+	what := append([]byte(env.typ+"\x00"+env.to), env.re...)
+	return max(1, crc64.Update(sum, checksumTable, what))
 }
 
 var checksumTable = crc64.MakeTable(crc64.ECMA)
@@ -125,7 +210,7 @@ func (c *Client) publish(ctx context.Context, m Message) (any, error) {
 // or a repetition, and no message is refused that its recipient has. The
 // character behind the user id keeps the two kinds of keys apart.
 func onPrivateMessage(ctx context.Context, c *Client, e *Event) (any, error) {
-	env := envelope{typ: eventPrivateMessage, id: e.ID, to: e.To, from: c.user(), data: e.Data}
+	env := envelope{typ: eventPrivateMessage, id: durableID(e), to: e.To, from: c.user(), re: e.answered(), data: e.Data}
 	own := c.durable(Topic{User: c.User().ID}, e, &env, note.Routed{Except: []string{c.id}})
 	if e.To != c.User().ID {
 		if _, err := c.publish(ctx, c.durable(Topic{User: e.To}, e, &env, note.Routed{})); err != nil {
@@ -139,7 +224,7 @@ func onPrivateMessage(ctx context.Context, c *Client, e *Event) (any, error) {
 }
 
 func onSendNotification(ctx context.Context, c *Client, e *Event) (any, error) {
-	env := envelope{typ: eventNotification, id: e.ID, to: e.To, from: c.user(), data: e.Data}
+	env := envelope{typ: eventNotification, id: durableID(e), to: e.To, from: c.user(), data: e.Data}
 	receipt, err := c.publish(ctx, c.durable(Topic{User: e.To}, e, &env, note.Routed{}))
 	if err != nil || e.To == c.User().ID {
 		return receipt, err

@@ -73,7 +73,14 @@ func (c *Client) dispatch(e *Event) (any, error) {
 		defer e.right.end()
 	}
 	if !b.free {
-		if err := c.authorize(Action{Type: e.Type, Room: e.Room, To: e.To}); err != nil {
+		a := Action{Type: e.Type, Room: e.Room, To: e.To}
+		if b.action != nil {
+			var err error
+			if a, err = b.action(c.Context(), c, e); err != nil {
+				return nil, err
+			}
+		}
+		if err := c.authorize(a); err != nil {
 			return nil, err
 		}
 	}
@@ -91,7 +98,15 @@ func (c *Client) authorize(a Action) error {
 	switch {
 	case err == nil && c.lostRights(): // meanwhile
 		return Unavailable(ErrClientGone)
-	case err == nil, ownError(err) != nil:
+	case err == nil:
+		return nil
+	}
+	return forbidden(err)
+}
+
+// forbidden returns what a client is told if the application refuses something.
+func forbidden(err error) error {
+	if ownError(err) != nil {
 		return err
 	}
 	return &Error{Code: CodeForbidden, Message: "Not allowed", Err: err}

@@ -135,7 +135,7 @@ func (cu *catchUp) ahead(ctx context.Context, t Topic, pos *Position, since *Pos
 // recovered reports whether the client then misses nothing.
 func (c *Client) replay(ctx context.Context, t Topic, pos Position, w replayRequest, budget *int) (frames [][]byte, recovered bool, err error) {
 	limit := min(w.History, max(c.hub.cfg.ReplayLimit, 0))
-	r := Range{Before: pos.Seq + 1, Limit: limit}
+	r := Range{Before: pos.Seq + 1, Limit: limit, Ordinary: w.Since == nil}
 	known := w.Since != nil && w.Since.Epoch == pos.Epoch && w.Since.Seq <= pos.Seq
 	if w.Since != nil {
 		r.Limit = max(c.hub.cfg.ReplayLimit, 0)
@@ -161,7 +161,17 @@ func (c *Client) replay(ctx context.Context, t Topic, pos Position, w replayRequ
 			return nil, false, err
 		}
 	}
-	all := eventFrames(page.Messages)
+	if len(page.Messages) == 0 {
+		return nil, recovered, nil
+	}
+	p := presented{topic: t, user: c.User().ID, messages: page.Messages, from: r.After + 1, to: r.Before}
+	if page.More || r.After == 0 {
+		p.from = page.Messages[0].Seq
+	}
+	all, err := p.frames(ctx, c.hub)
+	if err != nil {
+		return nil, false, err
+	}
 	frames, size := newestFrames(all, *budget)
 	if len(frames) < len(all) {
 		*budget = 0
@@ -187,7 +197,7 @@ func newestFrames(frames [][]byte, most int) (fit [][]byte, size int) {
 // read it without them.
 func withOwner(m Message) Message {
 	var r note.Routed
-	if m.Owner != "" || m.Notice || r.Decode(m.Body) != nil || r.Op != note.OpEmit {
+	if m.Owner != "" || m.Notice || r.Decode(m.Body) != nil || !r.Emits() {
 		return m
 	}
 	var e struct {
@@ -223,16 +233,14 @@ func (c *Client) partOfInbox(ctx context.Context, t Topic, r Range) ([]Message, 
 	return fairPart(t, page.Messages, fits), nil
 }
 
-// eventFrames returns the frames of the messages that are events.
-func eventFrames(messages []Message) [][]byte {
-	frames := make([][]byte, 0, len(messages))
-	for _, m := range messages {
-		var r note.Routed
-		if r.Decode(m.Body) == nil && r.Op == note.OpEmit {
-			frames = append(frames, frameOf(r.Body, m.Seq, m.Time))
-		}
+// eventIn returns the envelope in a message of a log, or nil if it is not an
+// event.
+func eventIn(m *Message) []byte {
+	var r note.Routed
+	if r.Decode(m.Body) != nil || !r.Emits() {
+		return nil
 	}
-	return frames
+	return r.Body
 }
 
 // rejoin puts the client into a room, on hold, and reads the messages that it
@@ -277,7 +285,11 @@ func onJoinRoom(ctx context.Context, c *Client, e *Event) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.onHandler.catchUp.joinData(j, recovered), nil
+	answer := c.onHandler.catchUp.joinData(j, recovered)
+	if unread := c.unreadIn(ctx, j); unread != nil {
+		answer = appendReading(answer, unread[j.room])
+	}
+	return answer, nil
 }
 
 // joinData returns the answer for a room that the client has joined. If the
@@ -345,6 +357,7 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 		}
 		result.Inbox = positionData(pos, recovered)
 	}
+	var joined []*join
 	for i, room := range slices.Sorted(maps.Keys(data.Rooms)) {
 		// Authorize is not asked: the join would fail anyway.
 		if most := c.hub.cfg.MaxRooms; most >= 0 && i >= most {
@@ -352,15 +365,21 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 			continue
 		}
 		since := data.Rooms[room]
-		result.Rooms[room] = c.resumeRoom(ctx, room, replayRequest{Since: &since}, &budget)
+		part, j := c.resumeRoom(ctx, room, replayRequest{Since: &since}, &budget)
+		if result.Rooms[room] = part; j != nil {
+			joined = append(joined, j)
+		}
+	}
+	for room, r := range c.unreadIn(ctx, joined...) {
+		result.Rooms[room] = appendReading(result.Rooms[room], r)
 	}
 	f.add(Topic{User: c.User().ID}, inbox)
 	return result, nil
 }
 
-// resumeRoom rejoins one room and returns its part of the answer. A failure
-// does not affect the other rooms.
-func (c *Client) resumeRoom(ctx context.Context, room string, w replayRequest, budget *int) jsontext.Value {
+// resumeRoom rejoins one room and returns its part of the answer, and the join
+// if it succeeded. A failure does not affect the other rooms.
+func (c *Client) resumeRoom(ctx context.Context, room string, w replayRequest, budget *int) (jsontext.Value, *join) {
 	var err error
 	if bad := checkRoom(room); bad != nil {
 		err = bad
@@ -373,7 +392,7 @@ func (c *Client) resumeRoom(ctx context.Context, room string, w replayRequest, b
 			j, recovered, err = c.rejoin(ctx, room, right, w, budget)
 		}
 		if err == nil {
-			return c.onHandler.catchUp.joinData(j, recovered)
+			return c.onHandler.catchUp.joinData(j, recovered), j
 		}
 	}
 	e, known := publicError(err)
@@ -382,62 +401,22 @@ func (c *Client) resumeRoom(ctx context.Context, room string, w replayRequest, b
 			return []any{"room", room, "user", c.User().ID, "err", err}
 		})
 	}
-	return errorPart(e)
+	return errorPart(e), nil
+}
+
+// unreadIn is unreadOf for rooms that the client has just joined. A join does
+// not fail because of it.
+func (c *Client) unreadIn(ctx context.Context, joins ...*join) map[string]reading {
+	unread, err := c.unreadOf(ctx, joins)
+	if err != nil {
+		c.hub.logLimited("cannot count unread", slog.LevelWarn, "chathub: cannot count unread messages", func() []any {
+			return []any{"user", c.User().ID, "err", err}
+		})
+	}
+	return unread
 }
 
 // errorPart returns the part of the answer for a room that cannot be rejoined.
 func errorPart(e *Error) jsontext.Value {
 	return append(append([]byte(`{"error":`), errorData(e)...), '}')
-}
-
-// historyPage is the number of messages that a history request without a limit
-// gets.
-const historyPage = 50
-
-func onHistory(ctx context.Context, c *Client, e *Event) (any, error) {
-	data := struct {
-		Before uint64 `json:"before"`
-		Limit  int    `json:"limit"`
-	}{Limit: historyPage}
-	if err := decodeData(e, &data); err != nil {
-		return nil, err
-	}
-	if data.Limit <= 0 {
-		return nil, errorf(CodeBadRequest, "limit must be positive")
-	}
-	if c.hub.cfg.ReplayLimit < 0 {
-		return nil, errorf(CodeForbidden, "History is off")
-	}
-	if err := c.awaitReplay(ctx); err != nil {
-		return nil, err
-	}
-	budget := c.hub.cfg.answerBytes()
-	page, err := c.readLog(ctx, Topic{Room: e.Room}, Range{
-		Before:   data.Before,
-		Limit:    min(data.Limit, c.hub.cfg.ReplayLimit),
-		MaxBytes: max(1, budget),
-	})
-	if err != nil {
-		return nil, err
-	}
-	if !c.inRoom(e.Room) { // it was removed meanwhile, and these may be newer
-		return nil, errNotInRoom()
-	}
-	all := eventFrames(page.Messages)
-	messages, size := newestFrames(all, budget)
-	more := page.More || len(messages) < len(all)
-	b := append(make([]byte, 0, size+64), `{"messages":[`...)
-	for i, f := range messages {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(b, wire.Payload(f)...)
-	}
-	b = append(b, `],"more":`...)
-	if more {
-		b = append(b, "true}"...)
-	} else {
-		b = append(b, "false}"...)
-	}
-	return jsontext.Value(b), nil
 }

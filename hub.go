@@ -34,6 +34,8 @@ type Hub struct {
 	rights    rights
 	handlers  registry
 	subs      subscriptions
+	changes   changes
+	receipts  receipts
 	courier   courier
 	counters  counters
 
@@ -59,6 +61,7 @@ func New(cfg Config) (*Hub, error) {
 		commands: make(chan command, commandQueue),
 	}
 	h.life.init()
+	h.changes.hub, h.receipts.hub = h, h
 	h.origins = h.cfg.origins()
 	broker := cfg.Broker
 	if broker == nil {

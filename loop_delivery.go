@@ -25,7 +25,7 @@ func (cmd *incoming) run(l *loop) {
 	}
 	switch {
 	case a == nil:
-	case cmd.Op == note.OpEmit && len(cmd.Clients) == 0:
+	case cmd.Emits() && len(cmd.Clients) == 0:
 		l.deliver(a, delivery{frame: cmd.frame, compressed: cmd.compressed, kind: cmd.kind(), seq: cmd.seq, except: cmd.Except, once: cmd.Once})
 		if cmd.typing != nil && !l.anyHere(cmd.Except) {
 			l.hearTyping(l.rooms[cmd.topic.Room], cmd.typing, l.now())
@@ -57,11 +57,11 @@ func (l *loop) advanceTo(t Topic, seq uint64) *audience {
 		if r == nil {
 			r = l.newRoom(t.Room)
 		}
-		r.pos.Seq = seq
+		r.pos.Seq = max(r.pos.Seq, seq) // a named message may come late
 		return &r.audience
 	}
 	u := l.userOf(t.User)
-	u.pos.Seq = seq
+	u.pos.Seq = max(u.pos.Seq, seq)
 	return &u.audience
 }
 
@@ -86,7 +86,7 @@ func (l *loop) recipients(a *audience, d *incoming) (clients []*Client) {
 // carryOut does what a message says with each of clients.
 func (l *loop) carryOut(d *incoming, clients []*Client) {
 	switch d.Op {
-	case note.OpEmit:
+	case note.OpEmit, note.OpChange:
 		for _, c := range clients {
 			if !c.onLoop.repeated(d.Once) {
 				l.send(c, c.pick(d.frame, d.compressed), wire.Volatile)

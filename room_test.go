@@ -28,6 +28,8 @@ type joinData struct {
 	Users     []chathub.User `json:"users"`
 	Count     int            `json:"count"`
 	Recovered bool           `json:"recovered"`
+	Read      uint64         `json:"read"`
+	Unread    int            `json:"unread"`
 }
 
 // usersData is the data of presence events.
@@ -70,7 +72,7 @@ func TestJoinAndLeave(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{})
 		ana, bob := hubtest.Dial(t, hub, "ana/Ana"), hubtest.Dial(t, hub, "bob/Bob")
 		ack := enter(ana, "lobby")
-		if fields := dataOf[map[string]jsontext.Value](t, ack); len(fields) != 5 {
+		if fields := dataOf[map[string]jsontext.Value](t, ack); len(fields) != 7 {
 			t.Errorf("answer to join-room is %s", ack.Data)
 		}
 		first := dataOf[joinData](t, ack)

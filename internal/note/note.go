@@ -21,6 +21,8 @@ const (
 	OpJoin
 	OpLeave
 	OpDisconnect
+	// OpChange is OpEmit of what a message has become, with its State.
+	OpChange
 	opRoutedEnd
 )
 

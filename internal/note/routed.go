@@ -15,17 +15,22 @@ type Routed struct {
 	Clients []string
 	// Rooms to join or leave.
 	Rooms []string
+	// State is for the nodes alone. Only an OpChange has one.
+	State []byte
 	// Body is the envelope without seq and ts, or the reason of a disconnect.
 	Body []byte
 }
 
+// Emits reports whether Body is an envelope for the connections.
+func (r *Routed) Emits() bool { return r.Op == OpEmit || r.Op == OpChange }
+
 // Encode returns r as the body of a message: Op, Once, three lists of texts,
-// and the rest is Body. It leaves room for so many bytes more, to be appended
+// the State of an OpChange, and the rest is Body. It leaves room for so many bytes more, to be appended
 // to Body. Every message of a client passes here, so no coder is in the way.
 func (r *Routed) Encode(room int) []byte {
 	const numbers, item = 14, 32 // most take no more
 	items := len(r.Except) + len(r.Clients) + len(r.Rooms)
-	b := make([]byte, 0, numbers+item*items+len(r.Body)+room)
+	b := make([]byte, 0, numbers+item*items+len(r.State)+len(r.Body)+room)
 	b = append(b, byte(r.Op))
 	b = binary.AppendUvarint(b, r.Once)
 	for _, list := range [...][]string{r.Except, r.Clients, r.Rooms} {
@@ -33,6 +38,10 @@ func (r *Routed) Encode(room int) []byte {
 		for _, s := range list {
 			b = appendText(b, s)
 		}
+	}
+	if r.Op == OpChange {
+		b = binary.AppendUvarint(b, uint64(len(r.State)))
+		b = append(b, r.State...)
 	}
 	return append(b, r.Body...)
 }
@@ -62,6 +71,13 @@ func (r *Routed) Decode(b []byte) error {
 			*list = append(*list, string(rest[:size]))
 			b = rest[size:]
 		}
+	}
+	if r.Op == OpChange {
+		size, rest, ok := takeLength(b)
+		if !ok {
+			return ErrBody
+		}
+		r.State, b = rest[:size], rest[size:]
 	}
 	r.Body = b
 	return nil

@@ -1,0 +1,346 @@
+package chathub
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/chathub-go/chathub/internal/change"
+	"github.com/chathub-go/chathub/internal/note"
+)
+
+// changes carries out the changes of messages. Those of one message that come
+// at the same time are stored together. Any goroutine may use it.
+type changes struct {
+	hub *Hub
+
+	mu      sync.Mutex
+	running map[changeKey]*changer
+}
+
+// changeKey is the message that changes, in the log that decides first.
+type changeKey struct {
+	topic Topic
+	name  string
+}
+
+// mergeTime is for how long reactions to one message are gathered after one was
+// stored. The first one does not wait.
+const mergeTime = 100 * time.Millisecond
+
+// changeTries is how often a change is tried again because another node has
+// changed the message meanwhile.
+const changeTries = 50
+
+// changer stores the changes of one message, one after another. It ends when
+// there was nothing to do for mergeTime.
+type changer struct {
+	all  *changes
+	key  changeKey
+	wake chan struct{} // holds one: there is something that does not wait
+
+	waiting []*changeOp // guarded by changes.mu
+
+	// Of the goroutine that runs:
+	state   *change.State // nil: to be read
+	version Message       // that says so; Seq 0: the message never changed
+}
+
+// changeOp is a change that somebody waits for.
+type changeOp struct {
+	change.Op
+	message *changing
+	from    *User // nil: the application
+	done    chan struct{}
+
+	receipt Receipt
+	err     error
+}
+
+// apply carries out a change and returns where it is stored. If ctx ends first,
+// the change may be stored all the same.
+func (ch *changes) apply(ctx context.Context, m *changing, op *change.Op, from *User) (Receipt, error) {
+	o := &changeOp{Op: *op, message: m, from: from, done: make(chan struct{})}
+	key := changeKey{m.copies[0].topic, m.copies[0].name}
+	ch.mu.Lock()
+	w := ch.running[key]
+	isNew := w == nil
+	if isNew {
+		w = &changer{all: ch, key: key, wake: make(chan struct{}, 1)}
+		if ch.running == nil {
+			ch.running = make(map[changeKey]*changer)
+		}
+		ch.running[key] = w
+	}
+	w.waiting = append(w.waiting, o)
+	ch.mu.Unlock()
+	switch {
+	case isNew:
+		go w.run()
+	case op.Kind != change.React:
+		select {
+		case w.wake <- struct{}{}:
+		default:
+		}
+	}
+	select {
+	case <-o.done:
+		return o.receipt, o.err
+	case <-ctx.Done():
+		return Receipt{}, Unavailable(ctx.Err())
+	}
+}
+
+func (w *changer) run() {
+	for {
+		w.all.mu.Lock()
+		ops := w.waiting
+		w.waiting = nil
+		if len(ops) == 0 {
+			delete(w.all.running, w.key)
+			w.all.mu.Unlock()
+			return
+		}
+		w.all.mu.Unlock()
+
+		var err error
+		if guarded := w.all.hub.guard("a change of a message", func() error { err = w.store(ops); return nil }); guarded != nil {
+			err = guarded
+		}
+		for _, o := range ops {
+			if o.err == nil && o.receipt.Seq == 0 {
+				o.err = err
+			}
+			close(o.done)
+		}
+		timer := time.NewTimer(mergeTime)
+		select {
+		case <-timer.C:
+		case <-w.wake:
+		case <-w.all.hub.life.done:
+		}
+		timer.Stop()
+	}
+}
+
+// store carries out changes, and stores what the message has become. It sets
+// the results of those that it has decided about. The others get its error.
+func (w *changer) store(ops []*changeOp) error {
+	ctx, cancel := w.all.hub.brokerContext()
+	defer cancel()
+	for range changeTries {
+		if w.state == nil {
+			st, m, err := w.all.hub.stateOf(ctx, w.key.topic, w.key.name)
+			if err != nil {
+				return err
+			}
+			w.state, w.version = st, m
+		}
+		next := w.state.Clone()
+		applied := w.decide(next, ops)
+		if applied == nil {
+			w.settle(ops, Receipt{})
+			return w.follow(ctx, ops)
+		}
+		r, err := w.publish(ctx, 0, applied, next, &w.version.Seq)
+		if err == nil {
+			w.state, w.version = next, Message{Seq: r.Seq, Time: r.Time}
+			w.settle(ops, r)
+			return w.follow(ctx, ops)
+		}
+		w.state = nil
+		if !hasCode(err, CodeConflict) {
+			return err
+		}
+		// Another node was faster. It may be about to try again, too.
+		if err := sleep(ctx, rand.N(20*time.Millisecond)); err != nil {
+			return Unavailable(err)
+		}
+	}
+	return Unavailable(errors.New("chathub: other nodes change this message all the time"))
+}
+
+// decide applies changes to a state, and notes the errors. It returns the last
+// one that makes a difference, or nil.
+func (w *changer) decide(st *change.State, ops []*changeOp) (last *changeOp) {
+	now := timestamp()
+	for _, o := range ops {
+		o.err, o.receipt = nil, Receipt{}
+		err := st.Apply(&o.Op, now)
+		switch {
+		case err == nil:
+			last = o
+		case errors.Is(err, change.ErrUnchanged) && o.Kind == change.Delete && o.message.exists():
+			last = o // the log has the text still: the erasure was not completed
+		case errors.Is(err, change.ErrRepeated), errors.Is(err, change.ErrUnchanged):
+			o.receipt.Duplicate = true
+		case errors.Is(err, change.ErrDeleted):
+			o.err = errorf(CodeConflict, "The message is deleted")
+		case errors.Is(err, change.ErrOther):
+			o.err = errOtherMessage
+		case errors.Is(err, change.ErrTooMany):
+			o.err = errorf(CodeLimitExceeded, "The message has too many reactions")
+		default:
+			o.err = err
+		}
+	}
+	return last
+}
+
+// settle gives those changes a receipt that have been decided.
+func (w *changer) settle(ops []*changeOp, stored Receipt) {
+	for _, o := range ops {
+		switch {
+		case o.err != nil:
+		case o.receipt.Duplicate:
+			o.receipt = Receipt{Epoch: stored.Epoch, Seq: w.version.Seq, Time: w.version.Time, Duplicate: true}
+			if w.version.Seq == 0 { // it never changed
+				o.receipt.Seq, o.receipt.Time = o.message.seq, o.message.time
+			}
+		default:
+			o.receipt = stored
+		}
+	}
+}
+
+// follow brings the other copy of a private message up to date, and makes the
+// receipts those of the users who wait.
+func (w *changer) follow(ctx context.Context, ops []*changeOp) error {
+	first := ops[len(ops)-1]
+	m := first.message
+	if len(m.copies) < 2 || w.version.Seq == 0 {
+		return nil
+	}
+	r, err := w.followIn(ctx, first)
+	for _, o := range ops {
+		switch {
+		case o.err != nil:
+		case err != nil:
+			o.receipt, o.err = Receipt{}, err
+		case o.from != nil && o.from.ID == m.copies[1].topic.User:
+			r.Duplicate = o.receipt.Duplicate
+			o.receipt = r
+		}
+	}
+	return nil
+}
+
+// followIn stores the state in the second inbox, unless that is up to date.
+func (w *changer) followIn(ctx context.Context, o *changeOp) (Receipt, error) {
+	at := &o.message.copies[1]
+	for range changeTries {
+		st, m, err := w.all.hub.stateOf(ctx, at.topic, at.name)
+		if err != nil {
+			return Receipt{}, err
+		}
+		if m.Seq > 0 && st.Count >= w.state.Count && (w.state.Deleted == 0 || at.body == nil) {
+			return Receipt{Seq: m.Seq, Time: m.Time}, nil
+		}
+		r, err := w.publish(ctx, 1, o, w.state.Clone(), &m.Seq)
+		if !hasCode(err, CodeConflict) {
+			return r, err
+		}
+	}
+	return Receipt{}, Unavailable(errors.New("chathub: other nodes change this message all the time"))
+}
+
+// publish stores a state in the log of one copy of the message, and tells its
+// audience.
+func (w *changer) publish(ctx context.Context, i int, o *changeOp, st *change.State, expect *uint64) (Receipt, error) {
+	m := o.message
+	at := &m.copies[i]
+	if st.Deleted > 0 {
+		if at.body != nil {
+			st.Head, _ = splitData(at.body)
+		}
+		st.Seq, st.Time = at.seq, at.time
+	}
+	env := envelope{typ: eventMessageChanged, room: m.room, from: o.from}
+	data := append(make([]byte, 0, 256+len(st.Data)), '{')
+	if m.room != "" {
+		data = append(data, `"seq":`...)
+		data = strconv.AppendUint(data, m.seq, 10)
+	} else {
+		env.to = o.peer()
+		data = append(data, `"id":`...)
+		data = appendQuoted(data, m.id)
+		data = appendField(data, "author", m.author)
+	}
+	data = append(data, `,"change":"`...)
+	data = append(data, o.Kind...)
+	data = append(data, `","message":`...)
+	env.data = append(st.AppendMessage(data), '}')
+	r := note.Routed{Op: note.OpChange, State: st.Encode()}
+	owner := "" // the application
+	if o.from != nil {
+		owner = o.from.ID
+	}
+	return w.all.hub.session.Publish(ctx, Message{
+		Topic:  at.topic,
+		Owner:  owner,
+		Name:   at.name,
+		Tied:   at.seq,
+		Erase:  st.Deleted > 0,
+		Expect: expect,
+		Body:   env.body(&r),
+	})
+}
+
+// peer is the other user of a private message, seen from who changes it.
+func (o *changeOp) peer() string {
+	if o.from != nil && o.from.ID == o.message.to {
+		return o.message.author
+	}
+	return o.message.to
+}
+
+// exists reports whether a log has the message as it was sent.
+func (m *changing) exists() bool {
+	return slices.ContainsFunc(m.copies, func(at messageCopy) bool { return at.body != nil })
+}
+
+// EditMessage replaces the data of a room-message, whoever sent it, and tells
+// the room, as an edit-message of its author does. Seq is the position of the
+// message. The form of data and its errors are those of [Target.Emit]. If there
+// is no such message, the error is an [Error] with [CodeBadRequest], and with
+// [CodeConflict] if it is deleted.
+func (h *Hub) EditMessage(ctx context.Context, room string, seq uint64, data any) (Receipt, error) {
+	env, err := h.newEnvelope(eventRoomMessage, data)
+	if err != nil {
+		return Receipt{}, err
+	}
+	if env.data == nil {
+		env.data = []byte("null")
+	}
+	return h.changeMessage(ctx, room, seq, &change.Op{Kind: change.Edit, Data: env.data})
+}
+
+// DeleteMessage deletes a room-message, whoever sent it, and tells the room, as
+// a delete-message does. When it returns nil, no log, cache or file of the
+// Broker has the data of the message any more. If it was deleted before, that
+// is no error. If there is no such message, the error is an [Error] with
+// [CodeBadRequest].
+func (h *Hub) DeleteMessage(ctx context.Context, room string, seq uint64) (Receipt, error) {
+	return h.changeMessage(ctx, room, seq, &change.Op{Kind: change.Delete})
+}
+
+func (h *Hub) changeMessage(ctx context.Context, room string, seq uint64, op *change.Op) (Receipt, error) {
+	if err := h.checkOpen(); err != nil {
+		return Receipt{}, err
+	}
+	if err := checkRoom(room); err != nil {
+		return Receipt{}, err
+	}
+	if err := checkSeq("seq", seq); err != nil {
+		return Receipt{}, err
+	}
+	m, err := h.roomMessage(ctx, room, seq)
+	if err != nil {
+		return Receipt{}, err
+	}
+	return h.changes.apply(ctx, m, op, nil)
+}

@@ -1,0 +1,91 @@
+package chathub
+
+import (
+	"context"
+	"errors"
+
+	"github.com/chathub-go/chathub/internal/change"
+	"github.com/chathub-go/chathub/internal/text"
+)
+
+// erasePage is how many messages EraseUser reads at a time.
+const erasePage = 256
+
+// EraseUser deletes every room-message of a user in the given rooms, and takes
+// back the user's reactions there. It returns how many messages it has deleted.
+// The rooms are told of each, as by [Hub.DeleteMessage]. It reads the whole log
+// of each room, which takes a while if the log is long. If it fails, it may be
+// called again, and goes on with what is left. It does not keep the user from
+// writing more: disconnect the user first.
+func (h *Hub) EraseUser(ctx context.Context, userID string, rooms ...string) (deleted int, err error) {
+	if !text.Valid(userID, text.MaxUser) {
+		return 0, errorf(CodeBadRequest, "not a user id")
+	}
+	for _, room := range rooms {
+		n, err := h.eraseIn(ctx, userID, room)
+		deleted += n
+		if err != nil {
+			return deleted, err
+		}
+	}
+	return deleted, nil
+}
+
+func (h *Hub) eraseIn(ctx context.Context, userID, room string) (deleted int, err error) {
+	if err := errors.Join(h.checkOpen(), asError(checkRoom(room))); err != nil {
+		return 0, err
+	}
+	t := Topic{Room: room}
+	for before, more := uint64(0), true; more; {
+		page, err := h.session.Read(ctx, t, Range{Before: before, Limit: erasePage, MaxBytes: h.cfg.answerBytes(), Ordinary: true})
+		if err != nil {
+			return deleted, err
+		}
+		for i := range page.Messages {
+			m := &page.Messages[i]
+			if _, s := sentIn(m); s.Type != eventRoomMessage || s.From.ID != userID {
+				continue
+			}
+			_, err := h.DeleteMessage(ctx, room, m.Seq)
+			switch {
+			case err == nil:
+				deleted++
+			case !hasCode(err, CodeBadRequest): // if so, the log has dropped it meanwhile
+				return deleted, err
+			}
+		}
+		if more = page.More && len(page.Messages) > 0; more {
+			before = page.Messages[0].Seq
+		}
+	}
+	return deleted, h.eraseReactions(ctx, userID, room)
+}
+
+// eraseReactions takes back all reactions of a user in a room.
+func (h *Hub) eraseReactions(ctx context.Context, userID, room string) error {
+	named, err := h.session.ReadNamed(ctx, []NameQuery{{Topic: Topic{Room: room}, Kind: kindChanged}})
+	if err != nil {
+		return err
+	}
+	for i := range named[0] {
+		m := &named[0][i]
+		st, err := stateIn(m)
+		if err != nil {
+			return err
+		}
+		for _, key := range st.Mine(userID) {
+			if _, err := h.changeMessage(ctx, room, m.Tied, &change.Op{Kind: change.React, User: userID, Key: key}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// asError returns nil for a nil *Error.
+func asError(e *Error) error {
+	if e == nil {
+		return nil
+	}
+	return e
+}
