@@ -219,7 +219,7 @@ func (log *memoryLog) survey(q *SurveyQuery, into *Standing, now int64, limits *
 			m.message(log, &into.Last)
 			last = false
 		}
-		if count = count && e.seq > q.After; !count {
+		if count = count && e.seq > q.After; !count || q.Before > 0 && e.seq >= q.Before {
 			continue
 		}
 		if owner := e.share.account.owner; owner != q.Reader && (q.From == "" || owner == q.From) {

@@ -61,7 +61,7 @@ func TestRoomMessage(t *testing.T) {
 		c[1].SendText(`{"type":"room-message","room":"lobby"}`) // no id: no ack; no data: none
 		for i := range c {
 			got := arrived(c[i])
-			if len(got) != 1 || got[0].Seq <= m.Seq || got[0].TS != m.TS+1000 || got[0].Data != nil || got[0].ID != "" || got[0].From.ID != "bob" {
+			if len(got) != 1 || got[0].Seq <= m.Seq || got[0].TS != m.TS+1000 || got[0].Data != nil || !strings.HasPrefix(got[0].ID, "m_") || got[0].From.ID != "bob" {
 				t.Errorf("client %d got %+v", i, got)
 			}
 		}

@@ -220,7 +220,7 @@ func (q *historyQuery) read(ctx context.Context, after, before uint64, limit int
 		part.more = page.More
 		part.add(q, frames, limit, oldest)
 		switch {
-		case !page.More, len(part.frames) >= limit, q.budget <= 0:
+		case !page.More, len(part.frames) >= limit, q.budget <= 0, q.wantsAll():
 			part.next = 0
 			return part, nil
 		case len(page.Messages) == 0: // the next one does not fit
@@ -270,7 +270,7 @@ func (p *historyPart) add(q *historyQuery, frames [][]byte, limit int, oldest bo
 // wants reports whether a message is one of those that the request is about.
 // The body is an envelope.
 func (q *historyQuery) wants(body []byte) bool {
-	if q.peer == "" && q.Re == 0 && len(q.Types) == 0 {
+	if q.wantsAll() {
 		return true
 	}
 	var s struct {
@@ -291,6 +291,8 @@ func (q *historyQuery) wants(body []byte) bool {
 	}
 	return true
 }
+
+func (q *historyQuery) wantsAll() bool { return q.peer == "" && q.Re == 0 && len(q.Types) == 0 }
 
 // json returns the answer.
 func (p *historyPart) json(more bool, newer *bool) jsontext.Value {

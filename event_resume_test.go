@@ -29,6 +29,8 @@ type resumePart struct {
 	Users     []chathub.User `json:"users"`
 	Count     int            `json:"count"`
 	Recovered bool           `json:"recovered"`
+	Read      uint64         `json:"read"`
+	Unread    int            `json:"unread"`
 	Error     *struct {
 		Code    chathub.Code `json:"code"`
 		Message string       `json:"message"`
