@@ -71,6 +71,26 @@ const OTHERWISE = new Set([
   'leave-room',
   'resume',
   'refresh-token',
+  // What it does not send yet.
+  'room-message in reply',
+  'private-message in reply',
+  'history, newer',
+  'history, around a position',
+  'history, between two positions',
+  'history of some types',
+  'history of the replies to a message',
+  'history of a conversation',
+  'edit-message',
+  'edit-message, private',
+  'delete-message',
+  'delete-message, private',
+  'react',
+  'react, taken back',
+  'react, private',
+  'mark-read',
+  'mark-read, private',
+  'overview',
+  'overview with conversations',
 ]);
 
 describe('what the client sends', () => {
