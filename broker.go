@@ -134,22 +134,22 @@ type Message struct {
 	// Name makes this a named message. It has a Seq and is delivered like an
 	// ordinary one, but the log keeps the newest message of each name only.
 	// That one stays whatever its age, and does not count in the bound of the
-	// topic's messages. A name is a kind of 1 to 16 lower-case letters, a slash,
-	// and up to 256 bytes of UTF-8, such as "read/lobby". Empty: the message is
-	// an ordinary one.
+	// topic's messages. A name is a kind of 1 to 16 lower-case letters, a
+	// slash, and up to 256 bytes of UTF-8, such as "read/lobby". Empty: the
+	// message is an ordinary one.
 	Name string
 	// Tied is the Seq of the ordinary message of the topic that the name
 	// belongs to. The name goes when that message does, because of its age or
 	// the bounds of the log, or soon after. If it has gone already, Publish may
-	// refuse m with [CodeConflict]. What m replaces under its name is erased and
-	// not only dropped, see Erase. 0: the name belongs to no message.
+	// refuse m with [CodeConflict]. What m replaces under its name is erased
+	// and not only dropped, see Erase. 0: the name belongs to no message.
 	Tied uint64
 	// Erase erases the ordinary message that m is tied to. Once Publish has
 	// returned nil, its Body is in no log, cache or file of the Broker. The log
-	// has not dropped it: Page.Trimmed stays as it is, and so does the name that
-	// is tied to it. If Publish fails after it has stored m, a repetition of the
-	// call completes it. Sessions that have the topic subscribed have forgotten
-	// the erased Body once m has been delivered to them.
+	// has not dropped it: Page.Trimmed stays as it is, and so does the name
+	// that is tied to it. If Publish fails after it has stored m, a repetition
+	// of the call completes it. Sessions that have the topic subscribed have
+	// forgotten the erased Body once m has been delivered to them.
 	Erase bool
 	// Remove makes a named message the last one of its name. It is kept and
 	// counted like an ordinary message, so that a client that was away hears of
@@ -215,8 +215,8 @@ type NameQuery struct {
 	// Names are the names to look for, in any number.
 	Names []string
 	// Kind selects all names of one kind, which is what precedes the slash, if
-	// Names is empty. From and To, if To is not 0, narrow that to names that are
-	// tied to a message with From <= Seq <= To.
+	// Names is empty. From and To, if To is not 0, narrow that to names that
+	// are tied to a message with From <= Seq <= To.
 	Kind     string
 	From, To uint64
 }

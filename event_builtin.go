@@ -172,8 +172,8 @@ func (c *Client) durable(t Topic, e *Event, env *envelope, r note.Routed) Messag
 }
 
 // contentSum is a checksum of what makes an event the same message as another
-// one with its ID: kind, recipient, what it answers, and data. The room is left to the topic, and
-// the sender's name may change in between.
+// one with its ID: kind, recipient, what it answers, and data. The room is left
+// to the topic, and the sender's name may change in between.
 func (ev *Event) contentSum(env *envelope) uint64 {
 	sum := ev.sum
 	if sum == 0 { // an Event that middleware made

@@ -358,7 +358,7 @@ func (p *presented) frames(ctx context.Context, h *Hub) ([][]byte, error) {
 	return frames, nil
 }
 
-func (p *presented) append(frames [][]byte, body []byte, st *change.State, seq uint64, ts int64) [][]byte {
+func (p *presented) append(frames [][]byte, body []byte, st *present, seq uint64, ts int64) [][]byte {
 	if body == nil || p.wants != nil && !p.wants(body) {
 		return frames
 	}
@@ -368,8 +368,14 @@ func (p *presented) append(frames [][]byte, body []byte, st *change.State, seq u
 	return append(frames, frameOf(body, seq, ts))
 }
 
+// present is what a message has become, and the position at which it did.
+type present struct {
+	*change.State
+	version uint64
+}
+
 // states are what messages have become, by their positions.
-type states map[uint64]*change.State
+type states map[uint64]*present
 
 // states reads what has become of the messages of the stretch.
 func (p *presented) states(ctx context.Context, h *Hub) (states, error) {
@@ -388,7 +394,7 @@ func (p *presented) states(ctx context.Context, h *Hub) (states, error) {
 	for i := range named[0] {
 		m := &named[0][i]
 		if st, err := stateIn(m); err == nil {
-			all[m.Tied] = st
+			all[m.Tied] = &present{st, m.Seq}
 		} else {
 			h.log.Error("chathub: what a message has become cannot be read", "topic", m.Topic, "seq", m.Seq, "err", err)
 		}
@@ -397,18 +403,18 @@ func (p *presented) states(ctx context.Context, h *Hub) (states, error) {
 }
 
 // deleted returns those that were deleted, in order.
-func (all states) deleted() (list []*change.State) {
+func (all states) deleted() (list []*present) {
 	for _, st := range all {
 		if st.Deleted > 0 {
 			list = append(list, st)
 		}
 	}
-	slices.SortFunc(list, func(a, b *change.State) int { return cmp.Compare(a.Seq, b.Seq) })
+	slices.SortFunc(list, func(a, b *present) int { return cmp.Compare(a.Seq, b.Seq) })
 	return list
 }
 
 // presentBody returns an envelope in its present form, as a user sees it.
-func presentBody(body []byte, st *change.State, user string) []byte {
+func presentBody(body []byte, st *present, user string) []byte {
 	data := st.Data
 	if st.Data != nil || st.Deleted > 0 {
 		body, _ = splitData(body)
@@ -418,6 +424,8 @@ func presentBody(body []byte, st *change.State, user string) []byte {
 		b = append(b, `,"data":`...)
 		b = append(b, data...)
 	}
+	b = append(b, `,"version":`...)
+	b = strconv.AppendUint(b, st.version, 10)
 	b = st.AppendFields(b)
 	if mine := st.Mine(user); len(mine) > 0 {
 		b = append(b, `,"mine":`...)

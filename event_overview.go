@@ -219,7 +219,7 @@ func (o *overview) present(ctx context.Context, parts []overviewPart) error {
 		for k := range named[byTopic[p.topic]] {
 			m := &named[byTopic[p.topic]][k]
 			if st, err := stateIn(m); m.Name == p.name && err == nil {
-				body = presentBody(body, st, o.user)
+				body = presentBody(body, &present{st, m.Seq}, o.user)
 			}
 		}
 		frame := frameOf(body, p.at.Last.Seq, p.at.Last.Time)

@@ -286,7 +286,8 @@ func (rc *receipts) send(room string) {
 	env := envelope{typ: eventRead, room: room, ts: timestamp(), data: data}
 	ctx, cancel := rc.hub.brokerContext()
 	defer cancel()
-	_ = rc.hub.sendVolatile(ctx, Message{Topic: Topic{Room: room}, Body: env.body(&note.Routed{})}) // at most once, as presence
+	// At most once, as presence.
+	_ = rc.hub.sendVolatile(ctx, Message{Topic: Topic{Room: room}, Body: env.body(&note.Routed{})})
 }
 
 // appendReading adds to the answer for a room how far its user has read.

@@ -25,8 +25,9 @@ type Routed struct {
 func (r *Routed) Emits() bool { return r.Op == OpEmit || r.Op == OpChange }
 
 // Encode returns r as the body of a message: Op, Once, three lists of texts,
-// the State of an OpChange, and the rest is Body. It leaves room for so many bytes more, to be appended
-// to Body. Every message of a client passes here, so no coder is in the way.
+// the State of an OpChange, and the rest is Body. It leaves room for so many
+// bytes more, to be appended to Body. Every message of a client passes here, so
+// no coder is in the way.
 func (r *Routed) Encode(room int) []byte {
 	const numbers, item = 14, 32 // most take no more
 	items := len(r.Except) + len(r.Clients) + len(r.Rooms)
