@@ -165,7 +165,7 @@ func (c *Client) replay(ctx context.Context, t Topic, pos Position, w replayRequ
 		return nil, recovered, nil
 	}
 	p := presented{topic: t, user: c.User().ID, messages: page.Messages, from: r.After + 1, to: r.Before}
-	if page.More || r.After == 0 {
+	if page.More {
 		p.from = page.Messages[0].Seq
 	}
 	all, err := p.frames(ctx, c.hub)
