@@ -26,8 +26,9 @@ import (
 //
 // A topic without subscriptions keeps its log until MaxAge has passed since its
 // last use (or DuplicateWindow, if that is longer), or until MaxIdleTopics or
-// MaxTotalBytes asks for room. A log that never had a message goes with its
-// last subscription. If a topic is used again after that, its log begins anew.
+// MaxTotalBytes asks for room. A log with named messages goes only if one of
+// these two asks for room. A log that never had a message goes with its last
+// subscription. If a topic is used again after that, its log begins anew.
 // A client that was in the empty log has then missed nothing, and is told so.
 // There are no goroutines and no timers: what is due goes when the broker is
 // used next. It needs no closing.
@@ -47,8 +48,21 @@ type MemoryBroker struct {
 	// with its Body, its Key and 96 bytes more. One that is larger than
 	// MaxBytes by itself is delivered but not kept. Default 1 MiB.
 	MaxBytes int
-	// MaxAge is how long a message is kept. Older ones are never read. Their
-	// memory is free once their log is used again or dropped. Default 24 h.
+	// MaxNames bounds the number of names in the log of a topic. Named messages
+	// are in no other bound of the log, and have no age. Beyond the bound, a
+	// message with a new name is refused with [CodeLimitExceeded]. It is refused
+	// to an owner other than the application who would have more than half of
+	// the bound. A message that erases another for the first time is never
+	// refused, because a deletion must not fail. Default 10,000.
+	MaxNames int
+	// MaxNameBytes bounds the named messages of a topic, in the same way. A
+	// message counts with its Body, its Name, its Key and 224 bytes more. A
+	// message that takes the place of one of its name is refused only if it is
+	// larger. Default 4 MiB.
+	MaxNameBytes int
+	// MaxAge is how long a message without a name is kept. Older ones are never
+	// read. Their memory is free once their log is used again or dropped.
+	// Default 24 h.
 	MaxAge time.Duration
 	// MaxIdleTopics bounds the number of logs without subscriptions, such as
 	// the inboxes of users who are away. Each counts for one owner who has
@@ -60,10 +74,10 @@ type MemoryBroker struct {
 	// message, besides its messages and keys. Default 100,000.
 	MaxIdleTopics int
 	// MaxTotalBytes bounds all logs together: their messages, counted as in
-	// MaxBytes, their remembered keys, 192 bytes for each owner in each log,
-	// and 576 bytes for each log without subscriptions. Beyond the bound, the
-	// owners who have the most pay with their messages and keys, the oldest
-	// before the others in each log. No owner pays who has less than the payers
+	// MaxBytes and MaxNameBytes, their remembered keys, 192 bytes for each owner
+	// in each log, and 576 bytes for each log without subscriptions. Beyond the
+	// bound, the owners who have the most pay with their messages and keys, the
+	// oldest before the others in each log, and named messages last. No owner pays who has less than the payers
 	// are left with. The application pays as if it were 64 users. MaxTotalBytes
 	// cannot be off. Without it, the bound would be MaxBytes times the number
 	// of topics, which clients choose. Default 256 MiB.
@@ -93,7 +107,7 @@ type MemoryBroker struct {
 // memoryLimits are the fields of a MemoryBroker with their defaults. If one is
 // off, the limit is too large to matter. Times are in milliseconds.
 type memoryLimits struct {
-	log               measure
+	log, names        measure
 	idleTopics, total int
 
 	age    int64
@@ -130,6 +144,7 @@ func (b *MemoryBroker) start() {
 	}
 	b.limits = memoryLimits{
 		log:        measure{byNumber: orOff(b.MaxMessages, 1000), byBytes: orOff(b.MaxBytes, 1<<20)},
+		names:      measure{byNumber: orOff(b.MaxNames, 10_000), byBytes: orOff(b.MaxNameBytes, 4<<20)},
 		idleTopics: orOff(b.MaxIdleTopics, 100_000),
 		total:      orOff(b.MaxTotalBytes, 256<<20),
 		age:        math.MaxInt64,

@@ -4,9 +4,12 @@ package chathub
 // One that a call is using at this moment may be among them. They belong to
 // MemoryBroker.mu.
 type idleLogs struct {
-	void chain[memoryLog] // logs without messages and keys
-	kept chain[memoryLog]
+	void  chain[memoryLog] // logs without messages, keys and names
+	named chain[memoryLog] // logs with names, of which all else has expired
+	kept  chain[memoryLog] // all others, used after those
 }
+
+func (idle *idleLogs) size() int { return idle.void.n + idle.named.n + idle.kept.n }
 
 // rest makes a log without users the one that was used last, and reports
 // whether it ever had a message. If not, rest does nothing. It needs mu.
@@ -43,13 +46,15 @@ func (idle *idleLogs) remove(l *memoryLog) {
 }
 
 // oldestOwner returns the account of the oldest message, or of the oldest key
-// if there is none, or nil.
+// if there is none, or else of the oldest name, or nil.
 func (log *memoryLog) oldestOwner() *account {
 	switch {
 	case log.messages.size() > 0:
 		return log.messages.at(0).share.account
 	case log.keys.size() > 0:
 		return log.keys.at(0).share.account
+	case log.names != nil:
+		return log.names.messages.at(0).share.account
 	}
 	return nil
 }
@@ -58,7 +63,12 @@ func (log *memoryLog) oldestOwner() *account {
 func (b *MemoryBroker) sweep(now int64) {
 	for _, logs := range []*chain[memoryLog]{&b.idle.void, &b.idle.kept} {
 		for l := logs.first; l != nil && now-l.used > b.limits.idle; l = logs.first {
-			b.dropUnused(l)
+			if l.expireToNames(now, &b.limits) {
+				unlink(l)
+				push(&b.idle.named, l)
+			} else {
+				b.dropUnused(l)
+			}
 		}
 	}
 	for b.tooManyIdle() > 0 && b.idle.void.n > 0 {
@@ -69,9 +79,19 @@ func (b *MemoryBroker) sweep(now int64) {
 	}
 }
 
-func (b *MemoryBroker) tooManyIdle() int {
-	return b.idle.void.n + b.idle.kept.n - b.limits.idleTopics
+// expireToNames reports whether a log has names when its other messages have
+// expired.
+func (log *memoryLog) expireToNames(now int64, limits *memoryLimits) bool {
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	if log.names == nil {
+		return false
+	}
+	log.expire(max(now, log.time), limits)
+	return log.names != nil
 }
+
+func (b *MemoryBroker) tooManyIdle() int { return b.idle.size() - b.limits.idleTopics }
 
 // dropUnused takes an idle log out of its list, and drops it unless a call is
 // using it. That call then puts it back.
@@ -88,17 +108,19 @@ func (b *MemoryBroker) dropUnused(l *memoryLog) {
 func (b *MemoryBroker) thin(need int) {
 	claims := b.ledger.claims(func(a *account) int64 { return a.logs.Load() })
 	level := int64(levelOf(claims, need))
-	for l := b.idle.kept.first; l != nil && need > 0; {
-		next := l.next
-		if p := l.heldBy(); p.logs.Load() > level*int64(p.weighs()) && b.giveUp(l) {
-			need--
+	for _, logs := range []*chain[memoryLog]{&b.idle.named, &b.idle.kept} {
+		for l := logs.first; l != nil && need > 0; {
+			next := l.next
+			if p := l.heldBy(); p.logs.Load() > level*int64(p.weighs()) && b.giveUp(l) {
+				need--
+			}
+			l = next
 		}
-		l = next
 	}
 }
 
-// giveUp drops an idle log. If there are messages or keys of others in it, only
-// those of its holder go, and one of the others is the holder then. It reports
+// giveUp drops an idle log. If others have anything in it, only what its holder
+// has goes, and one of the others is the holder then. It reports
 // whether the log is no longer idle. It needs mu.
 func (b *MemoryBroker) giveUp(l *memoryLog) bool {
 	if l.users.Load() == 0 && l.strip() {

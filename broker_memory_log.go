@@ -44,6 +44,7 @@ type records struct {
 	trimmed  uint64                       // the highest seq that was dropped
 	shares   shares
 	holder   *account // the idle log is charged to it; nil: the log is not idle
+	names    *names   // nil: there are none
 }
 
 func (log *memoryLog) link() *links[memoryLog] { return &log.links }
@@ -103,8 +104,8 @@ func (log *memoryLog) audience() []*memorySession {
 	return log.sessions
 }
 
-// append stores m, unless its key is remembered, and returns the sessions that
-// are to have it.
+// append stores m, unless its key is remembered or it is refused, and returns
+// the sessions that are to have it.
 func (log *memoryLog) append(m *Message, now int64, limits *memoryLimits, ledger *ledger) (Receipt, []*memorySession, error) {
 	log.mu.Lock()
 	defer log.mu.Unlock()
@@ -114,52 +115,82 @@ func (log *memoryLog) append(m *Message, now int64, limits *memoryLimits, ledger
 		if first.value != m.Sum && first.value != 0 && m.Sum != 0 {
 			return Receipt{}, nil, errOtherMessage
 		}
-		return Receipt{Epoch: log.epoch, Seq: first.seq, Time: first.time, Duplicate: true}, nil, nil
+		return Receipt{Epoch: log.epoch, Seq: first.seq, Time: first.when.time(), Duplicate: true}, nil, nil
+	}
+	if m.Name != "" {
+		if err := log.refuses(m, limits); err != nil {
+			return Receipt{}, nil, err
+		}
 	}
 	if log.records == nothing {
 		log.records = &records{}
 	}
 	log.head++
 	log.time = now
-	s := log.share(m.Owner, m.Notice && log.topic.User != "", ledger)
+	isOrdinary := m.Name == "" || m.Remove
+	s := log.share(m.Owner, m.Notice && isOrdinary && log.topic.User != "", ledger)
 	before := s.bytes()
-	if cost := len(m.Body) + len(m.Key) + messageCost; cost > limits.log[byBytes] {
-		log.trimmed = log.head
-	} else {
-		*log.messages.push() = entry[[]byte]{key: m.Key, seq: log.head, time: now, share: s, value: m.Body}
-		s.addMessage(cost)
+	when := stampOf(now)
+	if m.Notice {
+		when |= isNotice
+	}
+	if m.Name != "" {
+		log.rename(m, when, s)
+	}
+	if isOrdinary {
+		log.keep(m, when, s, limits)
 	}
 	if m.Key != "" && limits.window >= 0 {
-		log.remember(entry[uint64]{key: m.Key, seq: log.head, time: now, share: s, value: m.Sum})
+		log.remember(entry[uint64]{key: m.Key, seq: log.head, when: when, share: s, value: m.Sum})
 	}
-	log.makeRoom(s, limits)
+	if isOrdinary {
+		log.makeRoom(s, limits)
+	}
 	s.account.charge(s.bytes() - before) // mostly nothing, if the log is full
 	log.closeIfEmpty(s)                  // if nothing of the message is kept
 	return Receipt{Epoch: log.epoch, Seq: log.head, Time: now}, log.sessions, nil
 }
 
+// keep stores an ordinary message, or a removal, unless it is too large.
+func (log *memoryLog) keep(m *Message, when stamp, s *share, limits *memoryLimits) {
+	e := entry[[]byte]{key: m.Key, seq: log.head, when: when, share: s, value: m.Body}
+	if m.Remove {
+		e.key, e.when = joinName(m.Name, m.Key), when|isRemoval
+	}
+	cost := costOfMessage(&e)
+	if cost > limits.log[byBytes] {
+		log.trimmed = log.head
+		return
+	}
+	*log.messages.push() = e
+	s.addMessage(cost)
+}
+
 // expire drops the messages and forgets the keys whose time is over.
 func (log *memoryLog) expire(now int64, limits *memoryLimits) {
-	for log.messages.size() > 0 && now-log.messages.at(0).time > limits.age {
+	for log.messages.size() > 0 && now-log.messages.at(0).when.time() > limits.age {
 		log.dropMessage(0, nil)
 	}
-	for log.keys.size() > 0 && now-log.keys.at(0).time > limits.window {
+	for log.keys.size() > 0 && now-log.keys.at(0).when.time() > limits.window {
 		log.forgetKey(0)
 	}
 }
 
-// dropMessage drops the message at place i. The caller settles what share
-// unsettled is charged for.
+// dropMessage drops the message at place i, and the names that are tied to it.
+// The caller settles what share unsettled is charged for.
 func (log *memoryLog) dropMessage(i int, unsettled *share) {
 	e := log.messages.at(i)
-	s, cost := e.share, costOfMessage(e)
-	log.trimmed = max(log.trimmed, e.seq)
-	s.nextMessage = max(s.nextMessage, e.seq+1)
+	s, seq, cost := e.share, e.seq, costOfMessage(e)
+	log.trimmed = max(log.trimmed, seq)
+	s.nextMessage = max(s.nextMessage, seq+1)
 	log.messages.remove(i)
 	s.addMessage(-cost)
 	if s != unsettled {
 		s.account.charge(-cost)
 		log.closeIfEmpty(s)
+	}
+	if log.names != nil {
+		log.dropTied(seq, unsettled)
 	}
 }
 
@@ -211,55 +242,6 @@ func (log *memoryLog) forgetKey(i int) {
 	s.addKey(-cost)
 	s.account.charge(-cost)
 	log.closeIfEmpty(s)
-}
-
-// read returns a page.
-func (log *memoryLog) read(r Range, now int64, limits *memoryLimits) Page {
-	log.mu.Lock()
-	defer log.mu.Unlock()
-	log.expire(now, limits)
-	p := Page{Head: Position{log.epoch, log.head}, Trimmed: log.trimmed}
-	if r.Limit <= 0 || r.After >= log.head {
-		return p
-	}
-	end := log.messages.len()
-	if r.Before > 0 {
-		end = log.messages.find(r.Before)
-	}
-	from, n := end, 0
-	room := r.MaxBytes
-	for i := end - 1; i >= 0; i-- {
-		e := log.messages.at(i)
-		if e.seq <= r.After {
-			break
-		}
-		if e.share == nil {
-			continue
-		}
-		if n == r.Limit || r.MaxBytes > 0 && len(e.value) > room {
-			p.More = true
-			break
-		}
-		from, n, room = i, n+1, room-len(e.value)
-	}
-	if n == 0 {
-		return p
-	}
-	p.Messages = make([]Message, 0, n)
-	for i := from; i < end; i++ {
-		if e := log.messages.at(i); e.share != nil {
-			p.Messages = append(p.Messages, Message{
-				Topic:  log.topic,
-				Key:    e.key,
-				Owner:  e.share.account.owner,
-				Notice: e.share.notice,
-				Body:   e.value,
-				Seq:    e.seq,
-				Time:   e.time,
-			})
-		}
-	}
-	return p
 }
 
 // clear drops everything from a log that will not be used again. It reports

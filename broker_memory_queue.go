@@ -7,10 +7,28 @@ import "sort"
 type entry[T any] struct {
 	key   string
 	seq   uint64
-	time  int64
+	when  stamp
 	share *share // nil: a gap, whose entry was removed
 	value T
 }
+
+// stamp is when an entry was stored, in Unix milliseconds, with marks in the
+// bits below.
+type stamp int64
+
+const (
+	isNotice stamp = 1 << iota
+	isErased
+	isRemoval // of a name; the key is one of joinName
+	stampBits = iota
+)
+
+func stampOf(time int64) stamp { return stamp(time << stampBits) }
+
+func (s stamp) time() int64 { return int64(s >> stampBits) }
+
+// is reports whether s has one of the marks.
+func (s stamp) is(marks stamp) bool { return s&marks != 0 }
 
 // queue holds entries in the order of their seq. They come at the end, and go
 // anywhere, mostly at the front. The first one is never a gap. At most half of
@@ -35,6 +53,18 @@ func (q *queue[T]) find(seq uint64) int {
 		return int(i)
 	}
 	return sort.Search(n, func(i int) bool { return q.at(i).seq >= seq })
+}
+
+// entry returns the entry that has seq, or nil.
+func (q *queue[T]) entry(seq uint64) *entry[T] {
+	i := q.find(seq)
+	if i == q.len() {
+		return nil
+	}
+	if e := q.at(i); e.seq == seq && e.share != nil {
+		return e
+	}
+	return nil
 }
 
 // next returns the place of the first entry of a share that has seq or a higher

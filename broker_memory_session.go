@@ -29,6 +29,9 @@ func (ms *memorySession) Publish(ctx context.Context, m Message) (Receipt, error
 	if !m.Topic.Kept() {
 		return Receipt{}, errNoLog
 	}
+	if err := checkNamed(&m); err != nil {
+		return Receipt{}, err
+	}
 	l, err := ms.enter(ctx, m.Topic, true)
 	if err != nil {
 		return Receipt{}, err
@@ -42,7 +45,7 @@ func (ms *memorySession) Publish(ctx context.Context, m Message) (Receipt, error
 	if err != nil || r.Duplicate {
 		return r, err
 	}
-	m.Seq, m.Time = r.Seq, r.Time
+	m.Seq, m.Time, m.Expect = r.Seq, r.Time, nil
 	for _, to := range sessions {
 		to.receive(m)
 	}
@@ -101,18 +104,6 @@ func (ms *memorySession) Unsubscribe(ctx context.Context, t Topic) error {
 		ms.broker.release(l)
 	}
 	return nil
-}
-
-func (ms *memorySession) Read(ctx context.Context, t Topic, r Range) (Page, error) {
-	if err := ms.usable(ctx); err != nil || !t.Kept() {
-		return Page{}, err
-	}
-	l := ms.broker.acquire(t, false)
-	if l == nil {
-		return Page{}, nil
-	}
-	defer ms.broker.release(l)
-	return l.read(r, time.Now().UnixMilli(), &ms.broker.limits), nil
 }
 
 // Close detaches the session at once. Only a deliver that has begun may take

@@ -16,8 +16,9 @@ func (m *measure) add(number, bytes int) {
 	m[byBytes] += bytes
 }
 
-// share is what one owner has in one log: messages, or notices, and the keys
-// that are remembered of them. It is closed when it has neither.
+// share is what one owner has in one log: messages, or notices, the keys that
+// are remembered of them, and names, which are with the messages even if they
+// are notices. It is closed when it has none of these.
 type share struct {
 	account *account
 	log     *memoryLog
@@ -26,6 +27,7 @@ type share struct {
 	notice   bool
 	at       int32 // place in the list of the log; negative: closed
 	keys     int32
+	named    int32   // place in the owners of names, counted from 1; 0: it has none
 	size     measure // of the messages
 	keyBytes int
 	// No message of the share has a lower seq than nextMessage, and no key has
@@ -49,8 +51,8 @@ func (s *share) held() int {
 	return s.bytes() + shareCost
 }
 
-// bytes returns what the messages and keys of the share cost.
-func (s *share) bytes() int { return s.size[byBytes] + s.keyBytes }
+// bytes returns what the messages, keys and names of the share cost.
+func (s *share) bytes() int { return s.size[byBytes] + s.keyBytes + s.names()[byBytes] }
 
 // addMessage counts a message. A negative cost takes one out.
 func (s *share) addMessage(cost int) {
@@ -58,10 +60,15 @@ func (s *share) addMessage(cost int) {
 	if cost < 0 {
 		n = -1
 	}
-	s.size.add(n, cost)
-	s.log.size.add(n, cost)
+	s.add(n, cost)
+}
+
+// add counts a number of messages, and bytes.
+func (s *share) add(number, bytes int) {
+	s.size.add(number, bytes)
+	s.log.size.add(number, bytes)
 	if s.notice {
-		s.log.shares.notices.add(n, cost)
+		s.log.shares.notices.add(number, bytes)
 	}
 }
 
@@ -93,19 +100,24 @@ type shareKey struct {
 // fewShares are found without a map.
 const fewShares = 8
 
+// of returns the share of an owner, or nil.
+func (ss *shares) of(owner string, notice bool) *share {
+	if ss.byOwner.m != nil {
+		return ss.byOwner.m[shareKey{owner, notice}]
+	}
+	for _, s := range ss.list {
+		if s.notice == notice && s.account.owner == owner {
+			return s
+		}
+	}
+	return nil
+}
+
 // share returns the share of an owner, and opens one if there is none.
 func (log *memoryLog) share(owner string, notice bool, ledger *ledger) *share {
 	ss := &log.shares
-	if ss.byOwner.m != nil {
-		if s := ss.byOwner.m[shareKey{owner, notice}]; s != nil {
-			return s
-		}
-	} else {
-		for _, s := range ss.list {
-			if s.notice == notice && s.account.owner == owner {
-				return s
-			}
-		}
+	if s := ss.of(owner, notice); s != nil {
+		return s
 	}
 	s := &share{log: log, notice: notice, at: int32(len(ss.list)), nextMessage: log.head, nextKey: log.head}
 	ledger.open(s, owner)
@@ -125,7 +137,7 @@ func (log *memoryLog) share(owner string, notice bool, ledger *ledger) *share {
 // closeIfEmpty closes a share that has nothing left. If its owner holds the
 // idle log, another one does so from then on.
 func (log *memoryLog) closeIfEmpty(s *share) {
-	if s.size[byNumber] > 0 || s.keys > 0 || s.at < 0 {
+	if s.size[byNumber] > 0 || s.keys > 0 || s.named > 0 || s.at < 0 {
 		return
 	}
 	ss := &log.shares
@@ -150,9 +162,9 @@ func (log *memoryLog) closeIfEmpty(s *share) {
 }
 
 // shorten removes the last element.
-func shorten(list []*share) []*share {
+func shorten[T any](list []T) []T {
 	last := len(list) - 1
-	list[last] = nil
+	clear(list[last:])
 	if list = list[:last]; last <= cap(list)/4 {
 		list = slices.Clone(list) // a slice does not shrink
 	}
@@ -191,13 +203,13 @@ func (log *memoryLog) makeRoom(s *share, limits *memoryLimits) {
 }
 
 // fairPart returns the messages that would be left if they came one after
-// another to a log with such limits.
+// another to a log with such limits. Named ones are messages like the others.
 func fairPart(t Topic, messages []Message, limits measure) []Message {
 	var ledger ledger
 	log := newMemoryLog(t, "")
 	for _, m := range messages {
-		m.Key = ""
-		// Without keys, nothing is refused.
+		// Without keys and names, nothing is refused.
+		m = Message{Owner: m.Owner, Notice: m.Notice, Body: m.Body}
 		_, _, _ = log.append(&m, 0, &memoryLimits{log: limits}, &ledger)
 	}
 	part := make([]Message, 0, log.messages.size())
@@ -278,8 +290,9 @@ func (log *memoryLog) oldestKey(s *share) int {
 	return i
 }
 
-// cut drops the oldest messages and keys of a share, until at least amount is
-// free or nothing is left. It returns how much is free then.
+// cut drops the oldest messages and keys of a share, then its oldest names,
+// until at least amount is free or nothing is left. It returns how much is free
+// then.
 func (log *memoryLog) cut(s *share, amount int) int {
 	before := s.held()
 	for s.at >= 0 && before-s.held() < amount {
@@ -290,9 +303,12 @@ func (log *memoryLog) cut(s *share, amount int) int {
 		if s.keys > 0 {
 			k = log.oldestKey(s)
 		}
-		if k < 0 || i >= 0 && log.messages.at(i).seq <= log.keys.at(k).seq {
+		switch {
+		case i < 0 && k < 0:
+			log.dropName(log.oldestName(s), nil)
+		case k < 0 || i >= 0 && log.messages.at(i).seq <= log.keys.at(k).seq:
 			log.dropMessage(i, nil)
-		} else {
+		default:
 			log.forgetKey(k)
 		}
 	}

@@ -181,7 +181,7 @@ func checkMemory(t *testing.T, b *MemoryBroker) {
 	if got := b.ledger.total.Load(); int(got) != total || len(held) > 0 {
 		t.Errorf("counts %d bytes in all, has %d; without account: %v", got, total, held)
 	}
-	if n := b.idle.kept.n + b.idle.void.n; n > b.limits.idleTopics || total > b.limits.total {
+	if n := b.idle.size(); n > b.limits.idleTopics || total > b.limits.total {
 		t.Errorf("%d idle logs and %d bytes exceed the limits %+v", n, total, b.limits)
 	}
 }
