@@ -3,6 +3,7 @@ package natsbroker
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -110,11 +111,15 @@ func (b *Broker) openStream(ctx context.Context, nc *nats.Conn) (*streamState, e
 	b.mu.Lock()
 	opened := b.opened
 	b.mu.Unlock()
-	info, err := b.findStream(ctx, js, opened)
+	info, before, err := b.findStream(ctx, js, opened)
 	var api *jetstream.APIError
 	switch {
 	case err == nil:
-		err = b.checkStream(info)
+		if err = b.checkStream(info); err == nil && (info.State.LastSeq == 0 || before) {
+			if err := b.storeFirst(ctx, nc); err != nil {
+				return nil, err
+			}
+		}
 	case !errors.As(err, &api) || api.Code == 503 || api.ErrorCode == codeStoreFailed:
 		// The servers are still starting, or deleting an earlier stream.
 		return nil, err
@@ -135,13 +140,36 @@ func newJetStream(nc *nats.Conn, domain string) (jetstream.JetStream, error) {
 	return jetstream.New(nc)
 }
 
-func (b *Broker) findStream(ctx context.Context, js jetstream.JetStream, opened bool) (*jetstream.StreamInfo, error) {
+// storeFirst stores the first message of a stream. It stays there, so the first
+// position of the stream says what the stream has dropped because of its size.
+// Without it, a first message that is erased would look like one that was
+// dropped. If it is dropped itself, the stream has been full, and nobody stores
+// another one.
+func (b *Broker) storeFirst(ctx context.Context, nc *nats.Conn) error {
+	m := &nats.Msg{Subject: b.cfg.name + logTree + firstMessage, Data: (&frame{}).encode(), Header: nats.Header{headerTTL: {"never"}, headerExpected: {"0"}}}
+	answer, err := nc.RequestMsgWithContext(ctx, m)
+	if err != nil {
+		return err
+	}
+	var ack pubAck
+	if err := json.Unmarshal(answer.Data, &ack); err != nil {
+		return err
+	}
+	if ack.Error != nil && ack.Error.ErrCode != codeWrongLast {
+		return ack.Error
+	}
+	return nil
+}
+
+// findStream returns the stream, and whether an earlier version has used it
+// before.
+func (b *Broker) findStream(ctx context.Context, js jetstream.JetStream, opened bool) (info *jetstream.StreamInfo, before bool, err error) {
 	want := b.cfg.streamConfig()
 	stream, err := js.Stream(ctx, want.Name)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound) && !b.cfg.existing:
 		if err := b.fit(&want, nil); err != nil {
-			return nil, finalError{err}
+			return nil, false, finalError{err}
 		}
 		stream, err = js.CreateStream(ctx, want)
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
@@ -149,11 +177,13 @@ func (b *Broker) findStream(ctx context.Context, js jetstream.JetStream, opened 
 			stream, err = js.Stream(ctx, want.Name)
 		}
 	case err == nil && b.cfg.embedded && !opened:
+		before = lacksNames(&stream.CachedInfo().Config)
 		if err := b.fit(&want, stream.CachedInfo()); err != nil {
-			return nil, finalError{err}
+			return nil, false, finalError{err}
 		}
 		stream, err = update(ctx, js, stream, want)
 	case err == nil && !b.cfg.existing && (isOld(&stream.CachedInfo().Config) || lacksNames(&stream.CachedInfo().Config)):
+		before = true
 		have := stream.CachedInfo().Config
 		if isOld(&have) {
 			b.cfg.log.Warn("natsbroker: taking over the stream of an earlier version, whose processes can store nothing from now on", "stream", want.Name)
@@ -168,9 +198,9 @@ func (b *Broker) findStream(ctx context.Context, js jetstream.JetStream, opened 
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("stream %q: %w%s", want.Name, err, remedy(err, want.MaxBytes))
+		return nil, false, fmt.Errorf("stream %q: %w%s", want.Name, err, remedy(err, want.MaxBytes))
 	}
-	return stream.CachedInfo(), nil
+	return stream.CachedInfo(), before, nil
 }
 
 // update applies changed options to an existing embedded stream.

@@ -20,6 +20,8 @@ import (
 //	chathub.log.user.ana.n.app    notices to the inbox, by the application
 //	chathub.log.room.lobby.=m.8   the message of the room that has the name m/8;
 //	                              so do inboxes have theirs
+//	chathub.log.stream.first.=first.0
+//	                              the first message of the stream; see storeFirst
 //	chathub.hear.room.lobby       what sessions receive of the room lobby:
 //	                              volatile messages, and the durable ones that
 //	                              the stream has stored and republishes
@@ -43,7 +45,8 @@ const (
 	oldTokens       = ".*.*"
 	allShares       = ".*.*"
 	roomShare       = ".m.0"
-	nameMark        = ".=" // begins the kind of a name; no share has it
+	firstMessage    = ".stream.first.=first.0" // see storeFirst
+	nameMark        = ".="                     // begins the kind of a name; no share has it
 )
 
 // inboxShares is among how many subjects the senders of an inbox are divided.

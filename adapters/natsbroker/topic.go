@@ -38,10 +38,13 @@ type topic struct {
 	seq  uint64 // of the newest message delivered, or the position of Subscribe
 	// behind is set while messages up to target are missing and catchUp fetches
 	// them. In the meantime, dispatch delivers nothing. Durable messages that
-	// arrive raise the target, and volatile ones wait in pending.
+	// arrive raise the target, and volatile ones wait in pending. Durable ones
+	// wait in arrived, as long as there is room, because they may be replaced in
+	// the log before they are fetched.
 	behind  bool
 	target  uint64
 	pending []chathub.Message
+	arrived []entry // in order
 	// risks is what may have lost messages before the topic was known to be
 	// complete; see isComplete.
 	risks risks
@@ -265,11 +268,37 @@ func (t *topic) receive(m *nats.Msg) {
 		t.volatile(m)
 	case t.behind:
 		t.target = max(t.target, seq)
+		t.keepArrived(seq, m)
 	case seq <= t.seq:
-	case before > t.seq, !t.isComplete(known):
+	case before > t.seq, seq > t.seq+1 && !t.isComplete(known):
 		t.fallBehind(seq)
+		t.keepArrived(seq, m)
 	default:
 		t.durable(seq, m.Header, m.Data)
+	}
+}
+
+// keepArrived keeps a message until catchUp has fetched those before it. The
+// caller holds turn.
+func (t *topic) keepArrived(seq uint64, m *nats.Msg) {
+	last := t.seq
+	if n := len(t.arrived); n > 0 {
+		last = t.arrived[n-1].seq
+	}
+	if len(t.arrived) < pendingSize && seq > last {
+		t.arrived = append(t.arrived, entry{seq, m.Header.Get("Nats-Subject"), m.Header, m.Data})
+	}
+}
+
+// deliverArrived delivers messages that have arrived in the meantime, before a
+// position. The caller holds turn.
+func (t *topic) deliverArrived(before uint64) {
+	for len(t.arrived) > 0 && t.arrived[0].seq < before {
+		if m := t.arrived[0]; m.seq > t.seq {
+			t.durable(m.seq, m.header, m.data)
+		}
+		t.arrived[0] = entry{}
+		t.arrived = t.arrived[1:]
 	}
 }
 
@@ -386,6 +415,7 @@ func (t *topic) fetched(m entry) bool {
 	}
 	defer func() { <-t.turn }()
 	if !t.gone && m.seq > t.seq {
+		t.deliverArrived(m.seq)
 		t.durable(m.seq, m.header, m.data)
 	}
 	return !t.gone
@@ -398,6 +428,9 @@ func (t *topic) reached(seq uint64, risks risks) {
 		return
 	}
 	defer func() { <-t.turn }()
+	if !t.gone {
+		t.deliverArrived(seq + 1)
+	}
 	t.seq = max(t.seq, seq)
 	t.tail.reached(t.seq)
 	t.risks = risks
