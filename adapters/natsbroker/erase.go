@@ -34,11 +34,13 @@ type erasures struct {
 	queue chan erasure
 }
 
-// erasure is an erased message that has to be looked for.
+// erasure is an erased message that has to be looked for, or an older message
+// of a name, with its subject.
 type erasure struct {
-	topic chathub.Topic
-	seq   uint64
-	due   time.Time
+	topic   chathub.Topic
+	seq     uint64
+	subject string
+	due     time.Time
 }
 
 func (x *erasures) init() {
@@ -54,7 +56,7 @@ func (x *erasures) add(t chathub.Topic, seq uint64) {
 		return
 	}
 	select {
-	case x.queue <- erasure{t, seq, time.Now().Add(eraseAfter)}:
+	case x.queue <- erasure{topic: t, seq: seq, due: time.Now().Add(eraseAfter)}:
 	default:
 		return // it is looked for when it is seen again
 	}
@@ -65,6 +67,15 @@ func (x *erasures) add(t chathub.Topic, seq uint64) {
 	}
 }
 
+// addOlder takes note of a message of a name that is tied to another message,
+// and that is not the newest of its name.
+func (x *erasures) addOlder(e *entry) {
+	select {
+	case x.queue <- erasure{seq: e.seq, subject: e.subject, due: time.Now().Add(eraseAfter)}:
+	default: // there will be another reader
+	}
+}
+
 func (x *erasures) has(seq uint64) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -72,8 +83,8 @@ func (x *erasures) has(seq uint64) bool {
 	return there
 }
 
-// completeErasures erases messages that should have been erased, until the
-// session ends.
+// completeErasures erases messages that should have been erased or replaced,
+// until the session ends.
 func (s *session) completeErasures() {
 	for {
 		var e erasure
@@ -89,13 +100,24 @@ func (s *session) completeErasures() {
 				return
 			}
 			ctx, cancel := context.WithTimeout(s.life, attemptTimeout)
-			err := s.eraseOrdinary(ctx, e.topic, e.seq)
+			err := s.complete(ctx, &e)
 			cancel()
 			if err == nil {
 				break
 			}
 		}
 	}
+}
+
+func (s *session) complete(ctx context.Context, e *erasure) error {
+	if e.subject == "" {
+		return s.eraseOrdinary(ctx, e.topic, e.seq)
+	}
+	last, err := s.last(ctx, e.subject)
+	if err != nil || last <= e.seq {
+		return err
+	}
+	return s.deleteBefore(ctx, e.subject, last, 0)
 }
 
 // eraseOrdinary overwrites an ordinary message of a topic, if it is there.

@@ -30,6 +30,20 @@ const (
 
 var errBadName = errors.New("natsbroker: a name is a kind of 1 to 16 lower-case letters, a slash, and up to 256 bytes of UTF-8")
 
+// checkNamed returns an error if the fields of a message that have to do with
+// names have no meaning.
+func checkNamed(m *chathub.Message) error {
+	switch {
+	case m.Name == "" && (m.Tied != 0 || m.Erase || m.Remove || m.Expect != nil):
+		return errors.New("natsbroker: Tied, Erase, Remove and Expect need a Name")
+	case m.Erase && m.Tied == 0:
+		return errors.New("natsbroker: Erase needs Tied")
+	case m.Name != "":
+		return checkName(m.Name)
+	}
+	return nil
+}
+
 func checkName(name string) error {
 	kind, rest, found := strings.Cut(name, "/")
 	if !found || !isKind(kind) || len(rest) > maxNameRest || !utf8.ValidString(rest) {
@@ -212,6 +226,22 @@ func (s *session) ReadNamed(ctx context.Context, queries []chathub.NameQuery) ([
 	return results, err
 }
 
+// noteOlder returns a function to be called for the messages of names, in order.
+// It notes those that are not the newest of a name that is tied to a message,
+// and should have been erased.
+func (s *session) noteOlder() func(m *chathub.Message, e entry) {
+	tied := make(map[string]entry)
+	return func(m *chathub.Message, e entry) {
+		if m.Tied == 0 {
+			return
+		}
+		if older, there := tied[m.Name]; there {
+			s.erasures.addOlder(&older)
+		}
+		tied[m.Name] = entry{seq: e.seq, subject: e.subject}
+	}
+}
+
 // validNames returns a query without names that there cannot be.
 func validNames(q *chathub.NameQuery) *chathub.NameQuery {
 	if !slices.ContainsFunc(q.Names, func(name string) bool { return checkName(name) != nil }) {
@@ -258,8 +288,10 @@ func (t *topic) readIndex(ctx context.Context, q *chathub.NameQuery) error {
 	for kind := range kinds {
 		t.names.begin(kind)
 		n := 0
+		older := t.s.noteOlder()
 		err := t.s.scanSubject(ctx, t.s.broker.cfg.kindFilter(t.name, kind), 1, math.MaxInt64, fullPage, func(e entry) bool {
 			if m, ok := t.s.stored(t.name, e); ok {
+				older(&m, e)
 				t.s.cached(t.names.put(m))
 			}
 			n++
@@ -293,8 +325,10 @@ func (s *session) cached(grown int) {
 // readKind reads the names of a kind from the stream.
 func (s *session) readKind(ctx context.Context, q *chathub.NameQuery) ([]chathub.Message, error) {
 	newest := make(map[string]chathub.Message)
+	older := s.noteOlder()
 	err := s.scanSubject(ctx, s.broker.cfg.kindFilter(q.Topic, q.Kind), 1, math.MaxInt64, fullPage, func(e entry) bool {
 		if m, ok := s.stored(q.Topic, e); ok {
+			older(&m, e)
 			newest[m.Name] = m // an older one may have been left behind
 		}
 		return true

@@ -43,12 +43,6 @@ type naming struct {
 // what it is to erase. Each step is repeated until it succeeds, and a repetition
 // of the whole call repeats all of them.
 func (s *session) publishNamed(ctx context.Context, m *chathub.Message, f *frame, id string, data []byte) (ack pubAck, err error) {
-	if err := checkName(m.Name); err != nil {
-		return ack, err
-	}
-	if m.Erase && m.Tied == 0 {
-		return ack, errors.New("natsbroker: Erase needs Tied")
-	}
 	header := metaOf(m)
 	n := naming{s: s, m: m, f: f, subject: s.broker.cfg.logSubject(m), expected: m.Expect}
 	if m.Tied != 0 {
@@ -92,6 +86,9 @@ func (s *session) publishNamed(ctx context.Context, m *chathub.Message, f *frame
 		}
 	}
 	if !ack.Duplicate {
+		if !m.Remove && (m.Expect == nil || *m.Expect == 0) {
+			s.census.add(m)
+		}
 		stored := *m
 		stored.Seq, stored.Time, stored.Expect, stored.Sum = ack.Seq, f.time, nil, 0
 		s.saw(&stored)
