@@ -92,17 +92,19 @@ func (c *census) add(m *chathub.Message) {
 func sizeOfName(m *chathub.Message) int { return len(m.Body) + len(m.Name) + len(m.Key) + nameCost }
 
 // refuses reports whether there is no room for a message with a new name. If
-// the owners are not known, sure is false when that might matter.
-func (n *count) refuses(m *chathub.Message, bound amount) (refused, sure bool) {
+// half of the bound is in use, near is set. Sure is not set if the owners would
+// have to be known.
+func (n *count) refuses(m *chathub.Message, bound amount) (refused, near, sure bool) {
 	half := amount{bound.names - bound.names/2, bound.bytes - bound.bytes/2}
 	all := n.all
 	all.add(1, sizeOfName(m))
+	near = all.exceeds(half)
 	if n.owners == nil {
-		return all.exceeds(bound), !all.exceeds(half)
+		return all.exceeds(bound), near, !near
 	}
 	own := n.owners[m.Owner]
 	own.add(1, sizeOfName(m))
-	return all.exceeds(bound) || m.Owner != "" && own.exceeds(half), true
+	return all.exceeds(bound) || m.Owner != "" && own.exceeds(half), near, true
 }
 
 // admitName refuses a message with a new name if its topic, or its owner, has
@@ -126,17 +128,27 @@ func (s *session) admitName(ctx context.Context, n *naming) error {
 		c = &count{all: amount{names: int(all.count)}}
 		s.census.set(m.Topic, c)
 	}
-	judge := func() (refused, sure bool, taken time.Time) {
+	judge := func() (refused, near, sure bool) {
 		s.census.mu.Lock()
 		defer s.census.mu.Unlock()
-		refused, sure = c.refuses(m, bound)
-		return refused, sure, c.taken
+		return c.refuses(m, bound)
 	}
-	refused, sure, taken := judge()
-	if !refused && sure {
+	refused, near, sure := judge()
+	n.isNew = m.Expect != nil || !s.versions.has(m)
+	if n.isNew && near && m.Expect == nil {
+		var last entry
+		if err := s.persist(ctx, func(ctx context.Context) (err error) {
+			last, err = s.get(ctx, `{"last_by_subj":`+quote(n.subject)+`}`)
+			return err
+		}); err != nil {
+			return err
+		}
+		n.isNew = last.seq == 0
+	}
+	if !n.isNew || !refused && sure {
 		return nil
 	}
-	if time.Since(taken) >= censusEvery {
+	if time.Since(c.taken) >= censusEvery {
 		if err := s.persist(ctx, func(ctx context.Context) (err error) {
 			c, err = s.countNames(ctx, m.Topic)
 			return err
@@ -146,19 +158,10 @@ func (s *session) admitName(ctx context.Context, n *naming) error {
 		s.census.set(m.Topic, c)
 		refused, _, _ = judge()
 	}
-	if !refused {
-		return nil
+	if refused {
+		return errTooManyNames
 	}
-	if m.Expect == nil { // it may not be a new one
-		var last entry
-		if err := s.persist(ctx, func(ctx context.Context) (err error) {
-			last, err = s.get(ctx, `{"last_by_subj":`+quote(n.subject)+`}`)
-			return err
-		}); err != nil || last.seq != 0 {
-			return err
-		}
-	}
-	return errTooManyNames
+	return nil
 }
 
 // countNames reads the names of a topic and counts them. It removes those that

@@ -55,3 +55,9 @@ func Subjects(t chathub.Topic) string {
 	c := config{name: "chathub"}
 	return c.filter(t)
 }
+
+// Check compares a topic of a session with the stream, as it is done from time
+// to time in a cluster.
+func Check(ctx context.Context, s chathub.BrokerSession, t chathub.Topic) error {
+	return s.(*session).subscribed(t).check(ctx)
+}

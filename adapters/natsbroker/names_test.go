@@ -310,3 +310,143 @@ func TestErase(t *testing.T) {
 		}
 	}
 }
+
+// TestNamesGap checks that named messages that were not republished are
+// delivered before the next one that is, or late if that is an ordinary one.
+func TestNamesGap(t *testing.T) {
+	for _, topic := range []chathub.Topic{room("lobby"), inbox("ana")} {
+		s := serve(t)
+		n := attach(t, connect(t, s.ClientURL(), natsbroker.Indirect()))
+		n.subscribe(topic)
+		js := jetStream(t, s.ClientURL())
+		stream, err := js.Stream(t.Context(), "chathub")
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := stream.CachedInfo().Config
+		republish := cfg.RePublish
+		say := func(heard bool, name string) uint64 {
+			cfg.RePublish = nil
+			if heard {
+				cfg.RePublish = republish
+			}
+			if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
+				t.Fatal(err)
+			}
+			return n.publish(chathub.Message{Topic: topic, Owner: "ben", Name: name, Body: []byte(name)}).Seq
+		}
+		var want []uint64
+		for _, c := range []struct {
+			lost, heard string
+		}{{"", "a/1"}, {"a/2", "a/3"}, {"a/2", "b/2"}, {"", ""}, {"", "a/1"}} {
+			if c.lost != "" {
+				want = append(want, say(false, c.lost))
+			}
+			want = append(want, say(true, c.heard))
+		}
+		if got := positions(n.until(topic, want[len(want)-1])); !slices.Equal(got, want) {
+			t.Errorf("%v: delivered %v, want %v", topic, got, want)
+		}
+		// An ordinary message of a room does not show that a named one is missing.
+		lost := say(false, "state/lost")
+		last := say(true, "")
+		n.until(topic, last)
+		if err := natsbroker.Check(t.Context(), n.BrokerSession, topic); err != nil {
+			t.Fatal(err)
+		}
+		got := positions(n.await(topic, func(got []chathub.Message) bool { return slices.Contains(positions(got), lost) }))
+		if want := append(want, lost, last); len(got) != len(want) {
+			t.Errorf("%v: delivered %v, want %v", topic, got, want)
+		}
+		if found := positions(n.read(topic, chathub.Range{After: last - 2, Before: last + 1, Limit: 9}).Messages); !slices.Equal(found, []uint64{lost, last}) {
+			t.Errorf("%v: Read returns %v, want %d and %d", topic, found, lost, last)
+		}
+	}
+}
+
+func positions(messages []chathub.Message) (all []uint64) {
+	for _, m := range messages {
+		all = append(all, m.Seq)
+	}
+	return all
+}
+
+// TestMaxNames checks that the names of a topic are bounded, those of one owner
+// by half of that, and that existing names can still be changed and removed.
+func TestMaxNames(t *testing.T) {
+	const most = 20
+	topic := room("lobby")
+	b := openEmbedded(t, t.TempDir(), natsbroker.MaxNames(most))
+	n := attach(t, b)
+	publish := func(n *node, m chathub.Message) error {
+		m.Topic, m.Body = topic, []byte("x")
+		_, err := n.Publish(t.Context(), m)
+		return err
+	}
+	refused := func(err error) bool {
+		var e *chathub.Error
+		return errors.As(err, &e) && e.Code == chathub.CodeLimitExceeded
+	}
+	for i := range most / 2 {
+		if err := publish(n, chathub.Message{Owner: "ben", Name: "a/" + numbered(i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, n := range []*node{n, attach(t, b)} { // one has stored them, the other has not
+		if err := publish(n, chathub.Message{Owner: "ben", Name: "a/more"}); !refused(err) {
+			t.Errorf("ben has more than half: %v", err)
+		}
+		if err := publish(n, chathub.Message{Owner: "ben", Name: "a/1"}); err != nil {
+			t.Errorf("a name of ben's: %v", err)
+		}
+	}
+	for i := range most / 2 {
+		if err := publish(n, chathub.Message{Name: "b/" + numbered(i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, n := range []*node{n, attach(t, b)} {
+		zero := uint64(0)
+		if err := publish(n, chathub.Message{Owner: "carol", Name: "c/1", Expect: &zero}); !refused(err) {
+			t.Errorf("there are too many names: %v", err)
+		}
+		if err := publish(n, chathub.Message{Owner: "carol", Name: "a/1"}); err != nil {
+			t.Errorf("a name that there is: %v", err)
+		}
+		if err := publish(n, chathub.Message{Owner: "carol", Name: "c/1", Remove: true}); err != nil {
+			t.Errorf("a removal: %v", err)
+		}
+	}
+}
+
+// TestRemove checks that a name can come back after its removal, whose position
+// nobody may expect.
+func TestRemove(t *testing.T) {
+	for _, subscribed := range []bool{false, true} {
+		b := openEmbedded(t, t.TempDir())
+		n, other := attach(t, b), attach(t, b)
+		topic := room("lobby")
+		if subscribed {
+			n.subscribe(topic)
+		}
+		zero := uint64(0)
+		first := n.publish(chathub.Message{Topic: topic, Name: "a/b", Body: []byte("first"), Expect: &zero})
+		removal := n.publish(chathub.Message{Topic: topic, Name: "a/b", Remove: true, Expect: &first.Seq})
+		for _, n := range []*node{n, other} {
+			for _, seq := range []uint64{removal.Seq, first.Seq, 99} {
+				var e *chathub.Error
+				if _, err := n.Publish(t.Context(), chathub.Message{Topic: topic, Name: "a/b", Expect: &seq}); !errors.As(err, &e) || e.Code != chathub.CodeConflict {
+					t.Errorf("expects %d after the removal at %d: %v", seq, removal.Seq, err)
+				}
+			}
+			if got, err := n.ReadNamed(t.Context(), []chathub.NameQuery{{Topic: topic, Kind: "a"}}); err != nil || len(got[0]) > 0 {
+				t.Errorf("after the removal: %v, %v", got, err)
+			}
+		}
+		m := chathub.Message{Topic: topic, Key: "k", Name: "a/b", Body: []byte("again"), Expect: &zero}
+		again := other.publish(m)
+		if r := other.publish(m); !r.Duplicate || r.Seq != again.Seq {
+			t.Errorf("repeated: %+v, want %d", r, again.Seq)
+		}
+	}
+}

@@ -37,6 +37,7 @@ type naming struct {
 	// message of the subject. Nil: nothing. It differs from m.Expect if that is
 	// 0 and the newest message is a removal.
 	expected *uint64
+	isNew    bool // there was no such name, as far as is known
 }
 
 // publishNamed stores a named message. It erases what the message replaces, and
@@ -86,7 +87,7 @@ func (s *session) publishNamed(ctx context.Context, m *chathub.Message, f *frame
 		}
 	}
 	if !ack.Duplicate {
-		if !m.Remove && (m.Expect == nil || *m.Expect == 0) {
+		if n.isNew {
 			s.census.add(m)
 		}
 		stored := *m
@@ -148,6 +149,12 @@ func (v *versions) set(m *chathub.Message) {
 		}
 	}
 	v.seen[key] = m.Seq
+}
+
+func (v *versions) has(m *chathub.Message) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.seen[versionKey{m.Topic, m.Name}] != 0
 }
 
 func (v *versions) is(m *chathub.Message, seq uint64) bool {
