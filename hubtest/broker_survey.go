@@ -131,9 +131,13 @@ func testBrokerSurvey(b *brokerTest) {
 		}
 		var queries []chathub.SurveyQuery
 		for i, m := range all {
+			before := uint64(0)
+			if i%3 > 0 {
+				before = all[min(len(all)-1, i+2*i%7)].Seq + uint64(i%2)
+			}
 			for _, reader := range []string{"ana", "bob", "nobody"} {
 				for _, from := range []string{"", "ana", "cid"} {
-					queries = append(queries, chathub.SurveyQuery{Topic: topic, After: m.Seq, Reader: reader, From: from, Most: 1 + i%4*50, Last: i%2 == 0})
+					queries = append(queries, chathub.SurveyQuery{Topic: topic, After: m.Seq, Before: before, Reader: reader, From: from, Most: 1 + i%4*50, Last: i%2 == 0})
 				}
 			}
 		}
@@ -147,7 +151,7 @@ func testBrokerSurvey(b *brokerTest) {
 			q := queries[i]
 			unread := 0
 			for _, m := range log {
-				if m.Seq > q.After && m.Owner != q.Reader && (q.From == "" || m.Owner == q.From) && unread < q.Most {
+				if m.Seq > q.After && (q.Before == 0 || m.Seq < q.Before) && m.Owner != q.Reader && (q.From == "" || m.Owner == q.From) && unread < q.Most {
 					unread++
 				}
 			}

@@ -33,6 +33,7 @@ type survey struct {
 	*chathub.SurveyQuery
 	place place
 	head  uint64
+	last  uint64 // the highest position of a message that may be unread
 	chathub.Standing
 }
 
@@ -42,7 +43,7 @@ func (v *survey) counts(m *chathub.Message) bool {
 }
 
 func (v *survey) isUnread(m *chathub.Message) bool {
-	return m.Seq > v.After && m.Seq <= v.head && m.Owner != v.Reader && (v.From == "" || m.Owner == v.From) && v.counts(m)
+	return m.Seq > v.After && m.Seq <= v.last && m.Owner != v.Reader && (v.From == "" || m.Owner == v.From) && v.counts(m)
 }
 
 func (v *survey) answer(ctx context.Context) (chathub.Standing, error) {
@@ -50,9 +51,12 @@ func (v *survey) answer(ctx context.Context) (chathub.Standing, error) {
 	if err != nil || newest.seq == 0 {
 		return v.Standing, err
 	}
-	v.head = newest.seq
+	v.head, v.last = newest.seq, newest.seq
+	if v.Before > 0 {
+		v.last = min(v.last, v.Before-1)
+	}
 	v.Head = chathub.Position{Epoch: v.s.state.Load().epoch, Seq: v.head}
-	wantsCount := v.Most > 0 && v.After < v.head
+	wantsCount := v.Most > 0 && v.After < v.last
 	if v.SurveyQuery.Last {
 		if m, ok := v.s.stored(v.Topic, newest); ok && v.counts(&m) {
 			v.Standing.Last = m
@@ -136,10 +140,10 @@ func (v *survey) count(ctx context.Context) error {
 	if v.After < v.s.old.Load() {
 		p := v.place
 		p.filter = p.ordinary
-		return v.s.scan(ctx, p, v.After+1, v.head, add)
+		return v.s.scan(ctx, p, v.After+1, v.last, add)
 	}
 	b := bounds{min(pageSize, v.Most+v.Most/8), pageBytes}
-	return v.s.scanSubject(ctx, v.s.broker.cfg.filterOfMessages(v.Topic), v.After+1, v.head, b, add)
+	return v.s.scanSubject(ctx, v.s.broker.cfg.filterOfMessages(v.Topic), v.After+1, v.last, b, add)
 }
 
 // newestOf returns the newest message of a topic, or one with seq 0.
