@@ -157,11 +157,7 @@ func onChange(ctx context.Context, c *Client, e *Event) (any, error) {
 		return nil, err
 	}
 	defer c.endPublish()
-	r, err := c.hub.changes.apply(ctx, e.message, &op, &user)
-	if err != nil {
-		return nil, err
-	}
-	return r, nil
+	return answerOf(c.hub.changes.apply(ctx, e.message, &op, &user))
 }
 
 // changeID identifies an operation by the user's id for it. A hash takes less
