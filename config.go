@@ -92,6 +92,11 @@ type Config struct {
 	// only a user's own connections are told.
 	ReadReceipts bool
 
+	// ClientState reports whether a client may set a key of the state of a room
+	// that it is in, such as a pinned message or the topic. Authorize is asked
+	// before, about a "set-state". Default: only the application sets states.
+	ClientState func(ctx context.Context, c *Client, room, key string) bool
+
 	// Broker carries and stores messages. Default: a [MemoryBroker] for this
 	// hub alone.
 	Broker Broker

@@ -43,6 +43,7 @@ var builtin = map[string]builtinEvent{
 	eventReact:            {check: checkChange, action: changeAction, durable: true, run: onChange},
 	eventMarkRead:         {check: checkMarkRead, action: markReadAction, run: onMarkRead},
 	eventOverview:         {check: noCheck, free: true, run: onOverview},
+	eventSetState:         {check: checkSetState, run: onSetState},
 	eventResume:           {check: noCheck, free: true, run: onResume},
 	eventRefreshToken:     {check: noCheck, free: true, run: onRefreshToken},
 }

@@ -57,9 +57,14 @@ func (h *Hub) markers(ctx context.Context, user string, names ...string) (map[st
 	if err != nil {
 		return nil, err
 	}
-	all := make(map[string]marker, len(named[0]))
-	for i := range named[0] {
-		m := &named[0][i]
+	return markersIn(named[0]), nil
+}
+
+// markersIn decodes markers, by name.
+func markersIn(named []Message) map[string]marker {
+	all := make(map[string]marker, len(named))
+	for i := range named {
+		m := &named[i]
 		var env struct {
 			Data marker `json:"data"`
 		}
@@ -68,7 +73,7 @@ func (h *Hub) markers(ctx context.Context, user string, names ...string) (map[st
 			all[m.Name] = env.Data
 		}
 	}
-	return all, nil
+	return all
 }
 
 // markReadData is the data of a mark-read.
@@ -106,6 +111,8 @@ var errManyMarkers = errors.New("chathub: the marker changes all the time")
 
 // reading is how far a user has read a log, as clients are told.
 type reading struct {
+	state map[string]StateValue // of the room; in answers to joins only
+
 	Seq    uint64 `json:"seq"`
 	Unread int    `json:"unread"`
 	// Head is the position up to which Unread counts.
@@ -186,24 +193,33 @@ func (c *Client) storeMarker(ctx context.Context, e *Event, name string, r *read
 	return err
 }
 
-// unreadOf returns what the answers to join-room and resume say about reading:
-// for each room, the marker and the number of unread messages up to the
-// position of the join. It is charged to nobody, since it is small.
+// unreadOf returns what the answers to join-room and resume say about each room
+// besides its position and users: the marker, the number of unread messages up
+// to the position of the join, and the state. It is charged to nobody, since it
+// is small.
 func (c *Client) unreadOf(ctx context.Context, joins []*join) (map[string]reading, error) {
+	if len(joins) == 0 {
+		return nil, nil
+	}
 	user := c.User().ID
 	names := make([]string, len(joins))
 	for i, j := range joins {
 		names[i] = markerName(j.room, "")
 	}
-	markers, err := c.hub.markers(ctx, user, names...)
+	ask := make([]NameQuery, 0, 1+len(joins))
+	for _, j := range joins {
+		ask = append(ask, NameQuery{Topic: Topic{Room: j.room}, Kind: kindState})
+	}
+	named, err := c.hub.session.ReadNamed(ctx, append(ask, NameQuery{Topic: Topic{User: user}, Names: names}))
 	if err != nil {
 		return nil, err
 	}
+	markers := markersIn(named[len(joins)])
 	all := make(map[string]reading, len(joins))
 	var queries []SurveyQuery
 	for i, j := range joins {
 		seq := markers[names[i]].in(j.pos.Epoch)
-		all[j.room] = reading{Seq: seq}
+		all[j.room] = reading{Seq: seq, state: roomState(named[i])}
 		if seq < j.pos.Seq {
 			queries = append(queries, SurveyQuery{Topic: Topic{Room: j.room}, After: seq, Before: j.pos.Seq + 1, Reader: user, Most: mostUnread})
 		}
