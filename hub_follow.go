@@ -162,8 +162,8 @@ const followPause = time.Second
 
 // Follow calls fn for every event in the log of a room after a position, in
 // order, from any node, until ctx or the hub ends, or fn returns an error,
-// which Follow then returns. It feeds a search index, a webhook, an archive or a
-// bot. It returns ctx's error, [ErrClosed], or that of fn.
+// which Follow then returns. It feeds a search index, a webhook, an archive or
+// a bot. It returns ctx's error, [ErrClosed], or that of fn.
 //
 // A caller that stores the Position of the last entry it has dealt with, and
 // begins there after a restart, gets every entry at least once. If it stores
@@ -176,8 +176,8 @@ const followPause = time.Second
 // read, or has begun anew, the next entry has Gap set.
 //
 // Fn runs on the goroutine of the caller. If it is slow, nobody waits, and the
-// log keeps what comes. While the broker is unavailable, Follow tries again once
-// a second.
+// log keeps what comes. While the broker is unavailable, Follow tries again
+// once a second.
 func (h *Hub) Follow(ctx context.Context, room string, from Position, fn func(ctx context.Context, e Entry) error) error {
 	if err := checkRoom(room); err != nil {
 		return err

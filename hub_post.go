@@ -15,8 +15,8 @@ type Post struct {
 	// "private-message" in an inbox.
 	Type string
 	// From is the user that others see as the sender. The hub believes it, so
-	// it must come from a verified session, not from a request's body. Zero: the
-	// application itself.
+	// it must come from a verified session, not from a request's body. Zero:
+	// the application itself.
 	From User
 	// ID identifies a repetition: the same ID of the same sender in the same
 	// room stores the message once, whether it is posted or sent by a client.
