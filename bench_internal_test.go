@@ -8,7 +8,9 @@ import (
 	"io"
 	"net"
 	"net/http/httptest"
+	"reflect"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -174,6 +176,30 @@ func TestCompressionIdle(t *testing.T) {
 	t.Logf("bytes of heap for a client, at both ends: %d plain, %d compressed", plain, compressed)
 	if compressed > plain+512 {
 		t.Errorf("an idle client takes %d bytes with compression, %d without", compressed, plain)
+	}
+}
+
+// TestIdleSizes bounds what every idle connection of a user holds. Each bound
+// is a size class of Go's allocator, so one more byte costs the next class.
+func TestIdleSizes(t *testing.T) {
+	if strconv.IntSize != 64 {
+		t.Skip("the bounds are for 64 bits")
+	}
+	for _, held := range []struct {
+		of   reflect.Type
+		most uintptr
+	}{
+		{reflect.TypeFor[Client](), 352},
+		{reflect.TypeFor[identity](), 64},
+		{reflect.TypeFor[userLimits](), 48},
+		{reflect.TypeFor[user](), 96},
+		{reflect.TypeFor[subscription](), 48},
+		{reflect.TypeFor[memoryLog](), 160},
+		{reflect.TypeFor[wire.Conn](), 416},
+	} {
+		if size := held.of.Size(); size > held.most {
+			t.Errorf("%v takes %d bytes, want at most %d", held.of, size, held.most)
+		}
 	}
 }
 

@@ -64,22 +64,22 @@ type clientOnHandler struct {
 }
 
 // clientLocked is guarded by its mutex, which is held only to read or change a
-// field, never while waiting.
+// field, never while waiting. It has small fields last: TestIdleSizes bounds
+// what an idle connection takes.
 type clientLocked struct {
 	sync.Mutex
 	ctx          context.Context // made on first use
 	cancel       context.CancelCauseFunc
 	rooms        []string               // a copy of what the loop knows; only the loop writes it
 	questions    map[string]chan answer // to the client, not yet answered; by id
-	lastQuestion uint64
-	backlog      chan *Event // not nil once a second goroutine reads beside the handler
-	preWelcome   *preWelcome // nil once the client is registered
-	values       map[any]any // set by the application; nil until there are some
+	backlog      chan *Event            // not nil once a second goroutine reads beside the handler
+	preWelcome   *preWelcome            // nil once the client is registered
+	values       map[any]any            // set by the application; nil until there are some
+	published    chan struct{}          // closed when the message is stored; nil if nobody waits
+	end          *Disconnect            // nil until the connection ends
+	lastQuestion uint32
 	handling     bool
-	publishing   bool          // a message is being stored
-	published    chan struct{} // closed when it is; nil if nobody waits
-	ended        bool
-	end          Disconnect // set together with ended
+	publishing   bool // a message is being stored
 }
 
 // clientOnLoop belongs to the hub's loop.
@@ -141,7 +141,7 @@ func (c *Client) Context() context.Context {
 	defer c.mu.Unlock()
 	if c.mu.ctx == nil {
 		c.mu.ctx, c.mu.cancel = context.WithCancelCause(c.hub.life.ctx)
-		if c.mu.ended {
+		if c.mu.end != nil {
 			c.mu.cancel(ErrClientGone)
 		}
 	}
@@ -186,7 +186,7 @@ func (c *Client) send(frame []byte, kind wire.Kind) error {
 		c.mu.Unlock()
 		return nil
 	}
-	ended := c.mu.ended
+	ended := c.mu.end != nil
 	c.mu.Unlock()
 	if ended {
 		return ErrClientGone
@@ -354,10 +354,11 @@ func (h *Hub) sendClose(conn *wire.Conn, code closeCode, reason string) wire.Res
 func (c *Client) setEnd(d Disconnect) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.mu.ended {
+	if c.mu.end != nil {
 		return false
 	}
-	c.mu.ended, c.mu.end = true, d
+	end := d // so that only the first reason is allocated
+	c.mu.end = &end
 	for id, ch := range c.mu.questions {
 		delete(c.mu.questions, id)
 		ch <- answer{err: ErrClientGone}
@@ -371,7 +372,7 @@ func (c *Client) setEnd(d Disconnect) bool {
 func (c *Client) isEnded() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.mu.ended
+	return c.mu.end != nil
 }
 
 // Disconnect says why a connection ended.
