@@ -179,8 +179,8 @@ func TestCompressionIdle(t *testing.T) {
 	}
 }
 
-// TestIdleSizes bounds what every idle connection of a user holds. Each bound
-// is a size class of Go's allocator, so one more byte costs the next class.
+// TestIdleSizes bounds what an idle connection holds. Most bounds are size
+// classes of Go's allocator, so one more byte costs the next class.
 func TestIdleSizes(t *testing.T) {
 	if strconv.IntSize != 64 {
 		t.Skip("the bounds are for 64 bits")
@@ -189,8 +189,7 @@ func TestIdleSizes(t *testing.T) {
 		of   reflect.Type
 		most uintptr
 	}{
-		{reflect.TypeFor[Client](), 352},
-		{reflect.TypeFor[identity](), 64},
+		{reflect.TypeFor[Client](), 416},
 		{reflect.TypeFor[userLimits](), 48},
 		{reflect.TypeFor[user](), 96},
 		{reflect.TypeFor[subscription](), 48},
@@ -200,6 +199,20 @@ func TestIdleSizes(t *testing.T) {
 		if size := held.of.Size(); size > held.most {
 			t.Errorf("%v takes %d bytes, want at most %d", held.of, size, held.most)
 		}
+	}
+
+	hub := newBenchHub(t, 0)
+	id := Identity{User: User{ID: "u1", Name: "Ana"}, Claims: []byte("{}")}
+	clients := make([]*Client, 10_000)
+	before := liveHeap()
+	for i := range clients {
+		clients[i] = newClient(hub, id, nil, nil)
+		clients[i].mu.preWelcome = nil // as once it is registered
+	}
+	perClient := (liveHeap() - before) / int64(len(clients))
+	runtime.KeepAlive(clients)
+	if most := int64(416 + 24 + 8); perClient > most { // the Client, its id, and a margin
+		t.Errorf("a client takes %d bytes with what it refers to, want at most %d", perClient, most)
 	}
 }
 

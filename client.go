@@ -28,9 +28,11 @@ type Client struct {
 	// takesCompressed reports whether the client accepts compressed frames.
 	takesCompressed bool
 
-	identity atomic.Pointer[identity] // a new one after each refresh-token
-	// expires is that of identity, in Unix nanoseconds, for the sweep. 0:
-	// never.
+	// connected is who the client was at the handshake. latest points to it
+	// until a refresh-token brings a new name.
+	connected User
+	latest    atomic.Pointer[User]
+	// expires is when the newest token does, in Unix nanoseconds. 0: never.
 	expires atomic.Int64
 	// handlerSince is when the running handler began, in Unix nanoseconds. 0:
 	// none runs.
@@ -40,12 +42,6 @@ type Client struct {
 	onHandler clientOnHandler
 	mu        clientLocked
 	onLoop    clientOnLoop
-}
-
-// identity is what is kept of an Identity, besides its Expires.
-type identity struct {
-	user   User
-	claims jsontext.Value
 }
 
 // clientOnRead belongs to the goroutine that reads from the connection. There
@@ -64,22 +60,22 @@ type clientOnHandler struct {
 }
 
 // clientLocked is guarded by its mutex, which is held only to read or change a
-// field, never while waiting. It has small fields last: TestIdleSizes bounds
-// what an idle connection takes.
+// field, never while waiting.
 type clientLocked struct {
 	sync.Mutex
 	ctx          context.Context // made on first use
 	cancel       context.CancelCauseFunc
+	claims       jsontext.Value         // of the newest token
 	rooms        []string               // a copy of what the loop knows; only the loop writes it
 	questions    map[string]chan answer // to the client, not yet answered; by id
-	backlog      chan *Event            // not nil once a second goroutine reads beside the handler
-	preWelcome   *preWelcome            // nil once the client is registered
-	values       map[any]any            // set by the application; nil until there are some
-	published    chan struct{}          // closed when the message is stored; nil if nobody waits
-	end          *Disconnect            // nil until the connection ends
-	lastQuestion uint32
+	lastQuestion uint64
+	backlog      chan *Event // not nil once a second goroutine reads beside the handler
+	preWelcome   *preWelcome // nil once the client is registered
+	values       map[any]any // set by the application; nil until there are some
 	handling     bool
-	publishing   bool // a message is being stored
+	publishing   bool          // a message is being stored
+	published    chan struct{} // closed when it is; nil if nobody waits
+	end          *Disconnect   // nil until the connection ends
 }
 
 // clientOnLoop belongs to the hub's loop.
@@ -113,22 +109,34 @@ func (c *Client) identify(id *Identity) {
 	if !id.Expires.IsZero() && id.Expires.Before(lastExpiry) {
 		expires = id.Expires.UnixNano()
 	}
-	c.identity.Store(&identity{id.User, id.Claims})
+	c.mu.Lock()
+	c.mu.claims = id.Claims
+	c.mu.Unlock()
+	switch u := c.latest.Load(); {
+	case u == nil:
+		c.connected = id.User
+		c.latest.Store(&c.connected)
+	case *u != id.User:
+		renamed := id.User
+		c.latest.Store(&renamed)
+	}
 	c.expires.Store(expires)
 }
 
 // User returns the verified user. A refresh-token may bring a new name, never a
 // new id.
-func (c *Client) User() User { return c.identity.Load().user }
+func (c *Client) User() User { return *c.latest.Load() }
 
 // user is User without a copy.
-func (c *Client) user() *User { return &c.identity.Load().user }
+func (c *Client) user() *User { return c.latest.Load() }
 
 // Claims unmarshals into v the claims of the newest token of the client. It
 // does so as encoding/json/v2 does: names are matched exactly. If the
 // [Authenticator] gave no claims, they count as an empty object.
 func (c *Client) Claims(v any) error {
-	claims := c.identity.Load().claims
+	c.mu.Lock()
+	claims := c.mu.claims
+	c.mu.Unlock()
 	if claims == nil {
 		claims = []byte("{}")
 	}

@@ -54,7 +54,7 @@ func (c *Client) question(ctx context.Context, e *envelope) answer {
 		return answer{err: errors.New("chathub: a client cannot be asked before its welcome")}
 	}
 	c.mu.lastQuestion++
-	id := "s" + strconv.FormatUint(uint64(c.mu.lastQuestion), 36)
+	id := "s" + strconv.FormatUint(c.mu.lastQuestion, 36)
 	if c.mu.questions == nil {
 		c.mu.questions = make(map[string]chan answer)
 	}
