@@ -8,7 +8,9 @@ import (
 	"io"
 	"net"
 	"net/http/httptest"
+	"reflect"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -174,6 +176,43 @@ func TestCompressionIdle(t *testing.T) {
 	t.Logf("bytes of heap for a client, at both ends: %d plain, %d compressed", plain, compressed)
 	if compressed > plain+512 {
 		t.Errorf("an idle client takes %d bytes with compression, %d without", compressed, plain)
+	}
+}
+
+// TestIdleSizes bounds what an idle connection holds. Most bounds are size
+// classes of Go's allocator, so one more byte costs the next class.
+func TestIdleSizes(t *testing.T) {
+	if strconv.IntSize != 64 {
+		t.Skip("the bounds are for 64 bits")
+	}
+	for _, held := range []struct {
+		of   reflect.Type
+		most uintptr
+	}{
+		{reflect.TypeFor[Client](), 416},
+		{reflect.TypeFor[userLimits](), 48},
+		{reflect.TypeFor[user](), 96},
+		{reflect.TypeFor[subscription](), 48},
+		{reflect.TypeFor[memoryLog](), 160},
+		{reflect.TypeFor[wire.Conn](), 416},
+	} {
+		if size := held.of.Size(); size > held.most {
+			t.Errorf("%v takes %d bytes, want at most %d", held.of, size, held.most)
+		}
+	}
+
+	hub := newBenchHub(t, 0)
+	id := Identity{User: User{ID: "u1", Name: "Ana"}, Claims: []byte("{}")}
+	clients := make([]*Client, 10_000)
+	before := liveHeap()
+	for i := range clients {
+		clients[i] = newClient(hub, id, nil, nil)
+		clients[i].mu.preWelcome = nil // as once it is registered
+	}
+	perClient := (liveHeap() - before) / int64(len(clients))
+	runtime.KeepAlive(clients)
+	if most := int64(416 + 24 + 8); perClient > most { // the Client, its id, and a margin
+		t.Errorf("a client takes %d bytes with what it refers to, want at most %d", perClient, most)
 	}
 }
 
