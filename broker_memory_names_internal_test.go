@@ -376,8 +376,8 @@ func TestMemoryBrokerErasedFull(t *testing.T) {
 	check("ana2 ana3 ana4", 4)
 }
 
-// TestMemoryBrokerNamesPay: names are charged to their owner, who pays with them
-// when nothing else is left.
+// TestMemoryBrokerNamesPay: names are charged to their owner, who pays with
+// them when nothing else is left.
 func TestMemoryBrokerNamesPay(t *testing.T) {
 	const total = 200_000
 	room := Topic{Room: "r"}

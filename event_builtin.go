@@ -206,8 +206,8 @@ func onSendNotification(ctx context.Context, c *Client, e *Event) (any, error) {
 	return nil, nil // the position is in another user's log
 }
 
-// answerOf returns a receipt as the result of a handler, which has none if there
-// is an error.
+// answerOf returns a receipt as the result of a handler, which has none if
+// there is an error.
 func answerOf(r Receipt, err error) (any, error) {
 	if err != nil {
 		return nil, err
