@@ -285,7 +285,7 @@ func (c *Client) join(ctx context.Context, j *join) (*join, error) {
 		return nil, err
 	}
 	j.head = head
-	if j.hold && c.hub.cfg.PresenceInterval > 0 { // the answer will list the users
+	if j.hold && c.hub.cfg.showsUsers(true) { // the answer will list the users
 		_ = c.hub.lookUp(ctx, j.room) // without an answer, the list is incomplete
 	}
 	if err := c.hub.await(j, j.done); err != nil {

@@ -112,6 +112,9 @@ func overRate(message string, wait time.Duration) *Error {
 // much more than its sender.
 func mayBroadcast(c *Client, e *Event) *Error {
 	cfg := &c.hub.cfg
+	if cfg.RefuseBroadcasts {
+		return errorf(CodeForbidden, "Messages to everyone are off")
+	}
 	if cfg.MaxBroadcastBytes >= 0 && len(e.Data) > cfg.MaxBroadcastBytes {
 		return errorf(CodeTooLarge, "Data of a message to everyone is over %d bytes", cfg.MaxBroadcastBytes)
 	}

@@ -216,7 +216,7 @@ func answerOf(r Receipt, err error) (any, error) {
 }
 
 func onOnlineUsers(ctx context.Context, c *Client, _ *Event) (any, error) {
-	if c.hub.cfg.PresenceInterval < 0 {
+	if !c.hub.cfg.showsUsers(false) {
 		return nil, errorf(CodeUnknownType, "Presence is off")
 	}
 	if err := c.awaitReplay(ctx); err != nil {

@@ -64,12 +64,13 @@ func TestWelcome(t *testing.T) {
 	})
 }
 
-// Every field is there, except for expires if nothing expires.
+// Every field is there, except for expires if nothing expires. If nothing is
+// off, off is not there either.
 func TestWelcomeFields(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := hubtest.Dial(t, hubtest.New(t, chathub.Config{PresenceInterval: -1}), "ana")
 		got := slices.Sorted(maps.Keys(dataOf[map[string]jsontext.Value](t, c.Welcome)))
-		want := []string{"clientId", "inbox", "maxMessage", "pingInterval", "time", "user"}
+		want := []string{"clientId", "inbox", "maxMessage", "off", "pingInterval", "time", "user"}
 		if !slices.Equal(got, want) {
 			t.Errorf("welcome has %v, want %v", got, want)
 		}
