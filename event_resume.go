@@ -168,6 +168,9 @@ func (c *Client) replay(ctx context.Context, t Topic, pos Position, w replayRequ
 	if page.More {
 		p.from = page.Messages[0].Seq
 	}
+	if t.User != "" {
+		p.messages = c.refreshed(ctx, p.messages)
+	}
 	all, err := p.frames(ctx, c.hub)
 	if err != nil {
 		return nil, false, err
@@ -403,17 +406,15 @@ func (c *Client) resumeRoom(ctx context.Context, room string, w replayRequest, b
 // completeJoins adds to the answers for rooms that the client has just joined
 // what does not come from the join itself. A join does not fail because of it.
 func (c *Client) completeJoins(ctx context.Context, answers map[string]jsontext.Value, joins ...*join) {
-	readings, err := c.unreadOf(ctx, joins)
+	all, err := c.joinedOf(ctx, joins)
 	if err != nil {
-		c.hub.logLimited("cannot count unread", slog.LevelWarn, "chathub: cannot count unread messages", func() []any {
-			return []any{"user", c.User().ID, "err", err}
-		})
+		c.cannotCount(ctx, err)
 		return
 	}
 	budget := c.hub.cfg.MaxOutboxBytes / 4 // as lists of users have
 	for _, j := range joins {
-		r := readings[j.room]
-		answers[j.room] = appendState(appendReading(answers[j.room], r), r.state, &budget)
+		room := all[j.room]
+		answers[j.room] = appendState(appendReading(answers[j.room], room.reading), room.state, &budget)
 	}
 	c.chargeReplay(c.hub.cfg.MaxOutboxBytes/4 - budget)
 }
