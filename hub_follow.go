@@ -54,15 +54,15 @@ func (h *Hub) History(ctx context.Context, room string, r Range) (entries []Entr
 	if err != nil || len(page.Messages) == 0 {
 		return nil, page.More, err
 	}
-	p := presented{topic: Topic{Room: room}, messages: page.Messages, from: r.After + 1, to: r.Before}
+	from, to := r.After+1, r.Before
 	if first, last := page.Messages[0].Seq, page.Messages[len(page.Messages)-1].Seq; page.More {
 		if r.Oldest {
-			p.to = last + 1
+			to = last + 1
 		} else {
-			p.from = first
+			from = first
 		}
 	}
-	states, err := p.states(ctx, h)
+	states, _, err := h.statesOf(ctx, Topic{Room: room}, from, to)
 	if err != nil {
 		return nil, false, err
 	}
