@@ -24,8 +24,22 @@ type Frame struct {
 	From *chathub.User  `json:"from,omitzero"`
 	Seq  uint64         `json:"seq,omitzero"`
 	TS   int64          `json:"ts,omitzero"`
+	Re   jsontext.Value `json:"re,omitzero"`
 	Ack  bool           `json:"ack,omitzero"`
 	Data jsontext.Value `json:"data,omitzero"`
+
+	// What a message in its present form has besides.
+	Edited    int64               `json:"edited,omitzero"`
+	Deleted   int64               `json:"deleted,omitzero"`
+	Reactions map[string]Reaction `json:"reactions,omitzero"`
+	Version   uint64              `json:"version,omitzero"`
+	Mine      []string            `json:"mine,omitzero"`
+}
+
+// Reaction is the part of a [Frame] about one key of a message's reactions.
+type Reaction struct {
+	Count int      `json:"count"`
+	Users []string `json:"users"` // the first 20 ids
 }
 
 // Data returns v as the data of a [Frame]. It panics if v cannot be marshaled
