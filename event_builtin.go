@@ -175,12 +175,17 @@ func (c *Client) durable(t Topic, e *Event, env *envelope, r note.Routed) Messag
 // one with its ID: kind, recipient, what it answers, and data. The room is left
 // to the topic, and the sender's name may change in between.
 func (ev *Event) contentSum(env *envelope) uint64 {
-	sum := ev.sum
-	if sum == 0 { // an Event that middleware made
-		sum = checksum(ev.Data)
-	}
 	what := append([]byte(env.typ+"\x00"+env.to), env.re...)
-	return max(1, crc64.Update(sum, checksumTable, what))
+	return max(1, crc64.Update(ev.dataSum(), checksumTable, what))
+}
+
+// dataSum is the checksum of Data as the client sent it, or else, if middleware
+// made the event, of what it has.
+func (ev *Event) dataSum() uint64 {
+	if ev.sum == 0 {
+		return checksum(ev.Data)
+	}
+	return ev.sum
 }
 
 var checksumTable = crc64.MakeTable(crc64.ECMA)

@@ -15,6 +15,9 @@ const (
 	maxOverview = 500
 	// maxConversations is how many conversations an overview has at most.
 	maxConversations = 500
+	// searchedInbox is how many messages of an inbox are searched for
+	// conversations.
+	searchedInbox = 4096
 	// overviewCost is what each room and conversation of an overview costs of
 	// the user's budget for answers, besides its bytes.
 	overviewCost = 256
@@ -278,7 +281,7 @@ func (o *overview) appendConversations(ctx context.Context, b []byte) ([]byte, e
 		last := list[i].last
 		_, s := sentIn(&last)
 		standings[i].Last = last
-		parts[i] = overviewPart{topic: inbox, marker: queries[i].After, at: standings[i], name: changedPrivateName(s.From.ID, s.ID)}
+		parts[i] = overviewPart{topic: inbox, marker: queries[i].After, at: standings[i], name: changedPrivateName(s.From.ID, s.To, s.ID)}
 	}
 	if err := o.present(ctx, parts); err != nil {
 		return nil, err

@@ -164,11 +164,11 @@ func (c *Client) replay(ctx context.Context, t Topic, pos Position, w replayRequ
 	if len(page.Messages) == 0 {
 		return nil, recovered, nil
 	}
-	p := presented{topic: t, user: c.User().ID, messages: page.Messages, from: r.After + 1, to: r.Before}
+	p := presented{c: c, topic: t, messages: page.Messages, from: r.After + 1, to: r.Before}
 	if page.More || r.After == 0 {
 		p.from = page.Messages[0].Seq
 	}
-	all, err := p.frames(ctx, c.hub)
+	all, err := p.frames(ctx)
 	if err != nil {
 		return nil, false, err
 	}
