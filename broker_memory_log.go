@@ -130,40 +130,31 @@ func (log *memoryLog) append(m *Message, now int64, limits *memoryLimits, ledger
 	isOrdinary := m.Name == "" || m.Remove
 	s := log.share(m.Owner, m.Notice && isOrdinary && log.topic.User != "", ledger)
 	before := s.bytes()
-	when := stampOf(now)
+	key, when := m.Key, stampOf(now)
 	if m.Notice {
 		when |= isNotice
 	}
 	if m.Name != "" {
 		log.rename(m, when, s)
+		if m.Remove {
+			key, when = joinName(m.Name, m.Key), when|isRemoval
+		}
 	}
-	if isOrdinary {
-		log.keep(m, when, s, limits)
+	switch cost := len(m.Body) + len(key) + messageCost; {
+	case !isOrdinary:
+	case cost > limits.log[byBytes]:
+		log.trimmed = log.head
+	default:
+		*log.messages.push() = entry[[]byte]{key: key, seq: log.head, when: when, share: s, value: m.Body}
+		s.addMessage(cost)
 	}
 	if m.Key != "" && limits.window >= 0 {
 		log.remember(entry[uint64]{key: m.Key, seq: log.head, when: when, share: s, value: m.Sum})
 	}
-	if isOrdinary {
-		log.makeRoom(s, limits)
-	}
+	log.makeRoom(s, limits)
 	s.account.charge(s.bytes() - before) // mostly nothing, if the log is full
 	log.closeIfEmpty(s)                  // if nothing of the message is kept
 	return Receipt{Epoch: log.epoch, Seq: log.head, Time: now}, log.sessions, nil
-}
-
-// keep stores an ordinary message, or a removal, unless it is too large.
-func (log *memoryLog) keep(m *Message, when stamp, s *share, limits *memoryLimits) {
-	e := entry[[]byte]{key: m.Key, seq: log.head, when: when, share: s, value: m.Body}
-	if m.Remove {
-		e.key, e.when = joinName(m.Name, m.Key), when|isRemoval
-	}
-	cost := costOfMessage(&e)
-	if cost > limits.log[byBytes] {
-		log.trimmed = log.head
-		return
-	}
-	*log.messages.push() = e
-	s.addMessage(cost)
 }
 
 // expire drops the messages and forgets the keys whose time is over.

@@ -59,9 +59,11 @@ const (
 // have no meaning.
 func checkNamed(m *Message) error {
 	switch {
-	case m.Name == "" && (m.Tied > 0 || m.Erase || m.Remove || m.Expect != nil):
-		return errNoName
-	case m.Name != "" && !validName(m.Name):
+	case m.Name == "":
+		if m.Tied > 0 || m.Erase || m.Remove || m.Expect != nil {
+			return errNoName
+		}
+	case !validName(m.Name):
 		return errName
 	case m.Erase && m.Tied == 0:
 		return errEraseOf

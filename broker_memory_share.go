@@ -52,7 +52,13 @@ func (s *share) held() int {
 }
 
 // bytes returns what the messages, keys and names of the share cost.
-func (s *share) bytes() int { return s.size[byBytes] + s.keyBytes + s.names()[byBytes] }
+func (s *share) bytes() int {
+	n := s.size[byBytes] + s.keyBytes
+	if s.named > 0 {
+		n += s.names()[byBytes]
+	}
+	return n
+}
 
 // addMessage counts a message. A negative cost takes one out.
 func (s *share) addMessage(cost int) {

@@ -152,10 +152,11 @@ func (c *Client) awaitReplay(ctx context.Context) error {
 // readLog reads from a log for the client, and charges its user. The reads of
 // one user come one after another, so that they cannot take up all processors.
 func (c *Client) readLog(ctx context.Context, t Topic, r Range) (Page, error) {
-	if err := c.place.user.more().replaying.take(ctx); err != nil {
+	free, err := c.readAlone(ctx)
+	if err != nil {
 		return Page{}, err
 	}
-	defer c.place.user.more().replaying.free()
+	defer free()
 	page, err := c.hub.session.Read(ctx, t, r)
 	cost := replayCost
 	for i := range page.Messages {
@@ -163,6 +164,13 @@ func (c *Client) readLog(ctx context.Context, t Topic, r Range) (Page, error) {
 	}
 	c.chargeReplay(cost)
 	return page, err
+}
+
+// readAlone waits until no other connection of the user reads from logs, and
+// keeps them waiting until free is called.
+func (c *Client) readAlone(ctx context.Context) (free func(), err error) {
+	slot := &c.place.user.more().replaying
+	return slot.free, slot.take(ctx)
 }
 
 // chargeReplay charges the user for an answer that is much larger than the

@@ -1,12 +1,12 @@
 package chathub
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
 	"strconv"
 
-	"github.com/chathub-go/chathub/internal/wire"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
@@ -44,25 +44,31 @@ func onOverview(ctx context.Context, c *Client, e *Event) (any, error) {
 	if err := c.awaitReplay(ctx); err != nil {
 		return nil, err
 	}
-	o := overview{c: c, user: c.User().ID, budget: c.hub.cfg.answerBytes()}
-	rooms, err := c.visible(ctx, unique(d.Rooms))
+	// Refused rooms cost, too: they may take long to refuse.
+	asked := unique(d.Rooms)
+	c.chargeReplay(overviewCost * len(asked))
+	rooms, err := c.visible(ctx, asked)
 	if err != nil {
 		return nil, err
 	}
-	b := append(make([]byte, 0, 256*(1+len(rooms))), `{"rooms":{`...)
+	o := overview{c: c, user: c.User().ID, most: c.hub.cfg.answerBytes()}
+	if d.Inbox {
+		o.most /= 2 // the rest is for conversations
+	}
+	b := append(make([]byte, 0, 512*(1+len(rooms))), `{"rooms":{`...)
 	if b, err = o.appendRooms(ctx, b, rooms); err != nil {
 		return nil, err
 	}
 	b = append(b, '}')
 	if d.Inbox {
-		b = append(b, `,"conversations":[`...)
-		if b, err = o.appendConversations(ctx, b); err != nil {
+		o.most *= 2
+		if b, err = o.appendInbox(ctx, b); err != nil {
 			return nil, err
 		}
-		b = append(b, ']')
 	}
-	c.chargeReplay(len(b) + overviewCost*o.parts)
-	return jsontext.Value(append(b, '}')), nil
+	b = append(b, '}')
+	c.chargeReplay(len(b))
+	return jsontext.Value(b), nil
 }
 
 // visible returns those of rooms that the client's user may see.
@@ -76,8 +82,12 @@ func (c *Client) visible(ctx context.Context, rooms []string) ([]string, error) 
 		if err != nil {
 			return nil, forbidden(err)
 		}
+		isVisible := make(map[string]bool, len(some))
+		for _, room := range some {
+			isVisible[room] = true
+		}
 		// It cannot add any.
-		return slices.DeleteFunc(rooms, func(r string) bool { return !slices.Contains(some, r) }), nil
+		return slices.DeleteFunc(rooms, func(room string) bool { return !isVisible[room] }), nil
 	case cfg.Authorize == nil:
 		return rooms, nil
 	}
@@ -94,10 +104,9 @@ func (c *Client) visible(ctx context.Context, rooms []string) ([]string, error) 
 
 // overview makes one answer.
 type overview struct {
-	c      *Client
-	user   string
-	budget int // bytes that the newest messages may have
-	parts  int
+	c    *Client
+	user string
+	most int // bytes that the answer may have
 }
 
 // overviewPart is one room or conversation.
@@ -106,10 +115,15 @@ type overviewPart struct {
 	name   string // of what the newest message has become
 	marker uint64
 	at     Standing
-	last   []byte // in its present form; nil: there is none
+	last   []byte // the envelope in its present form; nil: there is none
 }
 
 func (o *overview) appendRooms(ctx context.Context, b []byte, rooms []string) ([]byte, error) {
+	free, err := o.c.readAlone(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer free()
 	names := make([]string, len(rooms))
 	for i, room := range rooms {
 		names[i] = markerName(room, "")
@@ -118,11 +132,13 @@ func (o *overview) appendRooms(ctx context.Context, b []byte, rooms []string) ([
 	if err != nil {
 		return nil, err
 	}
-	queries := make([]SurveyQuery, len(rooms))
+	queries, read := make([]SurveyQuery, len(rooms)), make([]marker, len(rooms))
 	for i, room := range rooms {
-		queries[i] = SurveyQuery{Topic: Topic{Room: room}, After: markers[names[i]].Seq, Reader: o.user, Most: mostUnread, Last: true}
+		read[i] = markers[names[i]]
+		queries[i] = o.c.unreadAfter(room, "", read[i].Seq)
+		queries[i].Last = true
 	}
-	standings, err := o.survey(ctx, queries, func(i int, epoch string) uint64 { return markers[names[i]].in(epoch) })
+	standings, err := o.surveyRooms(ctx, queries, read)
 	if err != nil {
 		return nil, err
 	}
@@ -145,39 +161,37 @@ func (o *overview) appendRooms(ctx context.Context, b []byte, rooms []string) ([
 		}
 		first = false
 		b = appendQuoted(b, rooms[i])
-		b = append(b, `:{"epoch":`...)
-		b = appendQuoted(b, p.at.Head.Epoch)
-		b = append(b, `,"seq":`...)
-		b = strconv.AppendUint(b, p.at.Head.Seq, 10)
+		b = append(b, ':')
+		b = append(appendHead(b, p.at.Head), ',')
 		b = p.append(b)
+		if len(b)+len(p.last) < o.most {
+			b = p.appendLast(b)
+		}
+		b = append(b, '}')
 	}
 	return b, nil
 }
 
-// survey asks where topics stand. After of a query is the position of a marker;
-// if that belongs to another epoch of the log, everything is unread.
-func (o *overview) survey(ctx context.Context, queries []SurveyQuery, marker func(i int, epoch string) uint64) ([]Standing, error) {
+// surveyRooms asks where rooms stand. After of a query is the position of a
+// marker. If that belongs to another epoch of the log, everything is unread.
+func (o *overview) surveyRooms(ctx context.Context, queries []SurveyQuery, markers []marker) ([]Standing, error) {
 	if len(queries) == 0 {
 		return nil, nil
 	}
-	o.parts += len(queries)
 	standings, err := o.c.hub.session.Survey(ctx, queries)
 	if err != nil {
 		return nil, err
 	}
 	var again []int
+	var some []SurveyQuery
 	for i := range queries {
-		if seq := marker(i, standings[i].Head.Epoch); seq != queries[i].After {
+		if seq := markers[i].in(standings[i].Head.Epoch); seq != queries[i].After {
 			queries[i].After = seq
-			again = append(again, i)
+			again, some = append(again, i), append(some, queries[i])
 		}
 	}
 	if len(again) == 0 {
 		return standings, nil
-	}
-	some := make([]SurveyQuery, len(again))
-	for k, i := range again {
-		some[k] = queries[i]
 	}
 	others, err := o.c.hub.session.Survey(ctx, some)
 	if err != nil {
@@ -189,7 +203,7 @@ func (o *overview) survey(ctx context.Context, queries []SurveyQuery, marker fun
 	return standings, nil
 }
 
-// present fills in the newest messages, as long as the budget allows.
+// present fills in the newest messages.
 func (o *overview) present(ctx context.Context, parts []overviewPart) error {
 	var queries []NameQuery
 	byTopic := make(map[Topic]int)
@@ -213,39 +227,55 @@ func (o *overview) present(ctx context.Context, parts []overviewPart) error {
 	if err != nil {
 		return err
 	}
+	changed := make(map[Topic]map[string]*Message)
+	for k := range named {
+		for i := range named[k] {
+			m := &named[k][i]
+			if changed[queries[k].Topic] == nil {
+				changed[queries[k].Topic] = make(map[string]*Message, len(named[k]))
+			}
+			changed[queries[k].Topic][m.Name] = m
+		}
+	}
 	for i := range parts {
 		p := &parts[i]
 		body := eventIn(&p.at.Last)
 		if body == nil {
 			continue
 		}
-		for k := range named[byTopic[p.topic]] {
-			m := &named[byTopic[p.topic]][k]
-			if st, err := stateIn(m); m.Name == p.name && err == nil {
+		if m := changed[p.topic][p.name]; m != nil {
+			if st, err := stateIn(m); err == nil {
 				body = presentBody(body, &present{st, m.Seq}, o.user)
 			}
 		}
-		frame := frameOf(body, p.at.Last.Seq, p.at.Last.Time)
-		if o.budget < len(frame) {
-			continue
-		}
-		o.budget -= len(frame)
-		p.last = wire.Payload(frame)
+		p.last = append(make([]byte, 0, len(body)+48), body...)
+		p.last = appendPosition(p.last, p.at.Last.Seq, p.at.Last.Time)
 	}
 	return nil
 }
 
 // append appends what rooms and conversations have in common.
 func (p *overviewPart) append(b []byte) []byte {
-	b = append(b, `,"read":`...)
+	b = append(b, `"read":`...)
 	b = strconv.AppendUint(b, p.marker, 10)
 	b = append(b, `,"unread":`...)
-	b = strconv.AppendInt(b, int64(p.at.Unread), 10)
-	if p.last != nil {
-		b = append(b, `,"last":`...)
-		b = append(b, p.last...)
+	return strconv.AppendInt(b, int64(p.at.Unread), 10)
+}
+
+func (p *overviewPart) appendLast(b []byte) []byte {
+	if p.last == nil {
+		return b
 	}
-	return append(b, '}')
+	b = append(b, `,"last":`...)
+	return append(b, p.last...)
+}
+
+// appendHead appends a position as an object that is still open.
+func appendHead(b []byte, p Position) []byte {
+	b = append(b, `{"epoch":`...)
+	b = appendQuoted(b, p.Epoch)
+	b = append(b, `,"seq":`...)
+	return strconv.AppendUint(b, p.Seq, 10)
 }
 
 // conversation is what an inbox has of the private messages with one user.
@@ -254,12 +284,48 @@ type conversation struct {
 	last Message
 }
 
-func (o *overview) appendConversations(ctx context.Context, b []byte) ([]byte, error) {
-	list, err := o.conversations(ctx)
-	if err != nil || len(list) == 0 {
-		return b, err
+// appendInbox appends the private conversations, and the position up to which
+// they count.
+func (o *overview) appendInbox(ctx context.Context, b []byte) ([]byte, error) {
+	list, head, err := o.conversations(ctx)
+	if err != nil {
+		return nil, err
 	}
-	inbox := Topic{User: o.user}
+	o.c.chargeReplay(overviewCost * len(list))
+	parts, err := o.conversationParts(ctx, list, head)
+	if err != nil {
+		return nil, err
+	}
+	b = appendHead(append(b, `,"inbox":`...), head)
+	b = append(b, `},"conversations":[`...)
+	for i := range parts {
+		p := &parts[i]
+		before := len(b)
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, `{"user":`...)
+		b = append(appendUser(b, list[i].peer), ',')
+		b = append(p.appendLast(p.append(b)), '}')
+		if len(b) > o.most {
+			b = b[:before]
+			break
+		}
+	}
+	return append(b, ']'), nil
+}
+
+// conversationParts says how each conversation stands at a position of the
+// inbox.
+func (o *overview) conversationParts(ctx context.Context, list []*conversation, head Position) ([]overviewPart, error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	free, err := o.c.readAlone(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer free()
 	names := make([]string, len(list))
 	for i := range list {
 		names[i] = markerName("", list[i].peer.ID)
@@ -270,9 +336,10 @@ func (o *overview) appendConversations(ctx context.Context, b []byte) ([]byte, e
 	}
 	queries := make([]SurveyQuery, len(list))
 	for i := range list {
-		queries[i] = SurveyQuery{Topic: inbox, After: markers[names[i]].Seq, Reader: o.user, From: list[i].peer.ID, Most: mostUnread}
+		queries[i] = o.c.unreadAfter("", list[i].peer.ID, markers[names[i]].in(head.Epoch))
+		queries[i].Before = head.Seq + 1
 	}
-	standings, err := o.survey(ctx, queries, func(i int, epoch string) uint64 { return markers[names[i]].in(epoch) })
+	standings, err := o.c.hub.surveyAsOf(ctx, queries)
 	if err != nil {
 		return nil, err
 	}
@@ -281,32 +348,24 @@ func (o *overview) appendConversations(ctx context.Context, b []byte) ([]byte, e
 		last := list[i].last
 		_, s := sentIn(&last)
 		standings[i].Last = last
-		parts[i] = overviewPart{topic: inbox, marker: queries[i].After, at: standings[i], name: changedPrivateName(s.From.ID, s.To, s.ID)}
+		parts[i] = overviewPart{topic: queries[i].Topic, marker: queries[i].After, at: standings[i], name: changedPrivateName(s.From.ID, s.To, s.ID)}
 	}
-	if err := o.present(ctx, parts); err != nil {
-		return nil, err
-	}
-	for i := range parts {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(b, `{"user":`...)
-		b = appendUser(b, list[i].peer)
-		b = parts[i].append(b)
-	}
-	return b, nil
+	return parts, o.present(ctx, parts)
 }
 
 // conversations looks through the inbox for private messages. The conversation
 // with the newest one comes first. The name of a user who has not written is
-// empty.
-func (o *overview) conversations(ctx context.Context) ([]*conversation, error) {
+// empty. Head is that of the inbox.
+func (o *overview) conversations(ctx context.Context) (list []*conversation, head Position, err error) {
 	byPeer := make(map[string]*conversation)
 	r := Range{Limit: 256, MaxBytes: o.c.hub.cfg.answerBytes(), Ordinary: true}
 	for seen := 0; seen < searchedInbox && len(byPeer) < maxConversations; {
 		page, err := o.c.readLog(ctx, Topic{User: o.user}, r)
 		if err != nil {
-			return nil, err
+			return nil, head, err
+		}
+		if head == (Position{}) {
+			head = page.Head
 		}
 		for _, m := range slices.Backward(page.Messages) {
 			_, s := sentIn(&m)
@@ -314,7 +373,7 @@ func (o *overview) conversations(ctx context.Context) ([]*conversation, error) {
 				continue
 			}
 			peer := s.From
-			if peer.ID == o.user {
+			if peer.ID == o.user && s.To != o.user {
 				peer = User{ID: s.To}
 			}
 			known := byPeer[peer.ID]
@@ -331,7 +390,7 @@ func (o *overview) conversations(ctx context.Context) ([]*conversation, error) {
 		seen += len(page.Messages)
 		r.Before = page.Messages[0].Seq
 	}
-	list := slices.Collect(maps.Values(byPeer))
-	slices.SortFunc(list, func(a, b *conversation) int { return int(b.last.Seq) - int(a.last.Seq) })
-	return list, nil
+	list = slices.Collect(maps.Values(byPeer))
+	slices.SortFunc(list, func(a, b *conversation) int { return cmp.Compare(b.last.Seq, a.last.Seq) })
+	return list, head, nil
 }

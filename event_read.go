@@ -2,18 +2,12 @@ package chathub
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
-	"sync"
-	"time"
 
 	"github.com/chathub-go/chathub/internal/note"
 	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 )
-
-// mostUnread bounds the counts of unread messages. It stands for that many or
-// more.
-const mostUnread = 100
 
 // The kinds of the names in an inbox that hold how far its user has read: of
 // rooms, and of conversations with other users.
@@ -24,9 +18,7 @@ const (
 
 // marker is how far a user has read a log.
 type marker struct {
-	Epoch string `json:"epoch"`
-	Seq   uint64 `json:"seq"`
-
+	Position
 	at uint64 // position in the inbox; 0: there is no marker
 }
 
@@ -37,6 +29,23 @@ func (mk marker) in(epoch string) uint64 {
 		return 0
 	}
 	return mk.Seq
+}
+
+// state returns the marker as bytes, which markerIn reads.
+func (mk marker) state() []byte { return append(binary.AppendUvarint(nil, mk.Seq), mk.Epoch...) }
+
+// markerIn returns the marker in a message of an inbox that has the name of
+// one.
+func markerIn(m *Message) marker {
+	mk := marker{at: m.Seq}
+	var r note.Routed
+	if r.Decode(m.Body) != nil {
+		return mk
+	}
+	if seq, n := binary.Uvarint(r.State); n > 0 {
+		mk.Position = Position{Epoch: string(r.State[n:]), Seq: seq}
+	}
+	return mk
 }
 
 // markerName is the name of a user's marker, for a room or, if that is empty,
@@ -59,14 +68,7 @@ func (h *Hub) markers(ctx context.Context, user string, names ...string) (map[st
 	}
 	all := make(map[string]marker, len(named[0]))
 	for i := range named[0] {
-		m := &named[0][i]
-		var env struct {
-			Data marker `json:"data"`
-		}
-		if json.Unmarshal(eventIn(m), &env) == nil {
-			env.Data.at = m.Seq
-			all[m.Name] = env.Data
-		}
+		all[named[0][i].Name] = markerIn(&named[0][i])
 	}
 	return all, nil
 }
@@ -109,8 +111,7 @@ type reading struct {
 	Seq    uint64 `json:"seq"`
 	Unread int    `json:"unread"`
 	// Head is the position up to which Unread counts.
-	Head  uint64 `json:"head"`
-	Epoch string `json:"epoch"`
+	Head uint64 `json:"head"`
 }
 
 func onMarkRead(ctx context.Context, c *Client, e *Event) (any, error) {
@@ -118,18 +119,13 @@ func onMarkRead(ctx context.Context, c *Client, e *Event) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	user := c.User().ID
-	q := SurveyQuery{Topic: Topic{Room: e.Room}, After: d.Seq, Reader: user, Most: mostUnread}
-	if e.Room == "" {
-		q.Topic, q.From = Topic{User: user}, e.To
-	}
 	name := markerName(e.Room, e.To)
+	q := c.unreadAfter(e.Room, e.To, d.Seq)
 	for range changeTries {
-		all, err := c.hub.markers(ctx, user, name)
+		all, err := c.hub.markers(ctx, c.User().ID, name)
 		if err != nil {
 			return nil, err
 		}
-		old := all[name]
 		standing, err := c.hub.session.Survey(ctx, []SurveyQuery{q})
 		if err != nil {
 			return nil, err
@@ -138,18 +134,19 @@ func onMarkRead(ctx context.Context, c *Client, e *Event) (any, error) {
 		if d.Seq > at.Head.Seq {
 			return nil, errorf(CodeBadRequest, "data.seq is after the newest message")
 		}
-		r := reading{Seq: d.Seq, Unread: at.Unread, Head: at.Head.Seq, Epoch: at.Head.Epoch}
-		if had := old.in(at.Head.Epoch); had >= d.Seq {
-			if q.After = had; had > d.Seq { // another device was ahead: count again
-				d.Seq = had
-				continue
-			}
-			return r.answer(), nil
+		had := all[name].in(at.Head.Epoch)
+		if seq := max(d.Seq, had); seq != q.After { // another device was ahead: count again
+			q.After = seq
+			continue
 		}
-		err = c.storeMarker(ctx, e, name, &r, old.at)
+		r := &reading{Seq: q.After, Unread: at.Unread, Head: at.Head.Seq}
+		if had == q.After {
+			return r, nil
+		}
+		err = c.storeMarker(ctx, e, r, at.Head.Epoch, all[name].at)
 		if err == nil {
-			c.tellReceipt(e, r.Seq)
-			return r.answer(), nil
+			c.tellReceipt(e.Room, r.Seq)
+			return r, nil
 		}
 		if !hasCode(err, CodeConflict) {
 			return nil, err
@@ -158,147 +155,29 @@ func onMarkRead(ctx context.Context, c *Client, e *Event) (any, error) {
 	return nil, Unavailable(errManyMarkers)
 }
 
-func (r *reading) answer() any {
-	return struct {
-		Seq    uint64 `json:"seq"`
-		Unread int    `json:"unread"`
-		Head   uint64 `json:"head"`
-	}{r.Seq, r.Unread, r.Head}
-}
-
 // storeMarker stores a marker in the user's inbox, unless another one has come
 // meanwhile. The user's other connections are told.
-func (c *Client) storeMarker(ctx context.Context, e *Event, name string, r *reading, expect uint64) error {
-	data, err := json.Marshal(r)
+func (c *Client) storeMarker(ctx context.Context, e *Event, r *reading, epoch string, expect uint64) error {
+	user := c.User()
+	env, err := readEvent(e.Room, e.To, &user, r)
 	if err != nil {
 		return err
 	}
-	user := c.User()
-	env := envelope{typ: eventRead, room: e.Room, to: e.To, from: &user, data: data}
+	mk := marker{Position: Position{Epoch: epoch, Seq: r.Seq}}
 	_, err = c.publish(ctx, Message{
 		Topic:  Topic{User: user.ID},
 		Owner:  user.ID,
 		Notice: true,
-		Name:   name,
+		Name:   markerName(e.Room, e.To),
 		Expect: &expect,
-		Body:   env.body(&note.Routed{Except: []string{c.id}}),
+		Body:   env.body(&note.Routed{Op: note.OpChange, Except: []string{c.id}, State: mk.state()}),
 	})
 	return err
 }
 
-// unreadOf returns what the answers to join-room and resume say about reading:
-// for each room, the marker and the number of unread messages up to the
-// position of the join. It is charged to nobody, since it is small.
-func (c *Client) unreadOf(ctx context.Context, joins []*join) (map[string]reading, error) {
-	user := c.User().ID
-	names := make([]string, len(joins))
-	for i, j := range joins {
-		names[i] = markerName(j.room, "")
-	}
-	markers, err := c.hub.markers(ctx, user, names...)
-	if err != nil {
-		return nil, err
-	}
-	all := make(map[string]reading, len(joins))
-	var queries []SurveyQuery
-	for i, j := range joins {
-		seq := markers[names[i]].in(j.pos.Epoch)
-		all[j.room] = reading{Seq: seq}
-		if seq < j.pos.Seq {
-			queries = append(queries, SurveyQuery{Topic: Topic{Room: j.room}, After: seq, Before: j.pos.Seq + 1, Reader: user, Most: mostUnread})
-		}
-	}
-	if len(queries) == 0 {
-		return all, nil
-	}
-	standings, err := c.hub.session.Survey(ctx, queries)
-	if err != nil {
-		return nil, err
-	}
-	for i, q := range queries {
-		r := all[q.Topic.Room]
-		r.Unread = standings[i].Unread
-		all[q.Topic.Room] = r
-	}
-	return all, nil
-}
-
-// receipts gathers how far users have read, to tell the members of their rooms.
-// Any goroutine may use it.
-type receipts struct {
-	hub *Hub
-
-	mu    sync.Mutex
-	rooms map[string]map[string]uint64 // position by user, by room
-}
-
-// tellReceipt tells the members of a room, soon, how far the client's user has
-// read.
-func (c *Client) tellReceipt(e *Event, seq uint64) {
-	cfg := &c.hub.cfg
-	if !cfg.ReadReceipts || e.Room == "" || !c.inRoom(e.Room) {
-		return
-	}
-	rc := &c.hub.receipts
-	rc.mu.Lock()
-	defer rc.mu.Unlock()
-	if rc.rooms == nil {
-		rc.rooms = make(map[string]map[string]uint64)
-	}
-	users := rc.rooms[e.Room]
-	if users == nil {
-		users = make(map[string]uint64)
-		rc.rooms[e.Room] = users
-		wait := cfg.PresenceInterval
-		if wait < 0 {
-			wait = mergeTime
-		}
-		time.AfterFunc(wait, func() { rc.send(e.Room) })
-	}
-	users[c.User().ID] = max(seq, users[c.User().ID])
-}
-
-// send tells the members of a room what has been gathered.
-func (rc *receipts) send(room string) {
-	rc.mu.Lock()
-	users := rc.rooms[room]
-	delete(rc.rooms, room)
-	rc.mu.Unlock()
-	tooMany := false
-	if rc.hub.onLoop(func(l *loop) {
-		r := l.rooms[room]
-		tooMany = r == nil || l.countsOnly(&r.presence)
-	}) != nil || tooMany {
-		return
-	}
-	type receipt struct {
-		ID  string `json:"id"`
-		Seq uint64 `json:"seq"`
-	}
-	list := make([]receipt, 0, len(users))
-	for id, seq := range users {
-		list = append(list, receipt{id, seq})
-	}
-	data, err := json.Marshal(map[string]any{"users": list})
-	if err != nil {
-		return // numbers and strings: it cannot be
-	}
-	env := envelope{typ: eventRead, room: room, ts: timestamp(), data: data}
-	ctx, cancel := rc.hub.brokerContext()
-	defer cancel()
-	// At most once, as presence.
-	_ = rc.hub.sendVolatile(ctx, Message{Topic: Topic{Room: room}, Body: env.body(&note.Routed{})})
-}
-
-// appendReading adds to the answer for a room how far its user has read.
-func appendReading(b jsontext.Value, r reading) jsontext.Value {
-	add, err := json.Marshal(struct {
-		Read   uint64 `json:"read"`
-		Unread int    `json:"unread"`
-	}{r.Seq, r.Unread})
-	if err != nil {
-		return b
-	}
-	b[len(b)-1] = ','
-	return append(b, add[1:]...)
+// readEvent returns the event that tells a user's connections how far the
+// user has read.
+func readEvent(room, peer string, user *User, r *reading) (*envelope, error) {
+	data, err := json.Marshal(r)
+	return &envelope{typ: eventRead, room: room, to: peer, from: user, data: data}, err
 }

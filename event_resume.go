@@ -165,8 +165,11 @@ func (c *Client) replay(ctx context.Context, t Topic, pos Position, w replayRequ
 		return nil, recovered, nil
 	}
 	p := presented{c: c, topic: t, messages: page.Messages, from: r.After + 1, to: r.Before}
-	if page.More || r.After == 0 {
+	if page.More {
 		p.from = page.Messages[0].Seq
+	}
+	if t.User != "" {
+		p.messages = c.refreshed(ctx, p.messages)
 	}
 	all, err := p.frames(ctx)
 	if err != nil {
@@ -409,9 +412,7 @@ func (c *Client) resumeRoom(ctx context.Context, room string, w replayRequest, b
 func (c *Client) unreadIn(ctx context.Context, joins ...*join) map[string]reading {
 	unread, err := c.unreadOf(ctx, joins)
 	if err != nil {
-		c.hub.logLimited("cannot count unread", slog.LevelWarn, "chathub: cannot count unread messages", func() []any {
-			return []any{"user", c.User().ID, "err", err}
-		})
+		c.cannotCount(ctx, err)
 	}
 	return unread
 }

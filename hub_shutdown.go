@@ -90,6 +90,7 @@ func (h *Hub) shutdown() {
 	h.life.cancel()
 	h.courier.stop()
 	<-h.life.loopEnded
+	h.receipts.stop()
 	if h.noteCourierRuns {
 		h.noteCourier.stop()
 		h.sendBye()

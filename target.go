@@ -121,7 +121,9 @@ func (t Target) Emit(ctx context.Context, event string, data any) error {
 	r := note.Routed{Except: t.except, Clients: t.clients}
 	if len(t.topics) > 1 {
 		r.Once = 1 + rand.Uint64N(1<<63)
-		e.id = newID("e_") // so that a client can tell them apart after a replay
+	}
+	if len(t.topics) > 1 || !t.volatile {
+		e.id = newID("m_") // so that clients can refer to it, and tell it apart after a replay
 	}
 	for _, topic := range t.topics {
 		if err := t.emit(ctx, topic, r, *e); err != nil {

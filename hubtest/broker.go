@@ -25,7 +25,8 @@ import (
 // Each subtest calls newBroker once. It may always return the same Broker, or
 // brokers on the same server, because no name or key is used twice. It should
 // use t.Cleanup to close what it has opened. The Broker must keep at least 500
-// messages of a topic, and remember all keys, until the test ends.
+// messages and 10,000 names of a topic, and remember all keys, until the test
+// ends.
 func TestBroker(t *testing.T, newBroker func(t *testing.T) chathub.Broker) {
 	for _, c := range []struct {
 		name string
@@ -50,6 +51,17 @@ func TestBroker(t *testing.T, newBroker func(t *testing.T) chathub.Broker) {
 		{"read what is not there", testBrokerReadNothing},
 		{"topics are told apart", testBrokerTopics},
 		{"bodies are kept as they are", testBrokerBodies},
+		{"named messages", testBrokerNames},
+		{"names are removed", testBrokerNamesRemove},
+		{"names change as expected", testBrokerNamesExpect},
+		{"a repeated key of a named message", testBrokerNamesKeys},
+		{"many names", testBrokerNamesMany},
+		{"names of any characters", testBrokerNamesAny},
+		{"names are tied to messages", testBrokerNamesTied},
+		{"names stay", testBrokerNamesStay},
+		{"erase", testBrokerErase},
+		{"survey", testBrokerSurvey},
+		{"survey many topics", testBrokerSurveyMany},
 		{"leave during a delivery", testBrokerLeave},
 		{"ended context", testBrokerContext},
 		{"close", testBrokerClose},
@@ -297,7 +309,8 @@ func (b *brokerTest) equal(what string, got, want []chathub.Message) {
 		if w.Seq == 0 {
 			w.Time = g.Time
 		}
-		if g.Topic != w.Topic || g.Key != w.Key || g.Seq != w.Seq || g.Time != w.Time || !bytes.Equal(g.Body, w.Body) {
+		if g.Topic != w.Topic || g.Key != w.Key || g.Seq != w.Seq || g.Time != w.Time || !bytes.Equal(g.Body, w.Body) ||
+			g.Name != w.Name || g.Remove != w.Remove || g.Tied != w.Tied && !w.Remove {
 			b.Fatalf("%s: message %d is %s, want %s", what, i, brokerMessage(g), brokerMessage(w))
 		}
 	}
@@ -307,7 +320,11 @@ func (b *brokerTest) equal(what string, got, want []chathub.Message) {
 }
 
 func brokerMessage(m chathub.Message) string {
-	return fmt.Sprintf("{%+q key %q body %.40q (%d bytes) seq %d time %d}", m.Topic, m.Key, m.Body, len(m.Body), m.Seq, m.Time)
+	s := fmt.Sprintf("{%+q key %q body %.40q (%d bytes) seq %d time %d", m.Topic, m.Key, m.Body, len(m.Body), m.Seq, m.Time)
+	if m.Name != "" {
+		s += fmt.Sprintf(" name %+q tied %d remove %t", m.Name, m.Tied, m.Remove)
+	}
+	return s + "}"
 }
 
 // conflict checks that a call of Publish has failed with a conflict.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/chathub-go/chathub"
+	"github.com/nats-io/nats.go"
 )
 
 // Clock replaces the clock of a node.
@@ -35,4 +36,28 @@ func Stored(m chathub.Message) (data []byte, id string) {
 	c := config{name: "chathub"}
 	f := frame{attempt: 1, time: m.Time, key: m.Key, body: m.Body}
 	return f.encode(), messageID(c.oldSubject(m.Topic), m.Key)
+}
+
+// Raw returns a named message as a node stores it.
+func Raw(m chathub.Message) *nats.Msg {
+	c := config{name: "chathub"}
+	f := frame{attempt: 1, sum: m.Sum, time: m.Time, key: m.Key, body: m.Body}
+	h := metaOf(&m)
+	h.tiedTime = m.Time
+	return &nats.Msg{
+		Subject: c.logSubject(&m), Data: f.encode(),
+		Header: nats.Header{headerID: {messageID(c.oldSubject(m.Topic), m.Key)}, headerMeta: {h.encode()}},
+	}
+}
+
+// Subjects returns the filter of a topic in the stream.
+func Subjects(t chathub.Topic) string {
+	c := config{name: "chathub"}
+	return c.filter(t)
+}
+
+// Check compares a topic of a session with the stream, as it is done from time
+// to time in a cluster.
+func Check(ctx context.Context, s chathub.BrokerSession, t chathub.Topic) error {
+	return s.(*session).subscribed(t).check(ctx)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/chathub-go/chathub"
+	"github.com/nats-io/nats.go"
 )
 
 // A frame is a message on the wire and in the stream:
@@ -16,7 +17,8 @@ import (
 //	uvarint   length of the key, followed by the key
 //	          the body, up to the end
 //
-// Topic and position are part of the NATS message that contains the frame.
+// Topic and position are part of the NATS message that contains the frame. What
+// was added later is in its header; see headerMeta.
 type frame struct {
 	attempt uint64
 	sum     uint64 // 0: none
@@ -74,11 +76,16 @@ func (f *frame) decode(b []byte) error {
 	return nil
 }
 
-// message decodes the data of a NATS message. Volatile messages have seq 0.
-func message(t chathub.Topic, seq uint64, data []byte) (chathub.Message, error) {
+// message decodes a NATS message. Volatile messages have seq 0 and no header.
+func message(t chathub.Topic, seq uint64, header nats.Header, data []byte) (chathub.Message, error) {
 	var f frame
 	if err := f.decode(data); err != nil {
 		return chathub.Message{}, err
 	}
-	return chathub.Message{Topic: t, Key: f.key, Body: f.body, Seq: seq, Time: f.time}, nil
+	var h meta
+	h.decode(header)
+	return chathub.Message{
+		Topic: t, Key: f.key, Owner: h.owner, Notice: h.notice, Name: h.name, Tied: h.tied, Erase: h.erase, Remove: h.remove,
+		Body: f.body, Seq: seq, Time: f.time,
+	}, nil
 }

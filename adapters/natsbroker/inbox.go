@@ -5,23 +5,29 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"strings"
 
 	"github.com/chathub-go/chathub"
 	"github.com/nats-io/nats.go"
 )
 
-// The messages of an inbox have many subjects, and a republished message only
-// names its predecessor of the same subject. So a session cannot see from that
-// whether it has missed a message of another one. It knows in two ways:
+// The messages of an inbox have many subjects, and named messages have subjects
+// of their own. A republished message only names its predecessor of the same
+// subject. So a session cannot see from that whether it has missed a message of
+// another one. It knows in three ways:
 //
 //   - If the stream's only server is the one that the session is connected to,
 //     messages arrive in their order, and none is lost without a trace: the
 //     connection is lost, or nats.go counts what it drops. See risks.
-//   - Otherwise, a message may be lost between two servers. So the publisher
-//     names the predecessor, and the server refuses the message if that is
-//     wrong. See storeNext.
+//   - Otherwise, a message may be lost between two servers. So the publisher of
+//     a message to an inbox names the predecessor, and the server refuses the
+//     message if that is wrong. See storeNext.
+//   - A named message cannot do so, because the server compares one position
+//     only, which is that of the name. So the session reads the log up to it.
 //
-// If neither tells, the topic is read from the log.
+// If nothing tells, the topic is read from the log. A named message that is
+// lost between two servers, and is followed by an ordinary one, is found by
+// topic.verify.
 
 const (
 	headerExpected        = "Nats-Expected-Last-Subject-Sequence"
@@ -29,8 +35,12 @@ const (
 )
 
 // predecessor returns the position of the message before a republished one. Of
-// an inbox, known reports whether that is certain.
+// an inbox, known reports whether that is certain. Of a named message, nothing
+// is known.
 func predecessor(m *nats.Msg, shared bool) (seq uint64, known bool, err error) {
+	if subject := m.Header["Nats-Subject"]; len(subject) > 0 && strings.Contains(subject[0], nameMark) {
+		return 0, false, nil
+	}
 	header := "Nats-Last-Sequence"
 	if shared && m.Header.Get(headerExpected) != "" {
 		header = headerExpected
@@ -54,11 +64,12 @@ func (t *topic) present() risks {
 	return risks{t.s.nc.Stats().Reconnects, max(dropped, 0)}
 }
 
-// isComplete reports whether an inbox has received everything that came before
-// the message that has just arrived. The caller holds turn.
-func (t *topic) isComplete() bool {
+// isComplete reports whether the topic has received everything that came before
+// the message that has just arrived. Known says that its predecessor has been
+// received. The caller holds turn.
+func (t *topic) isComplete(known bool) bool {
 	now := t.present()
-	return now == t.risks && t.s.direct.Load() == now.reconnects+1
+	return now == t.risks && (known || t.s.direct.Load() == now.reconnects+1)
 }
 
 // isDirect reports whether the session is connected to the stream's only
@@ -68,7 +79,7 @@ func (s *session) isDirect() bool { return s.direct.Load() == s.nc.Stats().Recon
 // extend returns the position up to which catchUp has to fetch messages. If
 // more may have been lost than those up to target, that is the head of the log.
 func (t *topic) extend(ctx context.Context, target uint64, before, now risks) (uint64, error) {
-	if !t.place.shared || now == before {
+	if now == before {
 		return target, nil
 	}
 	head, err := t.s.head(ctx, t.place)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"strconv"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 )
@@ -29,16 +30,23 @@ var fullPage = bounds{pageSize, pageBytes}
 
 // entry is one message of the stream.
 type entry struct {
-	seq  uint64
-	data []byte
+	seq     uint64
+	subject string
+	header  nats.Header
+	data    []byte
 }
+
+// isNamed reports whether a message has a name, or removes one.
+func (m *entry) isNamed() bool { return strings.Contains(m.subject, nameMark) }
 
 // entryAnswer is the API's answer to a request for one message.
 type entryAnswer struct {
 	answer
 	Message struct {
-		Seq  uint64 `json:"seq"`
-		Data []byte `json:"data"`
+		Seq     uint64 `json:"seq"`
+		Subject string `json:"subject"`
+		Header  []byte `json:"hdrs"`
+		Data    []byte `json:"data"`
 	} `json:"message"`
 }
 
@@ -50,7 +58,11 @@ func (s *session) get(ctx context.Context, request string) (entry, error) {
 	var api *apiError
 	switch {
 	case err == nil:
-		return entry{m.Message.Seq, m.Message.Data}, nil
+		e := entry{seq: m.Message.Seq, subject: m.Message.Subject, data: m.Message.Data}
+		if len(m.Message.Header) > 0 {
+			e.header, err = nats.DecodeHeadersMsg(m.Message.Header)
+		}
+		return e, err
 	case errors.As(err, &api) && api.ErrCode == codeNoMessage:
 		return entry{}, nil
 	default:
@@ -90,39 +102,49 @@ func (s *session) page(ctx context.Context, subject string, seq uint64, b bounds
 	if err := s.nc.PublishRequest(s.api.direct, reply, request); err != nil {
 		return nil, 0, err
 	}
+	messages, end, err := s.collect(ctx, answers)
+	if err != nil || end == nil {
+		return nil, 0, err
+	}
+	pending, err = number(end, "Nats-Num-Pending")
+	return messages, pending, err
+}
+
+// collect receives the answers to a direct get. The end has headers about them.
+// It is nil if there are no messages.
+func (s *session) collect(ctx context.Context, answers <-chan *nats.Msg) (messages []entry, end *nats.Msg, err error) {
 	last := uint64(0)
 	for {
 		var m *nats.Msg
 		select {
 		case m = <-answers:
 		case <-ctx.Done():
-			return nil, 0, ctx.Err()
+			return nil, nil, ctx.Err()
 		}
 		switch status := statusOf(m); status {
 		case "404":
-			return nil, 0, nil
-		case "204": // the end, with headers about the answers before it
-			pending, err = number(m, "Nats-Num-Pending")
-			if before, bad := number(m, "Nats-Last-Sequence"); err == nil && (bad != nil || before != last) {
+			return nil, nil, nil
+		case "204":
+			if before, bad := number(m, "Nats-Last-Sequence"); bad != nil || before != last {
 				err = errors.New("an answer was lost")
 			}
-			return messages, pending, err
+			return messages, m, err
 		case "503":
-			return nil, 0, nats.ErrNoResponders
+			return nil, nil, nats.ErrNoResponders
 		case "":
 		default:
-			return nil, 0, fmt.Errorf("direct get: %s %s", status, m.Header.Get("Description"))
+			return nil, nil, fmt.Errorf("direct get: %s %s", status, m.Header.Get("Description"))
 		}
 		at, err := number(m, "Nats-Sequence")
 		before, bad := number(m, "Nats-Last-Sequence")
 		if err = errors.Join(err, bad); err != nil {
-			return nil, 0, err
+			return nil, nil, err
 		}
 		if before != last {
-			return nil, 0, errors.New("an answer was lost")
+			return nil, nil, errors.New("an answer was lost")
 		}
 		last = at
-		messages = append(messages, entry{at, m.Data})
+		messages = append(messages, entry{at, m.Header.Get("Nats-Subject"), m.Header, m.Data})
 	}
 }
 

@@ -20,6 +20,7 @@ type config struct {
 	replicas    int
 	maxMessages int
 	maxAge      time.Duration
+	maxNames    int
 	maxBytes    int64 // 0: the default
 	window      time.Duration
 	memory      bool
@@ -46,6 +47,7 @@ func newConfig(embedded bool, options []Option) (config, error) {
 		replicas:    1,
 		maxMessages: 1000,
 		maxAge:      30 * 24 * time.Hour,
+		maxNames:    10_000,
 		window:      5 * time.Minute,
 		syncEvery:   10 * time.Second,
 		timeout:     5 * time.Second,
@@ -104,7 +106,7 @@ func Replicas(n int) Option {
 	}
 }
 
-// MaxMessages bounds the number of messages in the log of each room, and in
+// MaxMessages bounds the number of ordinary messages in the log of each room, and in
 // each share of an inbox. Each sender has a share of its own, except that two
 // have the same one with a probability of 1 in 1024, and another one for
 // notices. Beyond the bound, the oldest messages are dropped. JetStream cannot
@@ -117,11 +119,24 @@ func MaxMessages(n int) Option {
 	}
 }
 
-// MaxAge sets how long a message is kept, at least 1 s. Default 30 days.
+// MaxAge sets how long an ordinary message is kept, at least 1 s. Default 30
+// days.
 func MaxAge(d time.Duration) Option {
 	return func(c *config) {
 		c.check(d < 0 || d >= time.Second, "MaxAge %v is less than a second", d)
 		c.maxAge = max(d, 0)
+	}
+}
+
+// MaxNames bounds the number of named messages of each room and inbox. Their
+// bytes are bounded to 2 KiB times as much. One owner may have half of it. A
+// message with a new name that exceeds a bound is refused with
+// [chathub.CodeLimitExceeded]. Each node counts for itself, so several nodes may
+// exceed a bound by what they store within 5 s. Default 10,000.
+func MaxNames(n int) Option {
+	return func(c *config) {
+		c.check(n != 0, "MaxNames is 0")
+		c.maxNames = max(n, -1)
 	}
 }
 
@@ -154,7 +169,8 @@ func MaxBytes(n int64) Option {
 // publish without an answer is repeated.
 //
 // If a log drops a message within the window, its key is still remembered, but
-// not the Sum.
+// not the Sum. A node that has stored the message itself remembers that, for its
+// last 8,192 messages. Any other node stores a repetition again.
 func DuplicateWindow(d time.Duration) Option {
 	return func(c *config) {
 		c.check(d >= 100*time.Millisecond, "DuplicateWindow %v is less than 100 ms", d)
@@ -227,8 +243,9 @@ func SweepEvery(d time.Duration) Option {
 	}
 }
 
-// CacheBytes bounds the cache of the newest messages that each node has in
-// memory, up to 64 KiB and 256 messages of each of its topics. Clients that
+// CacheBytes bounds the cache that each node has in memory of the newest
+// messages, up to 64 KiB and 256 messages of each of its topics, and of their
+// names. Clients that
 // reconnect are served from the cache, without a request to the stream.
 // Negative: no cache. Default 64 MiB.
 func CacheBytes(n int) Option {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/chathub-go/chathub"
 )
@@ -22,7 +24,8 @@ func (s *session) read(ctx context.Context, t chathub.Topic, r chathub.Range) (c
 		if err != nil {
 			return chathub.Page{}, err
 		}
-		return chathub.Page{Trimmed: st.firstSeq - 1}, nil
+		lost, err := s.lost(ctx, st)
+		return chathub.Page{Trimmed: lost}, err
 	}
 	if r.Before == 0 {
 		if page, ok := s.readTail(t, r, head); ok {
@@ -33,31 +36,62 @@ func (s *session) read(ctx context.Context, t chathub.Topic, r chathub.Range) (c
 	if r.Before > 0 {
 		last = min(last, r.Before-1)
 	}
-	var found newest
+	if r.Ordinary {
+		p.filter = p.ordinary
+	}
+	page := chathub.Page{Head: chathub.Position{Epoch: s.state.Load().epoch, Seq: head}}
 	near := vicinity{known: r.After >= head, anchored: r.After == head}
 	if r.Limit > 0 && r.After < last {
-		found = newest{limit: int(min(uint64(r.Limit), last-r.After)), size: bodyBound(r.MaxBytes), decode: func(m entry) (chathub.Message, bool) { return s.stored(t, m) }}
-		if near, err = s.search(ctx, p, r.After, last, &found); err != nil {
+		found := newest{limit: int(min(uint64(r.Limit), last-r.After)), size: bodyBound(r.MaxBytes), decode: func(m entry) (chathub.Message, bool) {
+			if r.Ordinary && m.isNamed() {
+				return chathub.Message{}, false
+			}
+			return s.stored(t, m)
+		}}
+		if r.Oldest {
+			page.More, near, err = s.searchForward(ctx, p, r.After, last, &found)
+		} else {
+			near, err = s.search(ctx, p, r.After, last, &found)
+			page.More = found.cut > 0
+		}
+		if err != nil {
 			return chathub.Page{}, err
 		}
+		page.Messages = s.tidy(found.messages)
 	}
-	page := chathub.Page{
-		Messages: found.messages,
-		Head:     chathub.Position{Epoch: s.state.Load().epoch, Seq: head},
-		More:     found.cut > 0,
-	}
-	page.Trimmed, err = s.trimmed(ctx, p, min(r.After, head), near)
+	page.Trimmed, err = s.trimmed(ctx, s.broker.cfg.place(t), min(r.After, head), near)
 	return page, err
+}
+
+// tidy removes what is only there because a node was killed before it could
+// remove it: older messages of a name, and messages that were erased.
+func (s *session) tidy(messages []chathub.Message) []chathub.Message {
+	newest := make(map[string]uint64)
+	for i := range messages {
+		if m := &messages[i]; m.Name != "" {
+			newest[m.Name] = m.Seq
+		}
+	}
+	return slices.DeleteFunc(messages, func(m chathub.Message) bool {
+		if m.Name == "" {
+			return s.erasures.has(m.Seq)
+		}
+		return newest[m.Name] != m.Seq
+	})
 }
 
 // stored decodes a message of the stream. If that fails, it logs an error and
 // returns false.
 func (s *session) stored(t chathub.Topic, m entry) (chathub.Message, bool) {
-	msg, err := message(t, m.seq, m.data)
+	msg, err := message(t, m.seq, m.header, m.data)
 	if err != nil {
 		s.log.Error("natsbroker: a stored message cannot be read", "topic", t, "seq", m.seq, "err", err)
+		return msg, false
 	}
-	return msg, err == nil
+	if msg.Erase {
+		s.erasures.add(t, msg.Tied)
+	}
+	return msg, true
 }
 
 // bodyBound returns the bound of a Range as a number that is never exceeded
@@ -151,8 +185,37 @@ func (n *newest) wanted(average int) int {
 // vicinity is what search has seen of the messages around Range.After.
 type vicinity struct {
 	known    bool
-	anchored bool   // the message at Range.After exists
+	anchored bool   // the message at Range.After exists, and is an ordinary one
 	later    uint64 // how many messages come after it; if anchored
+}
+
+// searchForward collects the oldest messages of a topic after a position, up to
+// last, and reports whether there are more.
+func (s *session) searchForward(ctx context.Context, p place, after, last uint64, found *newest) (more bool, near vicinity, err error) {
+	near.later = math.MaxUint64 // unknown
+	yield := func(e entry) bool {
+		if e.seq <= after {
+			near.anchored = !e.isNamed()
+			return true
+		}
+		m, ok := found.decode(e)
+		if !ok {
+			return true
+		}
+		if len(found.messages) == found.limit || found.bytes+len(m.Body) > found.size {
+			more = true
+			return false
+		}
+		found.messages = append(found.messages, m)
+		found.bytes += len(m.Body)
+		return true
+	}
+	if after < s.old.Load() {
+		err = s.scan(ctx, p, max(after, 1), last, yield)
+	} else {
+		err = s.scanSubject(ctx, p.filter, max(after, 1), last, bounds{min(pageSize, found.limit+2), pageBytes}, yield)
+	}
+	return more, near, err
 }
 
 // search collects the newest messages of a topic after a position, up to last.
@@ -199,8 +262,9 @@ func (s *session) searchSubject(ctx context.Context, subject string, after, last
 	for _, m := range some {
 		average += len(m.data) / len(some)
 	}
-	near = vicinity{known: true, anchored: len(some) > 0 && some[0].seq == after}
-	if near.anchored {
+	near = vicinity{known: true}
+	if len(some) > 0 && some[0].seq == after {
+		near.anchored = !some[0].isNamed()
 		some = some[1:]
 	}
 	near.later = uint64(len(some)) + pending
@@ -298,11 +362,12 @@ func (s *session) cut(ctx context.Context, subject string, first, last uint64, f
 	if first > last {
 		return nil
 	}
-	m, err := s.next(ctx, subject, first)
-	if m.seq != 0 && m.seq <= last {
-		found.cut = last
-	}
-	return err
+	return s.scanSubject(ctx, subject, first, last, bounds{1, pageBytes}, func(m entry) bool {
+		if _, ok := found.decode(m); ok {
+			found.cut = last
+		}
+		return found.cut == 0
+	})
 }
 
 // trimmed returns a position that is not below that of any message that the
@@ -310,7 +375,9 @@ func (s *session) cut(ctx context.Context, subject string, first, last uint64, f
 //
 // Age and the size of the stream take the oldest messages of the whole stream.
 // A subject that is full takes its own oldest ones. If it is not full, it has
-// lost none in this way, unless its bound was raised since.
+// lost none in this way, unless its bound was raised since. Messages that were
+// erased are not lost, but a subject may have been full before. For each of
+// them there is a named message in the same topic, so these are counted, too.
 func (s *session) trimmed(ctx context.Context, p place, after uint64, near vicinity) (uint64, error) {
 	known, old := s.state.Load(), s.old.Load()
 	if near.anchored && (!p.shared || after >= known.raised && !known.isFull(near.later)) {
@@ -321,7 +388,7 @@ func (s *session) trimmed(ctx context.Context, p place, after uint64, near vicin
 		subjects = append(subjects, p.old)
 	}
 	if !p.shared {
-		subjects = append(subjects, p.filter)
+		subjects = append(subjects, p.ordinary)
 	}
 	var firsts []oldest
 	for _, subject := range subjects {
@@ -338,20 +405,63 @@ func (s *session) trimmed(ctx context.Context, p place, after uint64, near vicin
 	if err != nil {
 		return 0, err
 	}
-	lost := st.firstSeq - 1
-	for _, o := range firsts {
-		if o.seq > 0 && (st.isFull(o.count) || after < st.raised) {
+	lost, err := s.lost(ctx, st)
+	if err != nil {
+		return 0, err
+	}
+	if after < st.raised && p.shared {
+		lost = max(lost, st.raised)
+	}
+	for i, o := range firsts {
+		count := o.count
+		if i == len(subjects)-1 && !p.shared && st.maxMessages > 0 && !st.isFull(count) {
+			all, err := s.oldest(ctx, p.filter)
+			if err != nil {
+				return 0, err
+			}
+			count = max(count, all.count)
+		}
+		switch full := st.isFull(count); {
+		case !full && after >= st.raised:
+		case o.seq > 0:
 			lost = max(lost, o.seq-1)
+		case full:
+			lost = max(lost, st.lastSeq) // all were erased, or have just been dropped
+		default:
+			lost = max(lost, st.raised)
 		}
 	}
 	if !p.shared {
 		return lost, nil
 	}
-	if after < st.raised {
-		lost = max(lost, st.raised)
-	}
 	inShares, err := s.trimmedShares(ctx, p, max(after, lost), near)
 	return max(lost, inShares), err
+}
+
+// ageMargin is by how much the clock of the leader may be ahead of what a node
+// takes it for.
+const ageMargin = 100 * time.Millisecond
+
+// lost returns the position up to which the stream has lost ordinary messages
+// to age or size. The oldest message that is left may be a named one, and these
+// do not age.
+func (s *session) lost(ctx context.Context, st *streamState) (uint64, error) {
+	lost := st.firstSeq - 1
+	if st.maxAge <= 0 {
+		return lost, nil
+	}
+	oldest := time.UnixMilli(s.now()).Add(ageMargin - st.maxAge)
+	if !st.firstTime.Before(oldest) {
+		return lost, nil
+	}
+	m, err := s.get(ctx, `{"start_time":`+quote(oldest.UTC().Format(time.RFC3339Nano))+`}`)
+	if err != nil {
+		return 0, err
+	}
+	if m.seq == 0 {
+		return max(lost, st.lastSeq), nil
+	}
+	return max(lost, m.seq-1), nil
 }
 
 // oldest is the first message of a subject.
@@ -390,8 +500,17 @@ func (s *session) trimmedShares(ctx context.Context, p place, after uint64, near
 	if err != nil {
 		return 0, err
 	}
+	named := uint64(0)
 	for subject, count := range info.State.Subjects {
-		if !st.isFull(count) {
+		if strings.Contains(subject, nameMark) {
+			named += count
+		}
+	}
+	if st.isFull(named) {
+		lost = st.lastSeq // a share may have been full of messages that were erased
+	}
+	for subject, count := range info.State.Subjects {
+		if !st.isFull(count+named) || strings.Contains(subject, nameMark) {
 			continue
 		}
 		o, err := s.oldest(ctx, subject)

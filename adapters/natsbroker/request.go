@@ -89,6 +89,7 @@ const (
 	codeNoStorage       = 10047
 	codeMessageTooLarge = 10054
 	codeWrongLast       = 10071
+	codeRollup          = 10111
 	codeWrongLastBusy   = 10164
 	codeStoreFailed     = 10049
 )

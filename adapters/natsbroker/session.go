@@ -32,7 +32,7 @@ type session struct {
 	broker  *Broker
 	log     *slog.Logger
 	deliver func(chathub.Message)
-	api     struct{ info, get, direct string }
+	api     struct{ info, get, direct, delete string }
 	nc      *nats.Conn
 	replies replies
 
@@ -56,6 +56,11 @@ type session struct {
 	direct  atomic.Uint64 // see isDirect
 	inboxes inboxes
 	owners  ledger
+	// What the session has seen of other messages than those of its topics.
+	erasures erasures
+	versions versions
+	recent   recent
+	census   census
 
 	life context.Context // ends with Close
 	end  context.CancelFunc
@@ -91,10 +96,12 @@ func newSession(b *Broker, deliver func(chathub.Message)) *session {
 	api := apiPrefix(b.cfg.domain)
 	s.api.info = api + "STREAM.INFO." + b.cfg.name
 	s.api.get = api + "STREAM.MSG.GET." + b.cfg.name
+	s.api.delete = api + "STREAM.MSG.DELETE." + b.cfg.name
 	s.api.direct = api + "DIRECT.GET." + b.cfg.name
 	s.life, s.end = context.WithCancel(context.Background())
 	s.newLink()
 	s.inboxes.init()
+	s.erasures.init()
 	s.owners.auditing = make(chan struct{}, 1)
 	return s
 }
@@ -127,6 +134,7 @@ func (s *session) open(ctx context.Context) error {
 	_ = s.observe(ctx) // for the clock; the server has just answered
 	s.work.Go(s.dispatch)
 	s.work.Go(s.watch)
+	s.work.Go(s.completeErasures)
 	return nil
 }
 
@@ -137,6 +145,9 @@ func (s *session) Publish(ctx context.Context, m chathub.Message) (chathub.Recei
 	if !m.Topic.Kept() {
 		return chathub.Receipt{}, errNotKept
 	}
+	if err := checkNamed(&m); err != nil {
+		return chathub.Receipt{}, err
+	}
 	if err := s.usable(ctx); err != nil {
 		return chathub.Receipt{}, err
 	}
@@ -144,44 +155,82 @@ func (s *session) Publish(ctx context.Context, m chathub.Message) (chathub.Recei
 		return chathub.Receipt{}, err
 	}
 	f := frame{attempt: rand.Uint64(), sum: m.Sum, time: s.now(), key: m.Key, body: m.Body}
-	subject := s.broker.cfg.logSubject(&m)
-	id := m.Key
-	if id == "" { // for the repetitions of this call
-		id = "\x00" + formatSeq(f.attempt) + formatSeq(rand.Uint64())
+	key := m.Key
+	if key == "" { // for the repetitions of this call
+		key = "\x00" + formatSeq(f.attempt) + formatSeq(rand.Uint64())
 	}
-	id = messageID(s.broker.cfg.oldSubject(m.Topic), id)
+	id := messageID(s.broker.cfg.oldSubject(m.Topic), key)
+	r, err := s.publish(ctx, &m, &f, id)
+	if errors.Is(err, errFirstDropped) {
+		// Another node may have stored it, or another message with the same key.
+		// With the sum in the id, only the former is a repetition.
+		id = messageID(s.broker.cfg.oldSubject(m.Topic), key+"\x00"+formatSeq(m.Sum))
+		if r, err = s.publish(ctx, &m, &f, id); errors.Is(err, errFirstDropped) {
+			r.Duplicate, err = true, nil
+		}
+	}
+	return r, err
+}
+
+// publish stores a message under an id. If the id is known, but its message has
+// been dropped and the session has not stored it, the error is errFirstDropped.
+func (s *session) publish(ctx context.Context, m *chathub.Message, f *frame, id string) (chathub.Receipt, error) {
+	subject := s.broker.cfg.logSubject(m)
 	data := f.encode()
 	var ack pubAck
-	err := s.persist(ctx, func(ctx context.Context) (err error) {
-		msg := &nats.Msg{Subject: subject, Data: data, Header: nats.Header{"Nats-Msg-Id": {id}}}
-		if m.Topic.User != "" && !s.isDirect() {
-			ack, err = s.storeNext(ctx, m.Topic, msg)
-		} else {
-			ack, err = s.store(ctx, msg)
-		}
-		return err
-	})
+	var err error
+	if m.Name != "" {
+		ack, err = s.publishNamed(ctx, m, f, id, data)
+	} else {
+		header := metaOf(m)
+		meta := header.encode()
+		err = s.persist(ctx, func(ctx context.Context) (err error) {
+			msg := &nats.Msg{Subject: subject, Data: data, Header: nats.Header{headerID: {id}}}
+			if meta != "" {
+				msg.Header[headerMeta] = []string{meta}
+			}
+			if m.Topic.User != "" && !s.isDirect() {
+				ack, err = s.storeNext(ctx, m.Topic, msg)
+			} else {
+				ack, err = s.store(ctx, msg)
+			}
+			return err
+		})
+	}
 	if err != nil {
 		return chathub.Receipt{}, err
 	}
+	r := chathub.Receipt{Epoch: s.state.Load().epoch, Seq: ack.Seq, Time: f.time}
 	if !ack.Duplicate {
 		s.owners.charge(m.Owner, len(subject)+len(data)+storedOverhead, ack.Seq)
+		s.recent.add(id, f)
+		return r, nil
 	}
-	r := chathub.Receipt{Epoch: s.state.Load().epoch, Seq: ack.Seq, Time: f.time}
-	if ack.Duplicate {
-		first, err := s.first(ctx, ack.Seq)
-		if err != nil {
-			return chathub.Receipt{}, err
-		}
-		if first.attempt != f.attempt { // else, this call has repeated itself
-			if first.sum != f.sum && first.sum != 0 && f.sum != 0 {
-				return chathub.Receipt{}, errOtherMessage
+	first, err := s.first(ctx, ack.Seq)
+	if err != nil {
+		return chathub.Receipt{}, err
+	}
+	if first == (published{}) {
+		if first = s.recent.find(id); first == (published{}) && m.Name == "" {
+			dropped, err := s.isDropped(ctx, m, ack.Seq)
+			switch {
+			case err != nil:
+				return chathub.Receipt{}, err
+			case dropped:
+				return r, errFirstDropped
 			}
-			r.Duplicate = true
-			if first.time > 0 {
-				r.Time = first.time
-			}
 		}
+	}
+	if first.attempt != f.attempt { // else, this call has repeated itself
+		if first.sum != f.sum && first.sum != 0 && f.sum != 0 {
+			return chathub.Receipt{}, errOtherMessage
+		}
+		r.Duplicate = true
+		if first.time > 0 {
+			r.Time = first.time
+		}
+	} else {
+		s.recent.add(id, f)
 	}
 	return r, nil
 }
@@ -218,20 +267,6 @@ func (s *session) store(ctx context.Context, msg *nats.Msg) (ack pubAck, err err
 
 func tooLarge(cause error) error {
 	return &chathub.Error{Code: chathub.CodeTooLarge, Message: "Message too large", Err: cause}
-}
-
-// first returns the message that was stored under a repeated key. It returns an
-// empty frame if the stream has dropped that message.
-func (s *session) first(ctx context.Context, seq uint64) (f frame, err error) {
-	var m entry
-	err = s.persist(ctx, func(ctx context.Context) (err error) {
-		m, err = s.get(ctx, `{"seq":`+formatSeq(seq)+`}`)
-		return err
-	})
-	if err == nil && m.seq != 0 {
-		err = f.decode(m.data)
-	}
-	return f, err
 }
 
 // Send implements [chathub.BrokerSession]. It fails at once if the connection

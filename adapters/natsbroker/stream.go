@@ -3,6 +3,7 @@ package natsbroker
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,10 +18,12 @@ import (
 type streamState struct {
 	epoch       string
 	firstSeq    uint64 // of all topics; older messages have been dropped
+	firstTime   time.Time
 	lastSeq     uint64
 	maxMessages int // per subject; 0 or less: no bound
 	maxAge      time.Duration
-	// raised is the last position that was stored under a lower maxMessages.
+	// raised is the last position that was stored under a lower maxMessages or
+	// maxAge.
 	raised    uint64
 	bytes     uint64 // of all messages
 	maxBytes  int64  // 0 or less: no bound
@@ -29,9 +32,9 @@ type streamState struct {
 	alone     string // the only server, if not clustered
 }
 
-// raisedKey is set in the stream's metadata when MaxMessages is raised. A log
-// with fewer messages than the new bound may have lost some under the old one,
-// and Read must know that.
+// raisedKey is set in the stream's metadata when MaxMessages or MaxAge is
+// raised. A log with fewer or younger messages than the new bound may have lost
+// some under the old one, and Read must know that.
 const raisedKey = "chathub-raised-at"
 
 func newState(i *jetstream.StreamInfo) *streamState {
@@ -39,6 +42,7 @@ func newState(i *jetstream.StreamInfo) *streamState {
 		// It stays the same when servers restart, and no other stream has it.
 		epoch:       strconv.FormatInt(i.Created.UnixNano(), 36),
 		firstSeq:    i.State.FirstSeq,
+		firstTime:   i.State.FirstTime,
 		lastSeq:     i.State.LastSeq,
 		maxMessages: int(i.Config.MaxMsgsPerSubject),
 		maxAge:      i.Config.MaxAge,
@@ -92,6 +96,8 @@ func (c *config) streamConfig() jetstream.StreamConfig {
 		MaxMsgSize:        -1,
 		Duplicates:        c.window,
 		AllowDirect:       true,
+		AllowRollup:       true,
+		AllowMsgTTL:       true,
 	}
 }
 
@@ -105,11 +111,15 @@ func (b *Broker) openStream(ctx context.Context, nc *nats.Conn) (*streamState, e
 	b.mu.Lock()
 	opened := b.opened
 	b.mu.Unlock()
-	info, err := b.findStream(ctx, js, opened)
+	info, before, err := b.findStream(ctx, js, opened)
 	var api *jetstream.APIError
 	switch {
 	case err == nil:
-		err = b.checkStream(info)
+		if err = b.checkStream(info); err == nil && (info.State.LastSeq == 0 || before) {
+			if err := b.storeFirst(ctx, nc); err != nil {
+				return nil, err
+			}
+		}
 	case !errors.As(err, &api) || api.Code == 503 || api.ErrorCode == codeStoreFailed:
 		// The servers are still starting, or deleting an earlier stream.
 		return nil, err
@@ -130,13 +140,36 @@ func newJetStream(nc *nats.Conn, domain string) (jetstream.JetStream, error) {
 	return jetstream.New(nc)
 }
 
-func (b *Broker) findStream(ctx context.Context, js jetstream.JetStream, opened bool) (*jetstream.StreamInfo, error) {
+// storeFirst stores the first message of a stream. It stays there, so the first
+// position of the stream says what the stream has dropped because of its size.
+// Without it, a first message that is erased would look like one that was
+// dropped. If it is dropped itself, the stream has been full, and nobody stores
+// another one.
+func (b *Broker) storeFirst(ctx context.Context, nc *nats.Conn) error {
+	m := &nats.Msg{Subject: b.cfg.name + logTree + firstMessage, Data: (&frame{}).encode(), Header: nats.Header{headerTTL: {"never"}, headerExpected: {"0"}}}
+	answer, err := nc.RequestMsgWithContext(ctx, m)
+	if err != nil {
+		return err
+	}
+	var ack pubAck
+	if err := json.Unmarshal(answer.Data, &ack); err != nil {
+		return err
+	}
+	if ack.Error != nil && ack.Error.ErrCode != codeWrongLast {
+		return ack.Error
+	}
+	return nil
+}
+
+// findStream returns the stream, and whether an earlier version has used it
+// before.
+func (b *Broker) findStream(ctx context.Context, js jetstream.JetStream, opened bool) (info *jetstream.StreamInfo, before bool, err error) {
 	want := b.cfg.streamConfig()
 	stream, err := js.Stream(ctx, want.Name)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound) && !b.cfg.existing:
 		if err := b.fit(&want, nil); err != nil {
-			return nil, finalError{err}
+			return nil, false, finalError{err}
 		}
 		stream, err = js.CreateStream(ctx, want)
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
@@ -144,22 +177,30 @@ func (b *Broker) findStream(ctx context.Context, js jetstream.JetStream, opened 
 			stream, err = js.Stream(ctx, want.Name)
 		}
 	case err == nil && b.cfg.embedded && !opened:
+		before = lacksNames(&stream.CachedInfo().Config)
 		if err := b.fit(&want, stream.CachedInfo()); err != nil {
-			return nil, finalError{err}
+			return nil, false, finalError{err}
 		}
 		stream, err = update(ctx, js, stream, want)
-	case err == nil && !b.cfg.existing && isOld(&stream.CachedInfo().Config):
-		b.cfg.log.Warn("natsbroker: taking over the stream of an earlier version, whose processes can store nothing from now on", "stream", want.Name)
+	case err == nil && !b.cfg.existing && (isOld(&stream.CachedInfo().Config) || lacksNames(&stream.CachedInfo().Config)):
+		before = true
 		have := stream.CachedInfo().Config
-		have.Subjects, have.RePublish = want.Subjects, want.RePublish
+		if isOld(&have) {
+			b.cfg.log.Warn("natsbroker: taking over the stream of an earlier version, whose processes can store nothing from now on", "stream", want.Name)
+			have.Subjects, have.RePublish = want.Subjects, want.RePublish
+		} else {
+			b.cfg.log.Info("natsbroker: the stream gets the settings that named messages need", "stream", want.Name)
+		}
+		have.AllowRollup, have.AllowMsgTTL = true, true
+		have.DenyDelete, have.DenyPurge = false, false // or the server says that it cannot
 		if stream, err = js.UpdateStream(ctx, have); err != nil {
-			err = fmt.Errorf("changing its subjects to %q, which needs permission for STREAM.UPDATE: %w", have.Subjects, err)
+			err = fmt.Errorf("changing its subjects to %q, and allow_rollup_hdrs and allow_msg_ttl to true, which needs permission for STREAM.UPDATE: %w", have.Subjects, err)
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("stream %q: %w%s", want.Name, err, remedy(err, want.MaxBytes))
+		return nil, false, fmt.Errorf("stream %q: %w%s", want.Name, err, remedy(err, want.MaxBytes))
 	}
-	return stream.CachedInfo(), nil
+	return stream.CachedInfo(), before, nil
 }
 
 // update applies changed options to an existing embedded stream.
@@ -169,7 +210,7 @@ func update(ctx context.Context, js jetstream.JetStream, stream jetstream.Stream
 	if have.Storage != want.Storage {
 		return nil, finalError{fmt.Errorf("natsbroker: stream %q is stored in %v, and the options ask for %v", want.Name, have.Storage, want.Storage)}
 	}
-	if !isOld(&have) && have.MaxMsgsPerSubject == want.MaxMsgsPerSubject && have.MaxAge == want.MaxAge &&
+	if !isOld(&have) && !lacksNames(&have) && have.MaxMsgsPerSubject == want.MaxMsgsPerSubject && have.MaxAge == want.MaxAge &&
 		have.MaxBytes == want.MaxBytes && have.Duplicates == want.Duplicates {
 		return stream, nil
 	}
@@ -177,7 +218,7 @@ func update(ctx context.Context, js jetstream.JetStream, stream jetstream.Stream
 	if at := have.Metadata[raisedKey]; at != "" {
 		want.Metadata[raisedKey] = at
 	}
-	if raises(have.MaxMsgsPerSubject, want.MaxMsgsPerSubject) {
+	if raises(have.MaxMsgsPerSubject, want.MaxMsgsPerSubject) || raises(int64(have.MaxAge), int64(want.MaxAge)) {
 		want.Metadata[raisedKey] = strconv.FormatUint(info.State.LastSeq, 10)
 	}
 	return js.UpdateStream(ctx, want)
@@ -190,6 +231,12 @@ func isOld(have *jetstream.StreamConfig) bool {
 	all := have.Name + logTree + ".>"
 	r := have.RePublish
 	return slices.Equal(have.Subjects, []string{all}) && r != nil && r.Source == all && r.Destination == have.Name+hearTree+".>"
+}
+
+// lacksNames reports whether a stream is of a version that had no named
+// messages. Processes of that version go on beside those of this one.
+func lacksNames(have *jetstream.StreamConfig) bool {
+	return !have.AllowRollup || !have.AllowMsgTTL || have.DenyDelete || have.DenyPurge
 }
 
 func raises(have, want int64) bool { return have > 0 && (want <= 0 || want > have) }
@@ -209,6 +256,9 @@ func (b *Broker) checkStream(info *jetstream.StreamInfo) error {
 	require(r != nil && r.Source == want.RePublish.Source && r.Destination == want.RePublish.Destination && !r.HeadersOnly,
 		"it does not republish %s to %s", want.RePublish.Source, want.RePublish.Destination)
 	require(have.AllowDirect, "it does not allow direct gets")
+	require(have.AllowRollup && !have.DenyPurge, "it does not allow messages to replace others: set allow_rollup_hdrs, and not deny_purge")
+	require(have.AllowMsgTTL, "it does not allow messages to have a time to live: set allow_msg_ttl")
+	require(!have.DenyDelete, "it does not allow messages to be erased: deny_delete is set")
 	require(have.Retention == jetstream.LimitsPolicy, "its retention is %v, want limits", have.Retention)
 	require(have.Discard == jetstream.DiscardOld, "it discards new messages instead of old ones")
 	require(have.Duplicates >= 100*time.Millisecond, "it has no duplicate window")

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"strconv"
+	"strings"
 
 	"github.com/chathub-go/chathub"
 )
@@ -17,6 +18,10 @@ import (
 //	                              ana, by one share of the senders
 //	chathub.log.user.ana.n.7k     notices to the inbox, by the same senders
 //	chathub.log.user.ana.n.app    notices to the inbox, by the application
+//	chathub.log.room.lobby.=m.8   the message of the room that has the name m/8;
+//	                              so do inboxes have theirs
+//	chathub.log.stream.first.=first.0
+//	                              the first message of the stream; see storeFirst
 //	chathub.hear.room.lobby       what sessions receive of the room lobby:
 //	                              volatile messages, and the durable ones that
 //	                              the stream has stored and republishes
@@ -40,6 +45,8 @@ const (
 	oldTokens       = ".*.*"
 	allShares       = ".*.*"
 	roomShare       = ".m.0"
+	firstMessage    = ".stream.first.=first.0" // see storeFirst
+	nameMark        = ".="                     // begins the kind of a name; no share has it
 )
 
 // inboxShares is among how many subjects the senders of an inbox are divided.
@@ -54,23 +61,51 @@ const maxToken = 256
 
 // place is where the stream has the messages of a topic.
 type place struct {
-	filter string // matches the subjects of the topic
-	old    string // its only subject in a stream of an earlier version
-	shared bool   // filter has wildcards, because senders have subjects of their own
+	filter   string // matches the subjects of the topic, those of names included
+	ordinary string // matches those of its ordinary messages; of an inbox, all
+	old      string // its only subject in a stream of an earlier version
+	shared   bool   // senders have subjects of their own
 }
 
 func (c *config) place(t chathub.Topic) place {
-	p := place{shared: t.User != "", old: c.oldSubject(t)}
-	if p.shared {
-		p.filter = c.filter(t)
-	} else {
-		p.filter = c.name + logTree + branch(t) + roomShare
+	p := place{shared: t.User != "", old: c.oldSubject(t), filter: c.filter(t)}
+	p.ordinary = p.filter
+	if !p.shared {
+		p.ordinary = c.name + logTree + branch(t) + roomShare
 	}
 	return p
 }
 
-// filter matches the subjects of an inbox.
+// filter matches the subjects of a topic.
 func (c *config) filter(t chathub.Topic) string { return c.name + logTree + branch(t) + allShares }
+
+// filterOfMessages matches the subjects of the ordinary messages of a topic,
+// without the notices of an inbox.
+func (c *config) filterOfMessages(t chathub.Topic) string {
+	if t.User == "" {
+		return c.name + logTree + branch(t) + roomShare
+	}
+	return c.name + logTree + branch(t) + ".m.*"
+}
+
+// nameSubject is the subject of a name of a topic.
+func (c *config) nameSubject(t chathub.Topic, name string) string {
+	kind, rest, _ := strings.Cut(name, "/")
+	return c.name + logTree + branch(t) + nameMark + kind + "." + nameToken(rest)
+}
+
+// kindFilter matches the subjects of all names of a kind.
+func (c *config) kindFilter(t chathub.Topic, kind string) string {
+	return c.name + logTree + branch(t) + nameMark + kind + ".*"
+}
+
+// nameToken is token of what follows the kind of a name, which may be empty.
+func nameToken(rest string) string {
+	if rest == "" {
+		return "~"
+	}
+	return token(rest)
+}
 
 // oldSubject is the subject of a topic in an earlier version.
 func (c *config) oldSubject(t chathub.Topic) string {
@@ -82,6 +117,9 @@ func (c *config) oldSubject(t chathub.Topic) string {
 
 // logSubject is the subject under which a durable message is stored.
 func (c *config) logSubject(m *chathub.Message) string {
+	if m.Name != "" {
+		return c.nameSubject(m.Topic, m.Name)
+	}
 	return c.name + logTree + branch(m.Topic) + share(m)
 }
 

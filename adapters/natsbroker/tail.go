@@ -14,7 +14,7 @@ const (
 	tailBytes    = 64 << 10
 	// tailCost is what a message takes in addition to its body and key, in
 	// bytes.
-	tailCost = 160
+	tailCost = 200
 )
 
 // tail is a cache of the newest messages of a topic, as they were delivered. It
@@ -42,15 +42,24 @@ func (l *tail) reached(seq uint64) {
 	l.last = max(l.last, seq)
 }
 
-// add adds the next message, and drops the oldest ones beyond limit. It returns
-// by how many bytes the tail has grown, which may be negative.
+// add adds the next message, and drops the oldest ones beyond limit. It also
+// drops what the message replaces or erases. It returns by how many bytes the
+// tail has grown, which may be negative.
 func (l *tail) add(m chathub.Message, limit int) (grown int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before := l.bytes
-	l.last = m.Seq
-	l.messages = append(l.messages, m)
-	l.bytes += cost(&m)
+	if m.Name != "" {
+		l.replace(&m)
+	}
+	if m.Seq > l.last {
+		l.last = m.Seq
+		l.messages = append(l.messages, m)
+		l.bytes += cost(&m)
+	} else if at, _ := slices.BinarySearchFunc(l.messages, m.Seq, bySeq); m.Seq > l.first { // see topic.late
+		l.messages = slices.Insert(l.messages, at, m)
+		l.bytes += cost(&m)
+	}
 	for len(l.messages) > 0 && (len(l.messages) > limit || l.bytes > tailBytes) {
 		l.first = l.messages[0].Seq
 		l.bytes -= cost(&l.messages[0])
@@ -60,7 +69,45 @@ func (l *tail) add(m chathub.Message, limit int) (grown int) {
 	return l.bytes - before
 }
 
-func cost(m *chathub.Message) int { return len(m.Body) + len(m.Key) + tailCost }
+// replace removes what a named message replaces or erases. The caller holds mu.
+func (l *tail) replace(m *chathub.Message) {
+	l.messages = slices.DeleteFunc(l.messages, func(o chathub.Message) bool {
+		if o.Seq < m.Seq && (o.Name == m.Name || m.Erase && o.Seq == m.Tied && o.Name == "") {
+			l.bytes -= cost(&o)
+			return true
+		}
+		return false
+	})
+}
+
+// erase removes an ordinary message, and returns how many bytes that has freed.
+func (l *tail) erase(seq uint64) (freed int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at, found := slices.BinarySearchFunc(l.messages, seq, bySeq)
+	if !found || l.messages[at].Name != "" {
+		return 0
+	}
+	freed = cost(&l.messages[at])
+	l.messages = slices.Delete(l.messages, at, at+1)
+	l.bytes -= freed
+	return freed
+}
+
+// find returns a message that the tail has.
+func (l *tail) find(seq uint64) (m chathub.Message, found bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at, found := slices.BinarySearchFunc(l.messages, seq, bySeq)
+	if found {
+		m = l.messages[at]
+	}
+	return m, found
+}
+
+func cost(m *chathub.Message) int {
+	return len(m.Body) + len(m.Key) + len(m.Owner) + len(m.Name) + tailCost
+}
 
 // forget drops all messages, and returns how many bytes that has freed.
 func (l *tail) forget() (freed int) {
@@ -72,7 +119,7 @@ func (l *tail) forget() (freed int) {
 }
 
 // read returns the page, and whether the tail has all of it. It returns no page
-// with messages that are older than the time oldest.
+// if messages of the range are older than the time oldest.
 func (l *tail) read(r chathub.Range, end uint64, oldest int64) (page chathub.Page, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -83,26 +130,60 @@ func (l *tail) read(r chathub.Range, end uint64, oldest int64) (page chathub.Pag
 	from, _ := slices.BinarySearchFunc(l.messages, after+1, bySeq)
 	to, _ := slices.BinarySearchFunc(l.messages, end+1, bySeq)
 	found := l.messages[min(from, to):to]
+	for i := range found {
+		// The log may have dropped it. Messages with a name do not age.
+		if m := &found[i]; m.Name == "" || m.Remove {
+			if m.Time < oldest {
+				return chathub.Page{}, false
+			}
+			break
+		}
+	}
+	if r.Ordinary {
+		found = slices.DeleteFunc(slices.Clone(found), func(m chathub.Message) bool { return m.Name != "" })
+	}
 	n := fitting(found, r)
 	page.More = n < len(found)
 	// Only the log knows whether there are older messages.
-	if r.After < l.first && !page.More {
+	if r.After < l.first && (r.Oldest || !page.More) {
 		return chathub.Page{}, false
 	}
-	found = found[len(found)-n:]
-	if len(found) > 0 && found[0].Time < oldest {
-		return chathub.Page{}, false
+	if r.Oldest {
+		page.Messages = slices.Clone(found[:n])
+	} else {
+		page.Messages = slices.Clone(found[len(found)-n:])
 	}
-	page.Messages = slices.Clone(found)
 	page.Trimmed = after
 	return page, true
 }
 
-// fitting returns how many of the newest messages fit into a range.
+// copy returns the messages up to end that the log still has, and the position
+// after which they are all that the topic has. If the tail does not reach up to
+// end, ok is false.
+func (l *tail) copy(end uint64, oldest int64) (messages []chathub.Message, first uint64, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if end > l.last {
+		return nil, 0, false
+	}
+	for _, m := range l.messages {
+		if m.Seq <= end && (m.Name != "" || m.Time >= oldest) {
+			messages = append(messages, m)
+		}
+	}
+	return messages, l.first, true
+}
+
+// fitting returns how many of the newest messages fit into a range, or of the
+// oldest ones.
 func fitting(messages []chathub.Message, r chathub.Range) (n int) {
 	room := bodyBound(r.MaxBytes)
 	for n < min(len(messages), r.Limit) {
-		if room -= len(messages[len(messages)-1-n].Body); room < 0 {
+		at := len(messages) - 1 - n
+		if r.Oldest {
+			at = n
+		}
+		if room -= len(messages[at].Body); room < 0 {
 			break
 		}
 		n++
@@ -118,28 +199,6 @@ func bySeq(m chathub.Message, seq uint64) int {
 		return 1
 	}
 	return 0
-}
-
-// keep adds a delivered message to the topic's tail. If the tails of all topics
-// become too large together, it empties some of them.
-func (t *topic) keep(m chathub.Message) {
-	s := t.s
-	if s.broker.cfg.cache < 0 {
-		return
-	}
-	limit := tailMessages
-	if n := s.state.Load().maxMessages; n > 0 {
-		limit = min(limit, n)
-	}
-	bound := int64(s.broker.cfg.cache)
-	if s.cacheBytes.Add(int64(t.tail.add(m, limit))) <= bound {
-		return
-	}
-	for _, other := range s.list() { // in random order
-		if s.cacheBytes.Add(-int64(other.tail.forget())) <= bound/8*7 {
-			return
-		}
-	}
 }
 
 // readTail is Read from the topic's tail. It reports whether the tail has the
@@ -158,6 +217,7 @@ func (s *session) readTail(t chathub.Topic, r chathub.Range, end uint64) (chathu
 	}
 	page, ok := has.tail.read(r, end, oldest)
 	if ok {
+		page.Messages = s.tidy(page.Messages)
 		page.Head = chathub.Position{Epoch: st.epoch, Seq: has.tail.newest()}
 	}
 	return page, ok
@@ -168,4 +228,17 @@ func (l *tail) newest() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.last
+}
+
+// keep adds a delivered message to the topic's tail.
+func (t *topic) keep(m chathub.Message) {
+	s := t.s
+	if s.broker.cfg.cache < 0 {
+		return
+	}
+	limit := tailMessages
+	if n := s.state.Load().maxMessages; n > 0 {
+		limit = min(limit, n)
+	}
+	s.cached(t.tail.add(m, limit))
 }

@@ -3,6 +3,7 @@ package natsbroker
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/chathub-go/chathub"
@@ -21,6 +22,10 @@ type topic struct {
 	life  context.Context // ends when the session unsubscribes
 	end   context.CancelFunc
 	tail  tail
+	names index
+	// delivers is set while all messages after the position of Subscribe are
+	// delivered.
+	delivers atomic.Bool
 
 	// calls is held (full) during Subscribe and Unsubscribe.
 	calls chan struct{}
@@ -33,14 +38,21 @@ type topic struct {
 	seq  uint64 // of the newest message delivered, or the position of Subscribe
 	// behind is set while messages up to target are missing and catchUp fetches
 	// them. In the meantime, dispatch delivers nothing. Durable messages that
-	// arrive raise the target, and volatile ones wait in pending.
+	// arrive raise the target, and volatile ones wait in pending. Durable ones
+	// wait in arrived, as long as there is room, because they may be replaced in
+	// the log before they are fetched.
 	behind  bool
 	target  uint64
 	pending []chathub.Message
-	heard   bool // a durable message has arrived since the last sweep
+	arrived []entry // in order
 	// risks is what may have lost messages before the topic was known to be
-	// complete. It is for inboxes; see isComplete.
+	// complete; see isComplete.
 	risks risks
+	// verified is the position up to which no named message is missing, and
+	// named has the positions of those that were delivered after it. They are
+	// for clusters; see verify.
+	verified uint64
+	named    map[uint64]struct{}
 }
 
 func newTopic(s *session, name chathub.Topic) *topic {
@@ -76,9 +88,10 @@ func (t *topic) listen() error {
 // caller holds turn.
 func (t *topic) drop() {
 	t.gone = true
+	t.delivers.Store(false)
 	t.end()
 	s := t.s
-	s.cacheBytes.Add(-int64(t.tail.forget()))
+	s.cacheBytes.Add(-int64(t.tail.forget() + t.names.forget()))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.topics, t.name)
@@ -166,8 +179,9 @@ func (s *session) Subscribe(ctx context.Context, name chathub.Topic) (chathub.Po
 		return chathub.Position{}, asUnavailable(err)
 	}
 	t.live = true
-	t.seq = seq
+	t.seq, t.verified = seq, seq
 	t.tail.begin(seq)
+	t.delivers.Store(true)
 	s.start(t.catchUp) // clears behind
 	return s.at(name, seq), nil
 }
@@ -254,19 +268,43 @@ func (t *topic) receive(m *nats.Msg) {
 		t.volatile(m)
 	case t.behind:
 		t.target = max(t.target, seq)
+		t.keepArrived(seq, m)
 	case seq <= t.seq:
-	case before > t.seq, !known && !t.isComplete():
-		t.heard = true
+	case before > t.seq, seq > t.seq+1 && !t.isComplete(known):
 		t.fallBehind(seq)
+		t.keepArrived(seq, m)
 	default:
-		t.heard = true
-		t.durable(seq, m.Data)
+		t.durable(seq, m.Header, m.Data)
+	}
+}
+
+// keepArrived keeps a message until catchUp has fetched those before it. The
+// caller holds turn.
+func (t *topic) keepArrived(seq uint64, m *nats.Msg) {
+	last := t.seq
+	if n := len(t.arrived); n > 0 {
+		last = t.arrived[n-1].seq
+	}
+	if len(t.arrived) < pendingSize && seq > last {
+		t.arrived = append(t.arrived, entry{seq, m.Header.Get("Nats-Subject"), m.Header, m.Data})
+	}
+}
+
+// deliverArrived delivers messages that have arrived in the meantime, before a
+// position. The caller holds turn.
+func (t *topic) deliverArrived(before uint64) {
+	for len(t.arrived) > 0 && t.arrived[0].seq < before {
+		if m := t.arrived[0]; m.seq > t.seq {
+			t.durable(m.seq, m.header, m.data)
+		}
+		t.arrived[0] = entry{}
+		t.arrived = t.arrived[1:]
 	}
 }
 
 // volatile delivers a volatile message. The caller holds turn.
 func (t *topic) volatile(m *nats.Msg) {
-	msg, err := message(t.name, 0, m.Data)
+	msg, err := message(t.name, 0, nil, m.Data)
 	switch {
 	case err != nil:
 		t.s.log.Error("natsbroker: volatile message", "topic", t.name, "err", err)
@@ -278,16 +316,34 @@ func (t *topic) volatile(m *nats.Msg) {
 }
 
 // durable delivers the next message of the log. The caller holds turn.
-func (t *topic) durable(seq uint64, data []byte) {
-	msg, err := message(t.name, seq, data)
+func (t *topic) durable(seq uint64, header nats.Header, data []byte) {
+	msg, err := message(t.name, seq, header, data)
 	if err != nil {
 		t.s.log.Error("natsbroker: a stored message cannot be read", "topic", t.name, "seq", seq, "err", err)
 		t.tail.reached(seq)
 	} else {
 		t.keep(msg)
+		if msg.Name != "" {
+			t.isNamed(&msg)
+		}
 		t.hand(msg)
 	}
 	t.seq = seq
+}
+
+// isNamed takes note of a named message that is being delivered. The caller
+// holds turn.
+func (t *topic) isNamed(m *chathub.Message) {
+	t.s.saw(m)
+	if m.Erase {
+		t.s.erasures.add(t.name, m.Tied) // keep has dropped it
+	}
+	if t.s.state.Load().alone == "" || t.s.broker.cfg.indirect {
+		if t.named == nil {
+			t.named = make(map[uint64]struct{})
+		}
+		t.named[m.Seq] = struct{}{}
+	}
 }
 
 // hand calls deliver, unless the session is closed. The caller holds turn.
@@ -359,7 +415,8 @@ func (t *topic) fetched(m entry) bool {
 	}
 	defer func() { <-t.turn }()
 	if !t.gone && m.seq > t.seq {
-		t.durable(m.seq, m.data)
+		t.deliverArrived(m.seq)
+		t.durable(m.seq, m.header, m.data)
 	}
 	return !t.gone
 }
@@ -371,6 +428,9 @@ func (t *topic) reached(seq uint64, risks risks) {
 		return
 	}
 	defer func() { <-t.turn }()
+	if !t.gone {
+		t.deliverArrived(seq + 1)
+	}
 	t.seq = max(t.seq, seq)
 	t.tail.reached(t.seq)
 	t.risks = risks
@@ -388,6 +448,9 @@ func (t *topic) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := t.verify(ctx); err != nil {
+		return err
+	}
 	if err := hold(ctx, t.turn); err != nil {
 		return err
 	}
@@ -402,6 +465,70 @@ func (t *topic) check(ctx context.Context) error {
 		t.fallBehind(head)
 	}
 	return nil
+}
+
+// verify looks for named messages that were lost between two servers, after
+// which others were delivered. It delivers them late. A named message does not
+// name its predecessor, and neither does the next ordinary one, so nothing else
+// shows that it is missing.
+func (t *topic) verify(ctx context.Context) error {
+	if err := hold(ctx, t.turn); err != nil {
+		return err
+	}
+	from, to := t.verified, t.seq
+	idle := t.gone || !t.live || t.behind || from >= to || t.s.isDirect()
+	if idle && t.s.isDirect() {
+		t.verified, t.named = to, nil
+	}
+	<-t.turn
+	if idle {
+		return nil
+	}
+	var found []entry
+	some, upTo, err := t.s.namesSince(ctx, t.place.filter, from+1)
+	if err == nil && upTo < to && len(some) > 0 {
+		return errLags
+	}
+	if err != nil { // too many names for one answer
+		err = t.s.scan(ctx, t.place, from+1, to, func(e entry) bool { some = append(some, e); return true })
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range some {
+		if e.isNamed() && e.seq > from && e.seq <= to {
+			found = append(found, e)
+		}
+	}
+	if err := hold(ctx, t.turn); err != nil {
+		return err
+	}
+	defer func() { <-t.turn }()
+	if t.gone || t.verified != from {
+		return nil
+	}
+	for _, e := range found {
+		if _, delivered := t.named[e.seq]; !delivered {
+			t.late(e)
+		}
+	}
+	t.verified = to
+	for seq := range t.named {
+		if seq <= to {
+			delete(t.named, seq)
+		}
+	}
+	return nil
+}
+
+// late delivers a named message after later ones. The caller holds turn.
+func (t *topic) late(e entry) {
+	if msg, ok := t.s.stored(t.name, e); ok {
+		t.s.log.Warn("natsbroker: a named message is delivered late", "topic", t.name, "name", msg.Name, "seq", e.seq)
+		t.keep(msg)
+		t.isNamed(&msg)
+		t.hand(msg)
+	}
 }
 
 func asUnavailable(err error) error {

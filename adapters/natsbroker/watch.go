@@ -200,28 +200,19 @@ type sweeper struct {
 	step   int
 }
 
-// part returns the next topics to compare with the stream. It leaves out those
-// that had a message since the last sweep. Of these, the next message shows
-// whether one is missing.
-func (w *sweeper) part(s *session) (silent []*topic) {
+// part returns the next topics to compare with the stream. Those that had a
+// message lately are among them, because that message does not show that a
+// named one before it is missing.
+func (w *sweeper) part(s *session) (some []*topic) {
 	if len(w.topics) == 0 {
 		w.topics = s.list()
 		ticks := max(1, int(s.broker.cfg.sweep/watchInterval))
 		w.step = (len(w.topics) + ticks - 1) / ticks
 	}
 	n := min(w.step, len(w.topics))
-	for _, t := range w.topics[:n] {
-		if hold(t.life, t.turn) != nil {
-			continue
-		}
-		if !t.heard {
-			silent = append(silent, t)
-		}
-		t.heard = false
-		<-t.turn
-	}
+	some = w.topics[:n]
 	w.topics = w.topics[n:]
-	return silent
+	return some
 }
 
 func (s *session) reconnected(nc *nats.Conn) {

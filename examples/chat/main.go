@@ -57,11 +57,12 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 		}
 	}()
 	hub, err := chathub.New(chathub.Config{
-		Broker:  broker,
-		Auth:    &chathub.JWT{Key: cfg.secret},
-		Origins: cfg.origins,
-		Rate:    cfg.rate,
-		Logger:  log,
+		Broker:       broker,
+		Auth:         &chathub.JWT{Key: cfg.secret},
+		Origins:      cfg.origins,
+		Rate:         cfg.rate,
+		ReadReceipts: true,
+		Logger:       log,
 	})
 	if err != nil {
 		return err

@@ -21,7 +21,8 @@ const (
 	OpJoin
 	OpLeave
 	OpDisconnect
-	// OpChange is OpEmit of what a message has become, with its State.
+	// OpChange is OpEmit of what a message has become, or of how far a user has
+	// read, with that as its State.
 	OpChange
 	opRoutedEnd
 )
