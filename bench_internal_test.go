@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http/httptest"
+	"net/netip"
 	"reflect"
 	"runtime"
 	"strconv"
@@ -213,6 +214,31 @@ func TestIdleSizes(t *testing.T) {
 	runtime.KeepAlive(clients)
 	if most := int64(416 + 24 + 8); perClient > most { // the Client, its id, and a margin
 		t.Errorf("a client takes %d bytes with what it refers to, want at most %d", perClient, most)
+	}
+}
+
+// A user whose rates are off has no budget for what is read: nobody asks for
+// it.
+func TestIdleLimits(t *testing.T) {
+	for _, rate := range []float64{-1, 0} { // off, and the default
+		hub, err := New(Config{Auth: Anonymous{}, UserRate: rate})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = hub.Close() })
+		place, refused := hub.admission.enter(netip.Addr{})
+		if refused == nil {
+			refused = place.admit("u1")
+		}
+		if refused != nil {
+			t.Fatal(refused)
+		}
+		c := &Client{hub: hub, place: place}
+		c.chargeReplay(100) // as a join does, for its list of users
+		c.place.release()
+		if made := place.user.rare.Load() != nil; made != (rate == 0) {
+			t.Errorf("UserRate %v: a budget was made: %t", rate, made)
+		}
 	}
 }
 

@@ -177,8 +177,12 @@ func (c *Client) readAlone(ctx context.Context) (free func(), err error) {
 }
 
 // chargeReplay charges the user for an answer that is much larger than the
-// question.
+// question. If Config.UserRate is off, nobody asks for the budget, and it is
+// not made.
 func (c *Client) chargeReplay(bytes int) {
+	if c.hub.cfg.UserRate < 0 {
+		return
+	}
 	budget := c.replayBudget()
 	budget.ReserveN(time.Now(), min(bytes, budget.Burst()))
 }
