@@ -212,7 +212,8 @@ func FuzzMemoryLog(f *testing.F) {
 				if len(l.shares.list) == 0 || random.IntN(10) > 0 {
 					continue
 				}
-				// Of one share, the oldest goes, as in a full store, and names last.
+				// Of one share, the oldest goes, as in a full store, and
+				// names last.
 				s := l.shares.list[random.IntN(len(l.shares.list))]
 				amount, before := random.IntN(2000), s.held()
 				free := l.cut(s, amount)

@@ -376,8 +376,8 @@ func TestMemoryBrokerErasedFull(t *testing.T) {
 	check("ana2 ana3 ana4", 4)
 }
 
-// TestMemoryBrokerNamesPay: names are charged to their owner, who pays with them
-// when nothing else is left.
+// TestMemoryBrokerNamesPay: names are charged to their owner, who pays with
+// them when nothing else is left.
 func TestMemoryBrokerNamesPay(t *testing.T) {
 	const total = 200_000
 	room := Topic{Room: "r"}
@@ -465,27 +465,49 @@ func TestMemoryBrokerIdleNames(t *testing.T) {
 			t.Error("the log without a name goes on")
 		}
 
-		// It is idle, so it goes when there are too many. It was used last.
+		// It is idle, so it goes when there are too many, before those that
+		// were used later.
 		time.Sleep(time.Hour + time.Millisecond)
-		for i := range 9 {
-			h.publish(fmt.Sprint("more ", i), "", "x")
+		nameIn := func(room string) {
+			t.Helper()
+			if err := h.name(Topic{Room: room}, "state/a", "ana", nil); err != nil {
+				t.Fatal(err)
+			}
+			if holder := b.topics[Topic{Room: room}].holder; holder.owner != "ana" {
+				t.Errorf("the log of a name of ana is charged to %q", holder.owner)
+			}
 			checkMemory(t, b)
 		}
-		h.wantNames(Topic{Room: "r"}, "state/a")
-		time.Sleep(time.Minute)
-		for i := range 9 {
+		nameIn("s")
+		for i := range 8 {
 			h.publish(fmt.Sprint("more ", i), "", "x")
 		}
-		if err := h.name(Topic{Room: "s"}, "state/a", "ana", nil); err != nil {
-			t.Fatal(err)
+		if l := b.topics[Topic{Room: "r"}]; l == nil || l.in != &b.idle.named || b.idle.size() != 10 {
+			t.Fatalf("of %d idle logs, this one has a name, and was used long ago: %+v", b.idle.size(), l)
 		}
-		if err := h.name(Topic{Room: "t"}, "state/a", "ana", nil); err != nil {
-			t.Fatal(err)
-		}
+		nameIn("t")
 		h.wantNames(Topic{Room: "r"})
+		h.wantNames(Topic{Room: "s"}, "state/a")
 		h.wantNames(Topic{Room: "t"}, "state/a")
 		checkMemory(t, b)
 	})
+}
+
+// TestMemoryBrokerExpect: Expect is for the broker, and not for those who get
+// the message.
+func TestMemoryBrokerExpect(t *testing.T) {
+	var got []Message
+	s := attachMemoryFunc(t, &MemoryBroker{}, func(m Message) { got = append(got, m) })
+	topic := Topic{Room: "r"}
+	if _, err := s.Subscribe(t.Context(), topic); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Publish(t.Context(), Message{Topic: topic, Name: "state/a", Expect: new(uint64)}); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 1 || got[0].Name != "state/a" || got[0].Expect != nil {
+		t.Errorf("delivered %+v", got)
+	}
 }
 
 // TestMemoryBrokerSurveyIsNoUse: asking where logs stand keeps none of them.
