@@ -12,10 +12,11 @@ import (
 // read is Read without retries.
 func (s *session) read(ctx context.Context, t chathub.Topic, r chathub.Range) (chathub.Page, error) {
 	p := s.broker.cfg.place(t)
-	head, err := s.head(ctx, p)
+	newestMessage, err := s.newestOf(ctx, p)
 	if err != nil {
 		return chathub.Page{}, err
 	}
+	head := newestMessage.seq
 	if head == 0 {
 		st, err := s.refresh(ctx)
 		if err != nil {
@@ -37,7 +38,7 @@ func (s *session) read(ctx context.Context, t chathub.Topic, r chathub.Range) (c
 		p.filter = p.ordinary
 	}
 	page := chathub.Page{Head: chathub.Position{Epoch: s.state.Load().epoch, Seq: head}}
-	near := vicinity{known: r.After >= head, anchored: r.After == head}
+	near := vicinity{known: r.After >= head, anchored: r.After == head && !newestMessage.isNamed()}
 	if r.Limit > 0 && r.After < last {
 		found := newest{limit: int(min(uint64(r.Limit), last-r.After)), size: bodyBound(r.MaxBytes), decode: func(m entry) (chathub.Message, bool) {
 			if r.Ordinary && m.isNamed() {
