@@ -28,6 +28,11 @@ func Indirect() Option {
 	return func(c *config) { c.indirect = true }
 }
 
+// Between calls f before the second step of an erasure.
+func Between(f func()) Option {
+	return func(c *config) { c.between = f }
+}
+
 // Received returns how many bytes a session has received.
 func Received(s chathub.BrokerSession) uint64 { return s.(*session).nc.Stats().InBytes }
 

@@ -32,6 +32,7 @@ type trial struct {
 	nodes   []*node
 	stop    chan struct{}
 	writers sync.WaitGroup
+	between func() // called before the second step of an erasure
 
 	mu          sync.Mutex
 	acked       map[chathub.Topic][]string
@@ -56,7 +57,7 @@ func newTrial(t *testing.T, servers []*process, name string) *trial {
 		}
 		f.links = append(f.links, links)
 		b := connect(t, strings.Join(urls, ","), natsbroker.Name(name), natsbroker.Replicas(3), natsbroker.MaxMessages(-1), natsbroker.MaxBytes(64<<20),
-			natsbroker.NATS(nats.DontRandomize(), nats.IgnoreDiscoveredServers()))
+			natsbroker.Between(func() { f.between() }), natsbroker.NATS(nats.DontRandomize(), nats.IgnoreDiscoveredServers()))
 		eventually(t, "the cluster has the stream", func() bool {
 			s, err := b.Attach(t.Context(), func(chathub.Message) {})
 			if err == nil {
@@ -246,6 +247,8 @@ func TestFaults(t *testing.T) {
 	}{
 		{"a follower killed (SIGKILL), started again", onDisk, func(f *trial) { victim = f.follower(); victim.kill() }, 2 * time.Second, func(*trial) { victim.start() }},
 		{"the leader killed (SIGKILL), started again", onDisk, func(f *trial) { victim = f.leader(); victim.kill() }, 8 * time.Second, func(*trial) { victim.start() }},
+		{"the leader killed between the two steps of an erasure", onDisk, func(f *trial) { victim = f.leader(); eraseKilled(f, victim) }, 8 * time.Second,
+			func(f *trial) { victim.start() }},
 		{"the leader stopped for 4 s (SIGSTOP)", onDisk, func(f *trial) { victim = f.leader(); victim.signal(syscall.SIGSTOP) }, 4 * time.Second,
 			func(*trial) { victim.signal(syscall.SIGCONT) }},
 		{"all servers killed (SIGKILL), started again", onDisk, func(f *trial) {
@@ -283,6 +286,41 @@ func TestFaults(t *testing.T) {
 		fmt.Fprintf(&table, "| %s | %d | %d | %d | %d | %d | %.1f s | %.2f s |\n", r.fault, r.acked, r.lost, r.doubled, r.disorder, r.unavailable, r.silent.Seconds(), r.whole.Seconds())
 	}
 	t.Log(table.String())
+}
+
+// eraseKilled erases a message, and kills a server between the two steps of
+// that. A client repeats the erasure until it is acked. Then the text is in no
+// file of the stream, on any server that runs.
+func eraseKilled(f *trial, victim *process) {
+	const text = "text-to-be-erased"
+	topic := room("erased")
+	said := f.nodes[0].sayAs("ben", topic, text)
+	killed := false
+	f.between = func() {
+		if !killed {
+			victim.kill()
+		}
+		killed = true
+	}
+	m := chathub.Message{Topic: topic, Key: rand.Text(), Name: "m/1", Tied: said.Seq, Erase: true}
+	eventually(f.t, "the erasure is acked", func() bool {
+		ctx, cancel := context.WithTimeout(f.t.Context(), 2*time.Second)
+		defer cancel()
+		_, err := f.nodes[0].Publish(ctx, m)
+		return err == nil
+	})
+	if !killed {
+		f.t.Error("nobody was killed")
+	}
+	for _, p := range f.servers {
+		if p != victim {
+			eventually(f.t, "the text is erased", func() bool { return len(streamFilesWith(f.t, p, text)) == 0 })
+		}
+	}
+	f.writers.Go(func() {
+		<-f.stop // the victim runs again
+		eventually(f.t, "the text is erased on the server that was killed", func() bool { return len(streamFilesWith(f.t, victim, text)) == 0 })
+	})
 }
 
 // killNode runs a node in a separate process, and kills it while it publishes.

@@ -52,6 +52,7 @@ func predecessor(m *nats.Msg, shared bool) (seq uint64, known bool, err error) {
 // risks counts what may have lost messages of a topic on their way from the
 // server that the session is connected to.
 type risks struct {
+	hazards    uint64 // of the session
 	reconnects uint64 // nats.go counts one before it reads from the new connection
 	dropped    int    // by nats.go, of this topic
 }
@@ -60,14 +61,19 @@ func (t *topic) present() risks {
 	t.s.mu.RLock()
 	sub := t.sub
 	t.s.mu.RUnlock()
+	hazards := t.s.hazards.Load()
 	dropped, _ := sub.Dropped() // negative: there is no subscription yet
-	return risks{t.s.nc.Stats().Reconnects, max(dropped, 0)}
+	return risks{hazards, t.s.nc.Stats().Reconnects, max(dropped, 0)}
 }
 
 // isComplete reports whether the topic has received everything that came before
 // the message that has just arrived. Known says that its predecessor has been
-// received. The caller holds turn.
+// received. A named message may be missing nevertheless if there was a hazard.
+// The caller holds turn.
 func (t *topic) isComplete(known bool) bool {
+	if known && t.s.hazards.Load() == t.risks.hazards {
+		return true // without the locks of nats.go
+	}
 	now := t.present()
 	return now == t.risks && (known || t.s.direct.Load() == now.reconnects+1)
 }

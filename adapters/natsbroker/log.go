@@ -70,15 +70,24 @@ func (s *session) get(ctx context.Context, request string) (entry, error) {
 	}
 }
 
+// newestOf returns the newest message of a topic, or one with seq 0.
+func (s *session) newestOf(ctx context.Context, p place) (entry, error) {
+	m, err := s.get(ctx, `{"last_by_subj":`+quote(p.filter)+`}`)
+	if err != nil || m.seq >= s.old.Load() {
+		return m, err
+	}
+	old, err := s.get(ctx, `{"last_by_subj":`+quote(p.old)+`}`)
+	if old.seq > m.seq {
+		m = old
+	}
+	return m, err
+}
+
 // head returns the position of the newest message of a topic, or 0 if there is
 // no message.
 func (s *session) head(ctx context.Context, p place) (uint64, error) {
-	seq, err := s.last(ctx, p.filter)
-	if err != nil || seq >= s.old.Load() {
-		return seq, err
-	}
-	old, err := s.last(ctx, p.old)
-	return max(seq, old), err
+	m, err := s.newestOf(ctx, p)
+	return m.seq, err
 }
 
 // last returns the position of the newest message of a subject, like get.

@@ -1,14 +1,11 @@
 package natsbroker
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"slices"
 	"strings"
-	"sync"
 	"unicode/utf8"
 
 	"github.com/chathub-go/chathub"
@@ -59,109 +56,6 @@ func isKind(kind string) bool {
 func kindOf(name string) string {
 	kind, _, _ := strings.Cut(name, "/")
 	return kind
-}
-
-// index has the newest messages of the names of a topic, of the kinds that were
-// asked for. Deliveries keep it up to date. Its methods may be called
-// concurrently.
-type index struct {
-	mu    sync.Mutex
-	kinds map[string]*kindIndex
-	bytes int
-}
-
-// kindIndex is the part of an index for one kind. Names that were removed are
-// in it, so that an older message does not bring them back.
-type kindIndex struct {
-	complete bool // false while the names are being read
-	names    map[string]chathub.Message
-}
-
-// begin starts to keep a kind, before its names are read.
-func (x *index) begin(kind string) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.kinds == nil {
-		x.kinds = make(map[string]*kindIndex)
-	}
-	if x.kinds[kind] == nil {
-		x.kinds[kind] = &kindIndex{names: make(map[string]chathub.Message)}
-	}
-}
-
-// completed says that all names of a kind have been put. It reports false if
-// the index has been forgotten since it began.
-func (x *index) completed(kind string) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	k := x.kinds[kind]
-	if k != nil {
-		k.complete = true
-	}
-	return k != nil
-}
-
-// put takes note of a named message, if its kind is kept. It returns by how
-// many bytes the index has grown.
-func (x *index) put(m chathub.Message) (grown int) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	k := x.kinds[kindOf(m.Name)]
-	if k == nil {
-		return 0
-	}
-	old, there := k.names[m.Name]
-	if there && old.Seq >= m.Seq {
-		return 0
-	}
-	if m.Remove {
-		m.Body, m.Key, m.Owner = nil, "", ""
-	}
-	k.names[m.Name] = m
-	grown = cost(&m)
-	if there {
-		grown -= cost(&old)
-	}
-	x.bytes += grown
-	return grown
-}
-
-// forget drops everything, and returns how many bytes that has freed.
-func (x *index) forget() (freed int) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	freed = x.bytes
-	x.kinds, x.bytes = nil, 0
-	return freed
-}
-
-// find returns the names of one kind that a query selects, if the index has
-// them. Names that are tied to messages have gone if they are older than the
-// time oldest.
-func (x *index) find(q *chathub.NameQuery, oldest int64) (found []chathub.Message, ok bool) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	k := x.kinds[q.Kind]
-	if k == nil || !k.complete {
-		return nil, false
-	}
-	for _, m := range k.names {
-		if !m.Remove && (m.Tied == 0 || m.Time >= oldest) && selects(q, &m) {
-			found = append(found, m)
-		}
-	}
-	return inOrder(found), true
-}
-
-// selects reports whether a name of the kind is in the range of a query.
-func selects(q *chathub.NameQuery, m *chathub.Message) bool {
-	return q.To == 0 || m.Tied != 0 && q.From <= m.Tied && m.Tied <= q.To
-}
-
-// inOrder sorts messages, and leaves out those that occur twice.
-func inOrder(messages []chathub.Message) []chathub.Message {
-	slices.SortFunc(messages, func(a, b chathub.Message) int { return cmp.Compare(a.Seq, b.Seq) })
-	return slices.CompactFunc(messages, func(a, b chathub.Message) bool { return a.Seq == b.Seq })
 }
 
 // ReadNamed implements [chathub.BrokerSession]. Names that are tied to a range
@@ -279,41 +173,6 @@ func (s *session) oldestTime() int64 {
 	return math.MinInt64
 }
 
-// readIndex reads the names of a kind into the topic's index.
-func (t *topic) readIndex(ctx context.Context, kind string) error {
-	t.names.begin(kind)
-	n := 0
-	older := t.s.noteOlder()
-	if err := t.s.scanSubject(ctx, t.s.broker.cfg.kindFilter(t.name, kind), 1, math.MaxInt64, fullPage, func(e entry) bool {
-		if m, ok := t.s.stored(t.name, e); ok {
-			older(&m, e)
-			t.s.cached(t.names.put(m))
-		}
-		n++
-		return n < namesKept
-	}); err != nil {
-		return err
-	}
-	if n == namesKept || !t.names.completed(kind) {
-		t.s.cached(-t.names.forget())
-	}
-	return nil
-}
-
-// cached counts what the caches have grown by. If they become too large
-// together, it empties some of them.
-func (s *session) cached(grown int) {
-	bound := int64(s.broker.cfg.cache)
-	if s.cacheBytes.Add(int64(grown)) <= bound || grown <= 0 {
-		return
-	}
-	for _, other := range s.list() { // in random order
-		if s.cacheBytes.Add(-int64(other.tail.forget()+other.names.forget())) <= bound/8*7 {
-			return
-		}
-	}
-}
-
 // readKind reads the names of a kind from the stream.
 func (s *session) readKind(ctx context.Context, q *chathub.NameQuery) ([]chathub.Message, error) {
 	newest := make(map[string]chathub.Message)
@@ -363,134 +222,4 @@ func (s *session) readExact(ctx context.Context, queries []chathub.NameQuery, wh
 		results[i] = inOrder(results[i])
 	}
 	return nil
-}
-
-// lastOf returns the newest message of each literal subject, in any order.
-// Subjects without one are absent. The answer is as new as the stream was when
-// the call began.
-func (s *session) lastOf(ctx context.Context, subjects []string) (messages []entry, err error) {
-	least := uint64(0)
-	if s.state.Load().clustered {
-		// A replica may lag behind, and only the leader knows by how much.
-		st, err := s.refresh(ctx)
-		if err != nil {
-			return nil, err
-		}
-		least = st.lastSeq
-	}
-	for part := range slices.Chunk(subjects, namesPerRequest) {
-		for len(part) > 0 {
-			some, upTo, more, err := s.multi(ctx, part, len(part), 0)
-			if err != nil {
-				return nil, err
-			}
-			if upTo < least {
-				if upTo > 0 {
-					return nil, errLags
-				}
-				// It has none of them, and does not say how far it is.
-				some, err = s.lastOneByOne(ctx, part)
-				if err != nil {
-					return nil, err
-				}
-				more = false
-			}
-			messages = append(messages, some...)
-			if !more {
-				break
-			}
-			have := make(map[string]bool, len(some))
-			for _, e := range some {
-				have[e.subject] = true
-			}
-			part = slices.DeleteFunc(slices.Clone(part), func(subject string) bool { return have[subject] })
-		}
-	}
-	return messages, nil
-}
-
-var errLags = errors.New("a replica of the stream lags behind")
-
-// lastOneByOne asks the leader for the newest messages of subjects.
-func (s *session) lastOneByOne(ctx context.Context, subjects []string) (messages []entry, err error) {
-	found := make([]entry, len(subjects))
-	err = parallel(ctx, len(subjects), func(ctx context.Context, i int) (err error) {
-		found[i], err = s.get(ctx, `{"last_by_subj":`+quote(subjects[i])+`}`)
-		return err
-	})
-	return slices.DeleteFunc(found, func(e entry) bool { return e.seq == 0 }), err
-}
-
-// inFlight is how many requests of one call are under way at a time.
-const inFlight = 32
-
-// parallel calls f for 0 to n-1, several at a time, until one fails.
-func parallel(ctx context.Context, n int, f func(ctx context.Context, i int) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	next := make(chan int)
-	var wg sync.WaitGroup
-	for range min(inFlight, n) {
-		wg.Go(func() {
-			for i := range next {
-				if err := f(ctx, i); err != nil {
-					cancel(err)
-				}
-			}
-		})
-	}
-	for i := 0; i < n && ctx.Err() == nil; i++ {
-		next <- i
-	}
-	close(next)
-	wg.Wait()
-	return context.Cause(ctx)
-}
-
-// namesSince returns the newest messages of the subjects that a filter matches,
-// from a position on, and the end of the stream on the server that answered.
-// It fails if there are more than 1,024 subjects.
-func (s *session) namesSince(ctx context.Context, filter string, first uint64) (messages []entry, upTo uint64, err error) {
-	for {
-		some, end, more, err := s.multi(ctx, []string{filter}, 1024, first)
-		if err != nil || len(some) == 0 {
-			return messages, max(upTo, end), err
-		}
-		messages, upTo = append(messages, some...), end
-		if !more {
-			return messages, upTo, nil
-		}
-		first = some[len(some)-1].seq + 1
-	}
-}
-
-// multi returns the newest messages of subjects from a position on, in order.
-// One answer has up to most messages and may lack some. It also returns the end
-// of the stream on the server that answered. If none of the subjects has a
-// message, the end is not known, and 0.
-func (s *session) multi(ctx context.Context, subjects []string, most int, first uint64) (messages []entry, upTo uint64, more bool, err error) {
-	reply, answers, forget := s.replies.expect(most + 1)
-	defer forget()
-	request := make([]byte, 0, 64+len(subjects)*64)
-	request = append(request, `{"multi_last":[`...)
-	for i, subject := range subjects {
-		if i > 0 {
-			request = append(request, ',')
-		}
-		request = append(append(append(request, '"'), subject...), '"')
-	}
-	request = fmt.Appendf(request, `],"seq":%d,"max_bytes":%d}`, first, pageBytes)
-	if err := s.nc.PublishRequest(s.api.direct, reply, request); err != nil {
-		return nil, 0, false, err
-	}
-	messages, end, err := s.collect(ctx, answers)
-	if err != nil || end == nil {
-		return nil, 0, false, err
-	}
-	pending, err := number(end, "Nats-Num-Pending")
-	if err != nil {
-		return nil, 0, false, err
-	}
-	upTo, err = number(end, "Nats-UpTo-Sequence")
-	return messages, upTo, pending > 0, err
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chathub-go/chathub"
 	"github.com/chathub-go/chathub/adapters/natsbroker"
@@ -447,6 +448,43 @@ func TestRemove(t *testing.T) {
 		again := other.publish(m)
 		if r := other.publish(m); !r.Duplicate || r.Seq != again.Seq {
 			t.Errorf("repeated: %+v, want %d", r, again.Seq)
+		}
+	}
+}
+
+// TestNamesAge checks that a name stays when ordinary messages have become too
+// old, that those tied to them and removals do not, and that a reader is told
+// that it has missed something.
+func TestNamesAge(t *testing.T) {
+	for _, topic := range []chathub.Topic{room("lobby"), inbox("ana")} {
+		b := openEmbedded(t, t.TempDir(), natsbroker.MaxAge(time.Second))
+		n, reader := attach(t, b), attach(t, b)
+		n.subscribe(topic)
+		state := n.publish(chathub.Message{Topic: topic, Name: "state/a", Body: []byte("stays")})
+		lost := n.sayAs("ben", topic, "becomes too old")
+		n.publish(chathub.Message{Topic: topic, Name: "m/1", Tied: lost.Seq, Body: []byte("tied")})
+		n.publish(chathub.Message{Topic: topic, Name: "state/b", Body: []byte("removed")})
+		gone := n.publish(chathub.Message{Topic: topic, Name: "state/b", Remove: true})
+		for _, r := range []*node{n, reader} {
+			if p := r.read(topic, chathub.Range{After: state.Seq, Limit: 10}); p.Trimmed > state.Seq {
+				t.Errorf("%v: trimmed %d, but nothing was dropped", topic, p.Trimmed)
+			}
+		}
+		for _, r := range []*node{reader, n} {
+			eventually(t, "the ordinary messages are gone", func() bool {
+				p := r.read(topic, chathub.Range{After: state.Seq, Limit: 10})
+				if len(p.Messages) == 0 && p.Trimmed < gone.Seq {
+					t.Fatalf("%v: trimmed %d after %d, but a message at %d was dropped; head %d", topic, p.Trimmed, state.Seq, lost.Seq, p.Head.Seq)
+				}
+				return len(p.Messages) == 0
+			})
+			if got := bodies(r.read(topic, chathub.Range{Limit: 10}).Messages); !slices.Equal(got, []string{"stays"}) {
+				t.Errorf("%v: %q is left", topic, got)
+			}
+			found, err := r.ReadNamed(t.Context(), []chathub.NameQuery{{Topic: topic, Kind: "state"}, {Topic: topic, Kind: "m"}})
+			if err != nil || !slices.Equal(bodies(found[0]), []string{"stays"}) || len(found[1]) > 0 {
+				t.Errorf("%v: names %v, %v", topic, found, err)
+			}
 		}
 	}
 }

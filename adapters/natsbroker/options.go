@@ -32,10 +32,12 @@ type config struct {
 	cache       int
 	nats        []nats.Option
 	log         *slog.Logger
-	// For tests: clock replaces that of the node, and indirect hides that the
-	// stream's only server is the one that a session is connected to.
+	// For tests: clock replaces that of the node, indirect hides that the
+	// stream's only server is the one that a session is connected to, and
+	// between is called before the second step of an erasure.
 	clock    func() time.Time
 	indirect bool
+	between  func()
 
 	embedded bool
 	errs     []error
@@ -55,6 +57,7 @@ func newConfig(embedded bool, options []Option) (config, error) {
 		cache:       64 << 20,
 		log:         slog.Default(),
 		clock:       time.Now,
+		between:     func() {},
 		embedded:    embedded,
 	}
 	for _, o := range options {

@@ -82,6 +82,7 @@ func (s *session) publishNamed(ctx context.Context, m *chathub.Message, f *frame
 		}
 	}
 	if m.Erase {
+		s.broker.cfg.between()
 		if err := s.persist(ctx, func(ctx context.Context) error { return s.eraseOrdinary(ctx, m.Topic, m.Tied) }); err != nil {
 			return ack, err
 		}

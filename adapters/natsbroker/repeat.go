@@ -62,13 +62,17 @@ func (s *session) isDropped(ctx context.Context, m *chathub.Message, seq uint64)
 // recentKept bounds what a broker remembers of what it has stored.
 const recentKept = 8192
 
-// recent has what the sessions of a broker have stored lately, by message id. Its methods may
-// be called concurrently.
+// recent has what the sessions of a broker have stored lately, in a place for
+// each message id. An id that has the place of another one displaces it. Its
+// methods may be called concurrently.
 type recent struct {
-	mu    sync.Mutex
-	seen  map[string]published
-	order []string // a ring of the ids in seen
-	next  int
+	mu     sync.Mutex
+	places []recentPlace
+}
+
+type recentPlace struct {
+	id string
+	published
 }
 
 func (r *recent) add(id string, f *frame) {
@@ -77,23 +81,22 @@ func (r *recent) add(id string, f *frame) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.seen == nil {
-		r.seen = make(map[string]published)
+	if r.places == nil {
+		r.places = make([]recentPlace, recentKept)
 	}
-	if _, known := r.seen[id]; !known {
-		if len(r.order) < recentKept {
-			r.order = append(r.order, id)
-		} else {
-			delete(r.seen, r.order[r.next])
-			r.order[r.next] = id
-			r.next = (r.next + 1) % recentKept
-		}
-	}
-	r.seen[id] = published{f.attempt, f.sum, f.time}
+	r.places[placeOf(id)] = recentPlace{id, published{f.attempt, f.sum, f.time}}
 }
 
 func (r *recent) find(id string) published {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.seen[id]
+	if r.places == nil || r.places[placeOf(id)].id != id {
+		return published{}
+	}
+	return r.places[placeOf(id)].published
+}
+
+// placeOf returns the place of a message id, which is a hash in base64.
+func placeOf(id string) uint {
+	return (uint(id[0])*31*31*31 + uint(id[1])*31*31 + uint(id[2])*31 + uint(id[3])) % recentKept
 }

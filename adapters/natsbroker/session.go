@@ -52,8 +52,11 @@ type session struct {
 	cacheBytes atomic.Int64 // in the tails of all topics
 	// old is the position of the newest message that an earlier version stored.
 	// 0: the stream has none.
-	old     atomic.Uint64
-	direct  atomic.Uint64 // see isDirect
+	old    atomic.Uint64
+	direct atomic.Uint64 // see isDirect
+	// hazards counts lost connections and overflows, as soon as nats.go has
+	// told of them.
+	hazards atomic.Uint64
 	inboxes inboxes
 	owners  ledger
 	// What the session has seen of other messages than those of its topics.

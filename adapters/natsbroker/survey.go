@@ -294,16 +294,3 @@ func (s *session) count(ctx context.Context, group []*survey) error {
 	b := bounds{min(pageSize, most+most/8), pageBytes}
 	return s.scanSubject(ctx, s.broker.cfg.filterOfMessages(group[0].Topic), begin, end, b, add)
 }
-
-// newestOf returns the newest message of a topic, or one with seq 0.
-func (s *session) newestOf(ctx context.Context, p place) (entry, error) {
-	m, err := s.get(ctx, `{"last_by_subj":`+quote(p.filter)+`}`)
-	if err != nil || m.seq >= s.old.Load() {
-		return m, err
-	}
-	old, err := s.get(ctx, `{"last_by_subj":`+quote(p.old)+`}`)
-	if old.seq > m.seq {
-		m = old
-	}
-	return m, err
-}

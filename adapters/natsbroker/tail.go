@@ -210,6 +210,9 @@ func (s *session) readTail(t chathub.Topic, r chathub.Range, end uint64) (chathu
 	if has == nil || s.broker.cfg.cache < 0 {
 		return chathub.Page{}, false
 	}
+	if r.Before == 0 { // or what is beyond end has become too old
+		end = max(end, has.tail.newest())
+	}
 	oldest := int64(0)
 	st := s.state.Load()
 	if st.maxAge > 0 {

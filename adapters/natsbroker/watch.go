@@ -222,6 +222,7 @@ func (s *session) reconnected(nc *nats.Conn) {
 }
 
 func (s *session) disconnected(_ *nats.Conn, err error) {
+	s.hazards.Add(1)
 	s.link.Load().lost()
 	if s.life.Err() == nil {
 		s.log.Warn("natsbroker: connection lost", "err", err)
@@ -231,6 +232,7 @@ func (s *session) disconnected(_ *nats.Conn, err error) {
 // failed handles errors of the connection that are not the result of a call.
 func (s *session) failed(_ *nats.Conn, sub *nats.Subscription, err error) {
 	if errors.Is(err, nats.ErrSlowConsumer) {
+		s.hazards.Add(1)
 		s.overflow.Store(true)
 		return // not logged, because there may be thousands
 	}
