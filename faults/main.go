@@ -57,6 +57,8 @@ func scenarios() []scenario {
 			Rate: -1, Drain: 500 * time.Millisecond, Write: 3 * time.Second, Log: 1 << 20, LogBytes: 64 << 20,
 			Outbox: 4 << 20, Replay: 1000,
 		}},
+		scenario{name: "Everyone reacts to one message", set: settings{Rate: -1}, provoke: reactions},
+		scenario{name: "Away while a message changes", set: settings{Rate: -1}, provoke: awayForChanges},
 		scenario{name: "Tokens expire", provoke: expiry},
 		scenario{name: "A user is logged out", provoke: logout},
 		scenario{name: "A room is revoked", set: settings{Rate: -1}, provoke: revoked},
