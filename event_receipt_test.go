@@ -73,9 +73,10 @@ func TestReceipts(t *testing.T) {
 				cid.Must(markRead("red", 1)) // no news
 				cid.Must(markRead("blue", 4))
 				dan.Must(markRead("red", 1))
-				eve.Must(markRead("red", 5))                                                // not a member
-				ana.Must(markRead("blue", 5))                                               // neither
-				ana.Must(hubtest.Frame{Type: "private-message", To: "bob", Data: raw("1")}) // no room
+				// Not a member, neither, and no room.
+				eve.Must(markRead("red", 5))
+				ana.Must(markRead("blue", 5))
+				ana.Must(hubtest.Frame{Type: "private-message", To: "bob", Data: raw("1")})
 				ana.Must(markSeen("bob", 1))
 				time.Sleep(gather - time.Millisecond)
 				for _, c := range []*hubtest.Client{ana, bob, cid, dan, eve, zoe} {
