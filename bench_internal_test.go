@@ -8,7 +8,10 @@ import (
 	"io"
 	"net"
 	"net/http/httptest"
+	"net/netip"
+	"reflect"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -174,6 +177,68 @@ func TestCompressionIdle(t *testing.T) {
 	t.Logf("bytes of heap for a client, at both ends: %d plain, %d compressed", plain, compressed)
 	if compressed > plain+512 {
 		t.Errorf("an idle client takes %d bytes with compression, %d without", compressed, plain)
+	}
+}
+
+// TestIdleSizes bounds what an idle connection holds. Most bounds are size
+// classes of Go's allocator, so one more byte costs the next class.
+func TestIdleSizes(t *testing.T) {
+	if strconv.IntSize != 64 {
+		t.Skip("the bounds are for 64 bits")
+	}
+	for _, held := range []struct {
+		of   reflect.Type
+		most uintptr
+	}{
+		{reflect.TypeFor[Client](), 416},
+		{reflect.TypeFor[userLimits](), 48},
+		{reflect.TypeFor[user](), 96},
+		{reflect.TypeFor[subscription](), 48},
+		{reflect.TypeFor[memoryLog](), 160},
+		{reflect.TypeFor[wire.Conn](), 416},
+	} {
+		if size := held.of.Size(); size > held.most {
+			t.Errorf("%v takes %d bytes, want at most %d", held.of, size, held.most)
+		}
+	}
+
+	hub := newBenchHub(t, 0)
+	id := Identity{User: User{ID: "u1", Name: "Ana"}, Claims: []byte("{}")}
+	clients := make([]*Client, 10_000)
+	before := liveHeap()
+	for i := range clients {
+		clients[i] = newClient(hub, id, nil, nil)
+		clients[i].mu.preWelcome = nil // as once it is registered
+	}
+	perClient := (liveHeap() - before) / int64(len(clients))
+	runtime.KeepAlive(clients)
+	if most := int64(416 + 24 + 8); perClient > most { // the Client, its id, and a margin
+		t.Errorf("a client takes %d bytes with what it refers to, want at most %d", perClient, most)
+	}
+}
+
+// A user whose rates are off has no budget for what is read: nobody asks for
+// it.
+func TestIdleLimits(t *testing.T) {
+	for _, rate := range []float64{-1, 0} { // off, and the default
+		hub, err := New(Config{Auth: Anonymous{}, UserRate: rate})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = hub.Close() })
+		place, refused := hub.admission.enter(netip.Addr{})
+		if refused == nil {
+			refused = place.admit("u1")
+		}
+		if refused != nil {
+			t.Fatal(refused)
+		}
+		c := &Client{hub: hub, place: place}
+		c.chargeReplay(100) // as a join does, for its list of users
+		c.place.release()
+		if made := place.user.rare.Load() != nil; made != (rate == 0) {
+			t.Errorf("UserRate %v: a budget was made: %t", rate, made)
+		}
 	}
 }
 

@@ -175,7 +175,7 @@ type Message struct {
 type Receipt struct {
 	// Epoch names the log that Seq is a position in, as in [Position]. The ack
 	// does not carry it, since a client has it from its join or welcome.
-	Epoch string `json:"-"`
+	Epoch string `json:"epoch"`
 	Seq   uint64 `json:"seq"`
 	Time  int64  `json:"ts"` // Unix milliseconds
 	// Duplicate reports that the message was stored before, at this position.

@@ -38,4 +38,7 @@ func (h *Hub) deliver(m Message) {
 		}
 	}
 	_ = h.post(d) // a closed hub has nobody to deliver to
+	if m.Seq > 0 {
+		h.follows.wake(m.Topic)
+	}
 }

@@ -50,10 +50,10 @@ type MemoryBroker struct {
 	MaxBytes int
 	// MaxNames bounds the number of names in the log of a topic. Named messages
 	// are in no other bound of the log, and have no age. Beyond the bound, a
-	// message with a new name is refused with [CodeLimitExceeded]. It is
-	// refused to an owner other than the application who would have more than
-	// half of the bound. A message that erases another for the first time is
-	// never refused, because a deletion must not fail. Default 10,000.
+	// message with a new name is refused with [CodeLimitExceeded]. So is one of
+	// an owner, other than the application, who would have more than half of
+	// the bound. A message that erases another for the first time is never
+	// refused, because a deletion must not fail. Default 10,000.
 	MaxNames int
 	// MaxNameBytes bounds the named messages of a topic, in the same way. A
 	// message counts with its Body, its Name, its Key and 224 bytes more. A
@@ -77,9 +77,9 @@ type MemoryBroker struct {
 	// MaxBytes and MaxNameBytes, their remembered keys, 192 bytes for each
 	// owner in each log, and 576 bytes for each log without subscriptions.
 	// Beyond the bound, the owners who have the most pay with their messages
-	// and keys, the oldest before the others in each log, and named messages
-	// last. No owner pays who has less than the payers are left with. The
-	// application pays as if it were 64 users. MaxTotalBytes cannot be off.
+	// and keys, the oldest before the others in each log, and with named
+	// messages last. No owner pays who has less than the payers are left with.
+	// The application pays as if it were 64 users. MaxTotalBytes cannot be off.
 	// Without it, the bound would be MaxBytes times the number of topics, which
 	// clients choose. Default 256 MiB.
 	MaxTotalBytes int

@@ -1,5 +1,7 @@
 package chathub
 
+import "slices"
+
 // idleLogs are the logs without subscriptions, the least recently used first.
 // One that a call is using at this moment may be among them. They belong to
 // MemoryBroker.mu.
@@ -142,12 +144,15 @@ func (log *memoryLog) strip() bool {
 	log.mu.Lock()
 	defer log.mu.Unlock()
 	holder := log.holder
-	for i := len(log.shares.list) - 1; i >= 0; i-- {
-		if s := log.shares.list[i]; s.account == holder {
-			log.cut(s, s.held())
+	for {
+		// A cut can end other shares, too: of names that are tied to messages.
+		i := slices.IndexFunc(log.shares.list, func(s *share) bool { return s.account == holder })
+		if i < 0 {
+			return len(log.shares.list) > 0
 		}
+		s := log.shares.list[i]
+		log.cut(s, s.held())
 	}
-	return len(log.shares.list) > 0
 }
 
 func (log *memoryLog) isEmpty() bool {

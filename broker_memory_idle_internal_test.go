@@ -296,3 +296,41 @@ func TestMemoryBrokerIdleVoid(t *testing.T) {
 		}
 	})
 }
+
+// TestStripDropsTiedNames: what a holder has in an idle log may take names of
+// others with it.
+func TestStripDropsTiedNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &MemoryBroker{MaxMessages: 1, MaxIdleTopics: 1}
+		s, err := b.Attach(t.Context(), func(Message) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		publish := func(m Message) {
+			t.Helper()
+			if _, err := s.Publish(t.Context(), m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		room := Topic{Room: "attic"}
+		if _, err := s.Subscribe(t.Context(), room); err != nil {
+			t.Fatal(err)
+		}
+		publish(Message{Topic: room, Owner: "bo", Key: "k"}) // only its key is kept
+		publish(Message{Topic: room, Owner: "ana", Body: make([]byte, 1000)})
+		publish(Message{Topic: room, Owner: "bo", Name: "m/2", Tied: 2})
+		time.Sleep(10 * time.Minute) // the key is forgotten when the log is used
+		if page, err := s.Read(t.Context(), room, Range{Limit: 10}); err != nil || len(page.Messages) != 2 {
+			t.Fatalf("the log has %d messages; %v", len(page.Messages), err)
+		}
+		if err := s.Unsubscribe(t.Context(), room); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"b", "c", "d"} {
+			publish(Message{Topic: Topic{Room: name}, Owner: "ana"})
+		}
+		if page, err := s.Read(t.Context(), room, Range{Limit: 10}); err != nil || len(page.Messages) > 0 {
+			t.Errorf("the idle log still has %d messages; %v", len(page.Messages), err)
+		}
+	})
+}

@@ -247,6 +247,16 @@ func TestMemoryBrokerCost(t *testing.T) {
 			}
 		}
 		check(fmt.Sprintf("logs of %d", n), liveHeap()-before, b.ledger.total.Load())
+		before, charged := liveHeap(), b.ledger.total.Load()
+		for i := range topics {
+			for j := range n {
+				m := Message{Topic: Topic{Room: fmt.Sprint(i)}, Name: fmt.Sprint("m/", j+1), Tied: uint64(j + 1), Body: make([]byte, 100)}
+				if _, err := s.Publish(t.Context(), m); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		check(fmt.Sprintf("logs of %d names", n), liveHeap()-before, b.ledger.total.Load()-charged)
 		runtime.KeepAlive(b)
 	}
 	runtime.KeepAlive(b)

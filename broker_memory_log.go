@@ -27,9 +27,7 @@ type memoryLog struct {
 	// It goes to the caller that has waited longest. See line.
 	turn     chan struct{}
 	sessions []*memorySession // replaced, not changed: append and audience hand it out
-	head     uint64
-	time     int64 // of the newest message
-	*records       // never nil; nothing, and everyone's, until there is a message
+	*records                  // never nil; nothing, and everyone's, until there is a message
 }
 
 // nothing is what a log has before its first message. Most inboxes stay so.
@@ -37,6 +35,8 @@ var nothing = &records{}
 
 // records is what a log keeps.
 type records struct {
+	head     uint64 // seq of the newest message
+	time     int64  // of the same
 	messages queue[[]byte]
 	keys     queue[uint64]
 	index    shrinkingMap[string, uint64] // the seq of each key; none while there are few

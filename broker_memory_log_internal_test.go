@@ -13,7 +13,9 @@ import (
 type logModel struct {
 	limits   memoryLimits
 	topic    Topic
-	kept     []Message
+	kept     []Message // with removals
+	erased   map[uint64]bool
+	names    []Message
 	keys     []Message
 	head     uint64
 	trimmed  uint64
@@ -31,11 +33,20 @@ func (l *logModel) append(m Message, now int64) (Receipt, error) {
 			return Receipt{Epoch: "epoch", Seq: k.Seq, Time: k.Time, Duplicate: true}, nil
 		}
 	}
+	if err := l.refuses(m); err != nil {
+		return Receipt{}, err
+	}
 	l.head++
 	l.lastTime = now
 	m.Seq, m.Time = l.head, now
 	if m.Key != "" && l.limits.window >= 0 {
 		l.keys = append(l.keys, m)
+	}
+	if m.Name != "" {
+		l.rename(m)
+	}
+	if m.Name != "" && !m.Remove {
+		return Receipt{Epoch: "epoch", Seq: m.Seq, Time: m.Time}, nil
 	}
 	l.kept = append(l.kept, m)
 	if costOf(m) > l.limits.log[byBytes] {
@@ -49,11 +60,19 @@ func (l *logModel) append(m Message, now int64) (Receipt, error) {
 	return Receipt{Epoch: "epoch", Seq: m.Seq, Time: m.Time}, nil
 }
 
-func costOf(m Message) int { return len(m.Body) + len(m.Key) + messageCost }
+func costOf(m Message) int {
+	n := len(m.Body) + len(m.Key) + messageCost
+	if m.Remove {
+		n += len(m.Name) + 2
+	}
+	return n
+}
 
 func (l *logModel) drop(i int) {
-	l.trimmed = max(l.trimmed, l.kept[i].Seq)
+	m := l.kept[i]
+	l.trimmed = max(l.trimmed, m.Seq)
 	l.kept = slices.Delete(l.kept, i, i+1)
+	l.dropNames(func(name Message) bool { return name.Tied == m.Seq })
 }
 
 func (l *logModel) size(by int, of func(Message) bool) (n int) {
@@ -110,21 +129,29 @@ func (l *logModel) read(r Range, now int64) Page {
 	l.age(now)
 	p := Page{Head: Position{"epoch", l.head}, Trimmed: l.trimmed}
 	bytes := 0
-	for _, m := range slices.Backward(l.kept) {
-		if m.Seq <= r.After || r.Before > 0 && m.Seq >= r.Before || r.Limit <= 0 {
+	all := l.all()
+	if !r.Oldest {
+		slices.Reverse(all)
+	}
+	for _, m := range all {
+		if m.Seq <= r.After || r.Before > 0 && m.Seq >= r.Before || r.Limit <= 0 || r.Ordinary && m.Name != "" {
 			continue
 		}
 		bytes += len(m.Body)
 		if p.More = len(p.Messages) == r.Limit || r.MaxBytes > 0 && bytes > r.MaxBytes; p.More {
 			break
 		}
-		p.Messages = slices.Insert(p.Messages, 0, m)
+		p.Messages = append(p.Messages, m)
+	}
+	if !r.Oldest {
+		slices.Reverse(p.Messages)
 	}
 	return p
 }
 
 func equalMessages(a, b Message) bool {
-	return a.Topic == b.Topic && a.Key == b.Key && string(a.Body) == string(b.Body) && a.Seq == b.Seq && a.Time == b.Time
+	return a.Topic == b.Topic && a.Key == b.Key && string(a.Body) == string(b.Body) && a.Seq == b.Seq && a.Time == b.Time &&
+		a.Owner == b.Owner && a.Notice == b.Notice && a.Name == b.Name && a.Remove == b.Remove && (a.Tied == b.Tied || a.Remove)
 }
 
 // FuzzMemoryLog compares a log with its model over random calls.
@@ -140,6 +167,10 @@ func FuzzMemoryLog(f *testing.F) {
 				byNumber: pick(1, 2, 7, 64, math.MaxInt),
 				byBytes:  pick(50, 1000, 5000, math.MaxInt),
 			},
+			names: measure{
+				byNumber: pick(1, 4, 9, math.MaxInt),
+				byBytes:  pick(500, 2000, math.MaxInt),
+			},
 			age:    int64(pick(1, 30, 500, math.MaxInt)),
 			window: int64(pick(-1, 1, 30, 500)),
 		}
@@ -149,7 +180,8 @@ func FuzzMemoryLog(f *testing.F) {
 		}
 		var ledger ledger
 		l := newMemoryLog(topic, "epoch")
-		model := &logModel{limits: limits, topic: topic}
+		model := &logModel{limits: limits, topic: topic, erased: make(map[uint64]bool)}
+		withNames := pick(0, 3, 8) // of ten messages
 		isKept := func(seq uint64) bool {
 			i := l.messages.find(seq)
 			return i < l.messages.len() && l.messages.at(i).seq == seq && l.messages.at(i).share != nil
@@ -158,13 +190,15 @@ func FuzzMemoryLog(f *testing.F) {
 		now := int64(1e12)
 		for step := range int(steps) {
 			now += int64(pick(0, 0, 1, 5, -3, random.IntN(100)))
-			switch random.IntN(6) {
+			switch random.IntN(8) {
 			case 0, 1:
 				r := Range{
 					After:    uint64(random.IntN(step + 2)),
 					Before:   uint64(random.IntN(step + 2)),
 					Limit:    pick(-1, 0, 1, 2, 10, math.MaxInt),
 					MaxBytes: pick(0, 0, 1, 200, 1000, math.MaxInt),
+					Oldest:   random.IntN(3) == 0,
+					Ordinary: random.IntN(3) == 0,
 				}
 				if random.IntN(2) == 0 {
 					r.Before = 0
@@ -178,7 +212,8 @@ func FuzzMemoryLog(f *testing.F) {
 				if len(l.shares.list) == 0 || random.IntN(10) > 0 {
 					continue
 				}
-				// Of one share, the oldest goes, as in a full store.
+				// Of one share, the oldest goes, as in a full store, and
+				// names last.
 				s := l.shares.list[random.IntN(len(l.shares.list))]
 				amount, before := random.IntN(2000), s.held()
 				free := l.cut(s, amount)
@@ -197,6 +232,15 @@ func FuzzMemoryLog(f *testing.F) {
 						model.drop(i)
 					}
 				}
+				model.dropNames(func(m Message) bool {
+					isGone := l.names.find(m.Name) < 0
+					if isGone && (m.Owner != s.account.owner || s.size[byNumber] > 0 || s.keys > 0) {
+						t.Fatalf("step %d: %q pays with the name %q of %q", step, s.account.owner, m.Name, m.Owner)
+					}
+					return isGone
+				})
+			case 3:
+				checkQueries(t, random, l, model, now)
 			default:
 				m := Message{
 					Topic:  topic,
@@ -211,6 +255,9 @@ func FuzzMemoryLog(f *testing.F) {
 				}
 				if random.IntN(3) == 0 {
 					m.Key = ""
+				}
+				if random.IntN(10) < withNames {
+					model.name(random, &m)
 				}
 				got, _, err := l.append(&m, now, &limits, &ledger)
 				if want, wantErr := model.append(m, now); got != want || !errors.Is(err, wantErr) {

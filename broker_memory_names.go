@@ -12,10 +12,12 @@ import (
 // names are the named messages of a log, the newest of each name.
 type names struct {
 	messages queue[named]
-	index    shrinkingMap[string, uint64]   // the seq of each name; none while there are few
-	tied     shrinkingMap[uint64, []string] // the names that are tied to a message, by its seq
-	size     measure
-	owners   []nameOwner // in no order
+	// index has the seq of each name, and tied the names that are tied to a
+	// message, by its seq. There are none while there are few names.
+	index  shrinkingMap[string, uint64]
+	tied   shrinkingMap[uint64, []string]
+	size   measure
+	owners []nameOwner // in no order
 }
 
 // named is what a named message has besides an ordinary one.
@@ -194,18 +196,42 @@ func (log *memoryLog) rename(m *Message, when stamp, s *share) {
 	e := entry[named]{key: m.Key, seq: log.head, when: when, share: s, value: named{body: m.Body, name: m.Name, tied: m.Tied}}
 	*n.messages.push() = e
 	if n.index.m != nil {
-		n.index.set(m.Name, e.seq)
+		n.enter(&e)
 	} else if n.messages.size() > fewKeys {
 		for i := range n.messages.len() {
 			if e := n.messages.at(i); e.share != nil {
-				n.index.set(e.value.name, e.seq)
+				n.enter(e)
 			}
 		}
 	}
-	if m.Tied > 0 {
-		n.tied.set(m.Tied, append(n.tied.m[m.Tied], m.Name))
-	}
 	n.add(s, costOfName(&e), e.seq)
+}
+
+// enter puts a name into the index.
+func (n *names) enter(e *entry[named]) {
+	n.index.set(e.value.name, e.seq)
+	if to := e.value.tied; to > 0 {
+		n.tied.set(to, append(n.tied.m[to], e.value.name))
+	}
+}
+
+// leave undoes enter.
+func (n *names) leave(e *entry[named]) {
+	n.index.remove(e.value.name)
+	to := e.value.tied
+	if to == 0 {
+		return
+	}
+	list := n.tied.m[to]
+	if len(list) == 1 {
+		n.tied.remove(to)
+		return
+	}
+	i := len(list) - 1 // which dropTied begins with
+	for list[i] != e.value.name {
+		i--
+	}
+	n.tied.set(to, slices.Delete(list, i, i+1))
 }
 
 // add counts a name of share s.
@@ -238,12 +264,9 @@ func (n *names) subtract(s *share, cost int) {
 func (log *memoryLog) forgetName(i int, unsettled *share) {
 	n := log.names
 	e := n.messages.at(i)
-	s, cost, name := e.share, costOfName(e), e.value.name
-	if e.value.tied > 0 {
-		n.untie(name, e.value.tied)
-	}
+	s, cost := e.share, costOfName(e)
 	if n.index.m != nil {
-		n.index.remove(name)
+		n.leave(e)
 	}
 	n.messages.remove(i)
 	n.subtract(s, cost)
@@ -251,19 +274,6 @@ func (log *memoryLog) forgetName(i int, unsettled *share) {
 		s.account.charge(-cost)
 		log.closeIfEmpty(s)
 	}
-}
-
-func (n *names) untie(name string, from uint64) {
-	list := n.tied.m[from]
-	if len(list) == 1 {
-		n.tied.remove(from)
-		return
-	}
-	i := len(list) - 1 // which dropTied begins with
-	for list[i] != name {
-		i--
-	}
-	n.tied.set(from, slices.Delete(list, i, i+1))
 }
 
 // dropName drops the named message at place i. The caller settles what share
@@ -277,12 +287,28 @@ func (log *memoryLog) dropName(i int, unsettled *share) {
 // dropTied drops the names that are tied to a message.
 func (log *memoryLog) dropTied(seq uint64, unsettled *share) {
 	for log.names != nil {
-		list := log.names.tied.m[seq]
-		if len(list) == 0 {
+		i := log.names.findTied(seq)
+		if i < 0 {
 			return
 		}
-		log.dropName(log.names.find(list[len(list)-1]), unsettled)
+		log.dropName(i, unsettled)
 	}
+}
+
+// findTied returns the place of a name that is tied to a message, or -1.
+func (n *names) findTied(seq uint64) int {
+	if n.index.m != nil {
+		if list := n.tied.m[seq]; len(list) > 0 {
+			return n.find(list[len(list)-1])
+		}
+		return -1
+	}
+	for i := range n.messages.len() {
+		if n.messages.at(i).value.tied == seq {
+			return i
+		}
+	}
+	return -1
 }
 
 // endNames frees the memory of names if there are none.
@@ -355,7 +381,8 @@ func (n *names) places(q *NameQuery, messages *queue[[]byte]) (places []int) {
 		for _, name := range q.Names {
 			add(n.find(name))
 		}
-	case to-from < n.messages.len(): // look at the messages that they are tied to
+	case n.index.m != nil && to-from < n.messages.len():
+		// Look at the messages that they are tied to.
 		for i := from; i < to; i++ {
 			for _, name := range n.tied.m[messages.at(i).seq] {
 				add(n.find(name))

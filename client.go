@@ -28,9 +28,11 @@ type Client struct {
 	// takesCompressed reports whether the client accepts compressed frames.
 	takesCompressed bool
 
-	identity atomic.Pointer[identity] // a new one after each refresh-token
-	// expires is that of identity, in Unix nanoseconds, for the sweep. 0:
-	// never.
+	// connected is who the client was at the handshake. latest points to it
+	// until a refresh-token brings a new name.
+	connected User
+	latest    atomic.Pointer[User]
+	// expires is when the newest token does, in Unix nanoseconds. 0: never.
 	expires atomic.Int64
 	// handlerSince is when the running handler began, in Unix nanoseconds. 0:
 	// none runs.
@@ -40,12 +42,6 @@ type Client struct {
 	onHandler clientOnHandler
 	mu        clientLocked
 	onLoop    clientOnLoop
-}
-
-// identity is what is kept of an Identity, besides its Expires.
-type identity struct {
-	user   User
-	claims jsontext.Value
 }
 
 // clientOnRead belongs to the goroutine that reads from the connection. There
@@ -69,6 +65,7 @@ type clientLocked struct {
 	sync.Mutex
 	ctx          context.Context // made on first use
 	cancel       context.CancelCauseFunc
+	claims       jsontext.Value         // of the newest token
 	rooms        []string               // a copy of what the loop knows; only the loop writes it
 	questions    map[string]chan answer // to the client, not yet answered; by id
 	lastQuestion uint64
@@ -78,8 +75,7 @@ type clientLocked struct {
 	handling     bool
 	publishing   bool          // a message is being stored
 	published    chan struct{} // closed when it is; nil if nobody waits
-	ended        bool
-	end          Disconnect // set together with ended
+	end          *Disconnect   // nil until the connection ends
 }
 
 // clientOnLoop belongs to the hub's loop.
@@ -113,22 +109,34 @@ func (c *Client) identify(id *Identity) {
 	if !id.Expires.IsZero() && id.Expires.Before(lastExpiry) {
 		expires = id.Expires.UnixNano()
 	}
-	c.identity.Store(&identity{id.User, id.Claims})
+	c.mu.Lock()
+	c.mu.claims = id.Claims
+	c.mu.Unlock()
+	switch u := c.latest.Load(); {
+	case u == nil:
+		c.connected = id.User
+		c.latest.Store(&c.connected)
+	case *u != id.User:
+		renamed := id.User
+		c.latest.Store(&renamed)
+	}
 	c.expires.Store(expires)
 }
 
 // User returns the verified user. A refresh-token may bring a new name, never a
 // new id.
-func (c *Client) User() User { return c.identity.Load().user }
+func (c *Client) User() User { return *c.latest.Load() }
 
 // user is User without a copy.
-func (c *Client) user() *User { return &c.identity.Load().user }
+func (c *Client) user() *User { return c.latest.Load() }
 
 // Claims unmarshals into v the claims of the newest token of the client. It
 // does so as encoding/json/v2 does: names are matched exactly. If the
 // [Authenticator] gave no claims, they count as an empty object.
 func (c *Client) Claims(v any) error {
-	claims := c.identity.Load().claims
+	c.mu.Lock()
+	claims := c.mu.claims
+	c.mu.Unlock()
 	if claims == nil {
 		claims = []byte("{}")
 	}
@@ -141,7 +149,7 @@ func (c *Client) Context() context.Context {
 	defer c.mu.Unlock()
 	if c.mu.ctx == nil {
 		c.mu.ctx, c.mu.cancel = context.WithCancelCause(c.hub.life.ctx)
-		if c.mu.ended {
+		if c.mu.end != nil {
 			c.mu.cancel(ErrClientGone)
 		}
 	}
@@ -186,7 +194,7 @@ func (c *Client) send(frame []byte, kind wire.Kind) error {
 		c.mu.Unlock()
 		return nil
 	}
-	ended := c.mu.ended
+	ended := c.mu.end != nil
 	c.mu.Unlock()
 	if ended {
 		return ErrClientGone
@@ -277,7 +285,7 @@ func (c *Client) join(ctx context.Context, j *join) (*join, error) {
 		return nil, err
 	}
 	j.head = head
-	if j.hold && c.hub.cfg.PresenceInterval > 0 { // the answer will list the users
+	if j.hold && c.hub.cfg.showsUsers(true) { // the answer will list the users
 		_ = c.hub.lookUp(ctx, j.room) // without an answer, the list is incomplete
 	}
 	if err := c.hub.await(j, j.done); err != nil {
@@ -354,10 +362,11 @@ func (h *Hub) sendClose(conn *wire.Conn, code closeCode, reason string) wire.Res
 func (c *Client) setEnd(d Disconnect) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.mu.ended {
+	if c.mu.end != nil {
 		return false
 	}
-	c.mu.ended, c.mu.end = true, d
+	end := d // so that only the first reason is allocated
+	c.mu.end = &end
 	for id, ch := range c.mu.questions {
 		delete(c.mu.questions, id)
 		ch <- answer{err: ErrClientGone}
@@ -371,7 +380,7 @@ func (c *Client) setEnd(d Disconnect) bool {
 func (c *Client) isEnded() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.mu.ended
+	return c.mu.end != nil
 }
 
 // Disconnect says why a connection ended.

@@ -134,7 +134,7 @@ func (c *Client) reportDisconnected(err error) {
 	h := c.hub
 	c.readEnded(err)
 	c.mu.Lock()
-	end := c.mu.end
+	end := *c.mu.end // readEnded has set it
 	c.mu.Unlock()
 	if h.cfg.OnDisconnect != nil {
 		_ = h.guard("OnDisconnect", func() error { h.cfg.OnDisconnect(c, end); return nil })

@@ -112,6 +112,9 @@ func overRate(message string, wait time.Duration) *Error {
 // much more than its sender.
 func mayBroadcast(c *Client, e *Event) *Error {
 	cfg := &c.hub.cfg
+	if cfg.RefuseBroadcasts {
+		return errorf(CodeForbidden, "Messages to everyone are off")
+	}
 	if cfg.MaxBroadcastBytes >= 0 && len(e.Data) > cfg.MaxBroadcastBytes {
 		return errorf(CodeTooLarge, "Data of a message to everyone is over %d bytes", cfg.MaxBroadcastBytes)
 	}
@@ -174,8 +177,12 @@ func (c *Client) readAlone(ctx context.Context) (free func(), err error) {
 }
 
 // chargeReplay charges the user for an answer that is much larger than the
-// question.
+// question. If Config.UserRate is off, nobody asks for the budget, and it is
+// not made.
 func (c *Client) chargeReplay(bytes int) {
+	if c.hub.cfg.UserRate < 0 {
+		return
+	}
 	budget := c.replayBudget()
 	budget.ReserveN(time.Now(), min(bytes, budget.Burst()))
 }

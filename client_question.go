@@ -45,7 +45,7 @@ type answer struct {
 func (c *Client) question(ctx context.Context, e *envelope) answer {
 	ch := make(chan answer, 1) // buffered, so that giving an answer never blocks
 	c.mu.Lock()
-	if c.mu.ended {
+	if c.mu.end != nil {
 		c.mu.Unlock()
 		return answer{err: ErrClientGone}
 	}

@@ -72,7 +72,7 @@ func (c *Client) nextEvent() (*Event, error) {
 func (c *Client) handlerBegins() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.mu.ended || c.hub.life.draining.Load() {
+	if c.mu.end != nil || c.hub.life.draining.Load() {
 		return false
 	}
 	c.mu.handling = true

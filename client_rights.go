@@ -210,7 +210,7 @@ func (c *Client) lostRights() bool {
 }
 
 func (cl *clientLocked) lostRights() bool {
-	return cl.ended && (cl.end.Code == int(closeDisconnected) || cl.end.Code == int(closeTokenExpired))
+	return cl.end != nil && (cl.end.Code == int(closeDisconnected) || cl.end.Code == int(closeTokenExpired))
 }
 
 func (c *Client) endPublish() {

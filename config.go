@@ -92,6 +92,11 @@ type Config struct {
 	// only a user's own connections are told.
 	ReadReceipts bool
 
+	// ClientState reports whether a client may set a key of the state of a room
+	// that it is in, such as a pinned message or the topic. Authorize is asked
+	// before, about a "set-state". Default: only the application sets states.
+	ClientState func(ctx context.Context, c *Client, room, key string) bool
+
 	// Broker carries and stores messages. Default: a [MemoryBroker] for this
 	// hub alone.
 	Broker Broker
@@ -167,7 +172,7 @@ type Config struct {
 	// a larger one gets [CodeTooLarge]. Each message reaches every client of
 	// every node, so a user could otherwise make the server send a thousand
 	// times what they send. Defaults 1 (off if UserRate is off), 10 and 4 KiB.
-	// To turn these messages off, refuse them in Authorize.
+	// See RefuseBroadcasts to turn these messages off.
 	BroadcastRate                     float64
 	BroadcastBurst, MaxBroadcastBytes int
 
@@ -196,6 +201,15 @@ type Config struct {
 	// online-users is [CodeUnknownType], and answers to joins have no users.
 	// [Hub.OnlineUsers] and [Hub.RoomUsers] still answer the application.
 	PresenceInterval time.Duration
+	// HideOnlineUsers and HideRoomUsers turn off what clients are told about the
+	// users of the whole hub, and about the users of rooms: the lists, the
+	// counts and their changes. A service whose customers must not see each
+	// other hides the first. [Hub.OnlineUsers] and [Hub.RoomUsers] still answer
+	// the application. The welcome tells clients.
+	HideOnlineUsers, HideRoomUsers bool
+	// RefuseBroadcasts refuses every message of a client to everyone, with
+	// [CodeForbidden]. The welcome tells clients.
+	RefuseBroadcasts bool
 	// PresenceGrace is how long a user still counts as present after the last
 	// connection has gone. Default 5s.
 	PresenceGrace time.Duration

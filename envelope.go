@@ -40,11 +40,13 @@ const (
 	eventReact            = "react"
 	eventMarkRead         = "mark-read"
 	eventOverview         = "overview"
+	eventSetState         = "set-state"
 
 	// These are sent by the server only.
 	eventNotification   = "notification"
 	eventMessageChanged = "message-changed"
 	eventRead           = "read"
+	eventStateChanged   = "state-changed"
 	eventRemoved        = "removed"
 	eventUserOnline     = "user-online"
 	eventUserOffline    = "user-offline"

@@ -22,7 +22,7 @@ const (
 	CodeNotInRoom       Code = "not_in_room"     // the event needs membership of its room
 	CodeTooLarge        Code = "too_large"       // a field or the payload is over its limit
 	CodeRateLimited     Code = "rate_limited"    // too many events; see RetryAfter
-	CodeLimitExceeded   Code = "limit_exceeded"  // too many rooms or connections
+	CodeLimitExceeded   Code = "limit_exceeded"  // too many rooms, connections or names
 	CodeConflict        Code = "conflict"        // it contradicts an earlier message or state
 	CodeUnavailable     Code = "unavailable"     // the server cannot do it now; try again
 	CodeInternal        Code = "internal"        // a fault of the server; its log has the details

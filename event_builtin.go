@@ -43,6 +43,7 @@ var builtin = map[string]builtinEvent{
 	eventReact:            {check: checkChange, action: changeAction, durable: true, run: onChange},
 	eventMarkRead:         {check: checkMarkRead, action: markReadAction, run: onMarkRead},
 	eventOverview:         {check: noCheck, free: true, run: onOverview},
+	eventSetState:         {check: checkSetState, run: onSetState},
 	eventResume:           {check: noCheck, free: true, run: onResume},
 	eventRefreshToken:     {check: noCheck, free: true, run: onRefreshToken},
 }
@@ -135,7 +136,8 @@ func onRoomMessage(ctx context.Context, c *Client, e *Event) (any, error) {
 		return nil, err
 	}
 	env := envelope{typ: eventRoomMessage, id: durableID(e), room: e.Room, from: c.user(), re: e.answered(), data: e.Data}
-	return c.publish(ctx, c.durable(Topic{Room: e.Room}, e, &env, note.Routed{}))
+	s := c.sender()
+	return answerOf(s.publish(ctx, s.message(Topic{Room: e.Room}, e, &env, note.Routed{})))
 }
 
 // durableID returns the id of a durable event. If the client gave none, it is
@@ -159,28 +161,21 @@ func (ev *Event) answered() []byte {
 	return nil
 }
 
-// durable returns the message that stores the envelope of an event of the
-// client, who is charged for it. Its key makes a repetition of the same id by
-// the same user recognisable; its sum tells whether it is one.
-func (c *Client) durable(t Topic, e *Event, env *envelope, r note.Routed) Message {
-	m := Message{Topic: t, Owner: c.User().ID, Notice: env.typ == eventNotification, Body: env.body(&r)}
-	if e.ID != "" {
-		m.Key = c.User().ID + "\x00" + e.ID // a user id has no control characters
-		m.Sum = e.contentSum(env)
-	}
-	return m
-}
-
 // contentSum is a checksum of what makes an event the same message as another
 // one with its ID: kind, recipient, what it answers, and data. The room is left
 // to the topic, and the sender's name may change in between.
 func (ev *Event) contentSum(env *envelope) uint64 {
-	sum := ev.sum
-	if sum == 0 { // an Event that middleware made
-		sum = checksum(ev.Data)
-	}
 	what := append([]byte(env.typ+"\x00"+env.to), env.re...)
-	return max(1, crc64.Update(sum, checksumTable, what))
+	return max(1, crc64.Update(ev.dataSum(), checksumTable, what))
+}
+
+// dataSum is the checksum of Data as the client sent it, or else, if middleware
+// made the event, of what it has.
+func (ev *Event) dataSum() uint64 {
+	if ev.sum == 0 {
+		return checksum(ev.Data)
+	}
+	return ev.sum
 }
 
 var checksumTable = crc64.MakeTable(crc64.ECMA)
@@ -189,51 +184,44 @@ var checksumTable = crc64.MakeTable(crc64.ECMA)
 // compared within one user's ids only.
 func checksum(b []byte) uint64 { return max(1, crc64.Checksum(b, checksumTable)) }
 
-func (c *Client) publish(ctx context.Context, m Message) (any, error) {
+// sender stores durable events of the client, as long as it has the right to.
+func (c *Client) sender() sender { return sender{c.User().ID, c.publish} }
+
+func (c *Client) publish(ctx context.Context, m Message) (Receipt, error) {
 	if err := c.beginPublish(m.Topic); err != nil {
-		return nil, err
+		return Receipt{}, err
 	}
 	defer c.endPublish()
-	receipt, err := c.hub.session.Publish(ctx, m)
-	if err != nil {
-		return nil, err
-	}
-	return receipt, nil
+	return c.hub.session.Publish(ctx, m)
 }
 
-// onPrivateMessage stores the message in both inboxes, the recipient's first: a
-// client that repeats one of which only the first half worked completes it, and
-// the sender's inbox never shows what the recipient did not get.
-//
-// The recipient's inbox alone decides whether an id conflicts with an earlier
-// one. The key of the sender's copy includes the sum, so the copy is either new
-// or a repetition, and no message is refused that its recipient has. The
-// character behind the user id keeps the two kinds of keys apart.
 func onPrivateMessage(ctx context.Context, c *Client, e *Event) (any, error) {
 	env := envelope{typ: eventPrivateMessage, id: durableID(e), to: e.To, from: c.user(), re: e.answered(), data: e.Data}
-	own := c.durable(Topic{User: c.User().ID}, e, &env, note.Routed{Except: []string{c.id}})
-	if e.To != c.User().ID {
-		if _, err := c.publish(ctx, c.durable(Topic{User: e.To}, e, &env, note.Routed{})); err != nil {
-			return nil, err
-		}
-		if own.Key != "" {
-			own.Key = c.User().ID + "\x01" + strconv.FormatUint(own.Sum, 36) + "\x00" + e.ID
-		}
-	}
-	return c.publish(ctx, own)
+	s := c.sender()
+	return answerOf(s.private(ctx, e, &env, note.Routed{Except: []string{c.id}}))
 }
 
 func onSendNotification(ctx context.Context, c *Client, e *Event) (any, error) {
 	env := envelope{typ: eventNotification, id: durableID(e), to: e.To, from: c.user(), data: e.Data}
-	receipt, err := c.publish(ctx, c.durable(Topic{User: e.To}, e, &env, note.Routed{}))
+	s := c.sender()
+	receipt, err := s.publish(ctx, s.message(Topic{User: e.To}, e, &env, note.Routed{}))
 	if err != nil || e.To == c.User().ID {
-		return receipt, err
+		return answerOf(receipt, err)
 	}
 	return nil, nil // the position is in another user's log
 }
 
+// answerOf returns a receipt as the result of a handler, which has none if
+// there is an error.
+func answerOf(r Receipt, err error) (any, error) {
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
 func onOnlineUsers(ctx context.Context, c *Client, _ *Event) (any, error) {
-	if c.hub.cfg.PresenceInterval < 0 {
+	if !c.hub.cfg.showsUsers(false) {
 		return nil, errorf(CodeUnknownType, "Presence is off")
 	}
 	if err := c.awaitReplay(ctx); err != nil {

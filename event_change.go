@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"hash/crc64"
+	"slices"
 	"strconv"
 	"time"
 
@@ -117,6 +119,7 @@ func changeAction(ctx context.Context, c *Client, e *Event) (a Action, err error
 	if err != nil {
 		return a, err
 	}
+	m.event, m.peer = e.Type, e.To
 	e.message = m
 	a = Action{Type: e.Type, Room: e.Room, To: e.To, Seq: m.seq, Author: m.author, Time: time.UnixMilli(m.time)}
 	switch isAuthor := m.author == c.User().ID; {
@@ -139,6 +142,11 @@ func onChange(ctx context.Context, c *Client, e *Event) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !e.message.isOf(e, d) {
+		if _, err := changeAction(ctx, c, e); err != nil {
+			return nil, err
+		}
+	}
 	user := c.User()
 	op := change.Op{User: user.ID}
 	switch e.Type {
@@ -151,17 +159,13 @@ func onChange(ctx context.Context, c *Client, e *Event) (any, error) {
 	}
 	if e.ID != "" {
 		op.ID = changeID(user.ID, e.ID)
-		op.Sum = max(1, crc64.Update(e.sum, checksumTable, []byte(e.Type)))
+		op.Sum = max(1, crc64.Update(e.dataSum(), checksumTable, []byte(e.Type)))
 	}
 	if err := c.beginPublish(Topic{Room: e.Room}); err != nil {
 		return nil, err
 	}
 	defer c.endPublish()
-	r, err := c.hub.changes.apply(ctx, e.message, &op, &user)
-	if err != nil {
-		return nil, err
-	}
-	return r, nil
+	return answerOf(c.hub.changes.apply(ctx, e.message, &op, &user))
 }
 
 // changeID identifies an operation by the user's id for it. A hash takes less
@@ -171,8 +175,22 @@ func changeID(user, id string) uint64 {
 	return max(1, binary.BigEndian.Uint64(sum[:]))
 }
 
+// isOf reports whether m is the message that an event is about. Middleware may
+// have made another event of it.
+func (m *changing) isOf(e *Event, d *changeData) bool {
+	switch {
+	case m == nil || m.event != e.Type || m.room != e.Room || m.peer != e.To:
+		return false
+	case m.room != "":
+		return m.seq == *d.Seq
+	}
+	return m.id == d.ID && (e.Type != eventReact || m.author == d.Author)
+}
+
 // changing is a stored message that is to be changed.
 type changing struct {
+	event  string // the type of the event that changes it
+	peer   string // whom the event is to
 	room   string
 	author string // id of the user who sent it; empty: the application
 	// Of a private message: its id, and the recipient.
@@ -198,8 +216,13 @@ const kindChanged = "m"
 // changedName is the name of what a message of a room has become.
 func changedName(seq uint64) string { return kindChanged + "/" + strconv.FormatUint(seq, 10) }
 
-// changedPrivateName is the name of what a private message has become.
-func changedPrivateName(author, id string) string { return kindChanged + "/" + author + "/" + id }
+// changedPrivateName is the name of what a private message has become. An id
+// may stand for one message to each recipient. A hash is short enough for a
+// name, whatever the ids are.
+func changedPrivateName(author, to, id string) string {
+	sum := sha256.Sum256([]byte(author + "\x00" + to + "\x00" + id)) // user ids have no control characters
+	return kindChanged + "/" + hex.EncodeToString(sum[:16])
+}
 
 // sent are the parts of an envelope in a log that say what it is.
 type sent struct {
@@ -267,6 +290,18 @@ func (h *Hub) erased(ctx context.Context, m *changing) error {
 	return nil
 }
 
+// checkKept returns an error if the log has dropped a message.
+func (h *Hub) checkKept(ctx context.Context, at *messageCopy) error {
+	if found, err := h.messageAt(ctx, at.topic, at.seq); found != nil || err != nil {
+		return err
+	}
+	st, _, err := h.stateOf(ctx, at.topic, at.name)
+	if err == nil && st.Deleted == 0 {
+		return errNoMessage()
+	}
+	return err
+}
+
 // stateOf returns what a message has become, and the message that says so. If
 // it never changed, that has Seq 0.
 func (h *Hub) stateOf(ctx context.Context, t Topic, name string) (*change.State, Message, error) {
@@ -290,8 +325,9 @@ func stateIn(m *Message) (*change.State, error) {
 	return change.Decode(r.State)
 }
 
-// searchedInbox is how many messages of an inbox are searched for one.
-const searchedInbox = 4096
+// searchedBack is how much older the other copy of a private message may be.
+// The two are stored one after the other, unless the sender was interrupted.
+const searchedBack = 24 * time.Hour
 
 // privateMessage finds a message between the client's user and another one, by
 // its author and id.
@@ -304,63 +340,83 @@ func (c *Client) privateMessage(ctx context.Context, peer, author, id string) (*
 		}
 		m.to = me
 	}
-	users := []string{min(me, peer), max(me, peer)} // every node takes them in this order
-	if me == peer {
-		users = users[:1]
+	own, err := c.findPrivate(ctx, Topic{User: me}, m)
+	switch {
+	case err != nil:
+		return nil, err
+	case own == nil:
+		return nil, errNoMessage()
 	}
-	for _, user := range users {
-		at, err := c.findPrivate(ctx, Topic{User: user}, m)
-		if err != nil {
-			return nil, err
-		}
-		switch {
-		case at != nil:
-			m.copies = append(m.copies, *at)
-		case user == me:
-			return nil, errNoMessage()
-		}
-		if user == me {
-			m.seq, m.time = at.seq, at.time
-		}
+	m.seq, m.time = own.seq, own.time
+	m.copies = []messageCopy{*own}
+	if peer == me {
+		return m, nil
+	}
+	other, err := c.findPrivate(ctx, Topic{User: peer}, m)
+	if err != nil {
+		return nil, err
+	}
+	if other != nil {
+		m.copies = append(m.copies, *other)
+	}
+	if peer < me { // every node takes them in this order
+		slices.Reverse(m.copies)
 	}
 	return m, nil
 }
 
 // findPrivate finds the copy of a private message in an inbox, or returns nil.
+// It searches the inbox unless the message has changed before. If m has the
+// time of one copy, it searches for the other one back to searchedBack.
 func (c *Client) findPrivate(ctx context.Context, t Topic, m *changing) (*messageCopy, error) {
-	at := &messageCopy{topic: t, name: changedPrivateName(m.author, m.id)}
+	at := &messageCopy{topic: t, name: changedPrivateName(m.author, m.to, m.id)}
 	st, changed, err := c.hub.stateOf(ctx, t, at.name)
 	if err != nil {
 		return nil, err
 	}
 	if changed.Seq > 0 {
-		if at.seq = changed.Tied; st.Deleted > 0 {
-			at.time = st.Time
-		}
+		at.seq, at.time = changed.Tied, st.Time
 		found, err := c.hub.messageAt(ctx, t, at.seq)
-		if err == nil && found != nil {
+		switch {
+		case err != nil:
+			return nil, err
+		case found != nil:
 			at.body, _ = sentIn(found)
 			at.time = found.Time
+		case st.Deleted == 0:
+			return nil, nil // the log has dropped it
 		}
-		return at, err
+		return at, nil
 	}
-	for before, seen := uint64(0), 0; seen < searchedInbox; {
-		page, err := c.readLog(ctx, t, Range{Before: before, Limit: 256, MaxBytes: c.hub.cfg.answerBytes(), Ordinary: true})
+	r := Range{Limit: 256, MaxBytes: c.hub.cfg.answerBytes(), Ordinary: true}
+	for {
+		if err := c.awaitReplay(ctx); err != nil {
+			return nil, err
+		}
+		page, err := readSome(r, func(r Range) (Page, error) { return c.readLog(ctx, t, r) })
 		if err != nil {
 			return nil, err
 		}
-		for i := len(page.Messages) - 1; i >= 0; i-- {
-			found := &page.Messages[i]
-			if body, s := sentIn(found); s.Type == eventPrivateMessage && s.ID == m.id && s.From.ID == m.author && s.To == m.to {
+		for _, found := range slices.Backward(page.Messages) {
+			if body, s := sentIn(&found); s.Type == eventPrivateMessage && s.ID == m.id && s.From.ID == m.author && s.To == m.to {
 				at.seq, at.time, at.body = found.Seq, found.Time, body
 				return at, nil
 			}
 		}
-		if !page.More || len(page.Messages) == 0 {
+		if !page.More || len(page.Messages) == 0 || page.Messages[0].Time < m.time-searchedBack.Milliseconds() {
 			return nil, nil
 		}
-		seen += len(page.Messages)
-		before = page.Messages[0].Seq
+		r.Before = page.Messages[0].Seq
 	}
-	return nil, nil
+}
+
+// readSome reads from a log, for someone who goes through it. If the next
+// message alone is over r.MaxBytes, it is returned all the same.
+func readSome(r Range, read func(Range) (Page, error)) (Page, error) {
+	page, err := read(r)
+	if err == nil && page.More && len(page.Messages) == 0 {
+		r.Limit, r.MaxBytes = 1, 0
+		return read(r)
+	}
+	return page, err
 }

@@ -3,6 +3,7 @@ package chathub
 import (
 	"fmt"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/chathub-go/chathub/internal/wire"
@@ -135,13 +136,26 @@ func errorFrame(id string, err *Error) []byte {
 
 // ackFrame returns the ack of an event.
 func ackFrame(e *Event, result any) ([]byte, error) {
+	env := envelope{typ: eventAck, id: e.ID}
+	if r, ok := result.(Receipt); ok {
+		env.room, env.seq, env.ts, env.data = e.Room, r.Seq, r.Time, r.data()
+		return env.frame(), nil
+	}
 	data, err := marshal(result)
 	if err != nil {
 		return nil, fmt.Errorf("chathub: marshal the result: %w", err)
 	}
-	env := envelope{typ: eventAck, id: e.ID, data: data}
-	if r, ok := result.(Receipt); ok {
-		env.room, env.seq, env.ts = e.Room, r.Seq, r.Time
-	}
+	env.data = data
 	return env.frame(), nil
+}
+
+// data returns the receipt as a client gets it.
+func (r *Receipt) data() []byte {
+	b := make([]byte, 0, 64)
+	b = strconv.AppendUint(append(b, `{"seq":`...), r.Seq, 10)
+	b = strconv.AppendInt(append(b, `,"ts":`...), r.Time, 10)
+	if r.Duplicate {
+		b = append(b, `,"dup":true`...)
+	}
+	return append(b, '}')
 }

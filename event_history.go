@@ -34,7 +34,8 @@ type historyData struct {
 	Types  []string `json:"types"`
 	Re     uint64   `json:"re"`
 
-	fromOldest bool // after was given, and before was not
+	hasAfter   bool // after was given
+	fromOldest bool // and before was not
 }
 
 func historyDataOf(e *Event) (*historyData, error) {
@@ -48,13 +49,14 @@ func historyDataOf(e *Event) (*historyData, error) {
 	if err := decodeData(e, &given); err != nil {
 		return nil, err
 	}
-	d.fromOldest = given.After != nil && d.Before == 0
+	d.hasAfter = given.After != nil
+	d.fromOldest = d.hasAfter && d.Before == 0
 	switch {
 	case d.Limit <= 0:
 		return nil, errorf(CodeBadRequest, "limit must be positive")
 	case max(d.Before, d.After, d.Around, d.Re) > maxSeq:
 		return nil, errorf(CodeBadRequest, "a position must be at most %d", uint64(maxSeq))
-	case d.Around > 0 && (d.Before > 0 || given.After != nil):
+	case d.Around > 0 && (d.Before > 0 || d.hasAfter):
 		return nil, errorf(CodeBadRequest, "around excludes before and after")
 	case d.Re > 0 && e.Room == "":
 		return nil, errorf(CodeBadRequest, "re is for rooms")
@@ -117,6 +119,7 @@ type historyQuery struct {
 	topic  Topic
 	peer   string // of a private conversation
 	budget int    // bytes that the messages may have
+	taken  int    // number of messages of the answer so far
 }
 
 // historyPart is a part of an answer, oldest message first.
@@ -142,7 +145,7 @@ func (q *historyQuery) run(ctx context.Context) (jsontext.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	if q.After == 0 {
+	if !q.hasAfter {
 		return part.json(part.more, nil), nil
 	}
 	newer, err := q.anyAfter(ctx, q.Before)
@@ -155,10 +158,13 @@ func (q *historyQuery) run(ctx context.Context) (jsontext.Value, error) {
 // around reads about half of a page up to a position, and half after it.
 func (q *historyQuery) around(ctx context.Context) (jsontext.Value, error) {
 	half := (q.Limit + 1) / 2
+	rest := q.budget / 2 // of the bytes, for what is newer
+	q.budget -= rest
 	older, err := q.read(ctx, 0, q.Around+1, half, false)
 	if err != nil {
 		return nil, err
 	}
+	q.budget = max(q.budget, 0) + rest
 	newer := historyPart{}
 	if q.Limit > half {
 		if newer, err = q.read(ctx, q.Around, 0, q.Limit-half, true); err != nil {
@@ -190,21 +196,26 @@ func (q *historyQuery) any(ctx context.Context, r Range) (bool, error) {
 		return false, nil
 	}
 	page, err := q.c.readLog(ctx, q.topic, r)
-	return len(page.Messages) > 0, err
+	if err != nil || len(page.Messages) > 0 {
+		return err == nil, err
+	}
+	p := presented{c: q.c, topic: q.topic, from: r.After + 1, to: r.Before}
+	states, err := p.states(ctx)
+	return len(states.deleted()) > 0, err
 }
 
 // read reads messages with after < seq < before: the newest, or the oldest, up
 // to limit. It looks through a bounded part of the log.
 func (q *historyQuery) read(ctx context.Context, after, before uint64, limit int, oldest bool) (part historyPart, err error) {
 	r := Range{After: after, Before: before, Limit: limit, Oldest: oldest, Ordinary: true}
+	r.MaxBytes = max(1, q.budget)
 	for seen := 0; ; {
-		r.MaxBytes = q.budget
-		page, err := q.c.readLog(ctx, q.topic, r)
+		page, err := readSome(r, func(r Range) (Page, error) { return q.c.readLog(ctx, q.topic, r) })
 		if err != nil {
 			return part, err
 		}
 		seen += max(1, len(page.Messages))
-		p := presented{topic: q.topic, user: q.c.User().ID, messages: page.Messages, wants: q.wants}
+		p := presented{c: q.c, topic: q.topic, messages: page.Messages, wants: q.wants}
 		p.from, p.to = r.After+1, r.Before
 		if page.More && len(page.Messages) > 0 {
 			if oldest {
@@ -213,7 +224,7 @@ func (q *historyQuery) read(ctx context.Context, after, before uint64, limit int
 				p.from = page.Messages[0].Seq
 			}
 		}
-		frames, err := p.frames(ctx, q.c.hub)
+		frames, err := p.frames(ctx)
 		if err != nil {
 			return part, err
 		}
@@ -223,8 +234,7 @@ func (q *historyQuery) read(ctx context.Context, after, before uint64, limit int
 		case !page.More, len(part.frames) >= limit, q.budget <= 0, q.wantsAll():
 			part.next = 0
 			return part, nil
-		case len(page.Messages) == 0: // the next one does not fit
-			q.budget = 0
+		case len(page.Messages) == 0: // no broker does this
 			return part, nil
 		}
 		if oldest {
@@ -241,7 +251,8 @@ func (q *historyQuery) read(ctx context.Context, after, before uint64, limit int
 	}
 }
 
-// add takes as many of the frames as fit, from where reading began.
+// add takes as many of the frames as fit, from where reading began. The first
+// one of an answer always does: nobody could get past it otherwise.
 func (p *historyPart) add(q *historyQuery, frames [][]byte, limit int, oldest bool) {
 	fit, size := 0, 0
 	for i := range frames {
@@ -249,7 +260,7 @@ func (p *historyPart) add(q *historyQuery, frames [][]byte, limit int, oldest bo
 		if !oldest {
 			f = frames[len(frames)-1-i]
 		}
-		if len(p.frames)+fit == limit || size+len(f) > q.budget {
+		if len(p.frames)+fit == limit || size+len(f) > q.budget && q.taken+fit > 0 {
 			p.more = true
 			break
 		}
@@ -257,6 +268,7 @@ func (p *historyPart) add(q *historyQuery, frames [][]byte, limit int, oldest bo
 		size += len(f)
 	}
 	q.budget -= size
+	q.taken += fit
 	if fit < len(frames) && len(p.frames)+fit < limit {
 		q.budget = 0 // the next one does not fit
 	}
@@ -321,10 +333,10 @@ func (p *historyPart) json(more bool, newer *bool) jsontext.Value {
 }
 
 // presented is a stretch of a log whose messages are to be shown in their
-// present form to a user.
+// present form to the user of a client.
 type presented struct {
+	c        *Client
 	topic    Topic
-	user     string
 	messages []Message // the ordinary ones, and possibly others
 	from, to uint64    // the stretch, without to; 0: up to the end
 	wants    func(body []byte) bool
@@ -332,8 +344,8 @@ type presented struct {
 
 // frames returns the frames of the messages, and of those that were deleted, in
 // their order. Messages that are not events are left out.
-func (p *presented) frames(ctx context.Context, h *Hub) ([][]byte, error) {
-	states, err := p.states(ctx, h)
+func (p *presented) frames(ctx context.Context) ([][]byte, error) {
+	states, err := p.states(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -363,7 +375,7 @@ func (p *presented) append(frames [][]byte, body []byte, st *present, seq uint64
 		return frames
 	}
 	if st != nil {
-		body = presentBody(body, st, p.user)
+		body = presentBody(body, st, p.c.User().ID)
 	}
 	return append(frames, frameOf(body, seq, ts))
 }
@@ -377,29 +389,38 @@ type present struct {
 // states are what messages have become, by their positions.
 type states map[uint64]*present
 
-// states reads what has become of the messages of the stretch.
-func (p *presented) states(ctx context.Context, h *Hub) (states, error) {
-	to := p.to - 1
-	if p.to == 0 {
-		to = maxSeq
+// states reads what has become of the messages of the stretch. It is charged to
+// the user of the client.
+func (p *presented) states(ctx context.Context) (states, error) {
+	all, size, err := p.c.hub.statesOf(ctx, p.topic, p.from, p.to)
+	p.c.chargeReplay(size)
+	return all, err
+}
+
+// statesOf reads what has become of the messages of a log at or after from and
+// before to, and how many bytes were read. A to of 0 is the end of the log.
+func (h *Hub) statesOf(ctx context.Context, t Topic, from, to uint64) (all states, size int, err error) {
+	if to == 0 {
+		to = maxSeq + 1
 	}
-	if to < p.from {
-		return nil, nil
+	if to <= from {
+		return nil, 0, nil
 	}
-	named, err := h.session.ReadNamed(ctx, []NameQuery{{Topic: p.topic, Kind: kindChanged, From: p.from, To: to}})
+	named, err := h.session.ReadNamed(ctx, []NameQuery{{Topic: t, Kind: kindChanged, From: from, To: to - 1}})
 	if err != nil || len(named[0]) == 0 {
-		return nil, err
+		return nil, 0, err
 	}
-	all := make(states, len(named[0]))
+	all = make(states, len(named[0]))
 	for i := range named[0] {
 		m := &named[0][i]
+		size += len(m.Body)
 		if st, err := stateIn(m); err == nil {
 			all[m.Tied] = &present{st, m.Seq}
 		} else {
 			h.log.Error("chathub: what a message has become cannot be read", "topic", m.Topic, "seq", m.Seq, "err", err)
 		}
 	}
-	return all, nil
+	return all, size, nil
 }
 
 // deleted returns those that were deleted, in order.

@@ -15,6 +15,9 @@ const (
 	maxOverview = 500
 	// maxConversations is how many conversations an overview has at most.
 	maxConversations = 500
+	// searchedInbox is how many messages of an inbox are searched for
+	// conversations.
+	searchedInbox = 4096
 	// overviewCost is what each room and conversation of an overview costs of
 	// the user's budget for answers, besides its bytes.
 	overviewCost = 256
@@ -350,7 +353,7 @@ func (o *overview) conversationParts(ctx context.Context, list []*conversation, 
 		last := list[i].last
 		_, s := sentIn(&last)
 		standings[i].Last = last
-		parts[i] = overviewPart{topic: queries[i].Topic, marker: queries[i].After, at: standings[i], name: changedPrivateName(s.From.ID, s.ID)}
+		parts[i] = overviewPart{topic: queries[i].Topic, marker: queries[i].After, at: standings[i], name: changedPrivateName(s.From.ID, s.To, s.ID)}
 	}
 	return parts, o.present(ctx, parts)
 }

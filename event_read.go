@@ -66,11 +66,16 @@ func (h *Hub) markers(ctx context.Context, user string, names ...string) (map[st
 	if err != nil {
 		return nil, err
 	}
-	all := make(map[string]marker, len(named[0]))
-	for i := range named[0] {
-		all[named[0][i].Name] = markerIn(&named[0][i])
+	return markersIn(named[0]), nil
+}
+
+// markersIn decodes markers, by name.
+func markersIn(named []Message) map[string]marker {
+	all := make(map[string]marker, len(named))
+	for i := range named {
+		all[named[i].Name] = markerIn(&named[i])
 	}
-	return all, nil
+	return all
 }
 
 // markReadData is the data of a mark-read.

@@ -164,14 +164,14 @@ func (c *Client) replay(ctx context.Context, t Topic, pos Position, w replayRequ
 	if len(page.Messages) == 0 {
 		return nil, recovered, nil
 	}
-	p := presented{topic: t, user: c.User().ID, messages: page.Messages, from: r.After + 1, to: r.Before}
+	p := presented{c: c, topic: t, messages: page.Messages, from: r.After + 1, to: r.Before}
 	if page.More {
 		p.from = page.Messages[0].Seq
 	}
 	if t.User != "" {
 		p.messages = c.refreshed(ctx, p.messages)
 	}
-	all, err := p.frames(ctx, c.hub)
+	all, err := p.frames(ctx)
 	if err != nil {
 		return nil, false, err
 	}
@@ -288,11 +288,9 @@ func onJoinRoom(ctx context.Context, c *Client, e *Event) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer := c.onHandler.catchUp.joinData(j, recovered)
-	if unread := c.unreadIn(ctx, j); unread != nil {
-		answer = appendReading(answer, unread[j.room])
-	}
-	return answer, nil
+	answer := map[string]jsontext.Value{j.room: c.onHandler.catchUp.joinData(j, recovered)}
+	c.completeJoins(ctx, answer, j)
+	return answer[j.room], nil
 }
 
 // joinData returns the answer for a room that the client has joined. If the
@@ -373,9 +371,7 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 			joined = append(joined, j)
 		}
 	}
-	for room, r := range c.unreadIn(ctx, joined...) {
-		result.Rooms[room] = appendReading(result.Rooms[room], r)
-	}
+	c.completeJoins(ctx, result.Rooms, joined...)
 	f.add(Topic{User: c.User().ID}, inbox)
 	return result, nil
 }
@@ -407,14 +403,20 @@ func (c *Client) resumeRoom(ctx context.Context, room string, w replayRequest, b
 	return errorPart(e), nil
 }
 
-// unreadIn is unreadOf for rooms that the client has just joined. A join does
-// not fail because of it.
-func (c *Client) unreadIn(ctx context.Context, joins ...*join) map[string]reading {
-	unread, err := c.unreadOf(ctx, joins)
+// completeJoins adds to the answers for rooms that the client has just joined
+// what does not come from the join itself. A join does not fail because of it.
+func (c *Client) completeJoins(ctx context.Context, answers map[string]jsontext.Value, joins ...*join) {
+	all, err := c.joinedOf(ctx, joins)
 	if err != nil {
 		c.cannotCount(ctx, err)
+		return
 	}
-	return unread
+	budget := c.hub.cfg.MaxOutboxBytes / 4 // as lists of users have
+	for _, j := range joins {
+		room := all[j.room]
+		answers[j.room] = appendState(appendReading(answers[j.room], room.reading), room.state, &budget)
+	}
+	c.chargeReplay(c.hub.cfg.MaxOutboxBytes/4 - budget)
 }
 
 // errorPart returns the part of the answer for a room that cannot be rejoined.

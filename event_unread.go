@@ -25,23 +25,35 @@ func (c *Client) unreadAfter(room, peer string, seq uint64) SurveyQuery {
 	return q
 }
 
-// unreadOf returns what the answers to join-room and resume say about reading:
-// for each room, the marker and the number of unread messages up to the
-// position of the join. It is charged to nobody, since it is small.
-func (c *Client) unreadOf(ctx context.Context, joins []*join) (map[string]reading, error) {
+// joined is what the answers to join-room and resume say about a room besides
+// its position and its users.
+type joined struct {
+	reading
+	state map[string]StateValue
+}
+
+// joinedOf returns that of several rooms: the marker, the number of unread
+// messages up to the position of the join, and the state.
+func (c *Client) joinedOf(ctx context.Context, joins []*join) (map[string]joined, error) {
+	if len(joins) == 0 {
+		return nil, nil
+	}
 	names := make([]string, len(joins))
+	asked := make([]NameQuery, len(joins), len(joins)+1)
 	for i, j := range joins {
 		names[i] = markerName(j.room, "")
+		asked[i] = NameQuery{Topic: Topic{Room: j.room}, Kind: kindState}
 	}
-	markers, err := c.hub.markers(ctx, c.User().ID, names...)
+	named, err := c.hub.session.ReadNamed(ctx, append(asked, NameQuery{Topic: Topic{User: c.User().ID}, Names: names}))
 	if err != nil {
 		return nil, err
 	}
-	all := make(map[string]reading, len(joins))
+	markers := markersIn(named[len(joins)])
+	all := make(map[string]joined, len(joins))
 	var queries []SurveyQuery
 	for i, j := range joins {
 		seq := markers[names[i]].in(j.pos.Epoch)
-		all[j.room] = reading{Seq: seq}
+		all[j.room] = joined{reading{Seq: seq}, roomState(named[i])}
 		if seq < j.pos.Seq {
 			q := c.unreadAfter(j.room, "", seq)
 			q.Before = j.pos.Seq + 1

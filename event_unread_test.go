@@ -18,8 +18,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// changedData is the data of a message-changed.
-type changedData struct {
+// changedOf is the data of a message-changed.
+type changedOf struct {
 	Seq     uint64         `json:"seq"`
 	ID      string         `json:"id"`
 	Author  string         `json:"author"`
@@ -278,7 +278,7 @@ func (l *unreadLog) hear(t *testing.T, f hubtest.Frame) {
 			l.ids[from+"/"+f.ID] = f.Seq
 		}
 	case "message-changed":
-		d := dataOf[changedData](t, f)
+		d := dataOf[changedOf](t, f)
 		if d.Change != "deleted" {
 			return
 		}

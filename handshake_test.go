@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -31,6 +32,7 @@ type welcomeData struct {
 	PingInterval int64            `json:"pingInterval"`
 	MaxMessage   int              `json:"maxMessage"`
 	Expires      int64            `json:"expires,omitzero"`
+	Off          []string         `json:"off,omitzero"`
 }
 
 func TestWelcome(t *testing.T) {
@@ -52,7 +54,7 @@ func TestWelcome(t *testing.T) {
 			MaxMessage:   5000,
 			Expires:      expires.Unix() * 1000,
 		}
-		if got != want || got.ClientID == "" || got.Inbox.Epoch == "" {
+		if !reflect.DeepEqual(got, want) || got.ClientID == "" || got.Inbox.Epoch == "" {
 			t.Errorf("welcome is %s, want %+v", c.Welcome.Data, want)
 		}
 		if f := c.Next(); f.Type != "online-users" {
@@ -64,12 +66,13 @@ func TestWelcome(t *testing.T) {
 	})
 }
 
-// Every field is there, except for expires if nothing expires.
+// Every field is there, except for expires if nothing expires. If nothing is
+// off, off is not there either.
 func TestWelcomeFields(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := hubtest.Dial(t, hubtest.New(t, chathub.Config{PresenceInterval: -1}), "ana")
 		got := slices.Sorted(maps.Keys(dataOf[map[string]jsontext.Value](t, c.Welcome)))
-		want := []string{"clientId", "inbox", "maxMessage", "pingInterval", "time", "user"}
+		want := []string{"clientId", "inbox", "maxMessage", "off", "pingInterval", "time", "user"}
 		if !slices.Equal(got, want) {
 			t.Errorf("welcome has %v, want %v", got, want)
 		}

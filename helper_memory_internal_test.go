@@ -147,7 +147,7 @@ func checkMemory(t *testing.T, b *MemoryBroker) {
 	for topic, l := range b.topics {
 		checkMemoryLog(t, l, &b.limits)
 		for _, s := range l.shares.list {
-			held[s.account.owner] += s.size[byBytes] + s.keyBytes + shareCost
+			held[s.account.owner] += s.size[byBytes] + s.keyBytes + s.names()[byBytes] + shareCost
 		}
 		if l.holder != nil {
 			held[l.holder.owner] += logCost
@@ -252,13 +252,70 @@ func checkMemoryLog(t *testing.T, l *memoryLog, limits *memoryLimits) {
 	if keys != l.keys.size() || l.index.m != nil && len(l.index.m) != keys {
 		t.Errorf("%v: counts %d and %d keys, has %d", l.topic, l.keys.size(), len(l.index.m), keys)
 	}
+	checkNames(t, l, limits)
 	for s, w := range want {
-		if s.size != w.size || s.keys != w.keys || s.keyBytes != w.keyBytes || w.keys == 0 && w.size[byNumber] == 0 {
+		if s.size != w.size || s.keys != w.keys || s.keyBytes != w.keyBytes || w.keys == 0 && w.size[byNumber] == 0 && s.named == 0 {
 			t.Errorf("%v: %q counts %v, %d keys of %d bytes, has %v, %d, %d", l.topic, s.account.owner,
 				s.size, s.keys, s.keyBytes, w.size, w.keys, w.keyBytes)
 		}
 		if got := l.share(s.account.owner, s.notice, nil); got != s {
 			t.Errorf("%v: the share of %q is not found", l.topic, s.account.owner)
+		}
+	}
+}
+
+// checkNames recounts the names of a log.
+func checkNames(t *testing.T, l *memoryLog, limits *memoryLimits) {
+	t.Helper()
+	n := l.names
+	if n == nil {
+		for _, s := range l.shares.list {
+			if s.named != 0 {
+				t.Errorf("%v: %q has names in a log without", l.topic, s.account.owner)
+			}
+		}
+		return
+	}
+	owners := make(map[*share]measure)
+	var size measure
+	last, tied := uint64(0), 0
+	for i := range n.messages.len() {
+		e := n.messages.at(i)
+		if e.seq <= last || e.seq > l.head {
+			t.Errorf("%v: name %d after %d, head %d", l.topic, e.seq, last, l.head)
+		}
+		last = e.seq
+		if e.share == nil {
+			continue
+		}
+		size.add(1, costOfName(e))
+		of := owners[e.share]
+		of.add(1, costOfName(e))
+		owners[e.share] = of
+		if n.find(e.value.name) != i || e.share.at < 0 || e.share.notice || e.seq < n.owners[e.share.named-1].next {
+			t.Errorf("%v: name %q at %d is at %d, of a share at %d", l.topic, e.value.name, i, n.find(e.value.name), e.share.at)
+		}
+		if e.value.tied > 0 {
+			tied++
+			if l.messages.entry(e.value.tied) == nil || n.index.m != nil && !slices.Contains(n.tied.m[e.value.tied], e.value.name) {
+				t.Errorf("%v: name %q is not tied to %d", l.topic, e.value.name, e.value.tied)
+			}
+		}
+	}
+	for _, list := range n.tied.m {
+		tied -= len(list)
+	}
+	if n.index.m == nil {
+		tied = len(n.tied.m)
+	}
+	if size != n.size || size[byNumber] != n.messages.size() || size[byNumber] == 0 || tied != 0 ||
+		n.index.m != nil && len(n.index.m) != size[byNumber] || len(owners) != len(n.owners) {
+		t.Errorf("%v: counts names %v, %d in the index, of %d owners, %d tied too few; has %v of %d", l.topic,
+			n.size, len(n.index.m), len(n.owners), tied, size, len(owners))
+	}
+	for i, o := range n.owners {
+		if int(o.share.named) != i+1 || o.size != owners[o.share] {
+			t.Errorf("%v: names of %q at %d of %d count %v, has %v", l.topic, o.share.account.owner, o.share.named, i+1, o.size, owners[o.share])
 		}
 	}
 }

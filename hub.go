@@ -36,6 +36,7 @@ type Hub struct {
 	subs      subscriptions
 	changes   changes
 	receipts  receipts
+	follows   follows
 	courier   courier
 	counters  counters
 

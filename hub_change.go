@@ -29,7 +29,8 @@ type changeKey struct {
 }
 
 // mergeTime is for how long reactions to one message are gathered after one was
-// stored. The first one does not wait.
+// stored. The first one does not wait, and neither does what else changes the
+// message, or the application.
 const mergeTime = 100 * time.Millisecond
 
 // changeTries is how often a change is tried again because another node has
@@ -62,10 +63,27 @@ type changeOp struct {
 }
 
 // apply carries out a change and returns where it is stored. If ctx ends first,
-// the change may be stored all the same.
+// the change may be stored all the same. That of a client is not stored later
+// than apply returns, since a revocation waits for it.
 func (ch *changes) apply(ctx context.Context, m *changing, op *change.Op, from *User) (Receipt, error) {
 	o := &changeOp{Op: *op, message: m, from: from, done: make(chan struct{})}
-	key := changeKey{m.copies[0].topic, m.copies[0].name}
+	w := ch.add(o)
+	select {
+	case <-o.done:
+		return o.receipt, o.err
+	case <-ctx.Done():
+	}
+	if ch.withdraw(w, o) || from == nil {
+		return Receipt{}, Unavailable(ctx.Err())
+	}
+	<-o.done
+	return o.receipt, o.err
+}
+
+// add hands a change to the changer of its message.
+func (ch *changes) add(o *changeOp) *changer {
+	at := &o.message.copies[0]
+	key := changeKey{at.topic, at.name}
 	ch.mu.Lock()
 	w := ch.running[key]
 	isNew := w == nil
@@ -81,18 +99,25 @@ func (ch *changes) apply(ctx context.Context, m *changing, op *change.Op, from *
 	switch {
 	case isNew:
 		go w.run()
-	case op.Kind != change.React:
+	case o.Kind != change.React || o.from == nil:
 		select {
 		case w.wake <- struct{}{}:
 		default:
 		}
 	}
-	select {
-	case <-o.done:
-		return o.receipt, o.err
-	case <-ctx.Done():
-		return Receipt{}, Unavailable(ctx.Err())
+	return w
+}
+
+// withdraw takes a change back, unless it is being stored or has been.
+func (ch *changes) withdraw(w *changer, o *changeOp) bool {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	i := slices.Index(w.waiting, o)
+	if i < 0 {
+		return false
 	}
+	w.waiting = slices.Delete(w.waiting, i, i+1)
+	return true
 }
 
 func (w *changer) run() {
@@ -113,7 +138,7 @@ func (w *changer) run() {
 		}
 		for _, o := range ops {
 			if o.err == nil && o.receipt.Seq == 0 {
-				o.err = err
+				o.receipt, o.err = Receipt{}, err
 			}
 			close(o.done)
 		}
@@ -133,7 +158,8 @@ func (w *changer) store(ops []*changeOp) error {
 	ctx, cancel := w.all.hub.brokerContext()
 	defer cancel()
 	for range changeTries {
-		if w.state == nil {
+		remembered := w.state != nil
+		if !remembered {
 			st, m, err := w.all.hub.stateOf(ctx, w.key.topic, w.key.name)
 			if err != nil {
 				return err
@@ -141,27 +167,71 @@ func (w *changer) store(ops []*changeOp) error {
 			w.state, w.version = st, m
 		}
 		next := w.state.Clone()
-		applied := w.decide(next, ops)
-		if applied == nil {
-			w.settle(ops, Receipt{})
-			return w.follow(ctx, ops)
+		last := w.decide(next, ops)
+		if last == nil && remembered {
+			w.state = nil // nothing is stored that would tell whether it is out of date
+			continue
 		}
-		r, err := w.publish(ctx, 0, applied, next, &w.version.Seq)
+		if last == nil {
+			var err error
+			if last, err = w.unerased(ctx, ops); err != nil {
+				return err
+			}
+		}
+		if last == nil {
+			w.settle(ops, Receipt{})
+			w.follow(ctx, ops, nil)
+			return nil
+		}
+		r, err := w.publish(ctx, 0, last, next, &w.version.Seq)
 		if err == nil {
 			w.state, w.version = next, Message{Seq: r.Seq, Time: r.Time}
 			w.settle(ops, r)
-			return w.follow(ctx, ops)
+			w.follow(ctx, ops, last)
+			return nil
 		}
 		w.state = nil
-		if !hasCode(err, CodeConflict) {
+		if err := w.mayRetry(ctx, &last.message.copies[0], err); err != nil {
 			return err
 		}
-		// Another node was faster. It may be about to try again, too.
-		if err := sleep(ctx, rand.N(20*time.Millisecond)); err != nil {
-			return Unavailable(err)
-		}
 	}
+	return errOthersChange()
+}
+
+func errOthersChange() *Error {
 	return Unavailable(errors.New("chathub: other nodes change this message all the time"))
+}
+
+// mayRetry returns nil after a conflict with another node, once it is time to
+// try again. Otherwise it returns why a state could not be stored.
+func (w *changer) mayRetry(ctx context.Context, at *messageCopy, err error) error {
+	if !hasCode(err, CodeConflict) {
+		return err
+	}
+	if err := w.all.hub.checkKept(ctx, at); err != nil {
+		return err
+	}
+	// Another node was faster. It may be about to try again, too.
+	if err := sleep(ctx, rand.N(20*time.Millisecond)); err != nil {
+		return Unavailable(err)
+	}
+	return nil
+}
+
+// unerased returns one of the changes that delete the message, if it is deleted
+// and the log has its text all the same, since an earlier deletion was cut
+// short.
+func (w *changer) unerased(ctx context.Context, ops []*changeOp) (*changeOp, error) {
+	i := slices.IndexFunc(ops, func(o *changeOp) bool { return o.Kind == change.Delete && o.err == nil })
+	if i < 0 || w.state.Deleted == 0 {
+		return nil, nil
+	}
+	at := &ops[i].message.copies[0]
+	found, err := w.all.hub.messageAt(ctx, at.topic, at.seq)
+	if found == nil || err != nil {
+		return nil, err
+	}
+	return ops[i], nil
 }
 
 // decide applies changes to a state, and notes the errors. It returns the last
@@ -174,8 +244,6 @@ func (w *changer) decide(st *change.State, ops []*changeOp) (last *changeOp) {
 		switch {
 		case err == nil:
 			last = o
-		case errors.Is(err, change.ErrUnchanged) && o.Kind == change.Delete && o.message.exists():
-			last = o // the log has the text still: the erasure was not completed
 		case errors.Is(err, change.ErrRepeated), errors.Is(err, change.ErrUnchanged):
 			o.receipt.Duplicate = true
 		case errors.Is(err, change.ErrDeleted):
@@ -208,25 +276,32 @@ func (w *changer) settle(ops []*changeOp, stored Receipt) {
 }
 
 // follow brings the other copy of a private message up to date, and makes the
-// receipts those of the users who wait.
-func (w *changer) follow(ctx context.Context, ops []*changeOp) error {
-	first := ops[len(ops)-1]
-	m := first.message
-	if len(m.copies) < 2 || w.version.Seq == 0 {
-		return nil
+// receipts those of the users who wait. Last is the change that was stored, or
+// nil if all were carried out before.
+func (w *changer) follow(ctx context.Context, ops []*changeOp, last *changeOp) {
+	if last == nil || len(last.message.copies) < 2 {
+		i := slices.IndexFunc(ops, func(o *changeOp) bool { return o.err == nil && len(o.message.copies) > 1 })
+		if i < 0 {
+			return
+		}
+		last = ops[i]
 	}
-	r, err := w.followIn(ctx, first)
+	if w.version.Seq == 0 {
+		return
+	}
+	second := &last.message.copies[1]
+	r, err := w.followIn(ctx, last)
 	for _, o := range ops {
+		isTheirs := o.from != nil && o.from.ID == second.topic.User
 		switch {
 		case o.err != nil:
-		case err != nil:
+		case err != nil && (isTheirs || !hasCode(err, CodeBadRequest)):
 			o.receipt, o.err = Receipt{}, err
-		case o.from != nil && o.from.ID == m.copies[1].topic.User:
+		case err == nil && isTheirs:
 			r.Duplicate = o.receipt.Duplicate
 			o.receipt = r
 		}
 	}
-	return nil
 }
 
 // followIn stores the state in the second inbox, unless that is up to date.
@@ -237,15 +312,26 @@ func (w *changer) followIn(ctx context.Context, o *changeOp) (Receipt, error) {
 		if err != nil {
 			return Receipt{}, err
 		}
-		if m.Seq > 0 && st.Count >= w.state.Count && (w.state.Deleted == 0 || at.body == nil) {
-			return Receipt{Seq: m.Seq, Time: m.Time}, nil
+		if m.Seq > 0 && st.Count >= w.state.Count {
+			var text *Message
+			if w.state.Deleted > 0 {
+				if text, err = w.all.hub.messageAt(ctx, at.topic, at.seq); err != nil {
+					return Receipt{}, err
+				}
+			}
+			if text == nil {
+				return Receipt{Seq: m.Seq, Time: m.Time}, nil
+			}
 		}
 		r, err := w.publish(ctx, 1, o, w.state.Clone(), &m.Seq)
-		if !hasCode(err, CodeConflict) {
-			return r, err
+		if err == nil {
+			return r, nil
+		}
+		if err := w.mayRetry(ctx, at, err); err != nil {
+			return Receipt{}, err
 		}
 	}
-	return Receipt{}, Unavailable(errors.New("chathub: other nodes change this message all the time"))
+	return Receipt{}, errOthersChange()
 }
 
 // publish stores a state in the log of one copy of the message, and tells its
@@ -253,7 +339,9 @@ func (w *changer) followIn(ctx context.Context, o *changeOp) (Receipt, error) {
 func (w *changer) publish(ctx context.Context, i int, o *changeOp, st *change.State, expect *uint64) (Receipt, error) {
 	m := o.message
 	at := &m.copies[i]
+	kind := o.Kind
 	if st.Deleted > 0 {
+		kind = change.Delete
 		if at.body != nil {
 			st.Head, _ = splitData(at.body)
 		}
@@ -271,9 +359,12 @@ func (w *changer) publish(ctx context.Context, i int, o *changeOp, st *change.St
 		data = appendField(data, "author", m.author)
 	}
 	data = append(data, `,"change":"`...)
-	data = append(data, o.Kind...)
+	data = append(data, kind...)
 	data = append(data, `","message":`...)
 	env.data = append(st.AppendMessage(data), '}')
+	if most := w.all.hub.cfg.answerBytes(); len(env.data) > most && (kind == change.Edit || o.On) {
+		return Receipt{}, errorf(CodeTooLarge, "The message and its reactions would have more than %d bytes", most)
+	}
 	r := note.Routed{Op: note.OpChange, State: st.Encode()}
 	owner := "" // the application
 	if o.from != nil {
@@ -296,11 +387,6 @@ func (o *changeOp) peer() string {
 		return o.message.author
 	}
 	return o.message.to
-}
-
-// exists reports whether a log has the message as it was sent.
-func (m *changing) exists() bool {
-	return slices.ContainsFunc(m.copies, func(at messageCopy) bool { return at.body != nil })
 }
 
 // EditMessage replaces the data of a room-message, whoever sent it, and tells

@@ -2,7 +2,6 @@ package chathub
 
 import (
 	"context"
-	"errors"
 
 	"github.com/chathub-go/chathub/internal/change"
 	"github.com/chathub-go/chathub/internal/text"
@@ -32,12 +31,16 @@ func (h *Hub) EraseUser(ctx context.Context, userID string, rooms ...string) (de
 }
 
 func (h *Hub) eraseIn(ctx context.Context, userID, room string) (deleted int, err error) {
-	if err := errors.Join(h.checkOpen(), asError(checkRoom(room))); err != nil {
+	if err := h.checkOpen(); err != nil {
+		return 0, err
+	}
+	if err := checkRoom(room); err != nil {
 		return 0, err
 	}
 	t := Topic{Room: room}
-	for before, more := uint64(0), true; more; {
-		page, err := h.session.Read(ctx, t, Range{Before: before, Limit: erasePage, MaxBytes: h.cfg.answerBytes(), Ordinary: true})
+	r := Range{Limit: erasePage, MaxBytes: h.cfg.answerBytes(), Ordinary: true}
+	for more := true; more; {
+		page, err := readSome(r, func(r Range) (Page, error) { return h.session.Read(ctx, t, r) })
 		if err != nil {
 			return deleted, err
 		}
@@ -55,7 +58,7 @@ func (h *Hub) eraseIn(ctx context.Context, userID, room string) (deleted int, er
 			}
 		}
 		if more = page.More && len(page.Messages) > 0; more {
-			before = page.Messages[0].Seq
+			r.Before = page.Messages[0].Seq
 		}
 	}
 	return deleted, h.eraseReactions(ctx, userID, room)
@@ -73,19 +76,13 @@ func (h *Hub) eraseReactions(ctx context.Context, userID, room string) error {
 		if err != nil {
 			return err
 		}
-		for _, key := range st.Mine(userID) {
-			if _, err := h.changeMessage(ctx, room, m.Tied, &change.Op{Kind: change.React, User: userID, Key: key}); err != nil {
-				return err
-			}
+		if len(st.Mine(userID)) == 0 {
+			continue
+		}
+		_, err = h.changeMessage(ctx, room, m.Tied, &change.Op{Kind: change.React, User: userID})
+		if err != nil && !hasCode(err, CodeBadRequest) && !hasCode(err, CodeConflict) { // if so, the message has gone meanwhile
+			return err
 		}
 	}
 	return nil
-}
-
-// asError returns nil for a nil *Error.
-func asError(e *Error) error {
-	if e == nil {
-		return nil
-	}
-	return e
 }

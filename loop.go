@@ -63,7 +63,7 @@ func newLoop(h *Hub) *loop {
 		users:   make(map[string]*user),
 	}
 	l.presence.interval = h.cfg.PresenceInterval
-	if !l.presenceOn() {
+	if l.cfg.PresenceInterval <= 0 {
 		l.presence.interval = time.Second // the interval still ends graces
 	}
 	l.nodes.init(h)

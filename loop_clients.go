@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/chathub-go/chathub/internal/change"
 	"github.com/chathub-go/chathub/internal/wire"
 )
 
@@ -43,7 +44,7 @@ func (cmd *register) run(l *loop) {
 // sendWelcome sends a client its first frames.
 func (l *loop) sendWelcome(c *Client, inbox Position) {
 	first, frames := l.welcome(c, inbox), 1
-	if l.presenceOn() {
+	if l.shows(&l.presence.online) {
 		e := envelope{typ: eventOnlineUsers, data: l.snapshotOf(&l.presence.online)}
 		first = append(first, e.frame()...)
 		frames++
@@ -78,8 +79,26 @@ func (l *loop) welcome(c *Client, inbox Position) []byte {
 	if exp := c.expires.Load(); exp != 0 {
 		b = fmt.Appendf(b, `,"expires":%d`, exp/int64(time.Millisecond))
 	}
+	if off := l.cfg.off(); len(off) > 0 {
+		b = append(b, `,"off":`...)
+		b = change.AppendStrings(b, off)
+	}
 	e := envelope{typ: eventWelcome, data: append(b, '}')}
 	return e.frame()
+}
+
+// off returns what clients do without, as the welcome names it.
+func (cfg *Config) off() (off []string) {
+	if !cfg.showsUsers(false) {
+		off = append(off, eventOnlineUsers)
+	}
+	if !cfg.showsUsers(true) {
+		off = append(off, "room-users")
+	}
+	if cfg.RefuseBroadcasts {
+		off = append(off, eventMessage)
+	}
+	return off
 }
 
 // identify replaces the identity of a client after a refresh-token.

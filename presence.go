@@ -107,7 +107,7 @@ func (l *loop) settle(p *presence, now time.Time) {
 	if p.roster.Unsettled() {
 		p.due = now.Add(l.gatherTime(p)) // graces will end
 	}
-	if l.presenceOn() {
+	if l.shows(p) {
 		in, out := eventUserOnline, eventUserOffline
 		if p.room != "" {
 			in, out = eventUserJoined, eventUserLeft
@@ -214,7 +214,17 @@ func (l *loop) snapshotOf(p *presence) []byte {
 	return p.snapshot
 }
 
-func (l *loop) presenceOn() bool { return l.cfg.PresenceInterval > 0 }
+// shows reports whether clients are told of the users of p.
+func (l *loop) shows(p *presence) bool { return l.cfg.showsUsers(p.room != "") }
+
+// showsUsers reports whether clients are told of the users of rooms, or of
+// those of the hub.
+func (cfg *Config) showsUsers(ofRooms bool) bool {
+	if ofRooms {
+		return cfg.PresenceInterval > 0 && !cfg.HideRoomUsers
+	}
+	return cfg.PresenceInterval > 0 && !cfg.HideOnlineUsers
+}
 
 const (
 	// countsPerSecond bounds how many counts of one presence are sent. If

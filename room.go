@@ -66,7 +66,7 @@ func (cmd *join) run(l *loop) {
 		l.hold(c, &r.audience)
 	}
 	cmd.pos = r.pos
-	if l.presenceOn() {
+	if l.shows(&r.presence) {
 		cmd.who, cmd.count = l.snapshotOf(&r.presence), r.presence.roster.Count()
 	}
 }

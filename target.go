@@ -139,7 +139,8 @@ func (t Target) emit(ctx context.Context, topic Topic, r note.Routed, e envelope
 		e.ts = timestamp()
 		return t.hub.sendVolatile(ctx, Message{Topic: topic, Body: e.body(&r)})
 	}
-	isNotice := topic.User != "" || e.typ != eventRoomMessage
+	// Its private messages have no sender to talk to.
+	isNotice := topic.User != "" || noticeIn(topic, e.typ)
 	_, err := t.hub.session.Publish(ctx, Message{Topic: topic, Notice: isNotice, Body: e.body(&r)})
 	return err
 }

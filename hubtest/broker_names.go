@@ -125,7 +125,7 @@ func testBrokerNames(b *brokerTest) {
 	}
 	for _, oldest := range []bool{false, true} {
 		for _, ordinary := range []bool{false, true} {
-			// After each position, also the ones of messages that were replaced.
+			// After each position, also those of messages that were replaced.
 			check(chathub.Range{Limit: brokerAll, Oldest: oldest, Ordinary: ordinary})
 			for _, m := range live {
 				check(chathub.Range{After: m.Seq, Limit: brokerAll, Oldest: oldest, Ordinary: ordinary})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -26,7 +27,11 @@ type stream struct {
 	want        int
 	first, past uint64
 	gaps        bool // the past may have gaps, as the log may
-	leaving     bool // the application is taking the client out of the room
+	// asked is the head of the log when the past was asked for.
+	asked    uint64
+	ordinary bool   // the past has no named messages
+	deleted  uint64 // how many deleted messages were among the past
+	leaving  bool   // the application is taking the client out of the room
 }
 
 // verify checks what came over a connection, when all that can come has come.
@@ -88,7 +93,9 @@ func (c *conn) check(f hubtest.Frame) {
 		c.told = true
 	case "pong":
 	default:
-		if f.Seq > 0 {
+		if f.Type == "read" && f.Seq == 0 {
+			c.checkReceipts(f)
+		} else if f.Seq > 0 {
 			c.checkDurable(f)
 		} else {
 			c.checkVolatile(f)
@@ -108,14 +115,11 @@ func (c *conn) stream(t chathub.Topic, f hubtest.Frame) *stream {
 // checkDurable checks that a stored message is the next one, and unchanged.
 func (c *conn) checkDurable(f hubtest.Frame) {
 	w := c.w
-	t := c.d.inbox
-	if f.Room != "" {
-		t = chathub.Topic{Room: f.Room}
-	}
+	t := c.d.logOf(f)
 	s := c.stream(t, f)
 	if s.open == forever {
 		for _, l := range w.truth.lives(t) {
-			if e := l.at(f.Seq); e != nil && show(f) == show(e.frame(t, &f)) {
+			if e := l.at(f.Seq); e != nil && show(f) == show(e.frame(t)) {
 				s.is(l)
 				break
 			}
@@ -125,7 +129,9 @@ func (c *conn) checkDurable(f hubtest.Frame) {
 	if e == nil {
 		w.fatalf("%s: position %d of %v has no message: %s", c, f.Seq, t, show(f))
 	}
-	if want := e.frame(t, &f); show(f) != show(want) {
+	if past := f.Seq <= s.replay; past && e.name == "" {
+		c.checkPresent(t, s.life, f, s.asked)
+	} else if want := e.frame(t); show(f) != show(want) {
 		w.fatalf("%s: got %s\nwant   %s", c, show(f), show(want))
 	}
 	if f.Seq <= s.cursor {
@@ -136,6 +142,12 @@ func (c *conn) checkDurable(f hubtest.Frame) {
 	if f.Seq <= s.replay {
 		if s.past++; s.first == 0 {
 			s.first = f.Seq
+		}
+		if f.Deleted > 0 {
+			s.deleted++
+		}
+		if s.ordinary && e.name != "" {
+			w.fatalf("%s: a change in the history of %v: %s", c, t, show(f))
 		}
 		return
 	}
@@ -156,8 +168,8 @@ func (c *conn) account(s *stream, upTo uint64) {
 	for seq := s.cursor + 1; seq <= upTo; seq++ {
 		e := s.life.at(seq)
 		live := seq > s.replay && (e.isNotFor(c) || e.several() && len(c.heard[e.emit]) > 0)
-		if !live && seq > s.open && !s.gap(c.w, seq) {
-			c.w.fatalf("%s missed position %d of %v: %s", c, seq, s.topic, show(e.frame(s.topic, nil)))
+		if !live && seq > s.open && !s.gap(c.w, seq) && !s.gone(e) {
+			c.w.fatalf("%s missed position %d of %v: %s", c, seq, s.topic, show(e.frame(s.topic)))
 		}
 	}
 	s.cursor = max(s.cursor, upTo)
@@ -169,6 +181,12 @@ func (c *conn) account(s *stream, upTo uint64) {
 // sent.
 func (s *stream) gap(w *world, seq uint64) bool {
 	return s.gaps && seq <= s.replay && (s.topic.User != "" || seq <= w.truth.trimmed(s.topic, s.life))
+}
+
+// gone reports whether an entry of the past need not be there any more: a
+// deleted message, or a named one that was replaced.
+func (s *stream) gone(e *entry) bool {
+	return e.seq <= s.replay && (e.replaced || e.name != "" && s.ordinary || e.name == "" && s.life.isDeleted(e.seq))
 }
 
 // complete checks that all messages have come.
@@ -191,11 +209,13 @@ func (c *conn) enough(s *stream) {
 	if s.past > 0 {
 		older = s.first - 1
 	}
-	if int(s.past) > s.want {
+	if int(s.past-s.deleted) > s.want {
 		c.w.fatalf("%s: %d older messages of %v, wanted %d", c, s.past, s.topic, s.want)
 	}
-	if int(s.past) < s.want && older > 0 && older > c.w.truth.trimmed(s.topic, s.life) {
-		c.w.fatalf("%s: only %d older messages of %v, wanted %d, and %d is still there", c, s.past, s.topic, s.want, older)
+	for seq := c.w.truth.trimmed(s.topic, s.life); int(s.past) < s.want && seq < older; seq++ {
+		if e := s.life.at(seq + 1); !s.gone(e) {
+			c.w.fatalf("%s: only %d older messages of %v, wanted %d, and %s is still there", c, s.past, s.topic, s.want, show(e.frame(s.topic)))
+		}
 	}
 	s.want = 0
 }
@@ -251,7 +271,13 @@ func (c *conn) checkAck(f hubtest.Frame) {
 			c.checkReceipt(r, f, c.d.inbox)
 		}
 	case "history":
-		c.checkHistory(r, f, room)
+		c.checkHistory(r, f)
+	case "edit-message", "delete-message", "react":
+		c.checkOpAck(r, f)
+	case "mark-read":
+		c.checkMarkRead(r, f)
+	case "overview":
+		c.checkOverview(r, f)
 	case "message":
 		w.volatiles[number(r.frame.Data)].accepted = true
 	}
@@ -281,7 +307,12 @@ func (c *conn) checkJoin(r *request, t chathub.Topic, a answer, missed int) {
 		c.account(old, a.Seq)
 	}
 	s := &stream{topic: t, life: l, cursor: a.Seq, replay: a.Seq}
+	if r.known[t].life == l {
+		s.asked = r.known[t].seq
+	}
+	c.checkUnread(r, t, l, a)
 	since, asked := r.since[t]
+	s.ordinary = !asked
 	switch {
 	case asked && a.Recovered:
 		if since.Epoch != a.Epoch || since.Seq > a.Seq {
@@ -297,7 +328,7 @@ func (c *conn) checkJoin(r *request, t chathub.Topic, a answer, missed int) {
 	case a.Recovered:
 		w.fatalf("%s: %v recovered without a request", c, t)
 	default:
-		s.begin(min(r.history, w.replayLimit))
+		s.begin(min(r.newest, w.replayLimit))
 	}
 	c.streams[t] = s
 	if t.Room != "" && a.Users != nil {
@@ -336,61 +367,6 @@ func (c *conn) checkReceipt(r *request, f hubtest.Frame, t chathub.Topic) {
 	w.fatalf("%s: %s, but there is no such message", c, show(f))
 }
 
-// checkHistory checks that a page is the newest part of the request.
-func (c *conn) checkHistory(r *request, f hubtest.Frame, t chathub.Topic) {
-	w := c.w
-	var page struct {
-		Messages []hubtest.Frame `json:"messages"`
-		More     bool            `json:"more"`
-	}
-	w.parse(f.Data, &page)
-	if r.member == out && c.member[t.Room] == out {
-		w.fatalf("%s read a room that it is not in: %s", c, show(f))
-	}
-	s := c.stream(t, f)
-	if s.open == forever {
-		return // the application has just put it in
-	}
-	trimmed, known := w.truth.trimmed(t, s.life), uint64(0)
-	if r.known[t].life == s.life {
-		known = r.known[t].seq
-	}
-	next := uint64(0)
-	for _, m := range page.Messages {
-		e := s.life.at(m.Seq)
-		if e == nil || show(m) != show(e.frame(t, &m)) {
-			w.fatalf("%s: history has %s", c, show(m))
-		}
-		if next > 0 && (m.Seq < next || m.Seq > next && m.Seq-1 > trimmed) {
-			w.fatalf("%s: history has %d where %d is due", c, m.Seq, next)
-		}
-		next = m.Seq + 1
-	}
-	n := len(page.Messages)
-	if n > min(r.history, w.replayLimit) {
-		w.fatalf("%s: %d messages, requested %d", c, n, r.history)
-	}
-	if w.tight {
-		return
-	}
-	if n == 0 {
-		if r.before == 0 && known > trimmed || r.before > trimmed+1 && known > trimmed {
-			w.fatalf("%s: no history before %d of %d, trimmed to %d", c, r.before, known, trimmed)
-		}
-		return
-	}
-	first, last := page.Messages[0].Seq, known
-	if r.before > 0 {
-		last = min(known, r.before-1)
-	}
-	if next <= last && last > trimmed {
-		w.fatalf("%s: history before %d ends at %d, the log at %d", c, r.before, next-1, known)
-	}
-	if n < min(r.history, w.replayLimit) && first-1 > trimmed || !page.More && first-1 > trimmed {
-		w.fatalf("%s: %d messages of history from %d, more: %v, trimmed to %d", c, n, first, page.More, trimmed)
-	}
-}
-
 // checkError checks that an error has a cause.
 func (c *conn) checkError(f hubtest.Frame) {
 	w := c.w
@@ -405,9 +381,16 @@ func (c *conn) checkError(f hubtest.Frame) {
 		return
 	}
 	r := w.requestOf(c, f)
+	if r.op != nil && c.checkOpError(r, f) {
+		return
+	}
 	switch f.Code() {
 	case chathub.CodeUnavailable:
 		if w.faulty {
+			return
+		}
+	case chathub.CodeBadRequest:
+		if r.beyond() {
 			return
 		}
 	case chathub.CodeNotInRoom:
@@ -435,24 +418,25 @@ func (w *world) requestOf(c *conn, f hubtest.Frame) *request {
 	return nil
 }
 
-// frame returns an entry of a log as clients receive it. Values that the server
-// chose come from got, if it is not nil.
-func (e *entry) frame(t chathub.Topic, got *hubtest.Frame) hubtest.Frame {
-	if m := e.emit; m != nil {
-		f := hubtest.Frame{Type: m.event, Room: t.Room, Seq: e.seq, TS: e.time, Data: m.data}
-		if e.several() && got != nil && m.id == "" && number(got.Data) == number(m.data) {
-			m.id = got.ID
+// frame returns an entry of a log as clients receive it when it is new.
+func (e *entry) frame(t chathub.Topic) hubtest.Frame {
+	f := e.envelope
+	switch {
+	case e.name != "":
+	case e.emit != nil:
+		f = hubtest.Frame{Type: e.emit.event, Room: t.Room, Data: e.emit.data}
+	default:
+		f = hubtest.Frame{Type: e.event.Type, Room: t.Room, To: e.event.To, From: &e.user, Data: e.event.Data}
+		if re := e.event.Re; re.Seq > 0 {
+			f.Re = hubtest.Data(re.Seq)
+		} else if re.ID != "" {
+			f.Re = fmt.Appendf(nil, `{"id":%q,"author":%q}`, re.ID, re.Author)
 		}
-		f.ID = m.id
-		return f
+		if f.Type == "send-notification" {
+			f.Type = "notification"
+		}
 	}
-	f := hubtest.Frame{
-		Type: e.event.Type, ID: e.event.ID, Room: t.Room, To: e.event.To, From: &e.user,
-		Seq: e.seq, TS: e.time, Data: e.event.Data,
-	}
-	if f.Type == "send-notification" {
-		f.Type = "notification"
-	}
+	f.ID, f.Seq, f.TS = e.id, e.seq, e.time
 	return f
 }
 
@@ -462,6 +446,9 @@ func (e *entry) several() bool { return e.emit != nil && len(e.emit.topics) > 1 
 // isNotFor reports whether a connection does not receive an entry while it is
 // live.
 func (e *entry) isNotFor(c *conn) bool {
+	if e.name != "" {
+		return slices.Contains(e.except, c.id)
+	}
 	if e.emit != nil {
 		return slices.Contains(e.emit.except, c.id)
 	}
@@ -469,6 +456,7 @@ func (e *entry) isNotFor(c *conn) bool {
 }
 
 func show(f hubtest.Frame) string {
+	f.Mine = slices.Sorted(slices.Values(f.Mine)) // their order means nothing
 	b, err := json.Marshal(f, json.Deterministic(true))
 	if err != nil {
 		return err.Error()

@@ -80,8 +80,11 @@ type request struct {
 	frame hubtest.Frame
 	// since is the position in a join or resume, by log.
 	since   map[chathub.Topic]chathub.Position
-	history int // how many messages a join without since requests
-	before  uint64
+	newest  int               // how many messages a join without since requests
+	history *historyRequest   // of a history
+	op      *op               // of a change
+	about   uint64            // the position that a mark-read or a reply is about
+	markers map[string]marker // of the user, before the request was sent
 	// known is the head of each log before the request was sent, in the log's
 	// latest life.
 	known  map[chathub.Topic]mark
@@ -108,6 +111,8 @@ type answer struct {
 	Recovered        bool            `json:"recovered"`
 	Users            *[]chathub.User `json:"users"`
 	Count            int             `json:"count"`
+	Read             *uint64         `json:"read"`
+	Unread           *int            `json:"unread"`
 	Error            *struct {
 		Code chathub.Code `json:"code"`
 	} `json:"error"`
@@ -223,14 +228,19 @@ func (c *conn) String() string { return c.name }
 // ask sends a request.
 func (c *conn) ask(r *request) {
 	r.conn = c
-	r.known = make(map[chathub.Topic]mark)
+	r.known = map[chathub.Topic]mark{c.d.inbox: c.w.mark(c.d.inbox)}
+	r.markers = c.w.truth.markersOf(c.d.user.ID)
+	for _, room := range append(slices.Clone(allRooms), nowhere) {
+		r.known[chathub.Topic{Room: room}] = c.w.mark(chathub.Topic{Room: room})
+	}
 	for t := range r.since {
-		r.known[t] = c.w.mark(t)
 		c.awaited[t] = true
 	}
 	if room := r.frame.Room; room != "" {
-		r.known[chathub.Topic{Room: room}] = c.w.mark(chathub.Topic{Room: room})
 		r.member = c.member[room]
+	}
+	if r.op != nil {
+		c.w.asks(r.op)
 	}
 	if r.frame.ID == "" {
 		c.nameless++
@@ -294,12 +304,18 @@ func (d *device) answered(t chathub.Topic, r *request, a answer) {
 	delete(r.conn.awaited, t)
 }
 
+// logOf returns the log that a stored message is in. A read comes from the
+// inbox, even if it is about a room.
+func (d *device) logOf(f hubtest.Frame) chathub.Topic {
+	if f.Room != "" && f.Type != "read" {
+		return chathub.Topic{Room: f.Room}
+	}
+	return d.inbox
+}
+
 // saw moves a position after a message.
 func (d *device) saw(c *conn, f hubtest.Frame) {
-	t := d.inbox
-	if f.Room != "" {
-		t = chathub.Topic{Room: f.Room}
-	}
+	t := d.logOf(f)
 	if p, ok := d.positions[t]; ok && !c.awaited[t] {
 		p.Seq = f.Seq
 		d.positions[t] = p

@@ -28,7 +28,14 @@ var operations = []struct {
 	{5, "repeat", (*world).opRepeat},
 	{2, "shout", (*world).opShout},
 	{3, "type", (*world).opType},
-	{2, "history", (*world).opHistory},
+	{4, "history", (*world).opHistory},
+	{4, "edit", (*world).opEdit},
+	{3, "delete", (*world).opDelete},
+	{5, "react", (*world).opReact},
+	{2, "reply", (*world).opReply},
+	{4, "mark read", (*world).opMarkRead},
+	{2, "overview", (*world).opOverview},
+	{1, "censor", (*world).opCensor},
 	{1, "nap", (*world).opNap},
 	{2, "close", (*world).opClose},
 	{4, "drop", (*world).opDrop},
@@ -177,8 +184,8 @@ func (c *conn) join(room, how string) {
 		// History is ignored beside since.
 		r.frame.Data = hubtest.Data(map[string]any{"since": p, "history": 3})
 	case how == "history":
-		r.history = 4
-		r.frame.Data = hubtest.Data(map[string]any{"history": r.history})
+		r.newest = 4
+		r.frame.Data = hubtest.Data(map[string]any{"history": r.newest})
 	}
 	c.ask(r)
 	c.member[room] = unsure
@@ -234,7 +241,15 @@ func (w *world) opTell(t *rapid.T) {
 func (w *world) opRepeat(t *rapid.T) {
 	r := pick(t, "message", w.sent, func(*request) bool { return true })
 	c := pick(t, "connection", w.conns, func(c *conn) bool { return !c.left && !c.ended && c.d.user == r.conn.d.user })
-	c.ask(&request{frame: r.frame})
+	if r.op != nil && time.Since(r.op.since) > giveUp {
+		t.SkipNow()
+	}
+	c.ask(r.again())
+}
+
+// again returns a request for the same once more.
+func (r *request) again() *request {
+	return &request{frame: r.frame, op: r.op, about: r.about}
 }
 
 // opShout sends something to everyone, which is not kept.
@@ -249,17 +264,6 @@ func (w *world) opType(t *rapid.T) {
 	c := w.pickConn(t)
 	room := pick(t, "room", allRooms, func(room string) bool { return c.member[room] == in })
 	c.ask(&request{frame: hubtest.Frame{Type: rapid.SampledFrom([]string{"typing", "stop-typing"}).Draw(t, "type"), Room: room}})
-}
-
-func (w *world) opHistory(t *rapid.T) {
-	c := w.pickConn(t)
-	r := &request{
-		frame:   hubtest.Frame{Type: "history", ID: c.nextID(), Room: rapid.SampledFrom(allRooms).Draw(t, "room")},
-		history: rapid.IntRange(1, 6).Draw(t, "limit"),
-		before:  uint64(rapid.IntRange(0, 12).Draw(t, "before")),
-	}
-	r.frame.Data = hubtest.Data(map[string]any{"limit": r.history, "before": r.before})
-	c.ask(r)
 }
 
 // opNap lets a handler run for a while. Later requests of the client wait for

@@ -96,7 +96,9 @@ type world struct {
 	ends      ends
 	volatiles map[string]*volatile
 	sent      []*request // durable ones, to be repeated
-	count     int        // of payloads
+	ops       []*op
+	receipts  []func() // of changes by the application, to be checked
+	count     int      // of payloads
 	ids       map[string]int
 	dialed    int
 	history   []string // what was done
@@ -184,6 +186,7 @@ func newWorld(t *rapid.T, story *string) *world {
 	if w.tight {
 		w.cfg.MaxMessageBytes, w.cfg.MaxOutboxBytes = tightOutbox/4, tightOutbox
 	}
+	w.chat(t)
 	for range rapid.IntRange(1, 3).Draw(t, "hubs") {
 		w.nodes = append(w.nodes, &node{hub: w.newHub()})
 	}
@@ -258,6 +261,9 @@ func (w *world) settle() {
 	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 		synctest.Wait()
 		waiting := int(w.handlers.Load()) // including those whose answer is not read
+		if w.truth.busy() {
+			waiting++
+		}
 		for _, c := range w.conns {
 			if c.left || c.ended {
 				continue
@@ -286,9 +292,13 @@ func (w *world) settle() {
 		}
 		n.hub, n.stopped = w.newHub(), nil
 	}
+	// For things that are not awaited, such as joins on other hubs, and changes
+	// whose client has gone.
+	rest := 500 * time.Millisecond
 	if w.truth.lag > 0 || w.faulty {
-		time.Sleep(5 * time.Second) // for things that are not awaited, such as joins on other hubs
+		rest = 15 * time.Second
 	}
+	time.Sleep(rest)
 	synctest.Wait()
 	w.check()
 }
@@ -319,6 +329,12 @@ func (w *world) check() {
 	for _, c := range w.conns {
 		c.checkEnd()
 	}
+	for _, check := range w.receipts {
+		check()
+	}
+	w.receipts = nil
+	w.checkChanges()
+	w.checkCopies()
 	w.checkVolatiles()
 	w.note("quiet")
 	w.moved = false
@@ -369,14 +385,15 @@ func (w *world) finish() {
 	}
 	w.settle()
 	for i, r := range w.sent {
-		if c := r.conn.d.conn; c != nil {
-			w.sent[i] = &request{frame: r.frame}
+		if c := r.conn.d.conn; c != nil && (r.op == nil || time.Since(r.op.since) < giveUp) {
+			w.sent[i] = r.again()
 			c.ask(w.sent[i])
 		}
 	}
 	w.settle()
+	w.checkErased()
 	for _, r := range w.sent {
-		if c := r.conn; !r.acked && c == c.d.conn {
+		if c := r.conn; !r.acked && c == c.d.conn && r.op == nil && !r.beyond() {
 			w.fatalf("%s: %s was never accepted", c, show(r.frame))
 		}
 	}

@@ -3,22 +3,25 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/hubtest"
 )
 
 // truth is a Broker that notes for the model what the broker below it accepted.
 // It can be slow, and fail.
 type truth struct {
-	*chathub.MemoryBroker
+	chathub.Broker
 	reader chathub.BrokerSession // looks at the logs; subscribes nothing
-	keys   bool                  // all keys are remembered for the window
+	keys   bool                  // all keys are remembered for the window, and all names kept
 
 	mu       sync.Mutex
 	rand     *rand.Rand
@@ -26,6 +29,8 @@ type truth struct {
 	fail     map[fault]int // how many calls will fail
 	topics   map[chathub.Topic]*topicLog
 	accepted map[string]bool // "connection/id" of stored messages
+	markers  map[markerOf][]marker
+	calls    int // under way
 	findings []string
 }
 
@@ -53,6 +58,8 @@ type topicLog struct {
 type life struct {
 	epoch   string // "" if it cannot be known
 	entries []*entry
+	changes map[uint64][]*entry // what messages have become, by their positions
+	checked int                 // how many entries checkChanges has seen
 }
 
 func (l *life) head() uint64 { return uint64(len(l.entries)) }
@@ -70,6 +77,15 @@ type entry struct {
 	seq  uint64
 	time int64
 	*origin
+	id   string // of the envelope, which the server may have chosen
+	name string // of a named message
+	tied uint64
+	// Of a named message: its envelope, and the connections that it is not for.
+	envelope hubtest.Frame
+	except   []string
+	change   change // of a message-changed
+	// replaced says that there is a newer message of the name.
+	replaced bool
 }
 
 // origin is the cause of a message: a client or the application. It travels in
@@ -78,6 +94,7 @@ type origin struct {
 	client string // of the connection
 	user   chathub.User
 	event  chathub.Event
+	id     string // in all logs; the server may have chosen it
 
 	emit *emission // not nil if the application sent it
 }
@@ -85,14 +102,15 @@ type origin struct {
 type originKey struct{}
 
 // newTruth returns a truth over b. It knows whether b remembers all keys.
-func newTruth(b *chathub.MemoryBroker, keys bool, seed uint64) (*truth, error) {
+func newTruth(b chathub.Broker, keys bool, seed uint64) (*truth, error) {
 	t := &truth{
-		MemoryBroker: b,
-		keys:         keys,
-		rand:         rand.New(rand.NewPCG(seed, 0)),
-		fail:         make(map[fault]int),
-		topics:       make(map[chathub.Topic]*topicLog),
-		accepted:     make(map[string]bool),
+		Broker:   b,
+		keys:     keys,
+		rand:     rand.New(rand.NewPCG(seed, 0)),
+		fail:     make(map[fault]int),
+		topics:   make(map[chathub.Topic]*topicLog),
+		accepted: make(map[string]bool),
+		markers:  make(map[markerOf][]marker),
 	}
 	var err error
 	t.reader, err = b.Attach(context.Background(), func(chathub.Message) {})
@@ -101,7 +119,7 @@ func newTruth(b *chathub.MemoryBroker, keys bool, seed uint64) (*truth, error) {
 
 // Attach implements [chathub.Broker].
 func (t *truth) Attach(ctx context.Context, deliver func(chathub.Message)) (chathub.BrokerSession, error) {
-	s, err := t.MemoryBroker.Attach(ctx, deliver)
+	s, err := t.Broker.Attach(ctx, deliver)
 	return &watched{BrokerSession: s, truth: t}, err
 }
 
@@ -161,6 +179,25 @@ func (t *truth) failing() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.fail) > 0
+}
+
+// call counts a call until the returned function is called.
+func (t *truth) call() (end func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.calls++
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.calls--
+	}
+}
+
+// busy reports whether calls are under way.
+func (t *truth) busy() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.calls > 0
 }
 
 // hurry ends all delays, and returns the lag before.
@@ -247,6 +284,13 @@ func (t *truth) latest(name chathub.Topic) (*life, uint64) {
 	return life, life.head()
 }
 
+// all returns the topics that have ever had a log, in order.
+func (t *truth) all() []chathub.Topic {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.SortedFunc(maps.Keys(t.topics), compareTopics)
+}
+
 // trimmed returns the last position that a life of a log has dropped.
 func (t *truth) trimmed(name chathub.Topic, l *life) uint64 {
 	page, err := t.reader.Read(context.Background(), name, chathub.Range{})
@@ -275,7 +319,19 @@ func (t *truth) record(ctx context.Context, m chathub.Message, r chathub.Receipt
 		l = log.lives[len(log.lives)-1]
 	}
 	o, _ := ctx.Value(originKey{}).(*origin)
+	e := &entry{seq: r.Seq, time: r.Time, name: m.Name, tied: m.Tied}
+	if err := e.decode(m); err != nil {
+		t.findings = append(t.findings, fmt.Sprintf("%v: %d cannot be read: %v", m.Topic, r.Seq, err))
+	}
 	switch {
+	case m.Name != "":
+		if r.Seq != l.head()+1 {
+			t.findings = append(t.findings, fmt.Sprintf("%v: position %d after %d", m.Topic, r.Seq, l.head()))
+		}
+		t.recordNamed(m.Topic, l, e)
+		e.origin = &origin{}
+		l.entries = append(l.entries, e)
+		return
 	case o == nil:
 		t.findings = append(t.findings, fmt.Sprintf("%v: nobody published %q", m.Topic, m.Body))
 		o = &origin{}
@@ -289,8 +345,15 @@ func (t *truth) record(ctx context.Context, m chathub.Message, r chathub.Receipt
 			}
 		}
 	}
+	if o.id == "" {
+		o.id = e.id
+	}
+	if e.id != o.id || o.event.ID != "" && e.id != o.event.ID || o.event.ID == "" && o.emit == nil && !strings.HasPrefix(e.id, "m_") {
+		t.findings = append(t.findings, fmt.Sprintf("%v: position %d has the id %q", m.Topic, r.Seq, e.id))
+	}
 	t.accepted[o.client+o.event.ID] = true
-	l.entries = append(l.entries, &entry{seq: r.Seq, time: r.Time, origin: o})
+	e.origin = o
+	l.entries = append(l.entries, e)
 }
 
 // watched is a hub's session with a truth.
@@ -305,6 +368,7 @@ func unavailable(f fault) error {
 
 func (s *watched) Publish(ctx context.Context, m chathub.Message) (chathub.Receipt, error) {
 	t := s.truth
+	defer t.call()()
 	t.pause()
 	if t.fails(failPublish) {
 		return chathub.Receipt{}, unavailable(failPublish)
@@ -355,6 +419,7 @@ func (s *watched) Unsubscribe(ctx context.Context, topic chathub.Topic) error {
 }
 
 func (s *watched) Read(ctx context.Context, topic chathub.Topic, r chathub.Range) (chathub.Page, error) {
+	defer s.truth.call()()
 	s.truth.pause()
 	if s.truth.fails(failRead) {
 		return chathub.Page{}, unavailable(failRead)
@@ -362,4 +427,26 @@ func (s *watched) Read(ctx context.Context, topic chathub.Topic, r chathub.Range
 	page, err := s.BrokerSession.Read(ctx, topic, r)
 	s.truth.pause()
 	return page, err
+}
+
+func (s *watched) ReadNamed(ctx context.Context, queries []chathub.NameQuery) ([][]chathub.Message, error) {
+	defer s.truth.call()()
+	s.truth.pause()
+	if s.truth.fails(failRead) {
+		return nil, unavailable(failRead)
+	}
+	found, err := s.BrokerSession.ReadNamed(ctx, queries)
+	s.truth.pause()
+	return found, err
+}
+
+func (s *watched) Survey(ctx context.Context, queries []chathub.SurveyQuery) ([]chathub.Standing, error) {
+	defer s.truth.call()()
+	s.truth.pause()
+	if s.truth.fails(failRead) {
+		return nil, unavailable(failRead)
+	}
+	standings, err := s.BrokerSession.Survey(ctx, queries)
+	s.truth.pause()
+	return standings, err
 }

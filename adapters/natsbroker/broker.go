@@ -31,6 +31,7 @@ type Broker struct {
 	cfg    config
 	url    string
 	server *localServer // nil with Connect
+	recent recent
 
 	mu     sync.Mutex
 	closed bool

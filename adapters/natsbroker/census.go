@@ -32,6 +32,8 @@ const (
 // what it stores itself. When that comes near the bound, it reads the names and
 // counts them. Its methods may be called concurrently.
 type census struct {
+	turn chan struct{} // held (full) while names are counted
+
 	mu     sync.Mutex
 	topics map[chathub.Topic]*count
 }
@@ -146,6 +148,16 @@ func (s *session) admitName(ctx context.Context, n *naming) error {
 		n.isNew = last.seq == 0
 	}
 	if !n.isNew || !refused && sure {
+		return nil
+	}
+	if err := hold(ctx, s.census.turn); err != nil {
+		return err
+	}
+	defer func() { <-s.census.turn }()
+	if now := s.census.of(m.Topic); now != nil {
+		c = now // somebody else has counted them
+	}
+	if refused, _, sure = judge(); !refused && sure {
 		return nil
 	}
 	if time.Since(c.taken) >= censusEvery {

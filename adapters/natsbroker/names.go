@@ -24,7 +24,7 @@ const (
 	// namesPerRequest is how many subjects one request asks for. The server
 	// answers with 1,024 messages at most.
 	namesPerRequest = 1000
-	// kindsKept is how many names an index of a topic may have.
+	// namesKept is how many names of a kind an index may have.
 	namesKept = 20_000
 )
 
@@ -135,38 +135,27 @@ func (x *index) forget() (freed int) {
 	return freed
 }
 
-// find returns what a query selects, if the index has it. Names that are tied
-// to messages have gone if they are older than the time oldest.
+// find returns the names of one kind that a query selects, if the index has
+// them. Names that are tied to messages have gone if they are older than the
+// time oldest.
 func (x *index) find(q *chathub.NameQuery, oldest int64) (found []chathub.Message, ok bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	add := func(m chathub.Message) {
-		if m.Seq != 0 && !m.Remove && (m.Tied == 0 || m.Time >= oldest) && selects(q, &m) {
+	k := x.kinds[q.Kind]
+	if k == nil || !k.complete {
+		return nil, false
+	}
+	for _, m := range k.names {
+		if !m.Remove && (m.Tied == 0 || m.Time >= oldest) && selects(q, &m) {
 			found = append(found, m)
-		}
-	}
-	for _, name := range q.Names {
-		k := x.kinds[kindOf(name)]
-		if k == nil || !k.complete {
-			return nil, false
-		}
-		add(k.names[name])
-	}
-	if len(q.Names) == 0 {
-		k := x.kinds[q.Kind]
-		if k == nil || !k.complete {
-			return nil, false
-		}
-		for _, m := range k.names {
-			add(m)
 		}
 	}
 	return inOrder(found), true
 }
 
-// selects reports whether a name is in the range of a query.
+// selects reports whether a name of the kind is in the range of a query.
 func selects(q *chathub.NameQuery, m *chathub.Message) bool {
-	return len(q.Names) > 0 || q.To == 0 || q.From <= m.Tied && m.Tied <= q.To
+	return q.To == 0 || m.Tied != 0 && q.From <= m.Tied && m.Tied <= q.To
 }
 
 // inOrder sorts messages, and leaves out those that occur twice.
@@ -175,43 +164,30 @@ func inOrder(messages []chathub.Message) []chathub.Message {
 	return slices.CompactFunc(messages, func(a, b chathub.Message) bool { return a.Seq == b.Seq })
 }
 
-// ReadNamed implements [chathub.BrokerSession]. What is not in the index of a
-// topic is read from the stream, the names of all queries together.
+// ReadNamed implements [chathub.BrokerSession]. Names that are tied to a range
+// of messages are taken from the index of a topic that the session has. That is
+// what a page of history needs, and later changes will be delivered. All others
+// are as new as the stream is when ReadNamed is called. Single names of all
+// queries are read together.
 func (s *session) ReadNamed(ctx context.Context, queries []chathub.NameQuery) ([][]chathub.Message, error) {
 	if err := s.usable(ctx); err != nil {
 		return nil, err
 	}
 	results := make([][]chathub.Message, len(queries))
-	var exact []int // queries whose names are read
+	var exact []int // queries for single names
 	for i := range queries {
 		q := &queries[i]
-		if !q.Topic.Kept() || len(q.Names) == 0 && !isKind(q.Kind) {
-			continue
-		}
-		q = validNames(q)
-		t := s.subscribed(q.Topic)
-		if t != nil && s.broker.cfg.cache >= 0 {
-			if found, ok := t.names.find(q, s.oldestTime()); ok {
-				results[i] = found
-				continue
-			}
-			if err := s.persist(ctx, func(ctx context.Context) error { return t.readIndex(ctx, q) }); err != nil {
+		switch {
+		case !q.Topic.Kept():
+		case len(q.Names) > 0:
+			exact = append(exact, i)
+		case isKind(q.Kind):
+			if err := s.persist(ctx, func(ctx context.Context) (err error) {
+				results[i], err = s.namesOfKind(ctx, q)
+				return err
+			}); err != nil {
 				return nil, err
 			}
-			if found, ok := t.names.find(q, s.oldestTime()); ok {
-				results[i] = found
-				continue
-			}
-		}
-		if len(q.Names) > 0 {
-			exact = append(exact, i)
-			continue
-		}
-		if err := s.persist(ctx, func(ctx context.Context) (err error) {
-			results[i], err = s.readKind(ctx, q)
-			return err
-		}); err != nil {
-			return nil, err
 		}
 	}
 	if len(exact) == 0 {
@@ -224,6 +200,33 @@ func (s *session) ReadNamed(ctx context.Context, queries []chathub.NameQuery) ([
 		return s.readExact(ctx, queries, exact, results)
 	})
 	return results, err
+}
+
+// namesOfKind returns names of one kind, from the topic's index if possible.
+func (s *session) namesOfKind(ctx context.Context, q *chathub.NameQuery) ([]chathub.Message, error) {
+	t := s.subscribed(q.Topic)
+	if t == nil || s.broker.cfg.cache < 0 {
+		return s.readKind(ctx, q)
+	}
+	if q.To == 0 {
+		head, err := s.head(ctx, t.place)
+		if err != nil {
+			return nil, err
+		}
+		if head > t.tail.newest() {
+			return s.readKind(ctx, q) // something is on its way
+		}
+	}
+	if found, ok := t.names.find(q, s.oldestTime()); ok {
+		return found, nil
+	}
+	if err := t.readIndex(ctx, q.Kind); err != nil {
+		return nil, err
+	}
+	if found, ok := t.names.find(q, s.oldestTime()); ok {
+		return found, nil
+	}
+	return s.readKind(ctx, q)
 }
 
 // noteOlder returns a function to be called for the messages of names, in order.
@@ -276,34 +279,23 @@ func (s *session) oldestTime() int64 {
 	return math.MinInt64
 }
 
-// readIndex reads the kinds of a query into the topic's index.
-func (t *topic) readIndex(ctx context.Context, q *chathub.NameQuery) error {
-	kinds := map[string]bool{}
-	for _, name := range q.Names {
-		kinds[kindOf(name)] = true
-	}
-	if len(q.Names) == 0 {
-		kinds[q.Kind] = true
-	}
-	for kind := range kinds {
-		t.names.begin(kind)
-		n := 0
-		older := t.s.noteOlder()
-		err := t.s.scanSubject(ctx, t.s.broker.cfg.kindFilter(t.name, kind), 1, math.MaxInt64, fullPage, func(e entry) bool {
-			if m, ok := t.s.stored(t.name, e); ok {
-				older(&m, e)
-				t.s.cached(t.names.put(m))
-			}
-			n++
-			return n < namesKept
-		})
-		if err != nil {
-			return err
+// readIndex reads the names of a kind into the topic's index.
+func (t *topic) readIndex(ctx context.Context, kind string) error {
+	t.names.begin(kind)
+	n := 0
+	older := t.s.noteOlder()
+	if err := t.s.scanSubject(ctx, t.s.broker.cfg.kindFilter(t.name, kind), 1, math.MaxInt64, fullPage, func(e entry) bool {
+		if m, ok := t.s.stored(t.name, e); ok {
+			older(&m, e)
+			t.s.cached(t.names.put(m))
 		}
-		if n == namesKept || !t.names.completed(kind) {
-			t.s.cached(-t.names.forget())
-			return nil
-		}
+		n++
+		return n < namesKept
+	}); err != nil {
+		return err
+	}
+	if n == namesKept || !t.names.completed(kind) {
+		t.s.cached(-t.names.forget())
 	}
 	return nil
 }

@@ -59,10 +59,10 @@ func (s *session) isDropped(ctx context.Context, m *chathub.Message, seq uint64)
 	return dropped, err
 }
 
-// recentKept bounds what a session remembers of what it has stored.
+// recentKept bounds what a broker remembers of what it has stored.
 const recentKept = 8192
 
-// recent has what the session has stored lately, by message id. Its methods may
+// recent has what the sessions of a broker have stored lately, by message id. Its methods may
 // be called concurrently.
 type recent struct {
 	mu    sync.Mutex

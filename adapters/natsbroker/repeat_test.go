@@ -14,8 +14,9 @@ import (
 func TestRepeatDropped(t *testing.T) {
 	const most = 5
 	for _, topic := range []chathub.Topic{room("lobby"), inbox("ana")} {
-		b := openEmbedded(t, t.TempDir(), natsbroker.MaxMessages(most))
-		n, other := attach(t, b), attach(t, b)
+		s := serve(t)
+		open := func() *node { return attach(t, connect(t, s.ClientURL(), natsbroker.MaxMessages(most))) }
+		n, other := open(), open()
 		conflicts := func(what string, n *node, m chathub.Message) {
 			t.Helper()
 			_, err := n.Publish(t.Context(), m)
@@ -47,7 +48,7 @@ func TestRepeatDropped(t *testing.T) {
 		erased := chathub.Message{Topic: topic, Owner: "ben", Key: "e", Sum: 3, Body: []byte("erased")}
 		e := n.publish(erased)
 		n.publish(chathub.Message{Topic: topic, Owner: "ben", Name: "m/1", Tied: e.Seq, Erase: true})
-		for _, n := range []*node{n, other, attach(t, b)} {
+		for _, n := range []*node{n, other, open()} {
 			if r := n.publish(erased); !r.Duplicate || r.Seq != e.Seq {
 				t.Errorf("%v, an erased message comes back at %d", topic, r.Seq)
 			}

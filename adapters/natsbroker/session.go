@@ -59,7 +59,6 @@ type session struct {
 	// What the session has seen of other messages than those of its topics.
 	erasures erasures
 	versions versions
-	recent   recent
 	census   census
 
 	life context.Context // ends with Close
@@ -102,6 +101,7 @@ func newSession(b *Broker, deliver func(chathub.Message)) *session {
 	s.newLink()
 	s.inboxes.init()
 	s.erasures.init()
+	s.census.turn = make(chan struct{}, 1)
 	s.owners.auditing = make(chan struct{}, 1)
 	return s
 }
@@ -203,7 +203,7 @@ func (s *session) publish(ctx context.Context, m *chathub.Message, f *frame, id 
 	r := chathub.Receipt{Epoch: s.state.Load().epoch, Seq: ack.Seq, Time: f.time}
 	if !ack.Duplicate {
 		s.owners.charge(m.Owner, len(subject)+len(data)+storedOverhead, ack.Seq)
-		s.recent.add(id, f)
+		s.broker.recent.add(id, f)
 		return r, nil
 	}
 	first, err := s.first(ctx, ack.Seq)
@@ -211,7 +211,7 @@ func (s *session) publish(ctx context.Context, m *chathub.Message, f *frame, id 
 		return chathub.Receipt{}, err
 	}
 	if first == (published{}) {
-		if first = s.recent.find(id); first == (published{}) && m.Name == "" {
+		if first = s.broker.recent.find(id); first == (published{}) && m.Name == "" {
 			dropped, err := s.isDropped(ctx, m, ack.Seq)
 			switch {
 			case err != nil:
@@ -230,7 +230,7 @@ func (s *session) publish(ctx context.Context, m *chathub.Message, f *frame, id 
 			r.Time = first.time
 		}
 	} else {
-		s.recent.add(id, f)
+		s.broker.recent.add(id, f)
 	}
 	return r, nil
 }

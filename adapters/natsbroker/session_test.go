@@ -12,26 +12,6 @@ import (
 	"github.com/chathub-go/chathub/adapters/natsbroker"
 )
 
-// TestPublishRepeatsDroppedMessage checks that a key is remembered for
-// DuplicateWindow even if the log has dropped its message. The Sum is then no
-// longer known.
-func TestPublishRepeatsDroppedMessage(t *testing.T) {
-	n := attach(t, openEmbedded(t, t.TempDir(), natsbroker.MaxMessages(1)))
-	topic := room("lobby")
-	m := chathub.Message{Topic: topic, Key: "k", Sum: 1, Body: []byte("one")}
-	first, err := n.Publish(t.Context(), m)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n.say(topic, "two")
-	for _, m.Sum = range []uint64{1, 2} {
-		again, err := n.Publish(t.Context(), m)
-		if err != nil || !again.Duplicate || again.Seq != first.Seq || again.Epoch != first.Epoch {
-			t.Errorf("repeated with sum %d: %+v, %v; the first has %+v", m.Sum, again, err, first)
-		}
-	}
-}
-
 // TestAway checks that without a server, nothing is acked and every call
 // returns unavailable in time. When the server is back, everything works again.
 func TestAway(t *testing.T) {

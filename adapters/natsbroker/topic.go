@@ -322,10 +322,10 @@ func (t *topic) durable(seq uint64, header nats.Header, data []byte) {
 		t.s.log.Error("natsbroker: a stored message cannot be read", "topic", t.name, "seq", seq, "err", err)
 		t.tail.reached(seq)
 	} else {
-		t.keep(msg)
 		if msg.Name != "" {
 			t.isNamed(&msg)
 		}
+		t.keep(msg) // after its name is known, see namesOfKind
 		t.hand(msg)
 	}
 	t.seq = seq
@@ -336,7 +336,7 @@ func (t *topic) durable(seq uint64, header nats.Header, data []byte) {
 func (t *topic) isNamed(m *chathub.Message) {
 	t.s.saw(m)
 	if m.Erase {
-		t.s.erasures.add(t.name, m.Tied) // keep has dropped it
+		t.s.erasures.add(t.name, m.Tied) // keep will drop it
 	}
 	if t.s.state.Load().alone == "" || t.s.broker.cfg.indirect {
 		if t.named == nil {

@@ -35,7 +35,7 @@ type Op struct {
 	Kind Kind
 	User string // who reacts
 	Data []byte // of an Edit: the new data, as JSON
-	Key  string // of a React
+	Key  string // of a React; empty: all keys of the user, to be taken back
 	On   bool   // of a React: whether the key is set or taken back
 	// ID identifies a repetition of the operation, and Sum its content. 0: it
 	// cannot be repeated.
@@ -123,6 +123,9 @@ func (st *State) Apply(op *Op, now int64) error {
 }
 
 func (st *State) react(op *Op) error {
+	if op.Key == "" {
+		return st.forget(op.User)
+	}
 	k := slices.IndexFunc(st.Reactions, func(r Reaction) bool { return r.Key == op.Key })
 	u := -1
 	if k >= 0 {
@@ -144,6 +147,20 @@ func (st *State) react(op *Op) error {
 		return nil
 	}
 	st.Reactions[k].Users = append(st.Reactions[k].Users, op.User)
+	return nil
+}
+
+// forget takes back all reactions of a user.
+func (st *State) forget(user string) error {
+	before := st.pairs()
+	for i := range st.Reactions {
+		r := &st.Reactions[i]
+		r.Users = slices.DeleteFunc(r.Users, func(u string) bool { return u == user })
+	}
+	st.Reactions = slices.DeleteFunc(st.Reactions, func(r Reaction) bool { return len(r.Users) == 0 })
+	if st.pairs() == before {
+		return ErrUnchanged
+	}
 	return nil
 }
 

@@ -31,6 +31,11 @@ var goldenRouted = []struct {
 		note.Routed{Op: note.OpDisconnect, Except: []string{"c_1", "c_2"}, Body: []byte("logged out")},
 		"\x03\x00\x02\x03c_1\x03c_2\x00\x00logged out",
 	},
+	{
+		note.Routed{Op: note.OpChange, Except: []string{"c_1"}, State: []byte("st\x00te"), Body: []byte("{}")},
+		"\x04\x00\x01\x03c_1\x00\x00\x05st\x00te{}",
+	},
+	{note.Routed{Op: note.OpChange, State: []byte{}, Body: []byte("{}")}, "\x04\x00\x00\x00\x00\x00{}"},
 }
 
 func TestRoutedBytes(t *testing.T) {
@@ -68,13 +73,16 @@ func TestRoutedRoom(t *testing.T) {
 func TestRoutedCutOff(t *testing.T) {
 	whole := note.Routed{Op: note.OpLeave, Once: 300, Except: []string{"c_1"}, Clients: []string{"c_2", "c_3"}, Rooms: []string{"lobby"}}
 	b := whole.Encode(0)
-	for n := range b {
-		var r note.Routed
-		if err := r.Decode(b[:n]); err == nil {
-			t.Errorf("the first %d of %d bytes were read as %+v", n, len(b), r)
+	change := note.Routed{Op: note.OpChange, Once: 300, Except: []string{"c_1"}, State: []byte("state")}
+	for _, b := range [][]byte{b, change.Encode(0)} {
+		for n := range b {
+			var r note.Routed
+			if err := r.Decode(b[:n]); err == nil {
+				t.Errorf("the first %d of %d bytes were read as %+v", n, len(b), r)
+			}
 		}
 	}
-	if err := new(note.Routed).Decode(append([]byte{byte(note.OpDisconnect) + 1}, b[1:]...)); err == nil {
+	if err := new(note.Routed).Decode(append([]byte{byte(note.OpChange) + 1}, b[1:]...)); err == nil {
 		t.Error("an unknown operation was accepted")
 	}
 }
@@ -88,7 +96,7 @@ func FuzzRouted(f *testing.F) {
 	long := note.Routed{Op: note.OpJoin, Rooms: []string{"a", "", strings.Repeat("r", 128)}, Clients: []string{"c_1"}}
 	f.Add(long.Encode(0))
 	f.Add([]byte{0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
-	f.Add([]byte{byte(note.OpDisconnect) + 1, 0, 0, 0, 0})
+	f.Add([]byte{byte(note.OpChange) + 1, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var r note.Routed
 		if r.Decode(b) != nil {
@@ -101,15 +109,16 @@ func FuzzRouted(f *testing.F) {
 				items += len(s)
 			}
 		}
-		if items+len(r.Body) > len(b) {
-			t.Fatalf("%d bytes became %d", len(b), items+len(r.Body))
+		if size := items + len(r.State) + len(r.Body); size > len(b) {
+			t.Fatalf("%d bytes became %d", len(b), size)
 		}
 		var again note.Routed
 		if err := again.Decode(r.Encode(0)); err != nil {
 			t.Fatalf("%+v: %v", r, err)
 		}
 		if again.Op != r.Op || again.Once != r.Once || !slices.Equal(again.Except, r.Except) || !slices.Equal(again.Clients, r.Clients) ||
-			!slices.Equal(again.Rooms, r.Rooms) || !bytes.Equal(again.Body, r.Body) {
+			!slices.Equal(again.Rooms, r.Rooms) || !bytes.Equal(again.State, r.State) ||
+			!bytes.Equal(again.Body, r.Body) {
 			t.Fatalf("%+v became %+v", r, again)
 		}
 	})

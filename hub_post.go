@@ -1,0 +1,143 @@
+package chathub
+
+import (
+	"context"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/chathub-go/chathub/internal/note"
+	"github.com/chathub-go/chathub/internal/text"
+)
+
+// Post is a durable event that an application stores in the name of somebody.
+type Post struct {
+	// Type is the name of the event. Default "room-message" in a room, and
+	// "private-message" in an inbox.
+	Type string
+	// From is the user that others see as the sender. The hub believes it, so
+	// it must come from a verified session, not from a request's body. Zero:
+	// the application itself.
+	From User
+	// ID identifies a repetition: the same ID of the same sender in the same
+	// room stores the message once, whether it is posted or sent by a client.
+	// At most 64 bytes. Empty: the hub chooses one, and each Post is stored.
+	ID string
+	// Re is the message that this one answers, if it is not zero.
+	Re MessageRef
+	// Data has the form that [Target.Emit] describes.
+	Data any
+}
+
+// Post stores an event in the log of one room, or in the inbox of one user, and
+// returns where. It is what a bot, a webhook, an importer or an HTTP endpoint
+// uses that must be able to repeat a send, or to know its position. Everyone in
+// the room gets it, as if a client of the sender had sent it. It asks neither
+// Config.Authorize nor middleware, needs no connection, and changes nothing in
+// presence.
+//
+// A private-message with a sender is stored in both inboxes, and the receipt is
+// that of the sender's. If a call fails, it may be repeated with the same ID. A
+// repetition returns the first receipt, with Duplicate set. If the ID was used
+// for something else, the error is an [Error] with [CodeConflict].
+//
+// If the target is not exactly one room or user, or a field is not valid, the
+// error is an [Error] with [CodeBadRequest].
+func (t Target) Post(ctx context.Context, p Post) (Receipt, error) {
+	if err := t.check(); err != nil {
+		return Receipt{}, err
+	}
+	if len(t.topics) != 1 || t.all {
+		return Receipt{}, badEmit("a Post needs one room or one user", nil)
+	}
+	topic := t.topics[0]
+	if p.Type == "" {
+		if p.Type = eventRoomMessage; topic.User != "" {
+			p.Type = eventPrivateMessage
+		}
+	}
+	env, err := t.hub.newEnvelope(p.Type, p.Data)
+	if err != nil {
+		return Receipt{}, err
+	}
+	if err := p.check(topic); err != nil {
+		return Receipt{}, err
+	}
+	e := &Event{Type: p.Type, ID: p.ID, Room: topic.Room, To: topic.User, Data: env.data, Re: p.Re}
+	if topic.Room != "" {
+		if err := t.hub.checkAnswered(ctx, e); err != nil {
+			return Receipt{}, err
+		}
+	}
+	env.id, env.room, env.to, env.re = durableID(e), topic.Room, topic.User, e.answered()
+	if p.From != (User{}) {
+		env.from = &p.From
+	}
+	s := sender{p.From.ID, t.hub.session.Publish}
+	if p.Type == eventPrivateMessage && p.From.ID != "" && topic.User != "" {
+		return s.private(ctx, e, env, note.Routed{Except: t.except})
+	}
+	return s.publish(ctx, s.message(topic, e, env, note.Routed{Except: t.except, Clients: t.clients}))
+}
+
+func (p *Post) check(topic Topic) error {
+	switch {
+	case len(p.ID) > text.MaxID || !utf8.ValidString(p.ID):
+		return badEmit("ID is not UTF-8, or is over 64 bytes", nil)
+	case p.From != (User{}) && !text.Valid(p.From.ID, text.MaxUser):
+		return badEmit("From.ID is not a user id", nil)
+	case topic.Room != "" && (p.Re.ID != "" || p.Re.Author != "" || p.Re.Seq > maxSeq):
+		return badEmit("Re of a message in a room is a Seq", nil)
+	case topic.User != "" && p.Re != (MessageRef{}) && (p.Re.Seq > 0 || p.Re.ID == "" || len(p.Re.ID) > text.MaxID || !text.Valid(p.Re.Author, text.MaxUser)):
+		return badEmit("Re of a private message is an ID and an Author", nil)
+	}
+	p.From.Name = text.Name(p.From.Name)
+	return nil
+}
+
+// sender stores durable events in the name of a user, or of the application.
+type sender struct {
+	user    string // empty: the application
+	publish func(context.Context, Message) (Receipt, error)
+}
+
+// message returns the message that stores the envelope of an event. The sender
+// is charged for it. Its key makes a repetition of the same id by the same user
+// recognisable; its sum tells whether it is one.
+func (s *sender) message(t Topic, e *Event, env *envelope, r note.Routed) Message {
+	m := Message{Topic: t, Owner: s.user, Notice: noticeIn(t, env.typ), Body: env.body(&r)}
+	if e.ID != "" {
+		m.Key = s.user + "\x00" + e.ID // a user id has no control characters
+		m.Sum = e.contentSum(env)
+	}
+	return m
+}
+
+// noticeIn reports whether an event is one that may be dropped before messages
+// and does not count as unread.
+func noticeIn(t Topic, typ string) bool {
+	if t.Room != "" {
+		return typ != eventRoomMessage
+	}
+	return typ != eventPrivateMessage
+}
+
+// private stores a private message in both inboxes, the recipient's first: a
+// sender who repeats one of which only the first half worked completes it, and
+// the sender's inbox never shows what the recipient did not get.
+//
+// The recipient's inbox alone decides whether an id conflicts with an earlier
+// one. The key of the sender's copy includes the sum, so the copy is either new
+// or a repetition, and no message is refused that its recipient has. The
+// character behind the user id keeps the two kinds of keys apart.
+func (s *sender) private(ctx context.Context, e *Event, env *envelope, own note.Routed) (Receipt, error) {
+	m := s.message(Topic{User: s.user}, e, env, own)
+	if env.to != s.user {
+		if _, err := s.publish(ctx, s.message(Topic{User: env.to}, e, env, note.Routed{})); err != nil {
+			return Receipt{}, err
+		}
+		if m.Key != "" {
+			m.Key = s.user + "\x01" + strconv.FormatUint(m.Sum, 36) + "\x00" + e.ID
+		}
+	}
+	return s.publish(ctx, m)
+}
