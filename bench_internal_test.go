@@ -276,31 +276,37 @@ func newParlour(t testing.TB, members, compressFrom int) *parlour {
 		p.message[0] |= 0x40
 	}
 	for range members {
-		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", srv.Listener.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = conn.Close() })
-		const handshake = "GET / HTTP/1.1\r\nHost: hub.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
-			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: chathub.v1\r\n" +
-			"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
-		if _, err := io.WriteString(conn, handshake); err != nil {
-			t.Fatal(err)
-		}
-		g := &guest{conn, bufio.NewReader(conn)}
-		for line := []byte("-"); len(bytes.TrimSpace(line)) > 0; {
-			if line, err = g.in.ReadSlice('\n'); err != nil {
-				t.Fatal(err)
-			}
-		}
+		g := dialBench(t, srv.Listener.Addr().String())
 		g.read(t) // welcome
-		if _, err := conn.Write(maskedText(`{"type":"join-room","id":"j","room":"lobby"}`)); err != nil {
+		if _, err := g.conn.Write(maskedText(`{"type":"join-room","id":"j","room":"lobby"}`)); err != nil {
 			t.Fatal(err)
 		}
 		g.read(t) // the ack
 		p.members = append(p.members, g)
 	}
 	return p
+}
+
+// dialBench makes a handshake that offers compression.
+func dialBench(t testing.TB, addr string) *guest {
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	const handshake = "GET / HTTP/1.1\r\nHost: hub.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: chathub.v1\r\n" +
+		"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+	if _, err := io.WriteString(conn, handshake); err != nil {
+		t.Fatal(err)
+	}
+	g := &guest{conn, bufio.NewReader(conn)}
+	for line := []byte("-"); len(bytes.TrimSpace(line)) > 0; {
+		if line, err = g.in.ReadSlice('\n'); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return g
 }
 
 // say sends a message and waits until all members have it.

@@ -51,17 +51,13 @@ func onOverview(ctx context.Context, c *Client, e *Event) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := overview{c: c, user: c.User().ID, most: c.hub.cfg.answerBytes()}
-	if d.Inbox {
-		o.most /= 2 // the rest is for conversations
-	}
+	o := overview{c: c, user: c.User().ID, most: c.hub.cfg.answerBytes(), inbox: d.Inbox}
 	b := append(make([]byte, 0, 512*(1+len(rooms))), `{"rooms":{`...)
 	if b, err = o.appendRooms(ctx, b, rooms); err != nil {
 		return nil, err
 	}
 	b = append(b, '}')
 	if d.Inbox {
-		o.most *= 2
 		if b, err = o.appendInbox(ctx, b); err != nil {
 			return nil, err
 		}
@@ -104,9 +100,10 @@ func (c *Client) visible(ctx context.Context, rooms []string) ([]string, error) 
 
 // overview makes one answer.
 type overview struct {
-	c    *Client
-	user string
-	most int // bytes that the answer may have
+	c     *Client
+	user  string
+	most  int // bytes that the answer may have
+	inbox bool
 }
 
 // overviewPart is one room or conversation.
@@ -150,6 +147,13 @@ func (o *overview) appendRooms(ctx context.Context, b []byte, rooms []string) ([
 	if err := o.present(ctx, parts); err != nil {
 		return nil, err
 	}
+	left := o.most // for the newest messages
+	for _, room := range rooms {
+		left -= len(room) + overviewCost/2
+	}
+	if o.inbox {
+		left /= 2 // for conversations, too
+	}
 	first := true
 	for i := range parts {
 		p := &parts[i]
@@ -164,7 +168,8 @@ func (o *overview) appendRooms(ctx context.Context, b []byte, rooms []string) ([
 		b = append(b, ':')
 		b = append(appendHead(b, p.at.Head), ',')
 		b = p.append(b)
-		if len(b)+len(p.last) < o.most {
+		if len(p.last) <= left {
+			left -= len(p.last)
 			b = p.appendLast(b)
 		}
 		b = append(b, '}')
