@@ -272,8 +272,9 @@ func TestChangePrivateSearched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newParty(t, chathub.Config{UserRate: -1, MaxMessageBytes: 10_000, MaxOutboxBytes: 40_000,
 			Broker: &chathub.MemoryBroker{MaxMessages: 10_000, MaxBytes: 1 << 24, MaxTotalBytes: 1 << 26}})
-		ana, bob := p.dial("ana"), p.dial("bob")
+		ana := p.dial("ana")
 		ana.Must(privateMessage("p1", "bob", `"one"`))
+		ana.Close()
 		big := strings.Repeat("x", 20_000-2)
 		for i := range 5000 {
 			var data any = i
@@ -286,6 +287,8 @@ func TestChangePrivateSearched(t *testing.T) {
 				}
 			}
 		}
+		ana, bob := p.dial("ana"), p.dial("bob")
+		bob.heard()
 		wantReceipt(t, ana.Client, deletePrivate("1", "bob", "p1"), 5002, false)
 		if got := bob.heard(); !strings.Contains(got[len(got)-1], `"change":"deleted"`) {
 			t.Errorf("bob heard %q", got[len(got)-1])

@@ -341,8 +341,8 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 	// The inbox is read first, so that busy rooms do not use up the budget: a
 	// client can get the rest of a room with history, but not the rest of its
 	// inbox.
-	var inbox [][]byte
 	if data.Inbox != nil {
+		var inbox [][]byte
 		t := Topic{User: c.User().ID}
 		var pos Position
 		if err := c.hub.onLoop(func(l *loop) { pos = l.holdInbox(c) }); err != nil {
@@ -356,9 +356,10 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 		if err != nil {
 			return nil, err
 		}
+		f.add(t, inbox)
 		result.Inbox = positionData(pos, recovered)
 	}
-	var joined []*join
+	var joins []*join
 	for i, room := range slices.Sorted(maps.Keys(data.Rooms)) {
 		// Authorize is not asked: the join would fail anyway.
 		if most := c.hub.cfg.MaxRooms; most >= 0 && i >= most {
@@ -368,11 +369,10 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 		since := data.Rooms[room]
 		part, j := c.resumeRoom(ctx, room, replayRequest{Since: &since}, &budget)
 		if result.Rooms[room] = part; j != nil {
-			joined = append(joined, j)
+			joins = append(joins, j)
 		}
 	}
-	c.completeJoins(ctx, result.Rooms, joined...)
-	f.add(Topic{User: c.User().ID}, inbox)
+	c.completeJoins(ctx, result.Rooms, joins...)
 	return result, nil
 }
 

@@ -113,10 +113,10 @@ func TestStateRefused(t *testing.T) {
 		expectRefused(t, ana.Client, setState("", `{"key":"a","value":1}`), chathub.CodeBadRequest)
 		room := p.hub.To("lobby")
 		for name, err := range map[string]error{
-			"a long key": errOf(room.SetState(t.Context(), long, 1)),
-			"two rooms":  errOf(p.hub.To("a", "b").SetState(t.Context(), "a", 1)),
-			"a user":     errOf(p.hub.ToUser("ana").SetState(t.Context(), "a", 1)),
-			"no JSON":    errOf(room.SetState(t.Context(), "a", func() {})),
+			"a long key": second(room.SetState(t.Context(), long, 1)),
+			"two rooms":  second(p.hub.To("a", "b").SetState(t.Context(), "a", 1)),
+			"a user":     second(p.hub.ToUser("ana").SetState(t.Context(), "a", 1)),
+			"no JSON":    second(room.SetState(t.Context(), "a", func() {})),
 		} {
 			if !hasCode(err, chathub.CodeBadRequest) {
 				t.Errorf("%s: %v", name, err)
@@ -172,5 +172,3 @@ func TestStateOfManyRooms(t *testing.T) {
 		}
 	})
 }
-
-func errOf[T any](_ T, err error) error { return err }

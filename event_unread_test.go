@@ -209,9 +209,6 @@ func TestUnreadAsOfTheJoin(t *testing.T) {
 	})
 }
 
-// second returns the second of two results.
-func second[T any](_ T, err error) error { return err }
-
 // Whatever several users and connections do on two nodes, each answer counts as
 // a naive model does, and what a client makes of the answers and of what it
 // hears does not drift.

@@ -175,3 +175,6 @@ func (b *logBuffer) take() string {
 func (b *logBuffer) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
+
+// second returns the error of a call with two results.
+func second[T any](_ T, err error) error { return err }
