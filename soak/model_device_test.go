@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing/synctest"
+	"time"
 
 	"github.com/chathub-go/chathub"
 	"github.com/chathub-go/chathub/hubtest"
@@ -78,6 +79,7 @@ const (
 type request struct {
 	conn  *conn
 	frame hubtest.Frame
+	first time.Time // when it was sent for the first time
 	// since is the position in a join or resume, by log.
 	since   map[chathub.Topic]chathub.Position
 	newest  int               // how many messages a join without since requests
@@ -228,6 +230,9 @@ func (c *conn) String() string { return c.name }
 // ask sends a request.
 func (c *conn) ask(r *request) {
 	r.conn = c
+	if r.first.IsZero() {
+		r.first = time.Now()
+	}
 	r.known = map[chathub.Topic]mark{c.d.inbox: c.w.mark(c.d.inbox)}
 	r.markers = c.w.truth.markersOf(c.d.user.ID)
 	for _, room := range append(slices.Clone(allRooms), nowhere) {

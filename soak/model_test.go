@@ -385,7 +385,7 @@ func (w *world) finish() {
 	}
 	w.settle()
 	for i, r := range w.sent {
-		if c := r.conn.d.conn; c != nil && (r.op == nil || time.Since(r.op.since) < giveUp) {
+		if c := r.conn.d.conn; c != nil && !r.old() {
 			w.sent[i] = r.again()
 			c.ask(w.sent[i])
 		}
@@ -393,7 +393,7 @@ func (w *world) finish() {
 	w.settle()
 	w.checkErased()
 	for _, r := range w.sent {
-		if c := r.conn; !r.acked && c == c.d.conn && r.op == nil && !r.beyond() {
+		if c := r.conn; !r.acked && c == c.d.conn && r.op == nil && !r.old() && !r.beyond() {
 			w.fatalf("%s: %s was never accepted", c, show(r.frame))
 		}
 	}

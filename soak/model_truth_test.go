@@ -83,6 +83,8 @@ type entry struct {
 	// Of a named message: its envelope, and the connections that it is not for.
 	envelope hubtest.Frame
 	except   []string
+	state    []byte // which is for the hubs alone
+	marker   marker // of a read
 	change   change // of a message-changed
 	// replaced says that there is a newer message of the name.
 	replaced bool
