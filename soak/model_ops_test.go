@@ -127,6 +127,7 @@ func (w *world) opConnect(t *rapid.T) {
 func (d *device) connect(n *node, how string) {
 	if how == "forget" {
 		clear(d.positions)
+		clear(d.views)
 	}
 	back := make(map[chathub.Topic]chathub.Position)
 	for topic, p := range d.positions {

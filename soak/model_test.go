@@ -197,6 +197,7 @@ func newWorld(t *rapid.T, story *string) *world {
 			user:      u,
 			inbox:     chathub.Topic{User: u.ID},
 			positions: make(map[chathub.Topic]chathub.Position),
+			views:     make(map[chathub.Topic]*view),
 		})
 	}
 	return w
@@ -335,6 +336,9 @@ func (w *world) check() {
 	w.receipts = nil
 	w.checkChanges()
 	w.checkCopies()
+	for _, c := range w.conns {
+		c.checkView()
+	}
 	w.checkVolatiles()
 	w.note("quiet")
 	w.moved = false
