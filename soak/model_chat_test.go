@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"slices"
 	"time"
 
@@ -22,15 +21,6 @@ const (
 	// forgotten its id, and would carry it out again.
 	giveUp = 4 * time.Minute
 )
-
-// chat sets what users may do to the messages of others, and see.
-func (w *world) chat(t *rapid.T) {
-	w.cfg.Moderator = func(_ context.Context, c *chathub.Client, _ chathub.Action) bool { return c.User().ID == moderator }
-	w.cfg.Visible = func(_ context.Context, _ *chathub.Client, rooms []string) ([]string, error) {
-		return slices.DeleteFunc(rooms, func(room string) bool { return room == forbidden }), nil
-	}
-	w.cfg.ReadReceipts = rapid.Bool().Draw(t, "read receipts")
-}
 
 // target is a message to do something with, as a user sees it.
 type target struct {
