@@ -4,7 +4,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/chathub-go/chathub"
 	"github.com/chathub-go/chathub/hubtest"
@@ -53,7 +52,7 @@ func (e *entry) decode(m chathub.Message) error {
 	if e.id = f.ID; m.Name == "" {
 		return nil
 	}
-	e.envelope, e.except = f, r.Except
+	e.envelope, e.except, e.state = f, r.Except, r.State
 	if f.Type == "message-changed" {
 		return json.Unmarshal(f.Data, &e.change, json.RejectUnknownMembers(true))
 	}
@@ -164,7 +163,6 @@ type op struct {
 	// Of a private message, and the other user:
 	id, author, peer string
 
-	since   time.Time
 	sent    int                      // how often
 	pending int                      // how often without an answer
 	unknown bool                     // an answer did not say whether it was done

@@ -131,6 +131,8 @@ func (c *conn) checkDurable(f hubtest.Frame) {
 	}
 	if past := f.Seq <= s.replay; past && e.name == "" {
 		c.checkPresent(t, s.life, f, s.asked)
+	} else if past && e.envelope.Type == "read" {
+		c.checkRead(e, f)
 	} else if want := e.frame(t); show(f) != show(want) {
 		w.fatalf("%s: got %s\nwant   %s", c, show(f), show(want))
 	}
@@ -168,7 +170,7 @@ func (c *conn) account(s *stream, upTo uint64) {
 	for seq := s.cursor + 1; seq <= upTo; seq++ {
 		e := s.life.at(seq)
 		live := seq > s.replay && (e.isNotFor(c) || e.several() && len(c.heard[e.emit]) > 0)
-		if !live && seq > s.open && !s.gap(c.w, seq) && !s.gone(e) {
+		if !live && seq > s.open && !s.gap(c.w, seq) && !s.gone(c.w, e) {
 			c.w.fatalf("%s missed position %d of %v: %s", c, seq, s.topic, show(e.frame(s.topic)))
 		}
 	}
@@ -184,9 +186,10 @@ func (s *stream) gap(w *world, seq uint64) bool {
 }
 
 // gone reports whether an entry of the past need not be there any more: a
-// deleted message, or a named one that was replaced.
-func (s *stream) gone(e *entry) bool {
-	return e.seq <= s.replay && (e.replaced || e.name != "" && s.ordinary || e.name == "" && s.life.isDeleted(e.seq))
+// deleted message, a named one that was replaced, or a marker in a log that has
+// gone.
+func (s *stream) gone(w *world, e *entry) bool {
+	return e.seq <= s.replay && (e.replaced || e.envelope.Type == "read" && !w.truth.keys || e.name != "" && s.ordinary || e.name == "" && s.life.isDeleted(e.seq))
 }
 
 // complete checks that all messages have come.
@@ -213,7 +216,7 @@ func (c *conn) enough(s *stream) {
 		c.w.fatalf("%s: %d older messages of %v, wanted %d", c, s.past, s.topic, s.want)
 	}
 	for seq := c.w.truth.trimmed(s.topic, s.life); int(s.past) < s.want && seq < older; seq++ {
-		if e := s.life.at(seq + 1); !s.gone(e) {
+		if e := s.life.at(seq + 1); !s.gone(c.w, e) {
 			c.w.fatalf("%s: only %d older messages of %v, wanted %d, and %s is still there", c, s.past, s.topic, s.want, show(e.frame(s.topic)))
 		}
 	}

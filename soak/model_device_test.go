@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing/synctest"
+	"time"
 
 	"github.com/chathub-go/chathub"
 	"github.com/chathub-go/chathub/hubtest"
@@ -19,6 +20,7 @@ type device struct {
 	user      chathub.User
 	inbox     chathub.Topic
 	positions map[chathub.Topic]chathub.Position
+	views     map[chathub.Topic]*view
 	conn      *conn // nil if there is none
 }
 
@@ -78,6 +80,7 @@ const (
 type request struct {
 	conn  *conn
 	frame hubtest.Frame
+	first time.Time // when it was sent for the first time
 	// since is the position in a join or resume, by log.
 	since   map[chathub.Topic]chathub.Position
 	newest  int               // how many messages a join without since requests
@@ -214,6 +217,7 @@ func (d *device) dial(n *node) *conn {
 		c.awaited[d.inbox] = true
 	} else {
 		d.positions[d.inbox] = welcome.Inbox
+		d.view(d.inbox).begin(c, answer{Position: welcome.Inbox}, false)
 	}
 	w.note("%s connects, device %d, hub %d", c, slices.Index(w.devices, d), slices.Index(w.nodes, n))
 	w.conns = append(w.conns, c)
@@ -228,6 +232,9 @@ func (c *conn) String() string { return c.name }
 // ask sends a request.
 func (c *conn) ask(r *request) {
 	r.conn = c
+	if r.first.IsZero() {
+		r.first = time.Now()
+	}
 	r.known = map[chathub.Topic]mark{c.d.inbox: c.w.mark(c.d.inbox)}
 	r.markers = c.w.truth.markersOf(c.d.user.ID)
 	for _, room := range append(slices.Clone(allRooms), nowhere) {
@@ -261,9 +268,22 @@ func (c *conn) take(frames []hubtest.Frame) {
 	for _, f := range frames {
 		switch {
 		case f.Type == "ack" && len(c.asked[f.ID]) > 0:
-			if r := c.asked[f.ID][0]; r.frame.Type == "join-room" || r.frame.Type == "resume" {
+			switch r := c.asked[f.ID][0]; r.frame.Type {
+			case "join-room", "resume":
 				for t, a := range c.answers(r, f) {
 					c.d.answered(t, r, a)
+				}
+			case "leave-room":
+				c.d.view(chathub.Topic{Room: r.frame.Room}).conn = nil
+			case "history":
+				c.d.showPage(c, r, f)
+			case "mark-read":
+				if room := r.frame.Room; room != "" {
+					var m marker
+					c.w.parse(f.Data, &m)
+					v := c.d.view(chathub.Topic{Room: room})
+					m.Epoch = v.epoch
+					v.count(m)
 				}
 			}
 			c.answered(f)
@@ -271,8 +291,11 @@ func (c *conn) take(frames []hubtest.Frame) {
 			c.answered(f)
 		case f.Type == "ack", f.Type == "error" && f.ID != "":
 			c.w.fatalf("%s: an answer without a request: %+v", c, f)
-		case f.Seq > 0:
-			c.d.saw(c, f)
+		default:
+			c.d.show(c, f)
+			if f.Seq > 0 {
+				c.d.saw(c, f)
+			}
 		}
 	}
 }
@@ -293,6 +316,7 @@ func (d *device) answered(t chathub.Topic, r *request, a answer) {
 		return
 	}
 	asked, since := r.since[t]
+	d.view(t).begin(r.conn, a, since)
 	switch {
 	case !since:
 		d.positions[t] = a.Position

@@ -54,7 +54,7 @@ func TestModel(t *testing.T) {
 	}()
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
-			w := newWorld(t, &story)
+			w := newWorld(t, &story, drawSetting(t))
 			w.run()
 			w.finish()
 		})
@@ -130,7 +130,51 @@ func (b bench) Error(args ...any)                 { b.t.Error(args...) }
 func (b bench) Fatal(args ...any)                 { b.t.Fatal(args...) }
 func (b bench) Fatalf(format string, args ...any) { b.t.Fatalf(format, args...) }
 
-func newWorld(t *rapid.T, story *string) *world {
+// setting is in what a run takes place.
+type setting struct {
+	broker      chathub.Broker
+	keys        bool // it remembers all keys for the window, and keeps all names
+	lie         *lie // that it tells; nil: none
+	replayLimit int
+	tight       bool
+	receipts    bool
+	seed        uint64
+	lag         time.Duration
+	hubs        int
+}
+
+// drawSetting draws a setting.
+func drawSetting(t *rapid.T) setting {
+	broker, s := &chathub.MemoryBroker{}, setting{keys: true, replayLimit: 256}
+	if rapid.Bool().Draw(t, "small logs") {
+		broker.MaxMessages = rapid.IntRange(2, 10).Draw(t, "messages of a log")
+		if rapid.Bool().Draw(t, "few idle logs") {
+			broker.MaxIdleTopics = rapid.IntRange(1, 5).Draw(t, "idle logs")
+			s.keys = false
+		}
+		if rapid.Bool().Draw(t, "little memory") {
+			broker.MaxTotalBytes = rapid.IntRange(2_000, 10_000).Draw(t, "bytes of all logs")
+			s.keys = false
+		}
+		if rapid.Bool().Draw(t, "old messages") {
+			broker.MaxAge = time.Minute
+		}
+	}
+	s.broker = broker
+	if rapid.Bool().Draw(t, "short replays") {
+		s.replayLimit = rapid.IntRange(1, 8).Draw(t, "replay limit")
+	}
+	s.tight = rapid.IntRange(0, 3).Draw(t, "tight") == 0
+	s.seed = rapid.Uint64().Draw(t, "seed")
+	if rapid.Bool().Draw(t, "slow broker") {
+		s.lag = rapid.SampledFrom([]time.Duration{time.Millisecond, 50 * time.Millisecond, time.Second}).Draw(t, "lag")
+	}
+	s.receipts = rapid.Bool().Draw(t, "read receipts")
+	s.hubs = rapid.IntRange(1, 3).Draw(t, "hubs")
+	return s
+}
+
+func newWorld(t *rapid.T, story *string, s setting) *world {
 	// Rapid's own context belongs to the test, which is outside the bubble.
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
@@ -143,34 +187,14 @@ func newWorld(t *rapid.T, story *string) *world {
 		byID:        make(map[string]*conn),
 		volatiles:   make(map[string]*volatile),
 		ids:         make(map[string]int),
-		replayLimit: 256,
+		replayLimit: s.replayLimit,
+		tight:       s.tight,
 	}
-	broker, keys := &chathub.MemoryBroker{}, true
-	if rapid.Bool().Draw(t, "small logs") {
-		broker.MaxMessages = rapid.IntRange(2, 10).Draw(t, "messages of a log")
-		if rapid.Bool().Draw(t, "few idle logs") {
-			broker.MaxIdleTopics = rapid.IntRange(1, 5).Draw(t, "idle logs")
-			keys = false
-		}
-		if rapid.Bool().Draw(t, "little memory") {
-			broker.MaxTotalBytes = rapid.IntRange(2_000, 10_000).Draw(t, "bytes of all logs")
-			keys = false
-		}
-		if rapid.Bool().Draw(t, "old messages") {
-			broker.MaxAge = time.Minute
-		}
-	}
-	if rapid.Bool().Draw(t, "short replays") {
-		w.replayLimit = rapid.IntRange(1, 8).Draw(t, "replay limit")
-	}
-	w.tight = rapid.IntRange(0, 3).Draw(t, "tight") == 0
 	var err error
-	if w.truth, err = newTruth(broker, keys, rapid.Uint64().Draw(t, "seed")); err != nil {
+	if w.truth, err = newTruth(s.broker, s.keys, s.seed); err != nil {
 		t.Fatal(err)
 	}
-	if rapid.Bool().Draw(t, "slow broker") {
-		w.truth.lag = rapid.SampledFrom([]time.Duration{time.Millisecond, 50 * time.Millisecond, time.Second}).Draw(t, "lag")
-	}
+	w.truth.lag, w.truth.lie = s.lag, s.lie
 	w.cfg = chathub.Config{
 		Auth:         hubtest.Auth{},
 		Broker:       w.truth,
@@ -182,12 +206,18 @@ func newWorld(t *rapid.T, story *string) *world {
 		OnConnect: func(ctx context.Context, c *chathub.Client, _ *http.Request) error {
 			return errors.Join(c.Emit(ctx, "greeting", nil), c.Join(ctx, hall.Room))
 		},
+		Moderator: func(_ context.Context, c *chathub.Client, _ chathub.Action) bool {
+			return c.User().ID == moderator
+		},
+		Visible: func(_ context.Context, _ *chathub.Client, rooms []string) ([]string, error) {
+			return slices.DeleteFunc(rooms, func(room string) bool { return room == forbidden }), nil
+		},
+		ReadReceipts: s.receipts,
 	}
 	if w.tight {
 		w.cfg.MaxMessageBytes, w.cfg.MaxOutboxBytes = tightOutbox/4, tightOutbox
 	}
-	w.chat(t)
-	for range rapid.IntRange(1, 3).Draw(t, "hubs") {
+	for range s.hubs {
 		w.nodes = append(w.nodes, &node{hub: w.newHub()})
 	}
 	for i := range devicesPerUser * len(users) {
@@ -197,6 +227,7 @@ func newWorld(t *rapid.T, story *string) *world {
 			user:      u,
 			inbox:     chathub.Topic{User: u.ID},
 			positions: make(map[chathub.Topic]chathub.Position),
+			views:     make(map[chathub.Topic]*view),
 		})
 	}
 	return w
@@ -252,6 +283,9 @@ func (w *world) note(format string, args ...any) {
 func (w *world) fatalf(format string, args ...any) {
 	w.note(format, args...)
 	*w.story = strings.Join(w.history, "\n")
+	if w.truth.lie != nil {
+		panic(caught{})
+	}
 	w.t.Fatal("the model disagrees")
 }
 
@@ -335,6 +369,9 @@ func (w *world) check() {
 	w.receipts = nil
 	w.checkChanges()
 	w.checkCopies()
+	for _, c := range w.conns {
+		c.checkView()
+	}
 	w.checkVolatiles()
 	w.note("quiet")
 	w.moved = false
@@ -385,7 +422,7 @@ func (w *world) finish() {
 	}
 	w.settle()
 	for i, r := range w.sent {
-		if c := r.conn.d.conn; c != nil && (r.op == nil || time.Since(r.op.since) < giveUp) {
+		if c := r.conn.d.conn; c != nil && !r.old() {
 			w.sent[i] = r.again()
 			c.ask(w.sent[i])
 		}
@@ -393,7 +430,7 @@ func (w *world) finish() {
 	w.settle()
 	w.checkErased()
 	for _, r := range w.sent {
-		if c := r.conn; !r.acked && c == c.d.conn && r.op == nil && !r.beyond() {
+		if c := r.conn; !r.acked && c == c.d.conn && r.op == nil && !r.old() && !r.beyond() {
 			w.fatalf("%s: %s was never accepted", c, show(r.frame))
 		}
 	}

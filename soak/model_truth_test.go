@@ -21,6 +21,8 @@ import (
 type truth struct {
 	chathub.Broker
 	reader chathub.BrokerSession // looks at the logs; subscribes nothing
+	lie    *lie                  // that hubs are told; nil: none
+	hubs   int                   // how many were lied to
 	keys   bool                  // all keys are remembered for the window, and all names kept
 
 	mu       sync.Mutex
@@ -83,6 +85,8 @@ type entry struct {
 	// Of a named message: its envelope, and the connections that it is not for.
 	envelope hubtest.Frame
 	except   []string
+	state    []byte // which is for the hubs alone
+	marker   marker // of a read
 	change   change // of a message-changed
 	// replaced says that there is a newer message of the name.
 	replaced bool
@@ -119,8 +123,19 @@ func newTruth(b chathub.Broker, keys bool, seed uint64) (*truth, error) {
 
 // Attach implements [chathub.Broker].
 func (t *truth) Attach(ctx context.Context, deliver func(chathub.Message)) (chathub.BrokerSession, error) {
-	s, err := t.Broker.Attach(ctx, deliver)
-	return &watched{BrokerSession: s, truth: t}, err
+	if t.lie == nil {
+		s, err := t.Broker.Attach(ctx, deliver)
+		return &watched{BrokerSession: s, truth: t}, err
+	}
+	t.hubs++
+	l := &liar{lie: t.lie, hub: t.hubs}
+	s, err := t.Broker.Attach(ctx, func(m chathub.Message) {
+		if t.lie.deliver == nil || t.lie.deliver(l, &m) {
+			deliver(m)
+		}
+	})
+	l.BrokerSession = &watched{BrokerSession: s, truth: t}
+	return l, err
 }
 
 // complain notes a finding. Any goroutine may call it.
