@@ -222,7 +222,7 @@ func TestTakeoverRefusesOldNodes(t *testing.T) {
 		if got := bodies(p.Messages); !slices.Equal(got, []string{"after"}) || p.Trimmed > before {
 			t.Errorf("%v since the last message of the old node: %v, trimmed %d", topic, got, p.Trimmed)
 		}
-		if _, err := old.js.UpdateStream(t.Context(), backToOld()); err != nil { // for the next topic
+		if _, err := old.js.UpdateStream(t.Context(), backToOld()); err != nil {
 			t.Fatal(err)
 		}
 	}
