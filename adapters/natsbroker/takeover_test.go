@@ -24,8 +24,8 @@ var oldStream = jetstream.StreamConfig{
 	MaxMsgsPerSubject: 1000, MaxAge: 30 * 24 * time.Hour, MaxBytes: 1 << 30, Duplicates: 5 * time.Minute, AllowDirect: true,
 }
 
-// backToOld is oldStream for an operator who goes back to it. JetStream does not
-// allow to forbid messages with a time to live again.
+// backToOld is oldStream for an operator who goes back to it. JetStream does
+// not allow to forbid messages with a time to live again.
 func backToOld() jetstream.StreamConfig {
 	cfg := oldStream
 	cfg.AllowMsgTTL = true
