@@ -9,8 +9,8 @@ import (
 )
 
 // BenchmarkPublishNamed stores named messages, one at a time, each with the
-// expected predecessor: of a name of its own (untied), or of one that is tied to
-// a message, whose older text is erased.
+// expected predecessor: of a name of its own (untied), or of one that is tied
+// to a message, whose older text is erased.
 func BenchmarkPublishNamed(b *testing.B) {
 	for _, c := range rigs {
 		for _, tied := range []bool{false, true} {

@@ -23,7 +23,8 @@ const (
 	censusEvery = 5 * time.Second
 	// topicsCounted bounds the topics that a census remembers.
 	topicsCounted = 1024
-	// ordinaryChecked is how many messages with names are looked for in a count.
+	// ordinaryChecked is how many messages with names are looked for in a
+	// count.
 	ordinaryChecked = 1000
 )
 

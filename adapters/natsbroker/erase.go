@@ -153,7 +153,8 @@ func (s *session) delete(ctx context.Context, seq uint64) error {
 }
 
 // deleteBefore overwrites what a message has replaced: all earlier ones of its
-// subject. The position of the one before is a guess that saves a request, or 0.
+// subject. The position of the one before is a guess that saves a request, or
+// 0.
 func (s *session) deleteBefore(ctx context.Context, subject string, seq, before uint64) error {
 	for {
 		if before != 0 {

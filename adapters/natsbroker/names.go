@@ -123,9 +123,9 @@ func (s *session) namesOfKind(ctx context.Context, q *chathub.NameQuery) ([]chat
 	return s.readKind(ctx, q)
 }
 
-// noteOlder returns a function to be called for the messages of names, in order.
-// It notes those that are not the newest of a name that is tied to a message,
-// and should have been erased.
+// noteOlder returns a function to be called for the messages of names, in
+// order. It notes those that are not the newest of a name that is tied to a
+// message, and should have been erased.
 func (s *session) noteOlder() func(m *chathub.Message, e entry) {
 	tied := make(map[string]entry)
 	return func(m *chathub.Message, e entry) {

@@ -95,8 +95,8 @@ func (p *pair) same(what string, got, want []chathub.Message) {
 	}
 }
 
-// TestNamesLikeMemory compares what a broker does with named messages with what the one
-// in memory does.
+// TestNamesLikeMemory compares what a broker does with named messages with what
+// the one in memory does.
 func TestNamesLikeMemory(t *testing.T) {
 	for _, mode := range inboxModes {
 		for _, subscribed := range []bool{false, true} {
@@ -348,7 +348,8 @@ func TestNamesGap(t *testing.T) {
 		if got := positions(n.until(topic, want[len(want)-1])); !slices.Equal(got, want) {
 			t.Errorf("%v: delivered %v, want %v", topic, got, want)
 		}
-		// An ordinary message of a room does not show that a named one is missing.
+		// An ordinary message of a room does not show that a named one is
+		// missing.
 		lost := say(false, "state/lost")
 		last := say(true, "")
 		n.until(topic, last)

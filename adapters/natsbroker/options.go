@@ -109,12 +109,12 @@ func Replicas(n int) Option {
 	}
 }
 
-// MaxMessages bounds the number of ordinary messages in the log of each room, and in
-// each share of an inbox. Each sender has a share of its own, except that two
-// have the same one with a probability of 1 in 1024, and another one for
-// notices. Beyond the bound, the oldest messages are dropped. JetStream cannot
-// bound the bytes of a log, and [MaxBytes] bounds all of them together. Default
-// 1000.
+// MaxMessages bounds the number of ordinary messages in the log of each room,
+// and in each share of an inbox. Each sender has a share of its own, except
+// that two have the same one with a probability of 1 in 1024, and another one
+// for notices. Beyond the bound, the oldest messages are dropped. JetStream
+// cannot bound the bytes of a log, and [MaxBytes] bounds all of them together.
+// Default 1000.
 func MaxMessages(n int) Option {
 	return func(c *config) {
 		c.check(n != 0, "MaxMessages is 0")
@@ -134,8 +134,8 @@ func MaxAge(d time.Duration) Option {
 // MaxNames bounds the number of named messages of each room and inbox. Their
 // bytes are bounded to 2 KiB times as much. One owner may have half of it. A
 // message with a new name that exceeds a bound is refused with
-// [chathub.CodeLimitExceeded]. Each node counts for itself, so several nodes may
-// exceed a bound by what they store within 5 s. Default 10,000.
+// [chathub.CodeLimitExceeded]. Each node counts for itself, so several nodes
+// may exceed a bound by what they store within 5 s. Default 10,000.
 func MaxNames(n int) Option {
 	return func(c *config) {
 		c.check(n != 0, "MaxNames is 0")
@@ -172,8 +172,8 @@ func MaxBytes(n int64) Option {
 // publish without an answer is repeated.
 //
 // If a log drops a message within the window, its key is still remembered, but
-// not the Sum. A node that has stored the message itself remembers that, for its
-// last 8,192 messages. Any other node stores a repetition again.
+// not the Sum. A node that has stored the message itself remembers that, for
+// its last 8,192 messages. Any other node stores a repetition again.
 func DuplicateWindow(d time.Duration) Option {
 	return func(c *config) {
 		c.check(d >= 100*time.Millisecond, "DuplicateWindow %v is less than 100 ms", d)

@@ -41,8 +41,8 @@ type naming struct {
 }
 
 // publishNamed stores a named message. It erases what the message replaces, and
-// what it is to erase. Each step is repeated until it succeeds, and a repetition
-// of the whole call repeats all of them.
+// what it is to erase. Each step is repeated until it succeeds, and a
+// repetition of the whole call repeats all of them.
 func (s *session) publishNamed(ctx context.Context, m *chathub.Message, f *frame, id string, data []byte) (ack pubAck, err error) {
 	header := metaOf(m)
 	n := naming{s: s, m: m, f: f, subject: s.broker.cfg.logSubject(m), expected: m.Expect}

@@ -165,8 +165,8 @@ func (s *session) Publish(ctx context.Context, m chathub.Message) (chathub.Recei
 	id := messageID(s.broker.cfg.oldSubject(m.Topic), key)
 	r, err := s.publish(ctx, &m, &f, id)
 	if errors.Is(err, errFirstDropped) {
-		// Another node may have stored it, or another message with the same key.
-		// With the sum in the id, only the former is a repetition.
+		// Another node may have stored it, or another message with the same
+		// key. With the sum in the id, only the former is a repetition.
 		id = messageID(s.broker.cfg.oldSubject(m.Topic), key+"\x00"+formatSeq(m.Sum))
 		if r, err = s.publish(ctx, &m, &f, id); errors.Is(err, errFirstDropped) {
 			r.Duplicate, err = true, nil

@@ -21,7 +21,7 @@ import (
 //	chathub.log.room.lobby.=m.8   the message of the room that has the name m/8;
 //	                              so do inboxes have theirs
 //	chathub.log.stream.first.=first.0
-//	                              the first message of the stream; see storeFirst
+//	                              the first message of all; see storeFirst
 //	chathub.hear.room.lobby       what sessions receive of the room lobby:
 //	                              volatile messages, and the durable ones that
 //	                              the stream has stored and republishes

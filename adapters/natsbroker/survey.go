@@ -152,8 +152,8 @@ func (n *newest) last() (m chathub.Message) {
 
 const (
 	// sweepFrom is how many topics have to be counted for one sweep to be less
-	// work than one search for each. The server finds the messages of a topic by
-	// looking at all messages around them.
+	// work than one search for each. The server finds the messages of a topic
+	// by looking at all messages around them.
 	sweepFrom = 16
 	// sweepSpan is how many positions a sweep goes back.
 	sweepSpan = 1 << 16

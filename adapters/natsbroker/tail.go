@@ -56,7 +56,7 @@ func (l *tail) add(m chathub.Message, limit int) (grown int) {
 		l.last = m.Seq
 		l.messages = append(l.messages, m)
 		l.bytes += cost(&m)
-	} else if at, _ := slices.BinarySearchFunc(l.messages, m.Seq, bySeq); m.Seq > l.first { // see topic.late
+	} else if at, _ := slices.BinarySearchFunc(l.messages, m.Seq, bySeq); m.Seq > l.first {
 		l.messages = slices.Insert(l.messages, at, m)
 		l.bytes += cost(&m)
 	}

@@ -46,7 +46,8 @@ func TestTakeoverNames(t *testing.T) {
 			if got := bodies(p.Messages); !slices.Equal(got, []string{"0", "1", "2"}) || p.Head.Seq != seqs[topic] {
 				t.Fatalf("%v: %q, head %d, want %d", topic, got, p.Head.Seq, seqs[topic])
 			}
-			// Messages of the earlier version have no owner, so they are others'.
+			// Messages of the earlier version have no owner, so they are
+			// others'.
 			s, err := n.Survey(t.Context(), []chathub.SurveyQuery{{Topic: topic, Reader: "ben", Most: 10, Last: true}})
 			if err != nil || s[0].Unread != 3 || string(s[0].Last.Body) != "2" {
 				t.Errorf("%v: Survey: %+v, %v", topic, s, err)

@@ -24,8 +24,8 @@ var oldStream = jetstream.StreamConfig{
 	MaxMsgsPerSubject: 1000, MaxAge: 30 * 24 * time.Hour, MaxBytes: 1 << 30, Duplicates: 5 * time.Minute, AllowDirect: true,
 }
 
-// backToOld is oldStream for an operator who goes back to it. JetStream does not
-// allow to forbid messages with a time to live again.
+// backToOld is oldStream for an operator who goes back to it. JetStream does
+// not allow to forbid messages with a time to live again.
 func backToOld() jetstream.StreamConfig {
 	cfg := oldStream
 	cfg.AllowMsgTTL = true
@@ -222,7 +222,7 @@ func TestTakeoverRefusesOldNodes(t *testing.T) {
 		if got := bodies(p.Messages); !slices.Equal(got, []string{"after"}) || p.Trimmed > before {
 			t.Errorf("%v since the last message of the old node: %v, trimmed %d", topic, got, p.Trimmed)
 		}
-		if _, err := old.js.UpdateStream(t.Context(), backToOld()); err != nil { // for the next topic
+		if _, err := old.js.UpdateStream(t.Context(), backToOld()); err != nil {
 			t.Fatal(err)
 		}
 	}

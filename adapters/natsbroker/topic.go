@@ -38,8 +38,8 @@ type topic struct {
 	// behind is set while messages up to target are missing and catchUp fetches
 	// them. In the meantime, dispatch delivers nothing. Durable messages that
 	// arrive raise the target, and volatile ones wait in pending. Durable ones
-	// wait in arrived, as long as there is room, because they may be replaced in
-	// the log before they are fetched.
+	// wait in arrived, as long as there is room, because they may be replaced
+	// in the log before they are fetched.
 	behind  bool
 	target  uint64
 	pending []chathub.Message
