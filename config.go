@@ -201,8 +201,8 @@ type Config struct {
 	// online-users is [CodeUnknownType], and answers to joins have no users.
 	// [Hub.OnlineUsers] and [Hub.RoomUsers] still answer the application.
 	PresenceInterval time.Duration
-	// HideOnlineUsers and HideRoomUsers turn off what clients are told about the
-	// users of the whole hub, and about the users of rooms: the lists, the
+	// HideOnlineUsers and HideRoomUsers turn off what clients are told about
+	// the users of the whole hub, and about the users of rooms: the lists, the
 	// counts and their changes. A service whose customers must not see each
 	// other hides the first. [Hub.OnlineUsers] and [Hub.RoomUsers] still answer
 	// the application. The welcome tells clients.
