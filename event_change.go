@@ -224,7 +224,8 @@ func changedName(seq uint64) string { return kindChanged + "/" + strconv.FormatU
 // may stand for one message to each recipient. A hash is short enough for a
 // name, whatever the ids are.
 func changedPrivateName(author, to, id string) string {
-	sum := sha256.Sum256([]byte(author + "\x00" + to + "\x00" + id)) // user ids have no control characters
+	// User ids have no control characters.
+	sum := sha256.Sum256([]byte(author + "\x00" + to + "\x00" + id))
 	return kindChanged + "/" + hex.EncodeToString(sum[:16])
 }
 

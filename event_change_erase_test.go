@@ -277,8 +277,8 @@ func TestChangesOnTwoNodes(t *testing.T) {
 				}
 			}
 		}
-		// What a node remembers of a message does not make it believe that there
-		// is nothing to do.
+		// What a node remembers of a message does not make it believe that
+		// there is nothing to do.
 		a.Must(reactTo("x1", "red", 1, "x", true))
 		b.Must(reactTo("x2", "red", 1, "x", false))
 		if dataOf[receipt](t, a.Must(reactTo("x3", "red", 1, "x", true))).Dup {

@@ -247,7 +247,8 @@ func TestChangePrivateCutShort(t *testing.T) {
 func TestChangePrivateDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newParty(t, chathub.Config{Broker: &chathub.MemoryBroker{MaxMessages: 5}})
-		for _, names := range [][2]string{{"ana", "bob"}, {"dan", "cid"}} { // the inbox that is first belongs to one or the other
+		// The inbox that is first belongs to one or the other.
+		for _, names := range [][2]string{{"ana", "bob"}, {"dan", "cid"}} {
 			from, to := p.dial(names[0]), p.dial(names[1])
 			from.Must(privateMessage("p1", names[1], `"one"`))
 			wantReceipt(t, to.Client, reactPrivate("1", names[0], names[0], "p1", "k", true), 2, false)

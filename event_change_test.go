@@ -285,7 +285,8 @@ func TestChangeRefused(t *testing.T) {
 		wantReceipt(t, mod.Client, deleteOf("e", "red", 1), 6, true)
 		wantReceipt(t, ana.Client, deleteOf("e", "red", 1), 6, true)
 		bob.heard()
-		wantReceipt(t, ana.Client, reactTo("l", "red", 3, k32, false), 7, false) // nothing came in between
+		// Nothing came in between.
+		wantReceipt(t, ana.Client, reactTo("l", "red", 3, k32, false), 7, false)
 	})
 }
 
@@ -382,7 +383,8 @@ func TestChangeMiddleware(t *testing.T) {
 		wantReceipt(t, ana.Client, editOf("1", "red", 1, `"damn"`), 3, false)
 		wantReceipt(t, ana.Client, editOf("1", "red", 1, `"damn"`), 3, true)
 		expectRefused(t, ana.Client, editOf("1", "red", 1, `"other"`), chathub.CodeConflict)
-		expectRefused(t, ana.Client, deleteOf("2", "red", 1), chathub.CodeForbidden) // it is of bob now
+		// It is of bob now.
+		expectRefused(t, ana.Client, deleteOf("2", "red", 1), chathub.CodeForbidden)
 		wantPage(t, ana.Client, hubtest.Frame{Room: "red"}, `1 "****" v3 edited`, `2 "two"`)
 		wantReceipt(t, bob.Client, deleteOf("2", "red", 2), 4, false)
 	})

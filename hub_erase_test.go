@@ -52,7 +52,8 @@ func TestChangeFromGo(t *testing.T) {
 			{edit("blue", 1, 1), chathub.CodeBadRequest},
 			{edit("red", 1, time.Second), chathub.CodeBadRequest},
 			{edit("red", 1, strings.Repeat("x", 2000)), chathub.CodeTooLarge},
-			{edit("red", 1, strings.Repeat("x", 1990)), chathub.CodeTooLarge}, // with what is around it
+			// With what is around it.
+			{edit("red", 1, strings.Repeat("x", 1990)), chathub.CodeTooLarge},
 			{edit("red", 1, nil), ""},
 			{edit("red", 1, nil), ""}, // without an id nothing is a repetition
 			{remove("red", 3), chathub.CodeBadRequest},
