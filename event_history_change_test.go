@@ -437,8 +437,8 @@ func TestResumeChanges(t *testing.T) {
 			}
 		}
 		want := []string{
-			`2 edited 0p1 "EDITED"`, `3 "two" v4 map[k:{1 [ana]}]`, `4 reacted 0p2 `,
 			`1001 edited 1 999`, `1002  v1005 deleted`, `1003 "three" v1004 map[k:{1 [ana]}]`, `1004 reacted 1003 `, `1005 deleted 1002 `,
+			`2 edited 0p1 "EDITED"`, `3 "two" v4 map[k:{1 [ana]}]`, `4 reacted 0p2 `,
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("came\n%q, want\n%q", got, want)

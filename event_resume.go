@@ -341,8 +341,8 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 	// The inbox is read first, so that busy rooms do not use up the budget: a
 	// client can get the rest of a room with history, but not the rest of its
 	// inbox.
+	var inbox [][]byte
 	if data.Inbox != nil {
-		var inbox [][]byte
 		t := Topic{User: c.User().ID}
 		var pos Position
 		if err := c.hub.onLoop(func(l *loop) { pos = l.holdInbox(c) }); err != nil {
@@ -356,7 +356,6 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		f.add(t, inbox)
 		result.Inbox = positionData(pos, recovered)
 	}
 	var joins []*join
@@ -373,6 +372,7 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 		}
 	}
 	c.completeJoins(ctx, result.Rooms, joins...)
+	f.add(Topic{User: c.User().ID}, inbox)
 	return result, nil
 }
 

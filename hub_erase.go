@@ -80,8 +80,10 @@ func (h *Hub) eraseReactions(ctx context.Context, userID, room string) error {
 			continue
 		}
 		_, err = h.changeMessage(ctx, room, m.Tied, &change.Op{Kind: change.React, User: userID})
-		// If so, the message has gone meanwhile.
-		if err != nil && !hasCode(err, CodeBadRequest) && !hasCode(err, CodeConflict) {
+		if hasCode(err, CodeBadRequest) || hasCode(err, CodeConflict) {
+			continue // the message has gone meanwhile
+		}
+		if err != nil {
 			return err
 		}
 	}

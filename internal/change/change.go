@@ -16,7 +16,7 @@ const (
 	MaxPairs = 1000 // pairs of a user and a key
 	// MaxDone is how many operations a state remembers to recognise
 	// repetitions, and Window for how long, in milliseconds.
-	MaxDone = 1024
+	MaxDone = 256
 	Window  = 5 * 60 * 1000
 )
 
