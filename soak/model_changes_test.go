@@ -440,9 +440,10 @@ func (c *conn) checkOpError(r *request, f hubtest.Frame) (known bool) {
 				return true
 			}
 		}
-	case chathub.CodeConflict:
-		for _, l := range lives {
-			if m := l.find(o.topic, o); m != nil && l.isDeleted(m.seq) && o.kind != "deleted" {
+	case chathub.CodeConflict: // the other copy may not be deleted yet
+		t := o.decides()
+		for _, l := range w.truth.lives(t) {
+			if m := l.find(t, o); m != nil && l.isDeleted(m.seq) && o.kind != "deleted" {
 				return true
 			}
 		}

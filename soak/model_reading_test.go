@@ -22,9 +22,6 @@ type marker struct {
 	Head   uint64 `json:"head"`
 }
 
-// mostUnread stands for that many unread messages or more.
-const mostUnread = 100
-
 // readers are the logs that a marker may be about.
 func markerIn(user string, f *hubtest.Frame) (t chathub.Topic, peer, name string) {
 	if f.Room != "" {

@@ -95,6 +95,7 @@ func (s *soak) run(ctx context.Context, progress io.Writer) (*report, error) {
 	if err == nil {
 		_, _ = fmt.Fprintln(progress, "catching up") // progress only
 		s.catchUp(r)
+		s.audit()
 	}
 	close(s.finish)
 	peers.Wait()
@@ -122,6 +123,7 @@ func (s *soak) newPeer(i int) *peer {
 		tracks:  make(map[string]*track),
 		unacked: make(map[string]*message),
 		repeats: make(map[string]*message),
+		changed: make(map[string]bool),
 	}
 	for len(p.rooms) < min(2, s.rooms) {
 		if name := fmt.Sprintf("r%d", p.rand.IntN(s.rooms)); !slices.Contains(p.rooms, name) {
@@ -210,6 +212,27 @@ func (s *soak) catchUp(r *report) {
 			s.note("%d clients did not catch up; private messages that no client saw: %v", behind, broken[:min(len(broken), 5)])
 			return
 		}
+	}
+}
+
+// audit lets all peers compare what the server says in the end with what they
+// know together.
+func (s *soak) audit() {
+	var all sync.WaitGroup
+	for _, p := range s.peers {
+		all.Add(1)
+		p.audit(all.Done)
+	}
+	done := make(chan struct{})
+	go func() {
+		all.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(s.patience):
+		s.badAnswer.Add(1)
+		s.note("history and overview were not answered in the end")
 	}
 }
 
