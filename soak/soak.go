@@ -17,6 +17,7 @@ type options struct {
 	duration, restart time.Duration
 	clients, rooms    int
 	seed              uint64
+	broker            string // memory or nats
 	logLength         int // messages that the broker keeps for each log
 	// patience is how long clients may take to get all messages, and then the
 	// server to be empty.
@@ -71,7 +72,7 @@ func runSoak(ctx context.Context, o options, progress io.Writer) (*report, error
 	}
 	_, _ = rand.Read(s.secret) // it never fails
 	var err error
-	if s.server, err = startServer(context.WithoutCancel(ctx), settings{Secret: s.secret, LogLength: o.logLength}); err != nil {
+	if s.server, err = startServer(context.WithoutCancel(ctx), settings{Secret: s.secret, LogLength: o.logLength, Broker: o.broker}); err != nil {
 		return nil, err
 	}
 	s.addr = s.server.start.Addr
