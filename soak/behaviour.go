@@ -143,6 +143,13 @@ func (p *peer) flood(s *session) {
 // speak sends one message.
 func (p *peer) speak(s *session) {
 	p.mu.Lock()
+	if p.rand.IntN(4) == 0 {
+		if f, ok := p.meddle(); ok {
+			p.mu.Unlock()
+			_ = s.send(f)
+			return
+		}
+	}
 	f := hubtest.Frame{Type: "room-message", ID: p.nextID(), Room: p.rooms[p.rand.IntN(len(p.rooms))]}
 	data := payload{At: time.Since(p.began).Nanoseconds(), Live: p.kind == calm}
 	switch r := p.rand.IntN(20); {
@@ -256,7 +263,7 @@ func (p *peer) caughtUp() (ok bool, missing, unacked int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, t := range p.tracks {
-		missing += t.missing(p.ledger)
+		missing += t.missing(p.ledger) + t.stale(p.ledger)
 	}
 	unacked = len(p.unacked)
 	ready := p.session != nil && p.session.isReady()

@@ -62,12 +62,13 @@ func command(ctx context.Context, args []string, out, progress io.Writer) (clean
 	flags.IntVar(&o.rooms, "rooms", 0, "number of rooms besides the large one (0 for a tenth of the clients)")
 	flags.DurationVar(&o.restart, "restart", 0, "time between restarts of the hub (0 for a quarter of the duration, at most 20s; negative for no restarts)")
 	flags.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "seed of what clients do; the network and the scheduler remain random")
+	flags.StringVar(&o.broker, "broker", "memory", "what the hubs have in common: memory, or nats for a NATS server in the process, with its data on disk")
 	file := flags.String("json", "", "write the report as JSON to `file`; - writes it to the standard output instead of the text")
 	if err := flags.Parse(args); err != nil {
 		return false, err
 	}
-	if flags.NArg() > 0 || o.clients < 2 || o.duration <= 0 {
-		return false, fmt.Errorf("usage: soak [flags], with at least two clients and a positive duration; see -help")
+	if flags.NArg() > 0 || o.clients < 2 || o.duration <= 0 || o.broker != "memory" && o.broker != "nats" {
+		return false, fmt.Errorf("usage: soak [flags], with at least two clients, a positive duration, and the broker memory or nats; see -help")
 	}
 	r, err := runSoak(ctx, o, progress)
 	if err != nil {

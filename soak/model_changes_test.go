@@ -360,7 +360,7 @@ func (w *world) checkReceiptOf(o *op, a ack, ts int64) {
 			good = good || string(now.Data) != string(before.Data)
 		case "reacted":
 			good = good || now.has(o.user, o.key) == o.on || slices.ContainsFunc(w.ops, func(p *op) bool {
-				return p.kind == "reacted" && p.is(o.topic, e) && p.user == o.user && p.key == o.key && p.on != o.on &&
+				return p.kind == "erased" && p.is(o.topic, e) && p.author == o.user && o.on || p.kind == "reacted" && p.is(o.topic, e) && p.user == o.user && p.key == o.key && p.on != o.on &&
 					(p.at(o.topic, a.seq) || p.pending > 0 || p.unknown)
 			})
 		}
@@ -440,9 +440,10 @@ func (c *conn) checkOpError(r *request, f hubtest.Frame) (known bool) {
 				return true
 			}
 		}
-	case chathub.CodeConflict:
-		for _, l := range lives {
-			if m := l.find(o.topic, o); m != nil && l.isDeleted(m.seq) && o.kind != "deleted" {
+	case chathub.CodeConflict: // the other copy may not be deleted yet
+		t := o.decides()
+		for _, l := range w.truth.lives(t) {
+			if m := l.find(t, o); m != nil && l.isDeleted(m.seq) && o.kind != "deleted" {
 				return true
 			}
 		}

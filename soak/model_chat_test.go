@@ -2,6 +2,7 @@ package main
 
 import (
 	"slices"
+	"testing/synctest"
 	"time"
 
 	"github.com/chathub-go/chathub"
@@ -160,6 +161,17 @@ func (w *world) opReact(t *rapid.T) {
 			key:  rapid.SampledFrom([]string{"👍", "no"}).Draw(t, "key"),
 			on:   rapid.IntRange(0, 2).Draw(t, "off") > 0,
 		})
+	}
+}
+
+// opFlip lets a user react and change their mind, on one device and another.
+func (w *world) opFlip(t *rapid.T) {
+	c := w.pickConn(t)
+	tg := c.pickTarget(t, rapid.IntRange(0, 3).Draw(t, "private") == 0)
+	for i := range rapid.IntRange(2, 5).Draw(t, "times") {
+		c := w.pickConnOf(t, tg.topic, c.d.user)
+		c.change(tg, &op{kind: "reacted", key: "no", on: i%2 == 0})
+		synctest.Wait()
 	}
 }
 

@@ -32,6 +32,7 @@ var operations = []struct {
 	{4, "edit", (*world).opEdit},
 	{3, "delete", (*world).opDelete},
 	{5, "react", (*world).opReact},
+	{2, "flip", (*world).opFlip},
 	{2, "reply", (*world).opReply},
 	{4, "mark read", (*world).opMarkRead},
 	{2, "overview", (*world).opOverview},

@@ -26,6 +26,7 @@ type peer struct {
 
 	mu      sync.Mutex
 	tracks  map[string]*track // by topic
+	changed map[string]bool   // the ids of accepted changes
 	unacked map[string]*message
 	recent  []*message // the latest accepted messages, some of which are sent again
 	repeats map[string]*message
@@ -219,6 +220,7 @@ func (p *peer) begin(s *session) {
 type joinedPart struct {
 	chathub.Position `json:",inline"`
 	Recovered        bool           `json:"recovered"`
+	Read             uint64         `json:"read"`
 	Error            jsontext.Value `json:"error"`
 }
 
@@ -270,14 +272,17 @@ func (p *peer) joined(s *session, topic string, data []byte) {
 	t := p.tracks[topic]
 	switch {
 	case t == nil:
-		p.tracks[topic] = &track{topic: topic, epoch: a.Epoch, last: a.Seq, own: make(map[uint64]bool)}
+		t = newTrack(topic, a.Position)
+		p.tracks[topic] = t
 	case t.epoch != a.Epoch:
 		p.wrong("%s: %s has become another log", p.id, topic)
 		t.epoch = a.Epoch
 	case !a.Recovered:
 		p.unrecovered.Add(1)
 		t.hole = a.Seq
+		clear(t.shown) // changes of them may be missing
 	}
+	p.hasRead(t, a.Read)
 }
 
 // wrong counts a wrong answer.
@@ -299,8 +304,10 @@ func (p *peer) handle(s *session, f hubtest.Frame) {
 		}
 		_ = json.Unmarshal(f.Data, &data) // without it, the peer comes back at once
 		s.afterMs = max(data.AfterMs, 1)
-	case "room-message":
+	case "room-message", "message-changed":
 		p.got(s, room(f.Room), f)
+	case "read":
+		p.heardRead(s, f)
 	case "private-message":
 		if f.To != p.id && sender(f) != p.id {
 			p.foreign.Add(1)
@@ -320,7 +327,7 @@ func (p *peer) welcomed(s *session, f hubtest.Frame) {
 	}
 	topic := inbox(p.id)
 	if p.tracks[topic] == nil {
-		p.tracks[topic] = &track{topic: topic, epoch: data.Inbox.Epoch, last: data.Inbox.Seq, own: make(map[uint64]bool)}
+		p.tracks[topic] = newTrack(topic, data.Inbox)
 		s.inbox = true
 	}
 	s.live[topic] = data.Inbox.Seq
@@ -337,7 +344,7 @@ func (p *peer) got(s *session, topic string, f hubtest.Frame) {
 		return
 	}
 	p.received.Add(1)
-	p.ledger.put(topic, f.Seq, f.ID)
+	p.learn(t, f)
 	switch t.saw(f.Seq) {
 	case repeated:
 		p.doubled.Add(1)
@@ -369,18 +376,23 @@ func (p *peer) history(s *session, t *track, name string, g stretch) hubtest.Fra
 		}
 		var page struct {
 			Messages []hubtest.Frame `json:"messages"`
+			More     bool            `json:"more"`
 		}
 		if err := json.Unmarshal(a.Data, &page); err != nil {
 			p.wrong("%s: history: %s", p.id, a.Data)
 			return
 		}
-		for _, m := range page.Messages {
-			p.ledger.put(t.topic, m.Seq, m.ID)
+		from := g.from
+		for i, m := range page.Messages {
+			p.learn(t, m)
+			if i == 0 && page.More {
+				from = m.Seq
+			}
 			if m.Seq >= g.from && t.fill(m.Seq) == filled {
 				p.backfilled.Add(1)
 			}
 		}
-		if len(page.Messages) == 0 {
+		if !t.searched(p.ledger, from, g.to) && len(page.Messages) == 0 {
 			t.hole = 0 // the log no longer has it
 		}
 		go p.fetch(s) // the next page; this goroutine has to read
@@ -397,6 +409,12 @@ func (p *peer) answered(s *session, f hubtest.Frame) {
 		}
 		_ = json.Unmarshal(f.Data, &e) // no code counts as ""
 		p.soak.answered(e.Code)
+		if m := p.unacked[f.ID]; m != nil && m.isChange() && (e.Code == "conflict" || e.Code == "bad_request") {
+			delete(p.unacked, f.ID) // somebody has deleted the message, or the log has dropped it
+			p.acked.Add(1)
+			p.changed[f.ID] = true
+			return
+		}
 		if m := p.unacked[f.ID]; m != nil {
 			m.retryAt = time.Now().Add(time.Duration(e.RetryAfter) * time.Millisecond)
 			return
@@ -407,7 +425,7 @@ func (p *peer) answered(s *session, f hubtest.Frame) {
 		call(f)
 		return
 	}
-	if f.Type == "error" && (f.ID == "" || p.repeats[f.ID] != nil) {
+	if p.changed[f.ID] || f.Type == "error" && (f.ID == "" || p.repeats[f.ID] != nil) {
 		return
 	}
 	var receipt struct {
@@ -436,6 +454,10 @@ func (p *peer) accepted(m *message, seq uint64) {
 	p.acked.Add(1)
 	delete(p.unacked, m.frame.ID)
 	m.seq = seq
+	if m.isChange() {
+		p.changed[m.frame.ID] = true
+		return
+	}
 	p.recent = append(p.recent, m)
 	if len(p.recent) > kept {
 		delete(p.repeats, p.recent[0].frame.ID)
@@ -445,10 +467,10 @@ func (p *peer) accepted(m *message, seq uint64) {
 	// ack.
 	p.repeats[m.frame.ID] = m
 	if m.frame.To == "" {
-		p.ledger.put(room(m.frame.Room), seq, m.frame.ID)
+		p.ledger.put(room(m.frame.Room), seq, m.frame.ID, p.id)
 		return
 	}
-	p.ledger.put(inbox(p.id), seq, m.frame.ID)
+	p.ledger.put(inbox(p.id), seq, m.frame.ID, "")
 	p.ledger.promise(inbox(m.frame.To), m.frame.ID)
 	p.tracks[inbox(p.id)].own[seq] = true
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/adapters/natsbroker"
 	"github.com/chathub-go/chathub/internal/tools/child"
 	"github.com/go-json-experiment/json"
 )
@@ -23,6 +24,25 @@ import (
 type settings struct {
 	Secret    []byte `json:"secret"`
 	LogLength int    `json:"logLength"`
+	Broker    string `json:"broker"` // memory or nats
+}
+
+// open returns the broker that the settings name, and a function that ends it.
+// One on NATS has its data in a directory that is removed then.
+func (set *settings) open() (chathub.Broker, func() error, error) {
+	if set.Broker != "nats" {
+		b := &chathub.MemoryBroker{MaxMessages: set.LogLength, MaxBytes: 4 << 20}
+		return b, func() error { return nil }, nil
+	}
+	dir, err := os.MkdirTemp("", "soak")
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := natsbroker.Embedded(dir, natsbroker.MaxMessages(set.LogLength))
+	if err != nil {
+		return nil, nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return b, func() error { return errors.Join(b.Close(), os.RemoveAll(dir)) }, nil
 }
 
 // reading is the server's answer to a command: its state.
@@ -61,7 +81,8 @@ const (
 // server is the process under test. It has one address and one broker, and one
 // hub after another.
 type server struct {
-	broker   *chathub.MemoryBroker
+	broker   chathub.Broker
+	end      func() error // of the broker
 	auth     chathub.Authenticator
 	hub      atomic.Pointer[chathub.Hub]
 	draining atomic.Int32
@@ -84,10 +105,12 @@ func runServer(ctx context.Context, in io.Reader, out io.Writer) error {
 	if err := json.Unmarshal(lines.Bytes(), &set); err != nil {
 		return err
 	}
-	s := &server{
-		broker: &chathub.MemoryBroker{MaxMessages: set.LogLength, MaxBytes: 4 << 20},
-		auth:   &chathub.JWT{Key: set.Secret},
+	s := &server{auth: &chathub.JWT{Key: set.Secret}}
+	var err error
+	if s.broker, s.end, err = set.open(); err != nil {
+		return err
 	}
+	defer func() { _ = s.end() }() // unless that was done already
 	if err := s.replace(); err != nil {
 		return err
 	}
@@ -163,8 +186,9 @@ func (s *server) command(name string) (reading, error) {
 		for s.draining.Load() > 0 {
 			time.Sleep(10 * time.Millisecond)
 		}
-		s.broker = nil
-		return s.read(true), nil
+		err := s.end()
+		s.broker, s.end = nil, func() error { return nil }
+		return s.read(true), err
 	}
 	return reading{}, fmt.Errorf("unknown command %q", name)
 }

@@ -17,6 +17,7 @@ type options struct {
 	duration, restart time.Duration
 	clients, rooms    int
 	seed              uint64
+	broker            string // memory or nats
 	logLength         int // messages that the broker keeps for each log
 	// patience is how long clients may take to get all messages, and then the
 	// server to be empty.
@@ -71,7 +72,7 @@ func runSoak(ctx context.Context, o options, progress io.Writer) (*report, error
 	}
 	_, _ = rand.Read(s.secret) // it never fails
 	var err error
-	if s.server, err = startServer(context.WithoutCancel(ctx), settings{Secret: s.secret, LogLength: o.logLength}); err != nil {
+	if s.server, err = startServer(context.WithoutCancel(ctx), settings{Secret: s.secret, LogLength: o.logLength, Broker: o.broker}); err != nil {
 		return nil, err
 	}
 	s.addr = s.server.start.Addr
@@ -95,6 +96,7 @@ func (s *soak) run(ctx context.Context, progress io.Writer) (*report, error) {
 	if err == nil {
 		_, _ = fmt.Fprintln(progress, "catching up") // progress only
 		s.catchUp(r)
+		s.audit()
 	}
 	close(s.finish)
 	peers.Wait()
@@ -122,6 +124,7 @@ func (s *soak) newPeer(i int) *peer {
 		tracks:  make(map[string]*track),
 		unacked: make(map[string]*message),
 		repeats: make(map[string]*message),
+		changed: make(map[string]bool),
 	}
 	for len(p.rooms) < min(2, s.rooms) {
 		if name := fmt.Sprintf("r%d", p.rand.IntN(s.rooms)); !slices.Contains(p.rooms, name) {
@@ -210,6 +213,27 @@ func (s *soak) catchUp(r *report) {
 			s.note("%d clients did not catch up; private messages that no client saw: %v", behind, broken[:min(len(broken), 5)])
 			return
 		}
+	}
+}
+
+// audit lets all peers compare what the server says in the end with what they
+// know together.
+func (s *soak) audit() {
+	var all sync.WaitGroup
+	for _, p := range s.peers {
+		all.Add(1)
+		p.audit(all.Done)
+	}
+	done := make(chan struct{})
+	go func() {
+		all.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(s.patience):
+		s.badAnswer.Add(1)
+		s.note("history and overview were not answered in the end")
 	}
 }
 

@@ -79,7 +79,7 @@ func TestTrack(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			l := newLedger()
 			for seq := range uint64(6) {
-				l.put("room", seq+1, strings.Repeat("m", int(seq)+1))
+				l.put("room", seq+1, strings.Repeat("m", int(seq)+1), "")
 			}
 			tr := &track{topic: "room", last: 3, own: make(map[uint64]bool)}
 			for _, seq := range tc.own {
@@ -101,10 +101,10 @@ func TestTrack(t *testing.T) {
 
 func TestLedger(t *testing.T) {
 	l := newLedger()
-	l.put("room", 1, "a")
-	l.put("room", 2, "b")
-	l.put("room", 1, "a") // as other clients see it
-	l.put("other", 1, "b")
+	l.put("room", 1, "a", "")
+	l.put("room", 2, "b", "")
+	l.put("room", 1, "a", "") // as other clients see it
+	l.put("other", 1, "b", "")
 	l.promise("inbox", "c")
 	if len(l.findings) > 0 || l.head("room") != 2 || l.head("nowhere") != 0 {
 		t.Errorf("head %d, findings %v", l.head("room"), l.findings)
@@ -112,12 +112,12 @@ func TestLedger(t *testing.T) {
 	if got := l.broken(); !slices.Equal(got, []string{"c"}) {
 		t.Errorf("broken: %v", got)
 	}
-	l.put("inbox", 7, "c")
+	l.put("inbox", 7, "c", "")
 	if got := l.broken(); len(got) > 0 {
 		t.Errorf("broken: %v", got)
 	}
-	l.put("room", 3, "b") // stored twice
-	l.put("room", 1, "c") // two messages at one position
+	l.put("room", 3, "b", "") // stored twice
+	l.put("room", 1, "c", "") // two messages at one position
 	if len(l.findings) != 2 {
 		t.Errorf("findings: %v", l.findings)
 	}

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"time"
+
+	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/hubtest"
+	"github.com/go-json-experiment/json"
+)
+
+// keys are the reactions that peers choose from.
+var keys = []string{"👍", "🎉", "no"}
+
+// isChange reports whether a message changes another one.
+func (m *message) isChange() bool {
+	switch m.frame.Type {
+	case "edit-message", "delete-message", "react":
+		return true
+	}
+	return false
+}
+
+// becameOf returns what a message in its present form has become.
+func becameOf(version uint64, f hubtest.Frame) became {
+	if f.Edited == 0 {
+		f.Data = nil // as it was sent
+	}
+	text, err := json.Marshal(hubtest.Frame{Data: f.Data, Edited: f.Edited, Deleted: f.Deleted, Reactions: f.Reactions}, json.Deterministic(true))
+	if err != nil {
+		return became{} // it came as JSON
+	}
+	if version == 0 {
+		text = nil
+	}
+	return became{version: version, text: string(text), deleted: f.Deleted > 0}
+}
+
+// learn tells the ledger, and shows, what a message of a log says.
+func (p *peer) learn(t *track, f hubtest.Frame) {
+	if f.Type != "message-changed" {
+		from := ""
+		if f.Type == "room-message" {
+			from = sender(f)
+		}
+		p.ledger.put(t.topic, f.Seq, f.ID, from)
+		if f.Deleted > 0 && f.Data != nil {
+			p.wrong("%s: a deleted message with data: %s", p.id, f.Data)
+		}
+		now := becameOf(f.Version, f)
+		p.ledger.change(t.topic, f.Seq, now)
+		t.show(f.Seq, now, false)
+		return
+	}
+	var data struct {
+		Seq     uint64        `json:"seq"`
+		Message hubtest.Frame `json:"message"`
+	}
+	if err := json.Unmarshal(f.Data, &data); err != nil || data.Seq == 0 || data.Seq >= f.Seq {
+		p.wrong("%s: message-changed: %s", p.id, f.Data)
+		return
+	}
+	now := becameOf(f.Seq, data.Message)
+	p.ledger.change(t.topic, data.Seq, now)
+	t.show(data.Seq, now, true)
+}
+
+// hasRead checks that a marker does not move back.
+func (p *peer) hasRead(t *track, seq uint64) {
+	if seq < t.read {
+		p.wrong("%s: the marker of %s moves from %d to %d", p.id, t.topic, t.read, seq)
+	}
+	t.read = max(t.read, seq)
+}
+
+// heardRead handles a read of the inbox, which is the peer's own and comes after
+// a resume.
+func (p *peer) heardRead(s *session, f hubtest.Frame) {
+	if sender(f) != p.id {
+		p.foreign.Add(1)
+		p.note("%s got a read of %s", p.id, sender(f))
+	} else if s.inbox {
+		p.received.Add(1)
+		if p.tracks[inbox(p.id)].saw(f.Seq) == repeated {
+			p.doubled.Add(1)
+		}
+	}
+}
+
+// meddle changes a message that is shown, or marks messages as read. It reports
+// false if there is none. The caller holds p.mu.
+func (p *peer) meddle() (f hubtest.Frame, ok bool) {
+	name := p.rooms[p.rand.IntN(len(p.rooms))]
+	t := p.tracks[room(name)]
+	if t == nil || t.last == 0 {
+		return f, false
+	}
+	if p.rand.IntN(4) == 0 {
+		return p.markRead(t, name, t.last), true
+	}
+	// Mostly one of the newest, so that several change one message.
+	seq := uint64(0)
+	for at := range t.shown {
+		if !t.shown[at].deleted && p.rand.IntN(3) == 0 {
+			seq = max(seq, at)
+		}
+	}
+	if seq == 0 {
+		return f, false
+	}
+	f = hubtest.Frame{Type: "react", ID: p.nextID(), Room: name}
+	switch mine := p.ledger.author(t.topic, seq) == p.id; {
+	case mine && p.rand.IntN(4) == 0:
+		f.Type, f.Data = "delete-message", hubtest.Data(map[string]uint64{"seq": seq})
+	case mine:
+		f.Type, f.Data = "edit-message", hubtest.Data(map[string]any{"seq": seq, "data": payload{Pad: f.ID}})
+	default:
+		f.Data = hubtest.Data(map[string]any{"seq": seq, "key": keys[p.rand.IntN(len(keys))], "on": p.rand.IntN(3) > 0})
+	}
+	p.unacked[f.ID] = &message{frame: f, retryAt: time.Now().Add(answerWithin)}
+	p.sent.Add(1)
+	return f, true
+}
+
+// markRead returns a mark-read, and expects the answer.
+func (p *peer) markRead(t *track, name string, seq uint64) hubtest.Frame {
+	f := hubtest.Frame{Type: "mark-read", ID: p.nextID(), Room: name, Data: hubtest.Data(map[string]uint64{"seq": seq})}
+	p.session.calls[f.ID] = func(a hubtest.Frame) {
+		var data struct {
+			Seq uint64 `json:"seq"`
+		}
+		if a.Type == "error" {
+			return // it is only a mark: the next one says more
+		}
+		if err := json.Unmarshal(a.Data, &data); err != nil || data.Seq < seq {
+			p.wrong("%s: mark-read up to %d of %s: %s", p.id, seq, name, a.Data)
+		}
+		p.hasRead(t, data.Seq)
+	}
+	return f
+}
+
+// audit asks the server once more, when everything is quiet: for the newest
+// messages of each room, and where the rooms stand. It calls done when all
+// answers are checked.
+func (p *peer) audit(done func()) {
+	p.mu.Lock()
+	s := p.session
+	if s == nil || !s.isReady() {
+		p.mu.Unlock()
+		done()
+		return
+	}
+	waiting := 1 + len(p.rooms)
+	answered := func() {
+		if waiting--; waiting == 0 {
+			done()
+		}
+	}
+	var frames []hubtest.Frame
+	for _, name := range p.rooms {
+		f := hubtest.Frame{Type: "history", ID: p.nextID(), Room: name, Data: hubtest.Data(map[string]any{"limit": 200, "types": []string{"room-message"}})}
+		t := p.tracks[room(name)]
+		s.calls[f.ID] = func(a hubtest.Frame) {
+			defer answered()
+			var page struct {
+				Messages []hubtest.Frame `json:"messages"`
+			}
+			if err := json.Unmarshal(a.Data, &page); err != nil || a.Type == "error" {
+				p.wrong("%s: history: %s", p.id, a.Data)
+				return
+			}
+			for _, m := range page.Messages {
+				p.learn(t, m)
+				if now := p.ledger.now(t.topic, m.Seq); now != becameOf(m.Version, m) {
+					p.wrong("%s: history of %s has %d in version %d, which is in %d: %s", p.id, name, m.Seq, m.Version, now.version, now.text)
+				}
+			}
+		}
+		frames = append(frames, f)
+	}
+	f := hubtest.Frame{Type: "overview", ID: p.nextID(), Data: hubtest.Data(map[string]any{"rooms": p.rooms})}
+	s.calls[f.ID] = func(a hubtest.Frame) {
+		defer answered()
+		p.checkOverview(a)
+	}
+	p.mu.Unlock()
+	for _, f := range append(frames, f) {
+		_ = s.send(f) // if it fails, reading fails too
+	}
+}
+
+// checkOverview checks where the peer's rooms stand.
+func (p *peer) checkOverview(a hubtest.Frame) {
+	var data struct {
+		Rooms map[string]struct {
+			chathub.Position `json:",inline"`
+			Read             uint64 `json:"read"`
+			Unread           int    `json:"unread"`
+		} `json:"rooms"`
+	}
+	if err := json.Unmarshal(a.Data, &data); err != nil || a.Type == "error" {
+		p.wrong("%s: overview: %s", p.id, a.Data)
+		return
+	}
+	for _, name := range p.rooms {
+		t := p.tracks[room(name)]
+		at, ok := data.Rooms[name]
+		if !ok {
+			if p.ledger.head(t.topic) > 0 {
+				p.wrong("%s: an overview without %s", p.id, name)
+			}
+			continue
+		}
+		p.hasRead(t, at.Read)
+		if n := p.ledger.unread(t.topic, p.id, at.Read, at.Seq); n != at.Unread {
+			p.wrong("%s: %d unread in %s after %d and up to %d, but there are %d", p.id, at.Unread, name, at.Read, at.Seq, n)
+		}
+	}
+}
+
+// author returns who sent the message at a position.
+func (l *ledger) author(topic string, seq uint64) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.book(topic).from[seq]
+}
