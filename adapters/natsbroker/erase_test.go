@@ -186,7 +186,9 @@ func TestReplaceInterrupted(t *testing.T) {
 					t.Errorf("ReadNamed: %v, %v", got, err)
 				}
 			}
-			eventually(t, "the older message is erased", func() bool { return !k.has(left) })
+			if c != "ReadNamed" { // a reader without the topic only asks for the newest
+				eventually(t, "the older message is erased", func() bool { return !k.has(left) })
+			}
 		})
 	}
 }
