@@ -23,7 +23,7 @@ type index struct {
 // in it, so that an older message does not bring them back.
 type kindIndex struct {
 	complete bool // false while the names are being read
-	names    map[string]chathub.Message
+	names    map[string]*chathub.Message
 }
 
 // begin starts to keep a kind, before its names are read.
@@ -34,7 +34,7 @@ func (x *index) begin(kind string) {
 		x.kinds = make(map[string]*kindIndex)
 	}
 	if x.kinds[kind] == nil {
-		x.kinds[kind] = &kindIndex{names: make(map[string]chathub.Message)}
+		x.kinds[kind] = &kindIndex{names: make(map[string]*chathub.Message)}
 	}
 }
 
@@ -66,10 +66,10 @@ func (x *index) put(m chathub.Message) (grown int) {
 	if m.Remove {
 		m.Body, m.Key, m.Owner = nil, "", ""
 	}
-	k.names[m.Name] = m
+	k.names[m.Name] = &m
 	grown = cost(&m)
 	if there {
-		grown -= cost(&old)
+		grown -= cost(old)
 	}
 	x.bytes += grown
 	return grown
@@ -95,8 +95,8 @@ func (x *index) find(q *chathub.NameQuery, oldest int64) (found []chathub.Messag
 		return nil, false
 	}
 	for _, m := range k.names {
-		if !m.Remove && (m.Tied == 0 || m.Time >= oldest) && selects(q, &m) {
-			found = append(found, m)
+		if selects(q, m) && !m.Remove && (m.Tied == 0 || m.Time >= oldest) {
+			found = append(found, *m)
 		}
 	}
 	return inOrder(found), true

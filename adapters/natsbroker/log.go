@@ -119,6 +119,8 @@ func (s *session) page(ctx context.Context, subject string, seq uint64, b bounds
 	return messages, pending, err
 }
 
+var errTooMany = errors.New("too many subjects for one answer")
+
 // collect receives the answers to a direct get. The end has headers about them.
 // It is nil if there are no messages.
 func (s *session) collect(ctx context.Context, answers <-chan *nats.Msg) (messages []entry, end *nats.Msg, err error) {
@@ -138,6 +140,8 @@ func (s *session) collect(ctx context.Context, answers <-chan *nats.Msg) (messag
 				err = errors.New("an answer was lost")
 			}
 			return messages, m, err
+		case "413":
+			return nil, nil, errTooMany
 		case "503":
 			return nil, nil, nats.ErrNoResponders
 		case "":

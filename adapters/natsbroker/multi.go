@@ -12,14 +12,9 @@ import (
 // Subjects without one are absent. The answer is as new as the stream was when
 // the call began.
 func (s *session) lastOf(ctx context.Context, subjects []string) (messages []entry, err error) {
-	least := uint64(0)
-	if s.state.Load().clustered {
-		// A replica may lag behind, and only the leader knows by how much.
-		st, err := s.refresh(ctx)
-		if err != nil {
-			return nil, err
-		}
-		least = st.lastSeq
+	least, err := s.least(ctx)
+	if err != nil {
+		return nil, err
 	}
 	for part := range slices.Chunk(subjects, namesPerRequest) {
 		for len(part) > 0 {
@@ -50,6 +45,20 @@ func (s *session) lastOf(ctx context.Context, subjects []string) (messages []ent
 		}
 	}
 	return messages, nil
+}
+
+// least returns the end of the stream that a server must have reached for its
+// answer to be as new as the stream is now. A replica may lag behind, and only
+// the leader knows by how much.
+func (s *session) least(ctx context.Context) (uint64, error) {
+	if !s.state.Load().clustered {
+		return 0, nil
+	}
+	st, err := s.refresh(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return st.lastSeq, nil
 }
 
 var errLags = errors.New("a replica of the stream lags behind")

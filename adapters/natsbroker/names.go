@@ -175,15 +175,21 @@ func (s *session) oldestTime() int64 {
 
 // readKind reads the names of a kind from the stream.
 func (s *session) readKind(ctx context.Context, q *chathub.NameQuery) ([]chathub.Message, error) {
+	filter := s.broker.cfg.kindFilter(q.Topic, q.Kind)
 	newest := make(map[string]chathub.Message)
-	older := s.noteOlder()
-	err := s.scanSubject(ctx, s.broker.cfg.kindFilter(q.Topic, q.Kind), 1, math.MaxInt64, fullPage, func(e entry) bool {
+	add := func(e entry) bool {
 		if m, ok := s.stored(q.Topic, e); ok {
-			older(&m, e)
 			newest[m.Name] = m // an older one may have been left behind
 		}
 		return true
-	})
+	}
+	some, err := s.kindAtOnce(ctx, filter)
+	for _, e := range some {
+		add(e)
+	}
+	if errors.Is(err, errTooMany) {
+		err = s.scanSubject(ctx, filter, 1, math.MaxInt64, fullPage, add)
+	}
 	var found []chathub.Message
 	for _, m := range newest {
 		if !m.Remove && selects(q, &m) {
@@ -191,6 +197,29 @@ func (s *session) readKind(ctx context.Context, q *chathub.NameQuery) ([]chathub
 		}
 	}
 	return inOrder(found), err
+}
+
+// kindAtOnce returns the newest messages of the subjects that a filter matches.
+// It fails with errTooMany if there are too many for that, or perhaps.
+func (s *session) kindAtOnce(ctx context.Context, filter string) ([]entry, error) {
+	least, err := s.least(ctx)
+	if err != nil {
+		return nil, err
+	}
+	some, upTo, err := s.namesSince(ctx, filter, 0)
+	switch {
+	case err != nil:
+		return nil, err
+	case upTo >= least:
+		return some, nil
+	case upTo > 0:
+		return nil, errLags
+	}
+	last, err := s.last(ctx, filter)
+	if err == nil && last != 0 {
+		err = errTooMany
+	}
+	return nil, err
 }
 
 // readExact reads the names of some queries from the stream.

@@ -40,24 +40,22 @@ type naming struct {
 	isNew    bool // there was no such name, as far as is known
 }
 
-// publishNamed stores a named message. It erases what the message replaces, and
-// what it is to erase. Each step is repeated until it succeeds, and a
-// repetition of the whole call repeats all of them.
-func (s *session) publishNamed(ctx context.Context, m *chathub.Message, f *frame, id string, data []byte) (ack pubAck, err error) {
+// storeNamed stores a named message. Finish has to follow.
+func (s *session) storeNamed(ctx context.Context, m *chathub.Message, f *frame, id string, data []byte) (n *naming, ack pubAck, err error) {
 	header := metaOf(m)
-	n := naming{s: s, m: m, f: f, subject: s.broker.cfg.logSubject(m), expected: m.Expect}
+	n = &naming{s: s, m: m, f: f, subject: s.broker.cfg.logSubject(m), expected: m.Expect}
 	if m.Tied != 0 {
 		if header.tiedTime, err = n.tiedTime(ctx); err != nil {
-			return ack, err
+			return n, ack, err
 		}
 	}
 	if m.Expect != nil && *m.Expect != 0 && !s.versions.is(m, *m.Expect) {
 		if err := n.checkExpected(ctx); err != nil {
-			return ack, err
+			return n, ack, err
 		}
 	}
-	if err := s.admitName(ctx, &n); err != nil {
-		return ack, err
+	if err := s.admitName(ctx, n); err != nil {
+		return n, ack, err
 	}
 	n.msg = nats.Msg{Subject: n.subject, Data: data, Header: nats.Header{headerID: {id}, headerMeta: {header.encode()}}}
 	if ttl := s.timeToLive(m, header.tiedTime); ttl != "" {
@@ -66,39 +64,43 @@ func (s *session) publishNamed(ctx context.Context, m *chathub.Message, f *frame
 	if m.Tied == 0 {
 		n.msg.Header[headerRollup] = []string{"sub"} // the older ones are dropped
 	}
-	if err := s.persist(ctx, func(ctx context.Context) (err error) {
+	err = s.persist(ctx, func(ctx context.Context) (err error) {
 		ack, err = n.store(ctx)
 		return err
-	}); err != nil {
-		return ack, err
-	}
-	before := uint64(0)
-	if n.expected != nil {
-		before = *n.expected
-	}
-	if m.Tied != 0 && (n.expected == nil || before != 0 || ack.Duplicate) {
+	})
+	return n, ack, err
+}
+
+// finish erases what the message replaces, and what it is to erase. Each step
+// is repeated until it succeeds. A repetition of the call repeats all of them,
+// because the first one may have been interrupted.
+func (n *naming) finish(ctx context.Context, ack pubAck) error {
+	s, m := n.s, n.m
+	if m.Tied != 0 && (n.expected == nil || *n.expected != 0 || ack.Duplicate) {
+		before := uint64(0)
+		if n.expected != nil && !ack.Duplicate { // a cluster does not look at it if it knows the id
+			before = *n.expected
+		}
 		if err := s.persist(ctx, func(ctx context.Context) error { return s.deleteBefore(ctx, n.subject, ack.Seq, before) }); err != nil {
-			return ack, err
+			return err
 		}
 	}
 	if m.Erase {
 		s.broker.cfg.between()
 		if err := s.persist(ctx, func(ctx context.Context) error { return s.eraseOrdinary(ctx, m.Topic, m.Tied) }); err != nil {
-			return ack, err
+			return err
 		}
+		s.erased(m.Topic, m.Tied)
 	}
 	if !ack.Duplicate {
 		if n.isNew {
 			s.census.add(m)
 		}
 		stored := *m
-		stored.Seq, stored.Time, stored.Expect, stored.Sum = ack.Seq, f.time, nil, 0
+		stored.Seq, stored.Time, stored.Expect, stored.Sum = ack.Seq, n.f.time, nil, 0
 		s.saw(&stored)
 	}
-	if m.Erase {
-		s.erased(m.Topic, m.Tied)
-	}
-	return ack, nil
+	return nil
 }
 
 // saw takes note of the newest message of a name.

@@ -15,6 +15,40 @@ type published struct {
 	time    int64
 }
 
+// judge says what it means that a message has an id that is known: a repetition
+// of this call, of another one, or another message. The receipt has the
+// position that the stream gave the id first.
+func (s *session) judge(ctx context.Context, m *chathub.Message, f *frame, id string, r *chathub.Receipt) error {
+	first, err := s.first(ctx, r.Seq)
+	if err != nil {
+		return err
+	}
+	if first == (published{}) {
+		first = s.broker.recent.find(id)
+	}
+	if first == (published{}) && m.Name == "" {
+		dropped, err := s.isDropped(ctx, m, r.Seq)
+		switch {
+		case err != nil:
+			return err
+		case dropped:
+			return errFirstDropped
+		}
+	}
+	switch {
+	case first.attempt == f.attempt: // this call has repeated itself
+		s.broker.recent.add(id, f)
+		return nil
+	case first.sum != f.sum && first.sum != 0 && f.sum != 0:
+		return errOtherMessage
+	}
+	r.Duplicate = true
+	if first.time > 0 {
+		r.Time = first.time
+	}
+	return nil
+}
+
 // first returns the message that was stored under a repeated key. It returns
 // zero if the stream has dropped that message.
 func (s *session) first(ctx context.Context, seq uint64) (published, error) {

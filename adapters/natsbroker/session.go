@@ -182,8 +182,9 @@ func (s *session) publish(ctx context.Context, m *chathub.Message, f *frame, id 
 	data := f.encode()
 	var ack pubAck
 	var err error
+	var n *naming
 	if m.Name != "" {
-		ack, err = s.publishNamed(ctx, m, f, id, data)
+		n, ack, err = s.storeNamed(ctx, m, f, id, data)
 	} else {
 		header := metaOf(m)
 		meta := header.encode()
@@ -207,33 +208,15 @@ func (s *session) publish(ctx context.Context, m *chathub.Message, f *frame, id 
 	if !ack.Duplicate {
 		s.owners.charge(m.Owner, len(subject)+len(data)+storedOverhead, ack.Seq)
 		s.broker.recent.add(id, f)
-		return r, nil
-	}
-	first, err := s.first(ctx, ack.Seq)
-	if err != nil {
+	} else if err := s.judge(ctx, m, f, id, &r); errors.Is(err, errFirstDropped) {
+		return r, err
+	} else if err != nil {
 		return chathub.Receipt{}, err
 	}
-	if first == (published{}) {
-		if first = s.broker.recent.find(id); first == (published{}) && m.Name == "" {
-			dropped, err := s.isDropped(ctx, m, ack.Seq)
-			switch {
-			case err != nil:
-				return chathub.Receipt{}, err
-			case dropped:
-				return r, errFirstDropped
-			}
+	if n != nil {
+		if err := n.finish(ctx, ack); err != nil {
+			return chathub.Receipt{}, err
 		}
-	}
-	if first.attempt != f.attempt { // else, this call has repeated itself
-		if first.sum != f.sum && first.sum != 0 && f.sum != 0 {
-			return chathub.Receipt{}, errOtherMessage
-		}
-		r.Duplicate = true
-		if first.time > 0 {
-			r.Time = first.time
-		}
-	} else {
-		s.broker.recent.add(id, f)
 	}
 	return r, nil
 }
