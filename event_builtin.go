@@ -185,7 +185,7 @@ var checksumTable = crc64.MakeTable(crc64.ECMA)
 func checksum(b []byte) uint64 { return max(1, crc64.Checksum(b, checksumTable)) }
 
 // sender stores durable events of the client, as long as it has the right to.
-func (c *Client) sender() sender { return sender{c.User().ID, c.publish} }
+func (c *Client) sender() sender { return sender{c.User().ID, c.hub, c} }
 
 func (c *Client) publish(ctx context.Context, m Message) (Receipt, error) {
 	if err := c.beginPublish(m.Topic); err != nil {

@@ -3,6 +3,7 @@ package chathub
 import (
 	"context"
 	"crypto/rand"
+	"encoding/base32"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -100,7 +101,14 @@ func New(cfg Config) (*Hub, error) {
 }
 
 // newID returns a random id of 80 bits that nobody can guess.
-func newID(prefix string) string { return prefix + rand.Text()[:16] }
+func newID(prefix string) string {
+	var random [10]byte
+	_, _ = rand.Read(random[:]) // it never fails
+	b := make([]byte, 0, 24)
+	return string(idEncoding.AppendEncode(append(b, prefix...), random[:]))
+}
+
+var idEncoding = base32.StdEncoding.WithPadding(base32.NoPadding)
 
 // post hands a command to the loop. It waits while the queue is full.
 func (h *Hub) post(cmd command) error {

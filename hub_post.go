@@ -72,7 +72,7 @@ func (t Target) Post(ctx context.Context, p Post) (Receipt, error) {
 	if p.From != (User{}) {
 		env.from = &p.From
 	}
-	s := sender{p.From.ID, t.hub.session.Publish}
+	s := sender{user: p.From.ID, hub: t.hub}
 	if p.Type == eventPrivateMessage && p.From.ID != "" && topic.User != "" {
 		return s.private(ctx, e, env, note.Routed{Except: t.except})
 	}
@@ -96,8 +96,16 @@ func (p *Post) check(topic Topic) error {
 
 // sender stores durable events in the name of a user, or of the application.
 type sender struct {
-	user    string // empty: the application
-	publish func(context.Context, Message) (Receipt, error)
+	user   string // empty: the application
+	hub    *Hub
+	client *Client // whose rights are checked; nil: nobody's
+}
+
+func (s *sender) publish(ctx context.Context, m Message) (Receipt, error) {
+	if s.client != nil {
+		return s.client.publish(ctx, m)
+	}
+	return s.hub.session.Publish(ctx, m)
 }
 
 // message returns the message that stores the envelope of an event. The sender

@@ -22,7 +22,7 @@ type lie struct {
 	// finding is a part of what the model says about it.
 	finding string
 
-	publish   func(l *liar, m *chathub.Message)
+	publish func(l *liar, m *chathub.Message)
 	// Says that it is stored, and does not store it.
 	forget    func(l *liar, m *chathub.Message) bool
 	deliver   func(l *liar, m *chathub.Message) bool // false: not at all
