@@ -109,7 +109,7 @@ const CHANGE: Record<string, string> = { 'edit-message': 'edited', 'delete-messa
 
 /** Handles `edit-message`, `delete-message` and `react`. */
 export function change(hub: FakeHub, socket: FakeSocket, e: Sent): void {
-  const data = e.data as Record<string, unknown>;
+  const data = (e.data ?? {}) as Record<string, unknown>;
   const { user } = socket;
   const ack = (receipt: object) => socket.say({ type: 'ack', id: e.id, data: receipt });
   if (e.room !== undefined && !socket.rooms.has(e.room)) return hub.refuse(socket, e, 'not_in_room');

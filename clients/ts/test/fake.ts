@@ -159,8 +159,16 @@ export class FakeHub {
   }
 
   /** Stores a private message and delivers it to all connections but one. */
-  whisper(to: string, data: unknown, from: User = { id: 'u2', name: 'Ben' }, id?: string, except?: FakeSocket) {
-    const whisper = { type: 'private-message', ...(id && { id }), to, from, data };
+  whisper(
+    to: string,
+    data: unknown,
+    from: User = { id: 'u2', name: 'Ben' },
+    id?: string,
+    except?: FakeSocket,
+    re?: unknown,
+  ) {
+    const more = { ...(id && { id }), ...(re !== undefined && { re }) };
+    const whisper = { type: 'private-message', ...more, to, from, data };
     let receipt: Envelope | undefined;
     for (const user of new Set([to, from.id])) {
       const e = this.#store(this.inbox(user), whisper);
@@ -200,7 +208,14 @@ export class FakeHub {
         const { history = 0, since } = data as { history?: number; since?: Position };
         const { answer, events } = since
           ? this.#since(socket, log, since)
-          : { answer: { ...position(log), recovered: false }, events: history ? log.events.slice(-history) : [] };
+          : {
+              answer: { ...position(log), recovered: false },
+              events: history
+                ? after(log, 0, socket.user.id)
+                    .filter((m) => log.events.some((e) => e.seq === m.seq))
+                    .slice(-history)
+                : [],
+            };
         ack({ data: { ...answer, ...this.#read(socket, room), users: [socket.user], count: 1 } });
         for (const m of events) socket.say(m);
         return;
@@ -220,12 +235,14 @@ export class FakeHub {
         const there = this.inbox(e.to ?? '').events.find((m) => m.id === e.id && m.from?.id === socket.user.id);
         if (there && !isRepeated(there, e)) return this.refuse(socket, e, 'conflict');
         const own = this.inbox(socket.user.id).events.find((m) => m.id === e.id && m.from?.id === socket.user.id);
-        const { seq, ts } = own ?? this.whisper(e.to ?? '', e.data, socket.user, e.id, socket);
+        const { seq, ts } = own ?? this.whisper(e.to ?? '', e.data, socket.user, e.id, socket, e.re);
         return void ack({ seq, ts, data: { seq, ts, ...(own && { dup: true }) } });
       }
       case 'history': {
         const log = e.to === undefined ? this.room(room) : this.#with(socket.user.id, e.to);
-        return void ack({ data: history(log, data, socket.user.id) });
+        return void ack({
+          data: history(log, (this.old ? { ...data, types: undefined } : data) as never, socket.user.id),
+        });
       }
       case 'edit-message':
       case 'delete-message':

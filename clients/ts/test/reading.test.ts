@@ -241,7 +241,7 @@ describe('a marker', () => {
     const theirs = room.markRead(3);
     quiet(theirs);
     user = 'u4';
-    await pass(500);
+    await pass(5_000);
     f.hub.script.clear();
     await pass(60_000);
     await expect(theirs).rejects.toMatchObject({ code: 'forbidden' });
