@@ -240,8 +240,8 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   /**
    * Sends an event and resolves with the answer. A durable event
    * (`room-message`, `private-message`, `send-notification`, and the changes of
-   * messages) is repeated until the server has stored it. Any other event is sent once, as soon as there is
-   * a connection. Rejects with a ChatError.
+   * messages) is repeated until the server has stored it. Any other event is
+   * sent once, as soon as there is a connection. Rejects with a ChatError.
    */
   send<K extends Durable>(type: K, data: DurableData<E, K>, options?: CallOptions): Promise<Receipt>;
   send<K extends keyof C & string>(type: K, data: CallData<C, K>, options?: CallOptions): Promise<CallReply<C, K>>;
@@ -270,24 +270,12 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
 
   /** Returns the room of that name, always the same object. */
   room(name: string): Room<E> {
-    name = wellFormed(name); // as the server's events have it
-    let room = this.#rooms.get(name);
-    if (!room) {
-      room = new Room<E>(name, this.#host);
-      this.#rooms.set(name, room);
-    }
-    return room;
+    return named(this.#rooms, name, (name) => new Room<E>(name, this.#host));
   }
 
   /** The private messages with a user, always the same object. */
   conversation(userId: string): Channel<EventData<E, 'private-message'>, PrivateRef> {
-    userId = wellFormed(userId);
-    let conversation = this.#conversations.get(userId);
-    if (!conversation) {
-      conversation = new Channel(this.#host, 'private-message', userId);
-      this.#conversations.set(userId, conversation);
-    }
-    return conversation;
+    return named(this.#conversations, userId, (id) => new Channel(this.#host, 'private-message', id));
   }
 
   /**
@@ -493,7 +481,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     const { socket } = this.#connection;
     let reply: string;
     try {
-      if (!fn) throw new ChatError('unknown_type', 'No function answers this type');
+      if (!fn) throw new ChatError('unknown_type', 'Nothing answers this type');
       const data = (await fn(e.data as never, e as Envelope<never>)) ?? null;
       reply = toJSON({ type: 'ack', id: e.id, data });
     } catch (err) {
@@ -542,6 +530,15 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     const kept = this.#outbox.answer(id, error || (isReceipt(data) ? { ...data, id } : { id }));
     if (!kept) this.#requests.answer(id, error || e);
   }
+}
+
+// Returns the value of a name, as the server's events have it. Makes it first
+// if it is not there.
+function named<V>(map: Map<string, V>, name: string, make: (name: string) => V): V {
+  name = wellFormed(name);
+  const value = map.get(name) ?? make(name);
+  map.set(name, value);
+  return value;
 }
 
 // Makes it an uncaught error, which the platform reports.

@@ -212,7 +212,7 @@ export abstract class MessageStore<S extends Shown> extends Store<S> {
       const seqs = page.messages.map((e) => e.seq ?? Infinity);
       if (where !== 'after') {
         const first = (where === 'before' && page.next) || Math.min(...seqs);
-        this.#more = page.more && first < (this.#before ?? seq ?? Infinity);
+        this.#more = page.more && (where === 'around' || first < (this.#before ?? seq ?? Infinity));
         this.#before = first;
       }
       if (where !== 'before') {

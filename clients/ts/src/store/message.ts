@@ -35,7 +35,7 @@ export interface Message<Data = unknown> {
 }
 
 /** Whether the data of a change names a message. */
-export function refersTo(ref: unknown, m: Message, me: string | undefined): boolean {
+export function refersTo(ref: unknown, m: Pick<Message, 'seq' | 'id' | 'from'>, me?: string): boolean {
   const { seq, id, author = me } = (ref ?? {}) as Partial<Changed>;
   return id === undefined ? seq !== undefined && seq === m.seq : id === m.id && author === m.from?.id;
 }

@@ -124,8 +124,8 @@ export class Messages {
   }
 
   /**
-   * Adds events of the log, in any order: live ones, or those of a page. Ignores
-   * those that are here already.
+   * Adds events of the log, in any order: live ones, or those of a page.
+   * Ignores those that are here already.
    */
   take(events: readonly Envelope[], live: boolean): void {
     const log = live ? (this.#live ?? this.#log) : this.#log;

@@ -1,4 +1,5 @@
 import type { Changed, ChatError, Envelope, OverviewConversation, OverviewRoom } from '../index.js';
+import { refersTo } from './message.js';
 import { type AnyClient, Store } from './store.js';
 
 /** Rooms and conversations for a sidebar. Immutable. */
@@ -9,7 +10,7 @@ export interface OverviewSnapshot<RoomData = unknown, PrivateData = unknown> {
   readonly conversations: readonly OverviewConversation<PrivateData>[];
   /** Whether the server has not answered yet. */
   readonly loading: boolean;
-  /** Why the server's last answer is missing. */
+  /** Why there is no newer answer. */
   readonly error: ChatError | undefined;
 }
 
@@ -18,11 +19,14 @@ export interface OverviewOptions {
   inbox?: boolean | undefined;
   /**
    * Asks the server again after this many ms. Default: only after a reconnect
-   * and on `refresh`. Live messages come from rooms that are joined.
+   * and on `refresh`. Joined rooms and conversations need none of that.
    */
   every?: number | undefined;
 }
 
+type Next = (last: Envelope | undefined) => Envelope | undefined;
+
+const same: Next = (last) => last;
 const AT_ONCE = 500; // rooms: the server takes no more
 
 /**
@@ -31,7 +35,7 @@ const AT_ONCE = 500; // rooms: the server takes no more
  */
 export class OverviewStore extends Store<OverviewSnapshot> {
   readonly #client: AnyClient;
-  readonly #names: readonly string[];
+  readonly #names: ReadonlySet<string>;
   readonly #options: OverviewOptions;
   readonly #rooms = new Map<string, OverviewRoom>();
   readonly #conversations = new Map<string, OverviewConversation>(); // the newest last
@@ -43,7 +47,7 @@ export class OverviewStore extends Store<OverviewSnapshot> {
   constructor(client: AnyClient, rooms: readonly string[], options: OverviewOptions = {}) {
     super(client, { rooms: {}, conversations: [], loading: true, error: undefined });
     this.#client = client;
-    this.#names = rooms;
+    this.#names = new Set(rooms);
     this.#options = options;
   }
 
@@ -59,27 +63,26 @@ export class OverviewStore extends Store<OverviewSnapshot> {
   /** Asks the server again. */
   readonly refresh = async (): Promise<void> => {
     const asked = ++this.#asked;
+    this.#error = undefined;
     try {
-      const { inbox } = this.#options;
+      let { inbox } = this.#options;
       const names = [...this.#names];
       do {
         const part = names.splice(0, AT_ONCE);
-        const { rooms, conversations } = await this.#client.overview(
-          names.length > 0 ? { rooms: part } : { rooms: part, inbox },
-        );
+        const { rooms, conversations = [] } = await this.#client.overview({ rooms: part, inbox });
         if (asked !== this.#asked) return;
         for (const name of part) {
           const room = rooms[name];
           if (room) this.#rooms.set(name, room);
           else this.#rooms.delete(name);
         }
-        if (conversations) this.#conversations.clear();
-        for (const c of [...(conversations ?? [])].reverse()) {
+        if (inbox) this.#conversations.clear();
+        for (const c of [...conversations].reverse()) {
           this.#conversations.set(c.user.id, c);
           this.#follow(c.user.id);
         }
+        inbox = undefined;
       } while (names.length > 0);
-      this.#error = undefined;
     } catch (err) {
       if (asked !== this.#asked) return;
       this.#error = err as ChatError;
@@ -91,8 +94,8 @@ export class OverviewStore extends Store<OverviewSnapshot> {
   protected override start(): () => void {
     const client = this.#client;
     const { every } = this.#options;
-    const ends = this.#names.map((name) => client.room(name).onRead(() => this.#room(name)));
-    ends.push(
+    const ends = [
+      ...[...this.#names].map((name) => client.room(name).onRead(() => this.#room(name, same))),
       client.onState(({ status }) => status === 'connected' && void this.refresh()),
       client.on('room-message', (_, e) => this.#room(e.room, () => e)),
       client.on('private-message', (_, e) => this.#conversation(e, () => e)),
@@ -103,10 +106,11 @@ export class OverviewStore extends Store<OverviewSnapshot> {
         this.#conversation(sent, () => sent);
       }),
       client.on('message-changed', (data, e) => {
-        if (e.room !== undefined) this.#room(e.room, (last) => changed(last, data));
-        else this.#conversation(e, (last) => changed(last, data));
+        const next: Next = (last) => last && changed(last, data);
+        if (e.room !== undefined) this.#room(e.room, next);
+        else this.#conversation(e, next);
       }),
-    );
+    ];
     const timer = every && setInterval(this.refresh, every);
     if (client.state.status === 'connected') void this.refresh();
     return () => {
@@ -117,35 +121,25 @@ export class OverviewStore extends Store<OverviewSnapshot> {
     };
   }
 
-  #room(name = '', next: Next = (last) => last): void {
-    if (!this.#names.includes(name)) return;
-    const { epoch = '', seq = 0, read = 0, unread = 0, last } = this.#rooms.get(name) ?? {};
-    const now = next(last);
-    const room = this.#client.room(name);
-    this.#rooms.set(name, {
-      epoch: now?.epoch ?? epoch,
-      seq: Math.max(seq, now?.seq ?? 0),
-      read: room.read ?? read,
-      unread: room.unread ?? unread,
-      ...(now && { last: now }),
-    });
+  #room(name = '', next: Next): void {
+    if (!this.#names.has(name)) return;
+    const { read = 0, unread = 0 } = this.#client.room(name);
+    const old = this.#rooms.get(name);
+    const last = next(old?.last);
+    const { epoch = '', seq = 0 } = { ...old, ...last };
+    this.#rooms.set(name, { epoch, seq, read, unread, ...(last && { last }) });
     this.changed();
   }
 
-  #conversation({ from, to = '' }: Pick<Envelope, 'from' | 'to'>, next: Next = (last) => last): void {
+  #conversation({ from, to = '' }: Pick<Envelope, 'from' | 'to'>, next: Next): void {
     if (!this.#options.inbox) return;
-    const other = from && from.id !== this.#client.user?.id ? from : undefined;
+    const other = from?.id === this.#client.user?.id ? undefined : from;
     const id = other?.id ?? to;
+    const { read = 0, unread = 0 } = this.#client.conversation(id);
     const old = this.#conversations.get(id);
-    const channel = this.#client.conversation(id);
-    const now = next(old?.last);
-    if (now?.seq !== old?.last?.seq) this.#conversations.delete(id);
-    this.#conversations.set(id, {
-      user: other ?? old?.user ?? { id, name: id },
-      read: channel.read ?? old?.read ?? 0,
-      unread: channel.unread ?? old?.unread ?? 0,
-      ...(now && { last: now }),
-    });
+    const last = next(old?.last);
+    if (last?.seq !== old?.last?.seq) this.#conversations.delete(id);
+    this.#conversations.set(id, { user: other ?? old?.user ?? { id, name: id }, read, unread, ...(last && { last }) });
     this.#follow(id);
     this.changed();
   }
@@ -154,17 +148,15 @@ export class OverviewStore extends Store<OverviewSnapshot> {
     if (this.#ends.has(to)) return;
     this.#ends.set(
       to,
-      this.#client.conversation(to).onRead(() => this.#conversation({ to })),
+      this.#client.conversation(to).onRead(() => this.#conversation({ to }, same)),
     );
   }
 }
 
-type Next = (last: Envelope | undefined) => Envelope | undefined;
-
 // The newest message after a change, which may be of another message.
-function changed(last: Envelope | undefined, { seq, id, author, message }: Changed): Envelope | undefined {
-  const same = id === undefined ? seq === last?.seq : id === last?.id && author === last?.from?.id;
-  if (!last || !same) return last;
+function changed(last: Envelope, data: Changed): Envelope {
+  if (!refersTo(data, last)) return last;
   const { edited, reactions, ...kept } = last;
+  const { message } = data;
   return { ...kept, ...message, data: message.deleted === undefined ? (message.data ?? last.data) : undefined };
 }
