@@ -71,7 +71,8 @@ test('with 1,000 and with 10,000 shown', async () => {
     console.log(
       `a live message${readEach ? ', and a copy of the list' : ''}: ${figures}, ${(many / few).toFixed(2)} times`,
     );
-    // Ten times if it walked over them. Copying the list depends on the machine.
+    // Ten times if it walked over them. The time of a copy depends on the
+    // machine.
     if (!readEach) expect(many / few).toBeLessThan(5);
   }
   for (const room of rooms) room.close();
