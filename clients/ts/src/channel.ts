@@ -48,6 +48,8 @@ export interface ChannelHost {
   /** The id of the user that the client is connected as. */
   me(): string | undefined;
   epochOf(to: { room?: string | undefined }): string | undefined;
+  /** Has the server say anew what is unread. */
+  count(to: { room?: string; to?: string }): Promise<unknown>;
   send(type: Durable, data: unknown, options: SendOptions & { room?: string; to?: string }): Promise<Receipt>;
 }
 
@@ -67,6 +69,8 @@ export class Channel<Data = unknown, Ref extends Re = Re> {
   #epoch: string | undefined; // of the reading
   #reading: Reading | undefined;
   #seen: Envelope[] = []; // the newest messages of others
+  #stale = false; // whether a deletion has come since the last count
+  #counting = false;
   #mark = 0; // the highest position to mark as read
   readonly #markId = newId();
   #marking: Promise<Reading> | undefined;
@@ -194,18 +198,32 @@ export class Channel<Data = unknown, Ref extends Re = Re> {
     } else if (e.type === 'message-changed' && (e.data as Changed).change === 'deleted') {
       const { seq, id } = e.data as Changed;
       const gone = this.#seen.find((m) => (id === undefined ? m.seq === seq : m.id === id));
-      if (gone) this.#deleted(gone, e);
+      this.#deleted(gone?.seq ?? seq, gone, e.seq);
     }
   }
 
-  #deleted({ seq: at = 0 }: Envelope, { seq: when = 0 }: Envelope): void {
-    this.#seen = this.#seen.filter((m) => m.seq !== at);
+  #deleted(at = Infinity, gone?: Envelope, when = 0): void {
+    this.#seen = this.#seen.filter((m) => m !== gone);
     const r = this.#reading;
-    // Later answers do not count it.
-    if (r && r.unread < MANY && at > r.seq && at <= r.head && when > r.head) {
-      this.#reading = { ...r, unread: r.unread - 1 };
+    // The server has counted it, unless it knew of the deletion.
+    if (r?.unread && at > r.seq && (at <= r.head || !gone) && when > r.head) {
+      if (gone && r.unread < MANY) this.#reading = { ...r, unread: r.unread - 1 };
+      else void this.#count();
     }
     this.#tell();
+  }
+
+  // For a message that is not known here, or if the server has not counted all.
+  // Deletions in quick succession are counted together.
+  async #count(): Promise<void> {
+    this.#stale = true;
+    if (this.#counting) return;
+    this.#counting = true;
+    while (this.#stale) {
+      this.#stale = false;
+      await this.#host.count(this.#to).catch(() => {});
+    }
+    this.#counting = false;
   }
 
   #tell(): void {

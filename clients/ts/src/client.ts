@@ -156,6 +156,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
       local: this.#local,
       me: () => this.#user?.id,
       epochOf: (to) => this.#epochOf(to),
+      count: ({ room }) => this.overview(room === undefined ? { inbox: true } : { rooms: [room] }),
       send: (type, data, options) => this.send(type, data as never, options),
     };
   }

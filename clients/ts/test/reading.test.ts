@@ -91,6 +91,33 @@ describe('unread', () => {
     expect(room.unread).toBe(reading(f.hub, 'u1', { room: 'a' }).unread);
   });
 
+  test('asks the server if it does not know what was deleted', async () => {
+    for (const n of [1, 2, 3]) f.hub.message('a', n);
+    for (const n of [4, 5]) f.hub.message('a', n, me);
+    const client = await joined();
+    const other = await f.connect({ getToken: () => 'u2' });
+    const tab = await f.connect(ana);
+    await Promise.all([other.room('a').join(), tab.room('a').join()]);
+    await Promise.all([other.room('a').remove(2), other.room('a').remove(3), tab.room('a').remove(4)]);
+    await pass();
+    expect(client.room('a').unread).toBe(1);
+    expect(f.hub.sockets[0]?.of('overview').length).toBeLessThanOrEqual(2);
+    await client.room('a').markRead(5);
+    await tab.room('a').remove(5);
+    await pass();
+    expect(f.hub.sockets[0]?.of('overview').length).toBeLessThanOrEqual(2);
+  });
+
+  test('asks the server if it had not counted all', async () => {
+    for (let n = 1; n <= 100; n++) f.hub.message('a', n);
+    const client = await joined({ history: 50 });
+    const other = await f.connect({ getToken: () => 'u2' });
+    await other.room('a').join();
+    await other.room('a').remove(99);
+    await pass();
+    expect(client.room('a').unread).toBe(99);
+  });
+
   test('a deletion that the answer knows of is not counted again', async () => {
     for (const n of [1, 2, 3]) f.hub.message('a', n);
     const client = await joined({ history: 50 });

@@ -78,7 +78,8 @@ export interface Actions<Data = unknown> {
   /** Reacts, or takes the reaction back if `on` is false. */
   readonly react: (message: Named, key: string, on?: boolean) => Promise<Receipt>;
   /**
-   * Marks everything up to a message as read: the newest one by default.
+   * Marks everything up to a message as read: the newest one by default. Does
+   * nothing if it is read already.
    */
   readonly markRead: (message?: Named) => Promise<Reading | undefined>;
   /** Loads older messages. Resolves when they are in `messages`. */
@@ -162,7 +163,8 @@ export abstract class MessageStore<S extends Shown> extends Store<S> {
     edit: (message, data) => this.#change(message, (ref) => this.#channel.edit(ref, data)),
     remove: (message) => this.#change(message, (ref) => this.#channel.remove(ref)),
     react: (message, key, on) => this.#change(message, (ref) => this.#channel.react(ref, key, on)),
-    markRead: async ({ seq } = { seq: this.messages.newest }) => (seq ? this.#channel.markRead(seq) : undefined),
+    markRead: async ({ seq = 0 } = { seq: this.messages.newest }) =>
+      seq > (this.#channel.read ?? 0) ? this.#channel.markRead(seq) : undefined,
     loadMore: async (limit) => {
       while (this.#hasMore && (await this.#load('before', this.#before ?? this.messages.oldest, limit)) === 0);
     },
