@@ -229,14 +229,16 @@ export abstract class MessageStore<S extends Shown> extends Store<S> {
     }
   }
 
-  /** Another log begins. Its messages follow those of the old one. */
+  /**
+   * Another log begins. Its messages follow those of the old one. @internal
+   */
   newLife(): void {
     this.messages.newLife();
     this.dropped(undefined);
     this.changed();
   }
 
-  /** Forgets everything. */
+  /** Forgets everything. @internal */
   clear(): void {
     this.messages.clear();
     this.#unread = this.#line = undefined;
@@ -244,7 +246,7 @@ export abstract class MessageStore<S extends Shown> extends Store<S> {
     this.changed();
   }
 
-  /** To be called after changes of the channel's marker. */
+  /** To be called after changes of the channel's marker. @internal */
   marked(): void {
     const { read, unread } = this.#channel;
     if (unread && !this.#unread) this.#line = read;
@@ -252,7 +254,7 @@ export abstract class MessageStore<S extends Shown> extends Store<S> {
     this.changed();
   }
 
-  /** Takes a live event. */
+  /** Takes a live event. @internal */
   take(e: Envelope): void {
     if (e.type === 'message-changed') {
       this.messages.change(e as Envelope<Changed>);
@@ -268,7 +270,7 @@ export abstract class MessageStore<S extends Shown> extends Store<S> {
     return this.client.outbox.some((m) => this.isMine(m));
   }
 
-  /** Takes what happens to something in the outbox. */
+  /** Takes what happens to something in the outbox. @internal */
   sending(event: SendEvent): void {
     const { message } = event;
     if (!this.isMine(message)) return;

@@ -17,7 +17,7 @@ const TYPES = ['private-message'];
 export class ConversationStore extends MessageStore<Conversation> {
   readonly #all: PrivateStore;
   readonly #channel: Channel;
-  /** Known if the user has written. */
+  /** Known if the user has written. @internal */
   user: User | undefined;
 
   constructor(client: AnyClient, channel: Channel<unknown, PrivateRef>, all: PrivateStore) {
@@ -97,7 +97,7 @@ export class PrivateStore extends Store<readonly Conversation[]> {
     return store;
   }
 
-  /** A conversation has changed. */
+  /** A conversation has changed. @internal */
   update(): void {
     this.changed();
   }
