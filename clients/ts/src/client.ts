@@ -482,7 +482,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     const { socket } = this.#connection;
     let reply: string;
     try {
-      if (!fn) throw new ChatError('unknown_type', 'Nothing answers this type');
+      if (!fn) throw new ChatError('unknown_type', 'No function answers this type');
       const data = (await fn(e.data as never, e as Envelope<never>)) ?? null;
       reply = toJSON({ type: 'ack', id: e.id, data });
     } catch (err) {

@@ -153,18 +153,18 @@ export function encode(envelope: object): string | ChatError {
   try {
     return toJSON(envelope);
   } catch (cause) {
-    return new ChatError('bad_request', 'The data is not JSON', { cause });
+    return new ChatError('bad_request', 'The data cannot be encoded as JSON', { cause });
   }
 }
 
 /** For an answer that is not what the protocol says. */
 export const invalid = () => new ChatError('internal', 'The server sent an invalid answer');
 export const closed = () => new ChatError('closed', 'The client is closed');
-export const conflict = () => new ChatError('conflict', 'This id is waiting already');
+export const conflict = () => new ChatError('conflict', 'An event with this id is waiting already');
 export const overflow = () => new ChatError('overflow', 'Too many messages are waiting');
 export const otherUser = () => new ChatError('forbidden', 'Another user has logged in');
-export const lostLog = () => new ChatError('conflict', 'The log was lost');
-export const tooLarge = () => new ChatError('too_large', 'Too large for the server');
+export const lostLog = () => new ChatError('conflict', 'The server has lost this log');
+export const tooLarge = () => new ChatError('too_large', 'The message is too large for the server');
 
 /**
  * Resolves with the result that `begin` settles. Calls `cancel` on a timeout or
