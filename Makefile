@@ -43,9 +43,10 @@ unit: ## Run the tests with the race detector, in random order
 	@go test -race -shuffle=on work
 
 .PHONY: ts
-ts: test-deps ## Check the TypeScript client: lint, build, types, tests, size
+ts: test-deps ## Check the TypeScript client: lint, build, types, tests, size, examples
 	$(call say,TypeScript client)
 	@npm --prefix clients/ts run check
+	@npm --prefix clients/ts/examples test
 
 .PHONY: page
 page: test-deps ## Check the page of examples/chat: lint, committed build, browser tests

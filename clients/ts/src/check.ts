@@ -1,6 +1,22 @@
 // Checks for everything that comes from a server or a storage. A value that
 // does not have the right shape is dropped.
-import type { Envelope, Joined, Position, Presence, Receipt, Removed, User, Welcome } from './protocol.js';
+import type {
+  Changed,
+  Envelope,
+  Joined,
+  Overview,
+  OverviewConversation,
+  OverviewRoom,
+  Position,
+  Presence,
+  PrivateRef,
+  Reaction,
+  Reading,
+  Receipt,
+  Removed,
+  User,
+  Welcome,
+} from './protocol.js';
 
 /** The longest wait of setTimeout, in ms. A longer one would end at once. */
 export const TIMER_MAX = 2 ** 31 - 1;
@@ -25,6 +41,11 @@ const listOf =
   (value) =>
     Array.isArray(value) && value.every((v) => check(v));
 
+const mapOf =
+  (check: Check): Check =>
+  (value) =>
+    isObject(value) && Object.values(value).every(check);
+
 /** Makes a check for objects from the checks of their fields. */
 export function shape<T>(fields: { readonly [K in keyof Required<T>]: Check }): (value: unknown) => value is T {
   const checks = Object.entries<Check>(fields);
@@ -39,7 +60,23 @@ export const isPosition = shape<Position>(position);
 const users = optional(listOf(isUser));
 export const isPresence = shape<Presence>({ users, count: isCount });
 export const isRemoved = shape<Removed>({ reason: isText });
-export const isJoined = shape<Joined>({ ...position, users, count: optional(isCount), recovered: isFlag });
+export const isJoined = shape<Joined>({
+  ...position,
+  users,
+  count: optional(isCount),
+  recovered: isFlag,
+  read: optional(isCount),
+  unread: optional(isCount),
+});
+
+const isRef = shape<PrivateRef>({ id: isText, author: isText });
+export const isRe = optional((value) => isCount(value) || isRef(value));
+
+const content = {
+  edited: optional(isCount),
+  deleted: optional(isCount),
+  reactions: optional(mapOf(shape<Reaction>({ count: isCount, users: listOf(isText) }))),
+};
 
 export const isEnvelope = shape<Envelope>({
   type: isType,
@@ -52,6 +89,28 @@ export const isEnvelope = shape<Envelope>({
   ts: optional(isCount),
   ack: optional(isFlag),
   data: isAny,
+  re: isRe,
+  ...content,
+  mine: optional(listOf(isText)),
+});
+
+const isMessage = shape<Changed['message']>({ data: isAny, ...content });
+export const isChanged = shape<Changed>({
+  seq: optional(isCount),
+  id: optional(isText),
+  author: optional(isText),
+  change: isText,
+  message: isMessage,
+});
+
+export const isReading = shape<Reading>({ seq: isCount, unread: isCount, head: isCount });
+const isReaders = shape({ users: listOf(shape({ id: isText, seq: isCount })) });
+export const isRead: Check = (value) => isReading(value) || isReaders(value);
+
+const reading = { read: isCount, unread: isCount, last: optional(isEnvelope) };
+export const isOverview = shape<Overview>({
+  rooms: mapOf(shape<OverviewRoom>({ ...position, ...reading })),
+  conversations: optional(listOf(shape<OverviewConversation>({ user: isUser, ...reading }))),
 });
 
 /** Checks the data of an ack to a durable event. */

@@ -1,4 +1,17 @@
-import { isCount, isJoined, isObject, isPosition, isPresence, isReceipt, isRemoved, shape } from './check.js';
+import { Channel, type ChannelHost, type SendOptions } from './channel.js';
+import {
+  isChanged,
+  isCount,
+  isJoined,
+  isObject,
+  isOverview,
+  isPosition,
+  isPresence,
+  isRead,
+  isReceipt,
+  isRemoved,
+  shape,
+} from './check.js';
 import { Connection, type ConnectionState } from './connection.js';
 import { ChatError, errorOf } from './error.js';
 import {
@@ -21,15 +34,17 @@ import {
   type Envelope,
   isDurable,
   type Joined,
+  type Overview,
   type Position,
   type Presence,
+  type PrivateRef,
   type Receipt,
   type User,
   type Welcome,
   withEpoch,
 } from './protocol.js';
-import { cancellable, closed, encode, invalid, Requests, tooLarge } from './requests.js';
-import { Room, type RoomHost, type SendOptions } from './room.js';
+import { cancellable, closed, encode, invalid, otherUser, Requests, tooLarge, type WaitOptions } from './requests.js';
+import { Room } from './room.js';
 import { isOver, toJSON, wellFormed } from './text.js';
 import { LIST_EVERY, NOBODY, type Users, usersAfter, usersOf } from './users.js';
 
@@ -65,7 +80,11 @@ const isResumed = shape<Resumed>({ inbox: isJoined, rooms: isObject });
 
 const INVALID_TEXT = 1007; // close codes
 const TOO_BIG = 1009;
-const PRESENCE = new Set(['online-users', 'user-online', 'user-offline', 'user-joined', 'user-left']);
+const CHECKS = new Map([
+  ...['online-users', 'user-online', 'user-offline', 'user-joined', 'user-left'].map((t) => [t, isPresence] as const),
+  ['message-changed', isChanged],
+  ['read', isRead],
+]);
 const REMEMBERED = 1_000; // ids of own private messages
 
 /**
@@ -83,8 +102,9 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   readonly #local: Emitter<[value: never]>;
   readonly #answers = new Map<string, (data: never, event: Envelope<never>) => unknown>();
   readonly #rooms = new Map<string, Room<E>>();
+  readonly #conversations = new Map<string, Channel<EventData<E, 'private-message'>, PrivateRef>>();
   readonly #own = new Set<string>(); // ids of private messages sent by this client
-  readonly #host: RoomHost;
+  readonly #host: ChannelHost;
   #inbox: Position | null = null;
   #inboxLive = false; // whether the next event comes after the position
   #user: User | undefined;
@@ -135,7 +155,9 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
       events: this.#events,
       local: this.#local,
       me: () => this.#user?.id,
-      send: (room, data, options) => this.send('room-message', data as never, { ...options, room }),
+      epochOf: (to) => this.#epochOf(to),
+      count: ({ room }) => this.overview(room === undefined ? { inbox: true } : { rooms: [room] }),
+      send: (type, data, options) => this.send(type, data as never, options),
     };
   }
 
@@ -218,16 +240,16 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
 
   /**
    * Sends an event and resolves with the answer. A durable event
-   * (`room-message`, `private-message`, `send-notification`) is repeated until
-   * the server has stored it. Any other event is sent once, as soon as there is
-   * a connection. Rejects with a ChatError.
+   * (`room-message`, `private-message`, `send-notification`, and the changes of
+   * messages) is repeated until the server has stored it. Any other event is
+   * sent once, as soon as there is a connection. Rejects with a ChatError.
    */
   send<K extends Durable>(type: K, data: DurableData<E, K>, options?: CallOptions): Promise<Receipt>;
   send<K extends keyof C & string>(type: K, data: CallData<C, K>, options?: CallOptions): Promise<CallReply<C, K>>;
   send<K extends string>(type: Unknown<K, keyof C | Durable>, data?: unknown, options?: CallOptions): Promise<unknown>;
   async send(type: string, data?: unknown, options: CallOptions = {}): Promise<unknown> {
     const [room, to] = [options.room, options.to].map((name) => name && wellFormed(name));
-    const event = { type, room, to, data };
+    const event = { type, room, to, re: options.re, data };
     if (isDurable(type)) return this.#keep(event, options);
     return (await this.#requests.send(event, 'once', options)).data;
   }
@@ -249,13 +271,31 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
 
   /** Returns the room of that name, always the same object. */
   room(name: string): Room<E> {
-    name = wellFormed(name); // as the server's events have it
-    let room = this.#rooms.get(name);
-    if (!room) {
-      room = new Room<E>(name, this.#host);
-      this.#rooms.set(name, room);
+    return named(this.#rooms, name, (name) => new Room<E>(name, this.#host));
+  }
+
+  /** The private messages with a user, always the same object. */
+  conversation(userId: string): Channel<EventData<E, 'private-message'>, PrivateRef> {
+    return named(this.#conversations, userId, (id) => new Channel(this.#host, 'private-message', id));
+  }
+
+  /**
+   * Asks for the newest message and the unread count of up to 500 rooms, joined
+   * or not, and of all private conversations if `inbox` is set.
+   */
+  async overview(
+    what: { rooms?: readonly string[] | undefined; inbox?: boolean | undefined },
+    options?: WaitOptions,
+  ): Promise<Overview<EventData<E, 'room-message'>, EventData<E, 'private-message'>>> {
+    const { data } = await this.#requests.send({ type: 'overview', data: what }, 'read', options);
+    if (!isOverview(data)) throw invalid();
+    for (const [name, { epoch, seq, read, unread }] of Object.entries(data.rooms)) {
+      this.#rooms.get(name)?.learn({ seq: read, unread, head: seq }, epoch);
     }
-    return room;
+    for (const { user, read, unread, last } of data.conversations ?? []) {
+      this.conversation(user.id).learn({ seq: read, unread, head: last?.seq ?? 0 });
+    }
+    return data as never;
   }
 
   /**
@@ -325,7 +365,9 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     if (this.#user && this.#user.id !== user.id) {
       this.#inbox = null;
       this.#own.clear();
+      this.#requests.dropped(otherUser());
       for (const room of this.#rooms.values()) room.forget();
+      for (const conversation of this.#conversations.values()) conversation.renew();
     }
     this.#user = user;
     this.#requests.maxMessage = welcome.maxMessage || Infinity;
@@ -350,6 +392,9 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   // The missed messages follow in the same task, so this must not wait for a
   // microtask.
   #resumed({ inbox, rooms }: Resumed, resuming: Room<E>[], resumed: boolean): void {
+    if (inbox.epoch !== this.#inbox?.epoch) {
+      for (const conversation of this.#conversations.values()) conversation.renew();
+    }
     this.#inbox = { epoch: inbox.epoch, seq: inbox.recovered ? (this.#inbox?.seq ?? 0) : 0 };
     this.#inboxLive = true;
     const { socket } = this.#connection;
@@ -374,7 +419,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   // Receiving.
 
   #receive(e: Envelope): void {
-    if (PRESENCE.has(e.type) && !isPresence(e.data)) return;
+    if (CHECKS.get(e.type)?.(e.data) === false) return;
     switch (e.type) {
       case 'ack':
       case 'error':
@@ -396,10 +441,13 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     if (e.ack) return void this.#reply(e);
     const room = e.room === undefined ? undefined : this.#rooms.get(e.room);
     if (e.seq !== undefined) {
-      if (!(e.room === undefined ? this.#isNew(e, e.seq) : (room?.isNew(e.seq) ?? true))) return;
-      e = withEpoch(e, this.#epochOf(e));
+      // A marker is kept in the inbox, that of a room too.
+      const inInbox = e.room === undefined || e.type === 'read';
+      if (!(inInbox ? this.#isNew(e, e.seq) : (room?.isNew(e.seq) ?? true))) return;
+      e = withEpoch(e, this.#epochOf(inInbox ? {} : e));
     }
-    room?.observe(e);
+    if (e.room !== undefined) room?.observe(e);
+    else this.#conversations.get((e.from?.id === this.#user?.id ? e.to : e.from?.id) ?? '')?.observe(e);
     this.#events.emit(e.type, e.data as never, e as Envelope<never>);
     if (e.room !== undefined) this.#events.emit(`${e.type}\n${e.room}`, e.data as never, e as Envelope<never>);
   }
@@ -458,7 +506,9 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   // Sending.
 
   async #keep(event: Omit<Outgoing, 'id'>, options: SendOptions): Promise<Receipt> {
-    const text = encode({ id: wellFormed(options.id ?? newId()), ...event });
+    const { room = '', type } = event;
+    const epoch = type === 'room-message' ? undefined : this.#rooms.get(room)?.resumeFrom?.epoch;
+    const text = encode({ id: wellFormed(options.id ?? newId()), ...event, epoch });
     if (text instanceof ChatError) throw text;
     // As the server gets it. If the application changed its data later, what
     // the storage keeps would be another message with the same id.
@@ -481,6 +531,15 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     const kept = this.#outbox.answer(id, error || (isReceipt(data) ? { ...data, id } : { id }));
     if (!kept) this.#requests.answer(id, error || e);
   }
+}
+
+// Returns the value of a name, as the server's events have it. Makes it first
+// if it is not there.
+function named<V>(map: Map<string, V>, name: string, make: (name: string) => V): V {
+  name = wellFormed(name);
+  const value = map.get(name) ?? make(name);
+  map.set(name, value);
+  return value;
 }
 
 // Makes it an uncaught error, which the platform reports.

@@ -1,4 +1,4 @@
-import type { Envelope, Presence, Removed } from './protocol.js';
+import type { Changed, Envelope, Presence, Read, Removed } from './protocol.js';
 
 /**
  * The data of the application's events, by type. Declare your own like this:
@@ -35,6 +35,8 @@ export interface BuiltinEvents {
   'room-message': unknown;
   'private-message': unknown;
   notification: unknown;
+  'message-changed': Changed;
+  read: Read;
   typing: undefined;
   'stop-typing': undefined;
   'user-joined': Presence;

@@ -1,3 +1,4 @@
+export type { Channel, HistoryOptions, SendOptions } from './channel.js';
 export { type CallOptions, ChatClient, type InboxInfo } from './client.js';
 export type { ConnectionState, DisconnectReason } from './connection.js';
 export { ChatError } from './error.js';
@@ -17,17 +18,28 @@ export { newId } from './id.js';
 export type { ChatOptions, StorageLike, TokenReason, WebSocketConstructor, WebSocketLike } from './options.js';
 export type { Outgoing, SendEvent } from './outbox.js';
 export type {
+  Changed,
   ClientErrorCode,
   Envelope,
   ErrorCode,
   History,
   Joined,
+  Overview,
+  OverviewConversation,
+  OverviewRoom,
   Position,
   Presence,
+  PrivateRef,
+  Re,
+  Reaction,
+  Reactions,
+  Read,
+  Reading,
   Receipt,
   Removed,
   ServerErrorCode,
   User,
 } from './protocol.js';
-export type { JoinedRoom, JoinOptions, Room, RoomState, SendOptions } from './room.js';
+export type { WaitOptions } from './requests.js';
+export type { JoinedRoom, JoinOptions, Room, RoomState } from './room.js';
 export type { Users } from './users.js';

@@ -1,9 +1,9 @@
-import { isAny, isObject, isText, optional, shape } from './check.js';
+import { isAny, isObject, isRe, isText, optional, shape } from './check.js';
 import { ChatError } from './error.js';
 import type { StorageLike } from './options.js';
 import { Pace } from './pace.js';
-import { isDurable, type Receipt, withEpoch } from './protocol.js';
-import { conflict, overflow, tooLarge } from './requests.js';
+import { isDurable, type Re, type Receipt, withEpoch } from './protocol.js';
+import { conflict, lostLog, otherUser, overflow, tooLarge } from './requests.js';
 import { isOver, toJSON } from './text.js';
 
 /** A durable event that the server has not acknowledged. */
@@ -12,6 +12,9 @@ export interface Outgoing {
   readonly id: string;
   readonly room?: string | undefined;
   readonly to?: string | undefined;
+  readonly re?: Re | undefined;
+  /** Of a change: the life of the log that the changed message is in. */
+  readonly epoch?: string | undefined;
   readonly data: unknown;
 }
 
@@ -20,6 +23,8 @@ const isOutgoing = shape<Outgoing>({
   id: isText,
   room: optional(isText),
   to: optional(isText),
+  re: isRe,
+  epoch: optional(isText),
   data: isAny,
 });
 
@@ -109,7 +114,7 @@ export class Outbox {
    */
   opened(user: string, maxMessage: number | undefined): void {
     if (this.#user !== undefined && this.#user !== user) {
-      this.fail(() => true, new ChatError('forbidden', 'Another user has logged in'));
+      this.fail(() => true, otherUser());
     }
     this.#user = user;
     this.#maxMessage = maxMessage || Infinity;
@@ -142,9 +147,11 @@ export class Outbox {
       if (busyRooms.has(room)) continue;
       busyRooms.add(room);
       if (entry.inFlight) continue;
+      const epoch = this.#owner.epochOf(entry.message);
       if (room !== '' && !(this.#owner.roomReady(room) ?? !entry.restored)) continue;
-      if (isOver(entry.text, this.#maxMessage)) {
-        this.#settle(entry, tooLarge());
+      const lost = (entry.message.epoch ?? epoch) !== epoch;
+      if (lost || isOver(entry.text, this.#maxMessage)) {
+        this.#settle(entry, lost ? lostLog() : tooLarge());
         return this.flush();
       }
       next.push(entry);
@@ -213,7 +220,7 @@ export class Outbox {
     for (const { message } of entries) this.#owner.changed({ status: 'queued', message });
     if (this.#user !== undefined && user !== undefined && user !== this.#user) {
       const theirs = new Set(messages);
-      this.fail((m) => theirs.has(m), new ChatError('forbidden', 'Another user has logged in'));
+      this.fail((m) => theirs.has(m), otherUser());
     }
     this.#user ??= user;
     this.flush();

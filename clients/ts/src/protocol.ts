@@ -36,9 +36,98 @@ export interface Envelope<Data = unknown> {
   readonly epoch?: string;
   /** When the server stored or sent it. */
   readonly ts?: number;
+  /** The message that this one answers. */
+  readonly re?: Re;
+  /** When it was last edited. */
+  readonly edited?: number;
+  /** When it was deleted. It has no `data` then. */
+  readonly deleted?: number;
+  readonly reactions?: Reactions;
+  /** The keys that this user has reacted with. */
+  readonly mine?: readonly string[];
   /** True if this is a question: the server waits for an answer. */
   readonly ack?: boolean;
   readonly data: Data;
+}
+
+/** A private message, whose two copies have different positions. */
+export interface PrivateRef {
+  readonly id: string;
+  /** The id of the user who wrote it. */
+  readonly author: string;
+}
+
+/** A message that is answered: the `seq` of a room message, or a PrivateRef. */
+export type Re = number | PrivateRef;
+
+/** The reactions to a message, by key. */
+export type Reactions = Readonly<Record<string, Reaction>>;
+
+export interface Reaction {
+  readonly count: number;
+  /** The ids of the first users. The server lists up to 20. */
+  readonly users: readonly string[];
+}
+
+/**
+ * The data of `message-changed`. It has the message as it is now, so it
+ * replaces what came before. The `seq` of the event is the version.
+ */
+export interface Changed<Data = unknown> {
+  /** The position of the changed room message. */
+  readonly seq?: number;
+  /** The id of the changed private message. */
+  readonly id?: string;
+  /** The id of the user who wrote the changed private message. */
+  readonly author?: string;
+  readonly change: 'edited' | 'deleted' | 'reacted';
+  readonly message: Pick<Envelope, 'edited' | 'deleted' | 'reactions'> & {
+    /** Absent if the message was never edited, or is deleted. */
+    readonly data?: Data;
+  };
+}
+
+/** How far this user has read a room or a private conversation. */
+export interface Reading {
+  /** The position of the marker. 0: there is none. */
+  readonly seq: number;
+  /**
+   * How many messages of others follow the marker, up to `head`. 100 means 100
+   * or more.
+   */
+  readonly unread: number;
+  readonly head: number;
+}
+
+/**
+ * The data of `read`. A Reading, from another connection of this user; or
+ * `users`, how far the others in the room have read.
+ */
+export interface Read extends Partial<Reading> {
+  readonly users?: readonly { readonly id: string; readonly seq: number }[];
+}
+
+/** The answer to `overview`. Rooms that are unknown or refused are absent. */
+export interface Overview<RoomData = unknown, PrivateData = unknown> {
+  readonly rooms: Readonly<Record<string, OverviewRoom<RoomData>>>;
+  /** The newest first. Absent unless `inbox` was set. */
+  readonly conversations?: readonly OverviewConversation<PrivateData>[];
+}
+
+export interface OverviewRoom<Data = unknown> extends Position {
+  /** The position of the marker. 0: there is none. */
+  readonly read: number;
+  /** 100 means 100 or more. */
+  readonly unread: number;
+  /** The newest message. */
+  readonly last?: Envelope<Data>;
+}
+
+export interface OverviewConversation<Data = unknown> {
+  readonly user: User;
+  readonly read: number;
+  readonly unread: number;
+  readonly last?: Envelope<Data>;
 }
 
 /** The data of `welcome`, the first frame from the server. */
@@ -84,6 +173,10 @@ export interface Joined extends Position {
    * Whether all missed messages follow. If not, only the newest ones do.
    */
   readonly recovered: boolean;
+  /** The position of the user's marker. Absent if the server has none. */
+  readonly read?: number;
+  /** How many messages of others follow the marker, up to `seq`. */
+  readonly unread?: number;
 }
 
 /**
@@ -106,11 +199,18 @@ export function withEpoch<T extends { readonly seq?: number }>(value: T, epoch: 
   return value.seq === undefined || epoch === undefined ? value : { ...value, epoch };
 }
 
-/** A page of a room's log, oldest message first. */
+/** A page of a log, oldest message first. */
 export interface History<Data = unknown> {
   readonly messages: readonly Envelope<Data>[];
   /** Whether the log has older messages. */
   readonly more: boolean;
+  /** Whether the log has newer messages. Only with `after` or `around`. */
+  readonly newer: boolean;
+  /**
+   * Where to go on, as `before` or `after`. Absent if the page is not cut
+   * short.
+   */
+  readonly next?: number | undefined;
 }
 
 /** The error codes of the server. The set is closed. */
@@ -147,12 +247,18 @@ export type ClientErrorCode =
 export type ErrorCode = ServerErrorCode | ClientErrorCode;
 
 /** The types of events from clients that the server keeps in a log. */
-export type Durable = 'room-message' | 'private-message' | 'send-notification';
+export type Durable =
+  | 'room-message'
+  | 'private-message'
+  | 'send-notification'
+  | 'edit-message'
+  | 'delete-message'
+  | 'react';
 
 /**
  * Whether the server keeps events of this type in a log. The client repeats
  * those until the server answers.
  */
 export function isDurable(type: string): type is Durable {
-  return type === 'room-message' || type === 'private-message' || type === 'send-notification';
+  return /^((room|private|edit|delete)-message|send-notification|react)$/.test(type);
 }

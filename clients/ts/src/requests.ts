@@ -162,6 +162,8 @@ export const invalid = () => new ChatError('internal', 'The server sent an inval
 export const closed = () => new ChatError('closed', 'The client is closed');
 export const conflict = () => new ChatError('conflict', 'An event with this id is waiting already');
 export const overflow = () => new ChatError('overflow', 'Too many messages are waiting');
+export const otherUser = () => new ChatError('forbidden', 'Another user has logged in');
+export const lostLog = () => new ChatError('conflict', 'The server has lost this log');
 export const tooLarge = () => new ChatError('too_large', 'The message is too large for the server');
 
 /**

@@ -1,21 +1,10 @@
-import { isEnvelope, isJoined, isObject } from './check.js';
-import type { Connection } from './connection.js';
+import { Channel, type ChannelHost, type SendOptions } from './channel.js';
+import { isJoined } from './check.js';
 import { ChatError } from './error.js';
-import type { ChatEvents, Emitter, EventData, Listener, Unsubscribe } from './events.js';
+import type { ChatEvents, EventData, Listener, Unsubscribe } from './events.js';
 import { newId } from './id.js';
-import type { Outbox } from './outbox.js';
-import {
-  type Envelope,
-  type History,
-  type Joined,
-  type Position,
-  type Presence,
-  type Receipt,
-  type Removed,
-  type User,
-  withEpoch,
-} from './protocol.js';
-import { type Answer, invalid, type Requests, type WaitOptions } from './requests.js';
+import type { Envelope, Joined, Position, Presence, Receipt, Removed, User } from './protocol.js';
+import { type Answer, invalid } from './requests.js';
 import { has, LIST_EVERY, NOBODY, type Users, usersAfter, usersOf } from './users.js';
 
 /** Immutable: a change makes a new object. */
@@ -54,21 +43,6 @@ export interface JoinedRoom extends Joined {
   readonly resumed: boolean;
 }
 
-export type SendOptions = WaitOptions;
-
-/** What a room needs of its client. */
-export interface RoomHost {
-  readonly connection: Connection;
-  readonly outbox: Outbox;
-  readonly requests: Requests;
-  readonly events: Emitter<[data: never, event: Envelope<never>]>;
-  /** For events that the client itself makes. */
-  readonly local: Emitter<[value: never]>;
-  /** The id of the user that the client is connected as. */
-  me(): string | undefined;
-  send(room: string, data: unknown, options: SendOptions | undefined): Promise<Receipt>;
-}
-
 const TYPING_EVERY = 2_000;
 const TYPING_END = 4_000; // without another key
 
@@ -78,9 +52,8 @@ const LEFT: RoomState = { ...NOBODY, status: 'left', typing: [] };
  * A room, from `client.room(name)`. Once joined, it is joined again after each
  * reconnect, until `leave()`.
  */
-export class Room<E = ChatEvents> {
-  readonly name: string;
-  readonly #host: RoomHost;
+export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, number> {
+  readonly #host: ChannelHost;
   #state: RoomState = LEFT;
   #wanted: JoinOptions | null = null;
   #position: Position | null = null; // of the last message
@@ -93,8 +66,8 @@ export class Room<E = ChatEvents> {
   #typingTimer: ReturnType<typeof setTimeout> | undefined;
 
   /** @internal */
-  constructor(name: string, host: RoomHost) {
-    this.name = name;
+  constructor(name: string, host: ChannelHost) {
+    super(host, 'room-message', name);
     this.#host = host;
   }
 
@@ -156,10 +129,9 @@ export class Room<E = ChatEvents> {
     this.#end(LEFT, new ChatError('not_in_room', 'The room was left'));
   }
 
-  /** Sends a message, and repeats it until the server has stored it. */
-  send(data: EventData<E, 'room-message'>, options?: SendOptions): Promise<Receipt> {
+  override send(data: EventData<E, 'room-message'>, options?: SendOptions<number>): Promise<Receipt> {
     this.stopTyping();
-    return this.#host.send(this.name, data, options);
+    return super.send(data, options);
   }
 
   /**
@@ -182,21 +154,6 @@ export class Room<E = ChatEvents> {
     if (this.#typingSince === 0) return;
     this.#typingSince = 0;
     this.#write('stop-typing');
-  }
-
-  /**
-   * Reads the server's log: the messages before a `seq`, or the newest ones.
-   * The application's other durable events in this room are among them, so
-   * check the `type`. The server may return fewer than `limit`. It may also ask
-   * to wait, which this does.
-   */
-  async history(
-    options: { before?: number | undefined; limit?: number | undefined } = {},
-  ): Promise<History<EventData<E, 'room-message'>>> {
-    const { data } = await this.#host.requests.send({ type: 'history', room: this.name, data: options }, 'read');
-    if (!isObject(data) || !Array.isArray(data.messages)) throw invalid();
-    const messages = data.messages.filter(isEnvelope).map((e) => withEpoch(e, this.epoch));
-    return { messages: messages as Envelope<never>[], more: data.more === true };
   }
 
   /**
@@ -231,6 +188,7 @@ export class Room<E = ChatEvents> {
   /** Another user has connected, who has seen nothing yet. @internal */
   forget(): void {
     this.#position = this.#wanted?.since ?? null;
+    this.renew();
   }
 
   /** Takes this room's part of the answer to `resume`. @internal */
@@ -257,8 +215,9 @@ export class Room<E = ChatEvents> {
     return true;
   }
 
-  /** Updates the state from an event. @internal */
-  observe(e: Envelope): void {
+  /** @internal */
+  override observe(e: Envelope): void {
+    super.observe(e);
     if (!this.#live) return; // the answer to the join has the users
     const s = this.#state;
     const data = e.data as Presence;
@@ -318,12 +277,13 @@ export class Room<E = ChatEvents> {
   }
 
   #joined(info: Joined): void {
-    const { epoch, seq, recovered } = info;
+    const { epoch, seq, recovered, read, unread } = info;
     const asked = this.#position;
     if (asked) this.#position = { epoch, seq: recovered ? asked.seq : 0 };
     else this.#position = { epoch, seq: this.#wanted?.history ? 0 : seq };
     this.#live = true;
     this.#joinSent = false;
+    if (read !== undefined && unread !== undefined) this.learn({ seq: read, unread, head: seq }, epoch);
     this.#set({ status: 'joined', ...usersOf(info), typing: [] });
     const joined = { ...info, resumed: asked !== null };
     this.#host.local.emit(`joined\n${this.name}`, joined as never);

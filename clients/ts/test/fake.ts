@@ -3,13 +3,9 @@
 // answers itself.
 import type { ChatOptions, Envelope, Position, User, WebSocketLike } from '../src/index.js';
 import { ChatClient } from '../src/index.js';
+import { after, change, head, history, type Log, markRead, overview, reading, type Sent } from './fake-chat.js';
 
-export type Sent = Envelope & { readonly id: string };
-
-interface Log {
-  epoch: string;
-  events: Envelope[];
-}
+export type { Sent };
 
 /** One connection, seen from both sides. */
 export class FakeSocket implements WebSocketLike {
@@ -90,6 +86,10 @@ export class FakeHub {
   welcome: object | null = {};
   /** Changes each frame to a client. */
   change = (e: object): unknown => e;
+  /** Positions of markers. */
+  readonly markers = new Map<string, number>();
+  /** Whether it is a server from before messages changed. */
+  old = false;
   /** Whether to ignore all frames from clients. */
   deaf = false;
   #seq = 0;
@@ -135,12 +135,14 @@ export class FakeHub {
   forget(): void {
     this.rooms.clear();
     this.inboxes.clear();
+    this.markers.clear();
     this.#seq = 0;
   }
 
   /** Stores a message in a room and delivers it. */
-  message(room: string, data: unknown, from: User = { id: 'u2', name: 'Ben' }, id?: string): Envelope {
-    const e = this.#store(this.room(room), { type: 'room-message', ...(id && { id }), room, from, data });
+  message(room: string, data: unknown, from: User = { id: 'u2', name: 'Ben' }, id?: string, re?: unknown): Envelope {
+    const more = { ...(id && { id }), ...(re !== undefined && { re }) };
+    const e = this.#store(this.room(room), { type: 'room-message', ...more, room, from, data });
     for (const s of this.#open()) if (s.rooms.has(room)) s.say(e);
     return e;
   }
@@ -157,8 +159,16 @@ export class FakeHub {
   }
 
   /** Stores a private message and delivers it to all connections but one. */
-  whisper(to: string, data: unknown, from: User = { id: 'u2', name: 'Ben' }, id?: string, except?: FakeSocket) {
-    const whisper = { type: 'private-message', ...(id && { id }), to, from, data };
+  whisper(
+    to: string,
+    data: unknown,
+    from: User = { id: 'u2', name: 'Ben' },
+    id?: string,
+    except?: FakeSocket,
+    re?: unknown,
+  ) {
+    const more = { ...(id && { id }), ...(re !== undefined && { re }) };
+    const whisper = { type: 'private-message', ...more, to, from, data };
     let receipt: Envelope | undefined;
     for (const user of new Set([to, from.id])) {
       const e = this.#store(this.inbox(user), whisper);
@@ -177,10 +187,11 @@ export class FakeHub {
       case 'ping':
         return socket.say({ type: 'pong' });
       case 'resume': {
-        const inbox = this.#since(this.inbox(socket.user.id), data.inbox);
+        const inbox = this.#since(socket, this.inbox(socket.user.id), data.inbox);
         const rooms = Object.entries((data.rooms ?? {}) as Record<string, Position>).map(([name, since]) => {
           socket.rooms.add(name);
-          return { name, ...this.#since(this.room(name), since) };
+          const { answer, events } = this.#since(socket, this.room(name), since);
+          return { name, answer: { ...answer, ...this.#read(socket, name) }, events };
         });
         ack({
           data: {
@@ -196,9 +207,16 @@ export class FakeHub {
         const log = this.room(room);
         const { history = 0, since } = data as { history?: number; since?: Position };
         const { answer, events } = since
-          ? this.#since(log, since)
-          : { answer: { ...position(log), recovered: false }, events: history ? log.events.slice(-history) : [] };
-        ack({ data: { ...answer, users: [socket.user], count: 1 } });
+          ? this.#since(socket, log, since)
+          : {
+              answer: { ...position(log), recovered: false },
+              events: history
+                ? after(log, 0, socket.user.id)
+                    .filter((m) => log.events.some((e) => e.seq === m.seq))
+                    .slice(-history)
+                : [],
+            };
+        ack({ data: { ...answer, ...this.#read(socket, room), users: [socket.user], count: 1 } });
         for (const m of events) socket.say(m);
         return;
       }
@@ -210,21 +228,30 @@ export class FakeHub {
         const dup = log.events.find((m) => m.id === e.id && m.from?.id === socket.user.id);
         if (!socket.rooms.has(room)) return this.refuse(socket, e, 'not_in_room');
         if (dup && !isRepeated(dup, e)) return this.refuse(socket, e, 'conflict');
-        const { seq, ts } = dup ?? this.message(room, e.data, socket.user, e.id);
+        const { seq, ts } = dup ?? this.message(room, e.data, socket.user, e.id, e.re);
         return void ack({ room, seq, ts, data: { seq, ts, ...(dup && { dup: true }) } });
       }
       case 'private-message': {
         const there = this.inbox(e.to ?? '').events.find((m) => m.id === e.id && m.from?.id === socket.user.id);
         if (there && !isRepeated(there, e)) return this.refuse(socket, e, 'conflict');
         const own = this.inbox(socket.user.id).events.find((m) => m.id === e.id && m.from?.id === socket.user.id);
-        const { seq, ts } = own ?? this.whisper(e.to ?? '', e.data, socket.user, e.id, socket);
+        const { seq, ts } = own ?? this.whisper(e.to ?? '', e.data, socket.user, e.id, socket, e.re);
         return void ack({ seq, ts, data: { seq, ts, ...(own && { dup: true }) } });
       }
       case 'history': {
-        const { before = Infinity, limit = 50 } = data as { before?: number; limit?: number };
-        const older = this.room(room).events.filter((m) => (m.seq ?? 0) < before);
-        return void ack({ data: { messages: older.slice(-limit), more: older.length > limit } });
+        const log = e.to === undefined ? this.room(room) : this.#with(socket.user.id, e.to);
+        return void ack({
+          data: history(log, (this.old ? { ...data, types: undefined } : data) as never, socket.user.id),
+        });
       }
+      case 'edit-message':
+      case 'delete-message':
+      case 'react':
+        return this.old ? this.refuse(socket, e, 'unknown_type') : change(this, socket, e);
+      case 'mark-read':
+        return this.old ? this.refuse(socket, e, 'unknown_type') : markRead(this, socket, e);
+      case 'overview':
+        return this.old ? this.refuse(socket, e, 'unknown_type') : overview(this, socket, e);
       case 'online-users':
         socket.say({ type: 'online-users', data: { users: [socket.user], count: 1 } });
         return void ack();
@@ -252,8 +279,31 @@ export class FakeHub {
     }
   }
 
-  refuse(socket: FakeSocket, e: Sent, code: string, more: object = {}): void {
+  refuse(socket: Pick<FakeSocket, 'say'>, e: Sent, code: string, more: object = {}): void {
     socket.say({ type: 'error', id: e.id, data: { code, message: code, ...more } });
+  }
+
+  /** Sends an event to some of the connections. */
+  tell(whom: (socket: Pick<FakeSocket, 'rooms' | 'user' | 'say'>) => boolean, e: object): void {
+    for (const s of this.#open()) if (whom(s)) s.say(e);
+  }
+
+  /** Returns the next position, of whatever log. */
+  next(): number {
+    return ++this.#seq;
+  }
+
+  #read(socket: FakeSocket, room: string): object {
+    const { seq: read, unread } = reading(this, socket.user.id, { room });
+    return this.old ? {} : { read, unread };
+  }
+
+  /** The private messages of a user with another. */
+  #with(user: string, peer: string): Log {
+    const log = this.inbox(user);
+    const isTheirs = ({ type, from, to }: Envelope) =>
+      type === 'private-message' && (from?.id === peer || (from?.id === user && to === peer));
+    return { ...log, events: log.events.filter(isTheirs) };
   }
 
   #open(): FakeSocket[] {
@@ -263,27 +313,27 @@ export class FakeHub {
   #log(logs: Map<string, Log>, key: string): Log {
     let log = logs.get(key);
     if (!log) {
-      log = { epoch: `e${this.#epoch++}`, events: [] };
+      log = { epoch: `e${this.#epoch++}`, events: [], named: new Map(), ids: new Map() };
       logs.set(key, log);
     }
     return log;
   }
 
   #store(log: Log, e: object): Envelope {
-    const stored = { ...e, seq: ++this.#seq, ts: 1_771_718_400_000 + this.#seq } as Envelope;
+    const stored = { ...e, seq: this.next(), ts: 1_771_718_400_000 + this.#seq } as Envelope;
     log.events.push(stored);
     return stored;
   }
 
-  #since(log: Log, since: Position | undefined) {
+  #since(socket: FakeSocket, log: Log, since: Position | undefined) {
     const recovered = since?.epoch === log.epoch;
-    const events = recovered ? log.events.filter((m) => (m.seq ?? 0) > since.seq) : log.events.slice(-10);
+    const events = recovered ? after(log, since.seq, socket.user.id) : log.events.slice(-10);
     return { answer: { ...position(log), recovered }, events };
   }
 }
 
 function position(log: Log): Position {
-  return { epoch: log.epoch, seq: log.events.at(-1)?.seq ?? 0 };
+  return { epoch: log.epoch, seq: head(log) };
 }
 
 function isRepeated(stored: Envelope, e: Envelope): boolean {

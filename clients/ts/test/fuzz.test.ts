@@ -1,6 +1,7 @@
 // A server whose frames have random faults.
 import { expect, test, vi } from 'vitest';
 import type { Envelope } from '../src/index.js';
+import { storesOf } from '../src/store/index.js';
 import { fixture, ODD, type Pick, pass, quiet, random } from './fixture.js';
 
 const f = fixture();
@@ -16,8 +17,20 @@ const TYPES = [
   'confirm',
   'welcome',
   'removed',
+  'message-changed',
+  'read',
 ];
-const DATA = [{ users: [user], count: 1 }, { afterMs: 5 }, { code: 'internal', message: 'x' }, { reason: 'x' }, 1];
+const DATA = [
+  { users: [user], count: 1 },
+  { afterMs: 5 },
+  { code: 'internal', message: 'x' },
+  { reason: 'x' },
+  1,
+].concat([
+  { seq: 3, change: 'edited', message: { data: 1, edited: 1, reactions: { x: { count: 1, users: ['u2'] } } } },
+  { id: 'm', author: 'u2', change: 'deleted', message: { deleted: 1 } },
+  { seq: 2, unread: 1, head: 9 },
+] as never[]);
 const NAMES = ['seq', 'data', 'users', 'error', 'rooms', '__proto__', 'x'];
 const JUNK = [...ODD, 1, 2 ** 31, 2 ** 53, 'e1', 'e2', 'a', 'call', 'room-message', user, [user], '__proto__'];
 
@@ -41,6 +54,10 @@ test.each([1, 2, 3, 4, 5])('nothing throws, and the client works afterwards: see
   }
   client.answer('confirm', () => 1);
   f.hub.change = (e) => (pick(3) === 0 ? mutate(e, pick) : e);
+  const stores = storesOf(client);
+  const ends = [stores.room('a'), stores.conversations, stores.overview(['a', 'b'], { inbox: true })].map((store) =>
+    store.subscribe(() => void store.snapshot),
+  );
   client.connect();
   await pass();
 
@@ -55,6 +72,19 @@ test.each([1, 2, 3, 4, 5])('nothing throws, and the client works afterwards: see
       () => quiet(room.history()),
       () => quiet(client.privateMessage('u2', step)),
       () => quiet(client.onlineUsers()),
+      () => quiet(room.edit(1 + pick(step + 1), 'edited')),
+      () => quiet(room.react(1 + pick(step + 1), 'x', pick(2) === 0)),
+      () => quiet(room.remove(1 + pick(step + 1))),
+      () => quiet(room.markRead(pick(step + 1))),
+      () => quiet(client.overview({ rooms: [name], inbox: true })),
+      () =>
+        quiet(
+          storesOf(client)
+            .room(name)
+            .actions.loadAround(pick(step + 1), 3),
+        ),
+      () => void storesOf(client).room(name).snapshot,
+      () => void storesOf(client).conversations.snapshot,
       () => quiet(client.send('message', 1, { id: 'call' })),
       () => f.hub.message(name, step),
       () => f.hub.whisper('u1', step),
@@ -79,6 +109,9 @@ test.each([1, 2, 3, 4, 5])('nothing throws, and the client works afterwards: see
 
   f.hub.change = (e) => e;
   f.hub.forget();
+  client.close();
+  for (const end of ends) end();
+  await pass(1);
   client.close();
   expect(vi.getTimerCount()).toBe(0);
   client.connect();

@@ -41,7 +41,14 @@ describe('a frame with a wrong field is dropped', () => {
     '1',
     '{"type":"room-message\\nlobby","data":1}',
     ...fields.flatMap((name) => [null, [], {}].map((value) => ({ ...message, [name]: value }))),
-    ...['seq', 'ts'].flatMap((name) => ['1', -1, 0.5, 1e300].map((value) => ({ ...message, [name]: value }))),
+    ...['seq', 'ts', 'edited', 'deleted', 're'].flatMap((name) =>
+      ['1', -1, 0.5, 1e300, null, [], {}].map((value) => ({ ...message, [name]: value })),
+    ),
+    ...[{ id: 'x' }, { id: 1, author: 'x' }, { author: 'x' }].map((re) => ({ ...message, re })),
+    ...[null, 1, 'x', { x: 1 }, { x: null }, { x: { count: 1 } }, { x: { count: '1', users: [] } }]
+      .concat([{ x: { count: 1, users: {} } }, { x: { count: 1, users: [1] } }] as never[])
+      .map((reactions) => ({ ...message, reactions })),
+    ...[null, 1, 'x', {}, [1], [null]].map((mine) => ({ ...message, mine })),
     ...[{ id: 'u2' }, { name: 'Ben' }, { id: 1, name: 'Ben' }, { id: 'u2', name: null }].map((from) => ({
       ...message,
       from,
@@ -78,6 +85,42 @@ describe('presence with wrong data is dropped', () => {
     expect(seen).not.toHaveBeenCalled();
     expect(client.online).toBe(online);
     expect(client.room('a').state).toBe(state);
+    expect(errors).toEqual([]);
+    await f.works(client);
+  });
+});
+
+describe('changes and markers with wrong data are dropped', () => {
+  const change = { seq: 1, change: 'edited', message: {} };
+  const read = { seq: 1, unread: 0, head: 1 };
+  const frames = [
+    ...ODD.concat(
+      ...['seq', 'id', 'author', 'change', 'message'].map((name) => ({ ...change, [name]: null })),
+      ...ODD.filter((v) => typeof v !== 'object' || v === null).map((message) => ({ ...change, message })),
+      { ...change, message: { edited: 'x' } },
+      { ...change, message: { deleted: -1 } },
+      { ...change, message: { reactions: { x: {} } } },
+    ).map((data) => ({ type: 'message-changed', data })),
+    ...ODD.concat(
+      ...['seq', 'unread', 'head'].flatMap((name) => ODD.slice(1, 3).map((v) => ({ ...read, [name]: v }))),
+      { users: {} },
+      { users: [null] },
+      { users: [{ id: 'u2' }] },
+      { users: [{ id: 1, seq: 1 }] },
+    ).map((data) => ({ type: 'read', data })),
+  ];
+
+  test.each(frames.map((frame) => [JSON.stringify(frame), frame]))('%s', async (_, frame) => {
+    const { client, errors } = await connect();
+    await client.room('a').join();
+    const seen = vi.fn();
+    client.on(frame.type, seen);
+    const before = [client.room('a').position, client.inbox, client.room('a').unread];
+    receive({ ...frame, room: 'a', seq: 100 });
+    receive({ ...frame, to: 'u2', seq: 100 });
+    await pass();
+    expect(seen).not.toHaveBeenCalled();
+    expect([client.room('a').position, client.inbox, client.room('a').unread]).toEqual(before);
     expect(errors).toEqual([]);
     await f.works(client);
   });
@@ -251,6 +294,8 @@ describe('a wrong answer', () => {
     { ...position, users: [null] },
     { ...position, users: [{ id: 'u1' }] },
     { ...position, count: '1' },
+    { ...position, read: '1' },
+    { ...position, unread: null },
   ];
 
   test.each(joins.map((data) => [JSON.stringify(data), data]))('to join-room refuses the room: %s', async (_, data) => {
@@ -319,6 +364,39 @@ describe('a wrong answer', () => {
       await client.room('a').join();
       answer('history', { data });
       await expect(client.room('a').history()).rejects.toMatchObject({ name: 'ChatError', code: 'internal' });
+    },
+  );
+
+  const room = { ...position, read: 0, unread: 0 };
+  const overviews: unknown[] = [
+    ...ODD,
+    { rooms: 1 },
+    { rooms: { a: null } },
+    { rooms: { a: {} } },
+    ...['epoch', 'seq', 'read', 'unread', 'last'].map((name) => ({ rooms: { a: { ...room, [name]: null } } })),
+    { rooms: { a: { ...room, last: { type: 1 } } } },
+    { rooms: {}, conversations: {} },
+    { rooms: {}, conversations: [null] },
+    { rooms: {}, conversations: [{ read: 0, unread: 0 }] },
+    { rooms: {}, conversations: [{ user: { id: 'u2' }, read: 0, unread: 0 }] },
+    { rooms: {}, conversations: [{ user, read: -1, unread: 0 }] },
+  ];
+
+  test.each(overviews.map((data) => [JSON.stringify(data), data]))('to overview is an error: %s', async (_, data) => {
+    const { client, errors } = await connect();
+    answer('overview', { data });
+    await expect(client.overview({ rooms: ['a'] })).rejects.toMatchObject({ name: 'ChatError', code: 'internal' });
+    expect(errors).toEqual([]);
+  });
+
+  test.each([...ODD, { seq: 1 }, { seq: 1, unread: 0 }].map((data) => [JSON.stringify(data), data]))(
+    'to mark-read is an error: %s',
+    async (_, data) => {
+      const { client } = await connect();
+      await client.room('a').join();
+      answer('mark-read', { data });
+      await expect(client.room('a').markRead(1)).rejects.toMatchObject({ name: 'ChatError', code: 'internal' });
+      expect([client.room('a').read, client.room('a').unread]).toEqual([0, 0]);
     },
   );
 

@@ -1,7 +1,7 @@
 // The list of messages against a simple model of it.
 import { expect, test } from 'vitest';
 import type { Envelope, Outgoing } from '../src/index.js';
-import { Messages } from '../src/react/messages.js';
+import { Messages } from '../src/store/messages.js';
 import { random } from './fixture.js';
 
 const MAX = 10;
@@ -20,6 +20,19 @@ class Model {
   past: Line[] = [];
   log: Line[] = [];
   open: Line[] = [];
+  max = MAX;
+
+  /** A page may be longer than what is kept of live messages. */
+  page(events: Envelope[]): void {
+    for (const e of events) this.take(e);
+    const length = this.past.length + this.log.length;
+    if (length > this.max) this.max = length + MAX;
+  }
+
+  dropLog(): void {
+    this.log = [];
+    this.max = MAX;
+  }
 
   take({ epoch = '', seq = 0, id, from }: Envelope): void {
     const line = { epoch, seq, id, from: from?.id };
@@ -32,7 +45,7 @@ class Model {
 
   trim(): void {
     const past = this.past.length;
-    const over = Math.max(0, past + this.log.length - MAX);
+    const over = Math.max(0, past + this.log.length - this.max);
     this.past = this.past.slice(over);
     this.log = this.log.slice(Math.max(0, over - past));
   }
@@ -44,7 +57,7 @@ class Model {
 
 test.each(Array.from({ length: 50 }, (_, i) => i + 1))('random changes, seed %i', (seed) => {
   const pick = random(seed * 0x9e3779b1);
-  const messages = new Messages(MAX);
+  const messages = new Messages(MAX, () => me.id);
   const model = new Model();
   let epoch = 1;
   let head = 0;
@@ -66,15 +79,15 @@ test.each(Array.from({ length: 50 }, (_, i) => i + 1))('random changes, seed %i'
   const steps = [
     () => {
       const e = event(++head); // a live one
-      messages.take([e]);
+      messages.take([e], true);
       messages.trim();
       model.take(e);
       model.trim();
     },
     () => {
       const page = Array.from({ length: pick(4) }, () => event(1 + pick(head + 3)));
-      messages.take(page);
-      for (const e of page) model.take(e);
+      messages.take(page, false);
+      model.page(page);
       head += 3;
     },
     () => {
@@ -97,14 +110,14 @@ test.each(Array.from({ length: 50 }, (_, i) => i + 1))('random changes, seed %i'
       if (pick(5) > 0) return;
       messages.newLife();
       model.past = [...model.past, ...model.log];
-      model.log = [];
+      model.dropLog();
       head = 0;
       epoch++;
     },
     () => {
       if (pick(10) > 0) return;
       messages.dropLog();
-      model.log = [];
+      model.dropLog();
     },
   ];
   for (let step = 0; step < 300; step++) {

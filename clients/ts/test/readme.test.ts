@@ -43,7 +43,7 @@ function column(header: string): string[] {
   const table = readme.slice(readme.indexOf(`\n| ${header} |`)).match(/\n(\|.*\n)+/)?.[0] ?? '';
   const rows = table.trim().split('\n').slice(2);
   const codes = rows.flatMap((row) => spans(row.split('|')[1] ?? ''));
-  expect(codes.length).toBeGreaterThan(5);
+  expect(codes.length).toBeGreaterThan(4);
   return codes;
 }
 
@@ -54,12 +54,15 @@ test('the tables and the text name what exists', () => {
     'inline.ts',
     `import { ChatClient, ChatError, type ChatOptions, type Position } from 'chathub-client';
 import * as react from 'chathub-client/react';
+import { type Store, storesOf } from 'chathub-client/store';
 
 type Events = object;
 type Calls = object;
 type Questions = object;
 declare const url: string, type: string, room: string, to: string, id: string, message: string, name: string, userId: string;
-declare const timeout: number, history: number, before: number, limit: number;
+declare const timeout: number, history: number, before: number, limit: number, after: number, around: number;
+declare const seq: number, re: number, key: string, on: boolean, inbox: boolean, every: number;
+declare const types: string[], rooms: string[];
 declare const data: never;
 declare const fn: (...args: unknown[]) => never;
 declare const signal: AbortSignal;
@@ -68,6 +71,8 @@ declare const options: ChatOptions;
 const { getToken } = options;
 const chat = new ChatClient(url);
 const lobby = chat.room('lobby');
+const stores = storesOf(chat);
+declare const store: Store<unknown>;
 
 ${made.join(';\n')};
 ${column('option')
@@ -81,6 +86,9 @@ ${column('member of a room')
   .join(';\n')};
 ${column('hook')
   .map((code) => `react.${code}`)
+  .join(';\n')};
+${column('store of `storesOf(chat)`')
+  .map((code) => `stores.${code}`)
   .join(';\n')};
 `,
   );

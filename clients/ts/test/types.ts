@@ -7,7 +7,7 @@ import {
   type StorageLike,
   type WebSocketConstructor,
 } from 'chathub-client';
-import { type Message, useChat, useEvent, usePrivateMessages, useRoom } from 'chathub-client/react';
+import { type Message, useChat, useEvent, type useOverview, usePrivateMessages, useRoom } from 'chathub-client/react';
 import NodeWebSocket from 'ws';
 
 declare module 'chathub-client' {
@@ -50,6 +50,21 @@ same<typeof receipt, Promise<Receipt>>(true);
 // @ts-expect-error: a room message has a text
 void room.send({ txt: 'Hi' });
 void room.history().then(({ messages: [first] }) => same<typeof first, Envelope<{ text: string }> | undefined>(true));
+
+const edited = room.edit(8, { text: 'Hi!' });
+same<typeof edited, Promise<Receipt>>(true);
+// @ts-expect-error: a room message has a text
+void room.edit(8, 'Hi!');
+// @ts-expect-error: a room message is named by its position
+void room.remove({ id: 'x', author: 'u1' });
+void room.send({ text: 'Hi' }, { re: 8 });
+void client.conversation('u2').react({ id: 'x', author: 'u1' }, 'x', false);
+// @ts-expect-error: a private message is named by its id and author
+void client.conversation('u2').send('Hi', { re: 8 });
+client.on('message-changed', ({ change }) => same<typeof change, 'edited' | 'deleted' | 'reacted'>(true));
+void client.overview({ rooms: ['lobby'] }).then(({ rooms }) => {
+  same<(typeof rooms)[string]['last'], Envelope<{ text: string }> | undefined>(true);
+});
 
 const confirmed = client.send('order:confirm', { id: 17 });
 same<typeof confirmed, Promise<{ status: string }>>(true);
@@ -108,6 +123,14 @@ export function Hooks() {
   void send({ text: 'Hi' });
   // @ts-expect-error: a room message has a text
   void send('Hi');
+  const { edit, reply, react, unread, firstUnread } = useRoom('lobby', { history: 20, types: ['room-message'] });
+  same<[typeof unread, typeof firstUnread], [number | undefined, string | undefined]>(true);
+  for (const m of messages) void edit(m, { text: m.data.text });
+  // @ts-expect-error: a room message has a text
+  void reply({ seq: 8 }, 'Hi');
+  // @ts-expect-error: a reaction has a key
+  void react({ seq: 8 });
+  same<ReturnType<typeof useOverview>['rooms'][string]['unread'], number>(true);
   useEvent('poll:closed', ({ yes }) => same<typeof yes, number>(true));
   const conversation = usePrivateMessages<ChatEvents & { 'private-message': string }>('u2');
   same<typeof conversation.messages, readonly Message<string>[]>(true);

@@ -33,21 +33,30 @@ class Pace {
 const paces = new WeakMap<AnyClient, Pace>();
 
 /**
- * A state that hooks subscribe to. `snapshot` is the same object until
- * something changes.
+ * A state to subscribe to. It follows the client while it has subscribers.
  */
 export abstract class Store<T> {
+  /** The snapshot on a server, and until something is known. */
+  readonly initial: T;
   readonly #listeners = new Set<() => void>();
   readonly #pace: Pace;
-  #subscribers = 0;
+  #snapshot: T | undefined; // until something changes
   #stop: (() => void) | undefined;
 
-  constructor(client: AnyClient) {
+  constructor(client: AnyClient, initial: T) {
+    this.initial = initial;
     this.#pace = paces.get(client) ?? new Pace();
     paces.set(client, this.#pace);
   }
 
-  abstract readonly snapshot: T;
+  /** Immutable, and the same object until something changes. */
+  get snapshot(): T {
+    this.#snapshot ??= this.read();
+    return this.#snapshot;
+  }
+
+  /** Makes a snapshot. */
+  protected abstract read(): T;
 
   /**
    * Called for the first subscriber. Returns a function that undoes it, which
@@ -60,31 +69,52 @@ export abstract class Store<T> {
     return false;
   }
 
+  /**
+   * Calls `fn` after changes of `snapshot`, several of which may be one call.
+   * Returns a function that ends this.
+   */
   readonly subscribe = (fn: () => void): (() => void) => {
     const listener = () => fn();
     this.#listeners.add(listener);
-    this.#subscribers++;
-    this.#stop ??= this.start();
+    if (!this.#stop) {
+      this.#snapshot = undefined;
+      this.#stop = this.start();
+    }
     return () => {
-      if (!this.#listeners.delete(listener)) return;
-      this.#subscribers--;
       // StrictMode and a change of pages subscribe again at once.
-      setTimeout(() => this.release());
+      if (this.#listeners.delete(listener)) setTimeout(() => this.release());
     };
   };
 
   /** Stops, unless it is still needed. */
   protected release(): void {
-    if (this.#subscribers > 0 || this.busy) return;
+    if (this.#listeners.size > 0 || this.busy) return;
     this.#stop?.();
     this.#stop = undefined;
   }
 
   protected changed(): void {
+    this.#snapshot = undefined;
     this.#pace.tell(this.#tell);
   }
 
   readonly #tell = (): void => {
     for (const fn of [...this.#listeners]) fn();
   };
+}
+
+/** A state that the client has already. */
+export class View<T> extends Store<T> {
+  protected readonly read: () => T;
+  readonly #on: (fn: () => void) => () => void;
+
+  constructor(client: AnyClient, initial: T, on: (fn: () => void) => () => void, read: () => T) {
+    super(client, initial);
+    this.#on = on;
+    this.read = read;
+  }
+
+  protected override start(): () => void {
+    return this.#on(() => this.changed());
+  }
 }

@@ -1,0 +1,300 @@
+import {
+  type Changed,
+  type Channel,
+  ChatError,
+  type Envelope,
+  newId,
+  type Outgoing,
+  type Re,
+  type Reading,
+  type Receipt,
+  type SendEvent,
+} from '../index.js';
+import type { Message } from './message.js';
+import { Messages } from './messages.js';
+import { type AnyClient, Store } from './store.js';
+
+/** The part of a message that names it. */
+export type Named = Pick<Message, 'id' | 'seq' | 'from'>;
+
+/** What rooms and private conversations show. */
+export interface Shown<Data = unknown> {
+  /**
+   * First the messages of the server's log, then those that are being sent or
+   * have failed.
+   */
+  readonly messages: readonly Message<Data>[];
+  /** Whether the server may have older messages for `loadMore`. */
+  readonly hasMore: boolean;
+  /** Whether there are newer messages for `loadNewer`, after `loadAround`. */
+  readonly hasNewer: boolean;
+  /** Whether a page is being loaded. */
+  readonly loading: boolean;
+  /** The position of the marker. Undefined if unknown. */
+  readonly read: number | undefined;
+  /** How many messages of others follow the marker. 100 means 100 or more. */
+  readonly unread: number | undefined;
+  /**
+   * The key of the message that a line "new messages" stands above. It stays
+   * when the messages are marked as read, until another one is unread.
+   * Undefined while the message is not loaded.
+   */
+  readonly firstUnread: string | undefined;
+}
+
+export const NOTHING: Shown<never> = {
+  messages: [],
+  hasMore: false,
+  hasNewer: false,
+  loading: false,
+  read: undefined,
+  unread: undefined,
+  firstUnread: undefined,
+};
+
+/**
+ * What can be done with the messages. Changes are shown at once. If the server
+ * refuses one, it is taken back and the promise rejects.
+ */
+export interface Actions<Data = unknown> {
+  /**
+   * Shows a message at once, and repeats it until the server has stored it. If
+   * that fails, the promise rejects and the message has the error too.
+   */
+  readonly send: (data: Data) => Promise<Receipt>;
+  /** Like `send`, as the answer to a message. */
+  readonly reply: (to: Named, data: Data) => Promise<Receipt>;
+  /**
+   * Sends a failed message again, with the same id, so that the server stores
+   * it once.
+   */
+  readonly retry: (id: string) => Promise<Receipt>;
+  /** Removes a message that is being sent or has failed. */
+  readonly discard: (id: string) => void;
+  /** Replaces the data of a message of one's own. */
+  readonly edit: (message: Named, data: Data) => Promise<Receipt>;
+  /** Deletes a message for everyone. */
+  readonly remove: (message: Named) => Promise<Receipt>;
+  /** Reacts, or takes the reaction back if `on` is false. */
+  readonly react: (message: Named, key: string, on?: boolean) => Promise<Receipt>;
+  /**
+   * Marks everything up to a message as read: the newest one by default. Does
+   * nothing if it is read already.
+   */
+  readonly markRead: (message?: Named) => Promise<Reading | undefined>;
+  /** Loads older messages. Resolves when they are in `messages`. */
+  readonly loadMore: (limit?: number) => Promise<void>;
+  /** Loads newer messages, after `loadAround`. */
+  readonly loadNewer: (limit?: number) => Promise<void>;
+  /** Shows the messages around a position of the log. */
+  readonly loadAround: (seq: number, limit?: number) => Promise<void>;
+  /** Shows the newest messages again, after `loadAround`. */
+  readonly showNewest: () => void;
+}
+
+const KEEP = 1_000; // live messages
+
+/** The messages of a room, or those with one user. */
+export abstract class MessageStore<S extends Shown> extends Store<S> {
+  protected readonly client: AnyClient;
+  protected readonly messages: Messages;
+  readonly #channel: Channel;
+  readonly #types: readonly string[];
+  readonly #limit: number;
+  #before: number | undefined; // the lowest seq loaded, of any type of event
+  #after: number | undefined; // the highest one of an older part
+  #more: boolean | undefined; // whether the log has older events, once known
+  #gaps = 0; // counts the times that events next to a page were dropped
+  #loading = false;
+  #late: Envelope<Changed>[] = []; // changes since a page was asked for
+  #unread: number | undefined;
+  #line: number | undefined; // where the unread messages began
+
+  constructor(client: AnyClient, initial: S, channel: Channel, types: readonly string[], limit: number) {
+    super(client, initial);
+    this.client = client;
+    this.#channel = channel;
+    this.#types = types;
+    this.#limit = limit || 50;
+    this.messages = new Messages(KEEP, () => client.user?.id);
+  }
+
+  /** What names a message on the wire. Undefined if it is not stored yet. */
+  protected abstract ref(message: Named): Re | undefined;
+
+  /** Whether something in the outbox belongs here. */
+  protected abstract isMine(m: Outgoing): boolean;
+
+  /** Whether pages can be loaded. */
+  protected abstract get ready(): boolean;
+
+  /** Whether the log may have something before the messages, as a guess. */
+  protected abstract get mayHaveMore(): boolean;
+
+  get #hasMore(): boolean {
+    return this.#more ?? this.mayHaveMore;
+  }
+
+  protected get shown(): Shown {
+    const { all, oldest, isOlder } = this.messages;
+    const line = this.#line;
+    // Older messages that are not loaded may be unread too.
+    const known = line !== undefined && ((oldest ?? Infinity) <= line || !this.#hasMore);
+    return {
+      messages: all,
+      hasMore: this.#hasMore,
+      hasNewer: isOlder,
+      loading: this.#loading,
+      read: this.#channel.read,
+      unread: this.#channel.unread,
+      firstUnread: known ? this.messages.firstAfter(line)?.key : undefined,
+    };
+  }
+
+  readonly actions: Actions = {
+    send: (data) => this.#send(newId(), data),
+    reply: (to, data) => this.#send(newId(), data, this.ref(to)),
+    retry: (id) => this.messages.again(id, (id, data, re) => this.#send(id, data, re)),
+    discard: (id) => {
+      this.client.discard(id);
+      this.messages.remove(id);
+      this.changed();
+    },
+    edit: (message, data) => this.#change(message, (ref) => this.#channel.edit(ref, data)),
+    remove: (message) => this.#change(message, (ref) => this.#channel.remove(ref)),
+    react: (message, key, on) => this.#change(message, (ref) => this.#channel.react(ref, key, on)),
+    markRead: async ({ seq = 0 } = { seq: this.messages.newest }) =>
+      seq > (this.#channel.read ?? 0) ? this.#channel.markRead(seq) : undefined,
+    loadMore: async (limit) => {
+      while (this.#hasMore && (await this.#load('before', this.#before ?? this.messages.oldest, limit)) === 0);
+    },
+    loadNewer: async (limit) => {
+      while (this.messages.isOlder && (await this.#load('after', this.#after ?? this.messages.newest, limit)) === 0);
+    },
+    loadAround: async (seq, limit) => {
+      if (!this.messages.has(seq)) await this.#load('around', seq, limit);
+    },
+    showNewest: () => {
+      if (!this.messages.isOlder) return;
+      this.messages.showNewest();
+      this.dropped(true);
+      this.changed();
+    },
+  };
+
+  #send(id: string, data: unknown, re?: Re): Promise<Receipt> {
+    this.actions.showNewest();
+    return handled(this.#channel.send(data, { id, re }));
+  }
+
+  #change(message: Named, send: (ref: Re) => Promise<Receipt>): Promise<Receipt> {
+    const ref = this.ref(message);
+    const missing = () => Promise.reject(new ChatError('bad_request', 'The message is not stored yet'));
+    return handled(ref === undefined ? missing() : send(ref));
+  }
+
+  // Loads a page, and returns how many messages it has. Undefined if it is not
+  // wanted.
+  async #load(where: 'before' | 'after' | 'around', seq: number | undefined, limit = this.#limit) {
+    if (this.#loading || !this.ready) return;
+    const gaps = this.#gaps;
+    this.#loading = true;
+    this.#late = [];
+    this.changed();
+    try {
+      const page = await this.#channel.history({ [where]: seq, limit, types: this.#types });
+      if (gaps !== this.#gaps) return; // there would be a hole next to it
+      const found = page.messages.filter((e) => this.#types.includes(e.type));
+      if (where === 'around') {
+        this.messages.showOlder();
+        this.#before = this.#after = undefined;
+      }
+      this.messages.take(found, false);
+      for (const e of this.#late) this.messages.change(e);
+      const seqs = page.messages.map((e) => e.seq ?? Infinity);
+      if (where !== 'after') {
+        const first = (where === 'before' && page.next) || Math.min(...seqs);
+        this.#more = page.more && (where === 'around' || first < (this.#before ?? seq ?? Infinity));
+        this.#before = first;
+      }
+      if (where !== 'before') {
+        const last = (where === 'after' && page.next) || Math.max(...seqs.filter((s) => s < Infinity));
+        this.messages.join(!(page.newer && last > (this.#after ?? 0)));
+        this.#after = last;
+      }
+      return found.length;
+    } finally {
+      this.#loading = false;
+      this.changed();
+    }
+  }
+
+  /**
+   * Another log begins. Its messages follow those of the old one. @internal
+   */
+  newLife(): void {
+    this.messages.newLife();
+    this.dropped(undefined);
+    this.changed();
+  }
+
+  /** Forgets everything. @internal */
+  clear(): void {
+    this.messages.clear();
+    this.#unread = this.#line = undefined;
+    this.dropped(undefined);
+    this.changed();
+  }
+
+  /** To be called after changes of the channel's marker. @internal */
+  marked(): void {
+    const { read, unread } = this.#channel;
+    if (unread && !this.#unread) this.#line = read;
+    this.#unread = unread;
+    this.changed();
+  }
+
+  /** Takes a live event. @internal */
+  take(e: Envelope): void {
+    if (e.type === 'message-changed') {
+      this.messages.change(e as Envelope<Changed>);
+      if (this.#loading) this.#late.push(e as Envelope<Changed>);
+    } else {
+      this.messages.take([e], true);
+      if (this.messages.trim()) this.dropped(true);
+    }
+    this.changed();
+  }
+
+  protected override get busy(): boolean {
+    return this.client.outbox.some((m) => this.isMine(m));
+  }
+
+  /** Takes what happens to something in the outbox. @internal */
+  sending(event: SendEvent): void {
+    const { message } = event;
+    if (!this.isMine(message)) return;
+    if (!/^(room|private)-message$/.test(message.type)) {
+      if (event.status === 'queued') this.messages.drafted(message);
+      else this.messages.settled(message, event.status === 'sent' ? event.receipt : undefined);
+    } else if (event.status === 'queued') this.messages.queued(message, this.client.user);
+    else if (event.status === 'sent') this.messages.acknowledged(message, event.receipt);
+    else this.messages.failed(message, event.error, this.client.user);
+    this.changed();
+    if (event.status !== 'queued') setTimeout(() => this.release());
+  }
+
+  /** Events next to the pages are no longer here. */
+  protected dropped(more: boolean | undefined): void {
+    this.#gaps++;
+    this.#more = more;
+    this.#before = this.#after = undefined;
+  }
+}
+
+// The message has the error, or the change is taken back. So nobody has to
+// catch it.
+function handled<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {});
+  return promise;
+}
