@@ -48,7 +48,8 @@ type topic struct {
 	// complete; see isComplete.
 	risks risks
 	// verified is the position up to which no named message is missing, and
-	// named has the positions of those that were delivered after it; see verify.
+	// named has the positions of those that were delivered after it; see
+	// verify.
 	verified uint64
 	named    map[uint64]struct{}
 }
@@ -305,8 +306,8 @@ func (t *topic) durable(seq uint64, header nats.Header, data []byte) {
 	t.seq = seq
 }
 
-// namedKept is how many positions of named messages a topic remembers if none is
-// lost without a trace.
+// namedKept is how many positions of named messages a topic remembers if none
+// is lost without a trace.
 const namedKept = 64
 
 // isNamed takes note of a named message that is being delivered. The caller
