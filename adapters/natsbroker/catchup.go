@@ -2,6 +2,7 @@ package natsbroker
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -155,9 +156,6 @@ func (t *topic) verify(ctx context.Context) error {
 	}
 	from, to := t.verified, t.seq
 	idle := t.gone || !t.live || t.behind || from >= to || t.s.isDirect()
-	if idle && t.s.isDirect() {
-		t.verified, t.named = to, nil
-	}
 	<-t.turn
 	if idle {
 		return nil
@@ -167,7 +165,7 @@ func (t *topic) verify(ctx context.Context) error {
 	if err == nil && upTo < to && len(some) > 0 {
 		return errLags
 	}
-	if err != nil { // too many names for one answer
+	if errors.Is(err, errTooMany) {
 		err = t.s.scan(ctx, t.place, from+1, to, func(e entry) bool { some = append(some, e); return true })
 	}
 	if err != nil {

@@ -162,10 +162,8 @@ func (s *session) admitName(ctx context.Context, n *naming) error {
 		return nil
 	}
 	if time.Since(c.taken) >= censusEvery {
-		if err := s.persist(ctx, func(ctx context.Context) (err error) {
-			c, err = s.countNames(ctx, m.Topic)
-			return err
-		}); err != nil {
+		var err error
+		if c, err = s.countNames(ctx, m.Topic); err != nil {
 			return err
 		}
 		s.census.set(m.Topic, c)
@@ -185,7 +183,7 @@ func (s *session) countNames(ctx context.Context, t chathub.Topic) (*count, erro
 	p := s.broker.cfg.place(t)
 	newest := make(map[string]chathub.Message)
 	ordinary := uint64(0)
-	err := s.scanSubject(ctx, p.filter, 1, 1<<62, fullPage, func(e entry) bool {
+	err := s.scanAll(ctx, p.filter, func(e entry) bool {
 		if !e.isNamed() {
 			ordinary++
 			return true
@@ -199,7 +197,7 @@ func (s *session) countNames(ctx context.Context, t chathub.Topic) (*count, erro
 		return nil, err
 	}
 	if st := s.state.Load(); st.isFull(ordinary) {
-		if err := s.dropTied(ctx, newest); err != nil {
+		if err := s.persist(ctx, func(ctx context.Context) error { return s.dropTied(ctx, newest) }); err != nil {
 			return nil, err
 		}
 	}

@@ -64,5 +64,7 @@ func Subjects(t chathub.Topic) string {
 // Check compares a topic of a session with the stream, as it is done from time
 // to time in a cluster.
 func Check(ctx context.Context, s chathub.BrokerSession, t chathub.Topic) error {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
 	return s.(*session).subscribed(t).check(ctx)
 }

@@ -3,7 +3,6 @@ package natsbroker
 import (
 	"cmp"
 	"context"
-	"math"
 	"slices"
 	"sync"
 
@@ -118,7 +117,7 @@ func (t *topic) readIndex(ctx context.Context, kind string) error {
 	t.names.begin(kind)
 	n := 0
 	older := t.s.noteOlder()
-	if err := t.s.scanSubject(ctx, t.s.broker.cfg.kindFilter(t.name, kind), 1, math.MaxInt64, fullPage, func(e entry) bool {
+	if err := t.s.scanAll(ctx, t.s.broker.cfg.kindFilter(t.name, kind), func(e entry) bool {
 		if m, ok := t.s.stored(t.name, e); ok {
 			older(&m, e)
 			t.s.cached(t.names.put(m))

@@ -239,6 +239,33 @@ func (s *session) scanSubject(ctx context.Context, subject string, first, last u
 	return nil
 }
 
+// scanAll is scan of all messages of one subject, each page of which is
+// requested until there is an answer. There may be more of them than can be
+// read in the time of one attempt.
+func (s *session) scanAll(ctx context.Context, subject string, yield func(entry) bool) error {
+	for first := uint64(1); ; {
+		var messages []entry
+		if err := s.persist(ctx, func(ctx context.Context) (err error) {
+			if messages, _, err = s.page(ctx, subject, first, fullPage); err != nil || len(messages) > 0 {
+				return err
+			}
+			m, err := s.next(ctx, subject, first)
+			if m.seq != 0 {
+				messages = append(messages, m)
+			}
+			return err
+		}); err != nil || len(messages) == 0 {
+			return err
+		}
+		for _, m := range messages {
+			if !yield(m) {
+				return nil
+			}
+			first = m.seq + 1
+		}
+	}
+}
+
 // refresh asks the leader about the stream.
 func (s *session) refresh(ctx context.Context) (*streamState, error) {
 	info, err := s.info(ctx, "")

@@ -76,10 +76,8 @@ func (s *session) ReadNamed(ctx context.Context, queries []chathub.NameQuery) ([
 		case len(q.Names) > 0:
 			exact = append(exact, i)
 		case isKind(q.Kind):
-			if err := s.persist(ctx, func(ctx context.Context) (err error) {
-				results[i], err = s.namesOfKind(ctx, q)
-				return err
-			}); err != nil {
+			var err error
+			if results[i], err = s.namesOfKind(ctx, q); err != nil {
 				return nil, err
 			}
 		}
@@ -103,8 +101,11 @@ func (s *session) namesOfKind(ctx context.Context, q *chathub.NameQuery) ([]chat
 		return s.readKind(ctx, q)
 	}
 	if q.To == 0 {
-		head, err := s.head(ctx, t.place)
-		if err != nil {
+		var head uint64
+		if err := s.persist(ctx, func(ctx context.Context) (err error) {
+			head, err = s.head(ctx, t.place)
+			return err
+		}); err != nil {
 			return nil, err
 		}
 		if head > t.tail.newest() {
@@ -183,12 +184,19 @@ func (s *session) readKind(ctx context.Context, q *chathub.NameQuery) ([]chathub
 		}
 		return true
 	}
-	some, err := s.kindAtOnce(ctx, filter)
+	var some []entry
+	tooMany := false
+	err := s.persist(ctx, func(ctx context.Context) (err error) {
+		if some, err = s.kindAtOnce(ctx, filter); errors.Is(err, errTooMany) {
+			tooMany, err = true, nil
+		}
+		return err
+	})
 	for _, e := range some {
 		add(e)
 	}
-	if errors.Is(err, errTooMany) {
-		err = s.scanSubject(ctx, filter, 1, math.MaxInt64, fullPage, add)
+	if tooMany {
+		err = s.scanAll(ctx, filter, add)
 	}
 	var found []chathub.Message
 	for _, m := range newest {

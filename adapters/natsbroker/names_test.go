@@ -366,6 +366,31 @@ func TestNamesGap(t *testing.T) {
 	}
 }
 
+// TestNamesOnce checks that no named message is delivered twice after a
+// reconnect, when the session does not know yet whether it is connected to the
+// stream's only server.
+func TestNamesOnce(t *testing.T) {
+	s := serve(t)
+	link := newLink(t, s.Addr().String())
+	n, other := attach(t, connect(t, link.url())), attach(t, connect(t, s.ClientURL()))
+	topic := room("lobby")
+	n.subscribe(topic)
+	var want []uint64
+	for i := range 100 {
+		want = append(want, other.publish(chathub.Message{Topic: topic, Name: "state/" + numbered(i)}).Seq)
+	}
+	n.until(topic, want[99])
+	for range 3 {
+		link.cut()
+		link.heal()
+		eventually(t, "the topic is compared", func() bool { return natsbroker.Check(t.Context(), n.BrokerSession, topic) == nil })
+		want = append(want, other.publish(chathub.Message{Topic: topic, Name: "state/again"}).Seq)
+		if got := positions(n.until(topic, want[len(want)-1])); !slices.Equal(got, want) {
+			t.Fatalf("delivered %v, want %v", got, want)
+		}
+	}
+}
+
 func positions(messages []chathub.Message) (all []uint64) {
 	for _, m := range messages {
 		all = append(all, m.Seq)

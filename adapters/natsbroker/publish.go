@@ -261,8 +261,10 @@ func (n *naming) store(ctx context.Context) (pubAck, error) {
 			n.expected = &e.seq
 			continue
 		}
-		if m, ok := n.s.stored(n.m.Topic, e); ok && e.seq != 0 {
-			n.s.saw(&m) // so that whoever tries again knows it
+		if e.seq != 0 {
+			if m, ok := n.s.stored(n.m.Topic, e); ok {
+				n.s.saw(&m) // so that whoever tries again knows it
+			}
 		}
 		return ack, finalError{errNotExpected}
 	}

@@ -77,7 +77,7 @@ func TestPermissions(t *testing.T) {
 	s.opts.Users = []*server.User{{Username: "chat", Password: "secret", Permissions: &server.Permissions{
 		Publish: &server.SubjectPermission{Allow: []string{
 			"chathub.log.>", "chathub.hear.>",
-			"$JS.API.STREAM.INFO.chathub", "$JS.API.STREAM.MSG.GET.chathub", "$JS.API.DIRECT.GET.chathub",
+			"$JS.API.STREAM.INFO.chathub", "$JS.API.STREAM.MSG.GET.chathub", "$JS.API.STREAM.MSG.DELETE.chathub", "$JS.API.DIRECT.GET.chathub",
 		}},
 		Subscribe: &server.SubjectPermission{Allow: []string{"chathub.hear.>", "_INBOX.>"}},
 	}}}

@@ -48,8 +48,8 @@ type topic struct {
 	// complete; see isComplete.
 	risks risks
 	// verified is the position up to which no named message is missing, and
-	// named has the positions of those that were delivered after it. They are
-	// for clusters; see verify.
+	// named has the positions of those that were delivered after it; see
+	// verify.
 	verified uint64
 	named    map[uint64]struct{}
 }
@@ -306,6 +306,10 @@ func (t *topic) durable(seq uint64, header nats.Header, data []byte) {
 	t.seq = seq
 }
 
+// namedKept is how many positions of named messages a topic remembers if none
+// is lost without a trace.
+const namedKept = 64
+
 // isNamed takes note of a named message that is being delivered. The caller
 // holds turn.
 func (t *topic) isNamed(m *chathub.Message) {
@@ -313,12 +317,13 @@ func (t *topic) isNamed(m *chathub.Message) {
 	if m.Erase {
 		t.s.erasures.add(t.name, m.Tied) // keep will drop it
 	}
-	if t.s.state.Load().alone == "" || t.s.broker.cfg.indirect {
-		if t.named == nil {
-			t.named = make(map[uint64]struct{})
-		}
-		t.named[m.Seq] = struct{}{}
+	if len(t.named) >= namedKept && t.s.isDirect() {
+		t.verified, t.named = t.seq, nil
 	}
+	if t.named == nil {
+		t.named = make(map[uint64]struct{})
+	}
+	t.named[m.Seq] = struct{}{}
 }
 
 // hand calls deliver, unless the session is closed. The caller holds turn.
