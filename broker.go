@@ -141,8 +141,7 @@ type Message struct {
 	// Tied is the Seq of the ordinary message of the topic that the name
 	// belongs to. The name goes when that message does, because of its age or
 	// the bounds of the log, or soon after. If it has gone already, Publish may
-	// refuse m with [CodeConflict]. What m replaces under its name is erased
-	// and not only dropped, see Erase. 0: the name belongs to no message.
+	// refuse m with [CodeConflict]. 0: the name belongs to no message.
 	Tied uint64
 	// Erase erases the ordinary message that m is tied to. Once Publish has
 	// returned nil, its Body is in no log, cache or file of the Broker. The log
@@ -151,6 +150,10 @@ type Message struct {
 	// of the call completes it. Sessions that have the topic subscribed have
 	// forgotten the erased Body once m has been delivered to them.
 	Erase bool
+	// EraseReplaced erases, in the same way, what m replaces under its name. If
+	// it is not set, that is dropped, and its Body may stay in a file until the
+	// place is used again. It is for a tied name.
+	EraseReplaced bool
 	// Remove makes a named message the last one of its name. It is kept and
 	// counted like an ordinary message, so that a client that was away hears of
 	// it, and Read returns it with its Name and Remove. Afterwards there is no

@@ -1,6 +1,7 @@
 package chathub
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -43,7 +44,7 @@ func TestMemoryBrokerMaxNames(t *testing.T) {
 		published := 0
 		try := func(what, name, owner string, want error, change func(*Message)) {
 			t.Helper()
-			if err := h.name(topic, name, owner, change); err != want {
+			if err := h.name(topic, name, owner, change); !errors.Is(err, want) {
 				t.Errorf("%s: %v, want %v", what, err, want)
 			} else if err == nil {
 				published++
@@ -92,7 +93,7 @@ func TestMemoryBrokerMaxNameBytes(t *testing.T) {
 		t.Helper()
 		if err := h.name(topic, name, owner, func(m *Message) {
 			m.Body = make([]byte, bytes-nameCost-len(m.Name))
-		}); err != want {
+		}); !errors.Is(err, want) {
 			t.Errorf("%d bytes of %q: %v, want %v", bytes, owner, err, want)
 		}
 	}
@@ -136,7 +137,7 @@ func TestMemoryBrokerMistakes(t *testing.T) {
 		{Message{Name: "state/a", Tied: 1}, errNotTied},
 	} {
 		tc.m.Topic = Topic{Room: "r"}
-		if r, err := h.Publish(t.Context(), tc.m); err != tc.want {
+		if r, err := h.Publish(t.Context(), tc.m); !errors.Is(err, tc.want) {
 			t.Errorf("%+v: %+v, %v, want %v", tc.m, r, err, tc.want)
 		}
 	}
@@ -173,7 +174,7 @@ func TestMemoryBrokerTied(t *testing.T) {
 				if p := h.read("r"); p.Trimmed != 7 {
 					t.Errorf("trimmed to %d, want 7, where the last change of the dropped message was", p.Trimmed)
 				}
-				if err := h.name(topic, "m/0", "ana", to(1)); err != errNotTied {
+				if err := h.name(topic, "m/0", "ana", to(1)); !errors.Is(err, errNotTied) {
 					t.Errorf("a name tied to a dropped message: %v", err)
 				}
 				checkMemory(t, b)

@@ -23,7 +23,7 @@ func sessionOf(t *testing.T, broker chathub.Broker) chathub.BrokerSession {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := s.Close(context.Background()); err != nil {
+		if err := s.Close(context.WithoutCancel(t.Context())); err != nil {
 			t.Error(err)
 		}
 	})
@@ -122,11 +122,11 @@ func TestDeletionCutShort(t *testing.T) {
 		"same id":    func(_ *party, g guest) error { g.Must(deleteOf("d", "red", 1)); return nil },
 		"another id": func(_ *party, g guest) error { g.Must(deleteOf("e", "red", 1)); return nil },
 		"from Go": func(p *party, _ guest) error {
-			_, err := p.hub.DeleteMessage(context.Background(), "red", 1)
+			_, err := p.hub.DeleteMessage(t.Context(), "red", 1)
 			return err
 		},
 		"the user": func(p *party, _ guest) error {
-			if n, err := p.hub.EraseUser(context.Background(), "ana", "red"); n != 1 || err != nil {
+			if n, err := p.hub.EraseUser(t.Context(), "ana", "red"); n != 1 || err != nil {
 				return fmt.Errorf("%d, %w", n, err)
 			}
 			return nil

@@ -399,9 +399,9 @@ func TestChangeRevoked(t *testing.T) {
 		revoke func(p *party, g guest) error
 		code   chathub.Code
 	}{
-		{"leave", func(_ *party, g guest) error { return g.server.Leave(context.Background(), "red") }, chathub.CodeNotInRoom},
-		{"remove", func(p *party, _ guest) error { return p.hub.ToUser("ana").Remove(context.Background(), "", "red") }, chathub.CodeNotInRoom},
-		{"disconnect", func(p *party, _ guest) error { return p.hub.ToUser("ana").Disconnect(context.Background(), "") }, ""},
+		{"leave", func(_ *party, g guest) error { return g.server.Leave(t.Context(), "red") }, chathub.CodeNotInRoom},
+		{"remove", func(p *party, _ guest) error { return p.hub.ToUser("ana").Remove(t.Context(), "", "red") }, chathub.CodeNotInRoom},
+		{"disconnect", func(p *party, _ guest) error { return p.hub.ToUser("ana").Disconnect(t.Context(), "") }, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -442,11 +442,11 @@ func TestChangeRevoked(t *testing.T) {
 				tab.Send(reactTo("3", "red", 1, "a", true))
 				synctest.Wait()
 				done := make(chan error)
-				go func() { done <- p.hub.ToUser("ana").Disconnect(context.Background(), "") }()
+				go func() { done <- p.hub.ToUser("ana").Disconnect(t.Context(), "") }()
 				synctest.Wait()
 				select {
-				case <-done:
-					t.Error("it has returned, and the edit is being stored")
+				case err := <-done:
+					t.Error("it has returned, and the edit is being stored", err)
 				default:
 				}
 				close(gate)

@@ -178,8 +178,8 @@ func TestUnreadAsOfTheJoin(t *testing.T) {
 		}
 		b.before("Survey", once(func() error {
 			say(bob.Client, "lobby", "too late")
-			_, err := p.hub.DeleteMessage(context.Background(), "lobby", 3)
-			return errors.Join(err, second(p.hub.DeleteMessage(context.Background(), "lobby", 6)))
+			_, err := p.hub.DeleteMessage(t.Context(), "lobby", 3)
+			return errors.Join(err, second(p.hub.DeleteMessage(t.Context(), "lobby", 6)))
 		}))
 		ack := enter(ana.Client, "lobby")
 		if got := dataOf[joinData](t, ack); got.Seq != 5 || got.Unread != 3 {

@@ -183,7 +183,7 @@ func (w *changer) store(ops []*changeOp) error {
 			w.follow(ctx, ops, nil)
 			return nil
 		}
-		r, err := w.publish(ctx, 0, last, next, &w.version.Seq)
+		r, err := w.publish(ctx, 0, last, w.state, next, &w.version.Seq)
 		if err == nil {
 			w.state, w.version = next, Message{Seq: r.Seq, Time: r.Time}
 			w.settle(ops, r)
@@ -323,7 +323,7 @@ func (w *changer) followIn(ctx context.Context, o *changeOp) (Receipt, error) {
 				return Receipt{Seq: m.Seq, Time: m.Time}, nil
 			}
 		}
-		r, err := w.publish(ctx, 1, o, w.state.Clone(), &m.Seq)
+		r, err := w.publish(ctx, 1, o, st, w.state.Clone(), &m.Seq)
 		if err == nil {
 			return r, nil
 		}
@@ -334,9 +334,9 @@ func (w *changer) followIn(ctx context.Context, o *changeOp) (Receipt, error) {
 	return Receipt{}, errOthersChange()
 }
 
-// publish stores a state in the log of one copy of the message, and tells its
-// audience.
-func (w *changer) publish(ctx context.Context, i int, o *changeOp, st *change.State, expect *uint64) (Receipt, error) {
+// publish stores a state in the log of one copy of the message, in place of an
+// old one, and tells its audience.
+func (w *changer) publish(ctx context.Context, i int, o *changeOp, old, st *change.State, expect *uint64) (Receipt, error) {
 	m := o.message
 	at := &m.copies[i]
 	kind := o.Kind
@@ -371,13 +371,15 @@ func (w *changer) publish(ctx context.Context, i int, o *changeOp, st *change.St
 		owner = o.from.ID
 	}
 	return w.all.hub.session.Publish(ctx, Message{
-		Topic:  at.topic,
-		Owner:  owner,
-		Name:   at.name,
-		Tied:   at.seq,
-		Erase:  st.Deleted > 0,
-		Expect: expect,
-		Body:   env.body(&r),
+		Topic: at.topic,
+		Owner: owner,
+		Name:  at.name,
+		Tied:  at.seq,
+		Erase: st.Deleted > 0,
+		// Only an edit has text of its own.
+		EraseReplaced: old.Edited > 0,
+		Expect:        expect,
+		Body:          env.body(&r),
 	})
 }
 

@@ -34,7 +34,7 @@ func TestClusterErase(t *testing.T) {
 	topic := room("lobby")
 	texts := []string{"the-first-secret", "the-edited-secret"}
 	said := n.sayAs("ben", topic, texts[0])
-	m := chathub.Message{Topic: topic, Name: "m/1", Tied: said.Seq, Owner: "ben", Body: []byte(texts[1])}
+	m := chathub.Message{Topic: topic, Name: "m/1", Tied: said.Seq, EraseReplaced: true, Owner: "ben", Body: []byte(texts[1])}
 	n.publish(m)
 	for _, p := range servers {
 		for _, text := range texts {

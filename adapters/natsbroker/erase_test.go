@@ -160,7 +160,7 @@ func TestReplaceInterrupted(t *testing.T) {
 				n.subscribe(topic)
 			}
 			said := n.sayAs("ben", topic, "first")
-			m := chathub.Message{Topic: topic, Name: "m/1", Tied: said.Seq, Body: []byte("second")}
+			m := chathub.Message{Topic: topic, Name: "m/1", Tied: said.Seq, EraseReplaced: true, Body: []byte("second")}
 			left := n.publish(m).Seq
 			m.Key, m.Body = "third", []byte("third")
 			third := k.store(m)

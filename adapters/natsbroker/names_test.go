@@ -291,7 +291,7 @@ func TestErase(t *testing.T) {
 					t.Errorf("%q is in no file before it is erased, so this test says nothing", text)
 				}
 			}
-			erase := n.publish(chathub.Message{Topic: topic, Name: name, Tied: said.Seq, Erase: true, Owner: "ben", Expect: &edit.Seq})
+			erase := n.publish(chathub.Message{Topic: topic, Name: name, Tied: said.Seq, Erase: true, EraseReplaced: true, Owner: "ben", Expect: &edit.Seq})
 			for _, text := range []string{first, edited} {
 				if files := filesWith(t, dir, text); len(files) > 0 {
 					t.Errorf("%v: %q is still in %v", topic, text, files)

@@ -61,7 +61,7 @@ func (s *session) storeNamed(ctx context.Context, m *chathub.Message, f *frame, 
 	if ttl := s.timeToLive(m, header.tiedTime); ttl != "" {
 		n.msg.Header[headerTTL] = []string{ttl}
 	}
-	if m.Tied == 0 {
+	if !m.EraseReplaced {
 		n.msg.Header[headerRollup] = []string{"sub"} // the older ones are dropped
 	}
 	err = s.persist(ctx, func(ctx context.Context) (err error) {
@@ -76,7 +76,7 @@ func (s *session) storeNamed(ctx context.Context, m *chathub.Message, f *frame, 
 // because the first one may have been interrupted.
 func (n *naming) finish(ctx context.Context, ack pubAck) error {
 	s, m := n.s, n.m
-	if m.Tied != 0 && (n.expected == nil || *n.expected != 0 || ack.Duplicate) {
+	if m.EraseReplaced && (n.expected == nil || *n.expected != 0 || ack.Duplicate) {
 		before := uint64(0)
 		if n.expected != nil && !ack.Duplicate { // a cluster does not look at it if it knows the id
 			before = *n.expected
