@@ -18,7 +18,7 @@ type options struct {
 	clients, rooms    int
 	seed              uint64
 	broker            string // memory or nats
-	logLength         int // messages that the broker keeps for each log
+	logLength         int    // messages that the broker keeps for each log
 	// patience is how long clients may take to get all messages, and then the
 	// server to be empty.
 	patience time.Duration
