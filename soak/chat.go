@@ -72,8 +72,8 @@ func (p *peer) hasRead(t *track, seq uint64) {
 	t.read = max(t.read, seq)
 }
 
-// heardRead handles a read of the inbox, which is the peer's own and comes after
-// a resume.
+// heardRead handles a read of the inbox, which is the peer's own and comes
+// after a resume.
 func (p *peer) heardRead(s *session, f hubtest.Frame) {
 	if sender(f) != p.id {
 		p.foreign.Add(1)

@@ -24,7 +24,7 @@ type lie struct {
 	finding string
 
 	publish   func(l *liar, m *chathub.Message)
-	forget    func(l *liar, m *chathub.Message) bool // says that it is stored, and does not store it
+	forget    func(l *liar, m *chathub.Message) bool // true: it is acked, and not stored
 	deliver   func(l *liar, m *chathub.Message) bool // false: not at all
 	readNamed func(q *chathub.NameQuery, found []chathub.Message) []chathub.Message
 	survey    func(q *chathub.SurveyQuery, s *chathub.Standing)

@@ -133,8 +133,8 @@ func (d *device) show(c *conn, f hubtest.Frame) {
 		if f.Seq > 0 && f.Room != "" {
 			var m marker
 			c.w.parse(f.Data, &m)
-			// It does not say of which epoch it is. A client takes it for the one
-			// that it is in.
+			// It does not say of which epoch it is. A client takes it for the
+			// one that it is in.
 			v := d.view(chathub.Topic{Room: f.Room})
 			if m.Epoch = v.epoch; v.conn == c {
 				v.count(m)
