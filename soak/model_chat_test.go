@@ -173,7 +173,7 @@ func (w *world) opFlip(t *rapid.T) {
 		return !o.left && !o.ended && o.d.user == c.d.user && (o.node != c.node || len(w.nodes) == 1) &&
 			(tg.topic.Room == "" || o.member[tg.topic.Room] != out)
 	})
-	for i := range rapid.IntRange(2, 5).Draw(t, "times") {
+	for i := range rapid.IntRange(3, 5).Draw(t, "times") {
 		[]*conn{c, other}[i%2].change(tg, &op{kind: "reacted", key: "no", on: i%2 == 0})
 		synctest.Wait()
 	}

@@ -15,6 +15,7 @@ import (
 func short(t *testing.T, logLength int, patience time.Duration) *report {
 	t.Helper()
 	r, err := runSoak(t.Context(), options{
+		broker:    "memory",
 		duration:  4 * time.Second,
 		restart:   1700 * time.Millisecond,
 		clients:   60,
