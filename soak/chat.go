@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"time"
 
 	"github.com/chathub-go/chathub"
@@ -140,52 +141,80 @@ func (p *peer) markRead(t *track, name string, seq uint64) hubtest.Frame {
 }
 
 // audit asks the server once more, when everything is quiet: for the newest
-// messages of each room, and where the rooms stand. It calls done when all
-// answers are checked.
-func (p *peer) audit(done func()) {
-	p.mu.Lock()
-	s := p.session
-	if s == nil || !s.isReady() {
-		p.mu.Unlock()
-		done()
-		return
-	}
-	waiting := 1 + len(p.rooms)
-	answered := func() {
-		if waiting--; waiting == 0 {
-			done()
+// messages of each room, and where the rooms stand. It returns when all answers
+// are checked. If the connection ends first, it begins anew with the next one.
+func (p *peer) audit(ctx context.Context) error {
+	for {
+		p.mu.Lock()
+		s := p.session
+		if s == nil || !s.isReady() {
+			p.mu.Unlock()
+			s = nil
+		}
+		if s != nil {
+			frames, done := p.auditFrames(s)
+			p.mu.Unlock()
+			for _, f := range frames {
+				_ = s.send(f) // if it fails, reading fails too
+			}
+			select {
+			case <-done:
+				return nil
+			case <-s.gone:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
-	var frames []hubtest.Frame
-	for _, name := range p.rooms {
-		f := hubtest.Frame{Type: "history", ID: p.nextID(), Room: name, Data: hubtest.Data(map[string]any{"limit": 200, "types": []string{"room-message"}})}
-		t := p.tracks[room(name)]
+}
+
+// auditFrames returns what audit asks, and a channel that is closed when it is
+// answered. The caller holds p.mu.
+func (p *peer) auditFrames(s *session) (frames []hubtest.Frame, done chan struct{}) {
+	done = make(chan struct{})
+	waiting := 1 + len(p.rooms)
+	ask := func(f hubtest.Frame, check func(a hubtest.Frame)) {
+		f.ID = p.nextID()
 		s.calls[f.ID] = func(a hubtest.Frame) {
-			defer answered()
-			var page struct {
-				Messages []hubtest.Frame `json:"messages"`
+			if a.Type == "error" {
+				p.wrong("%s: %s: %s", p.id, f.Type, a.Data)
+			} else {
+				check(a)
 			}
-			if err := json.Unmarshal(a.Data, &page); err != nil || a.Type == "error" {
-				p.wrong("%s: history: %s", p.id, a.Data)
-				return
-			}
-			for _, m := range page.Messages {
-				p.learn(t, m)
-				if now := p.ledger.now(t.topic, m.Seq); now != becameOf(m.Version, m) {
-					p.wrong("%s: history of %s has %d in version %d, which is in %d: %s", p.id, name, m.Seq, m.Version, now.version, now.text)
-				}
+			if waiting--; waiting == 0 {
+				close(done)
 			}
 		}
 		frames = append(frames, f)
 	}
-	f := hubtest.Frame{Type: "overview", ID: p.nextID(), Data: hubtest.Data(map[string]any{"rooms": p.rooms})}
-	s.calls[f.ID] = func(a hubtest.Frame) {
-		defer answered()
-		p.checkOverview(a)
+	for _, name := range p.rooms {
+		t := p.tracks[room(name)]
+		data := hubtest.Data(map[string]any{"limit": 200, "types": []string{"room-message"}})
+		ask(hubtest.Frame{Type: "history", Room: name, Data: data}, func(a hubtest.Frame) { p.checkPage(t, a) })
 	}
-	p.mu.Unlock()
-	for _, f := range append(frames, f) {
-		_ = s.send(f) // if it fails, reading fails too
+	ask(hubtest.Frame{Type: "overview", Data: hubtest.Data(map[string]any{"rooms": p.rooms})}, p.checkOverview)
+	return frames, done
+}
+
+// checkPage checks that the newest messages of a room are in the form that
+// everyone knows.
+func (p *peer) checkPage(t *track, a hubtest.Frame) {
+	var page struct {
+		Messages []hubtest.Frame `json:"messages"`
+	}
+	if err := json.Unmarshal(a.Data, &page); err != nil {
+		p.wrong("%s: history: %s", p.id, a.Data)
+	}
+	for _, m := range page.Messages {
+		p.learn(t, m)
+		if now := p.ledger.now(t.topic, m.Seq); now != becameOf(m.Version, m) {
+			p.wrong("%s: history of %s has %d in version %d, but there is %d: %s", p.id, t.topic, m.Seq, m.Version, now.version, now.text)
+		}
 	}
 }
 
@@ -198,7 +227,7 @@ func (p *peer) checkOverview(a hubtest.Frame) {
 			Unread           int    `json:"unread"`
 		} `json:"rooms"`
 	}
-	if err := json.Unmarshal(a.Data, &data); err != nil || a.Type == "error" {
+	if err := json.Unmarshal(a.Data, &data); err != nil {
 		p.wrong("%s: overview: %s", p.id, a.Data)
 		return
 	}

@@ -7,12 +7,16 @@
 // another hub on the same broker takes its place. Each client is a user. More
 // than half of them are calm. The others break off connections, stop reading,
 // read slowly, flood, come back all at once, or have tokens of a few seconds.
-// All of them resume, send messages without an ack again, and check what they
-// receive. In the end there is a report. The exit status is 1 if something is
-// wrong.
+// All of them resume, send messages without an ack again, edit, delete and
+// react to messages, mark what they have read, and check what they receive.
+// When all is quiet, everyone shows the same, and it is what history and
+// overview say. In the end there is a report. The exit status is 1 if something
+// is wrong.
+//
+// With -broker nats, the hubs are on a NATS server in the process.
 //
 // The package's tests have another soak: random operations against a model of
-// the protocol:
+// the protocol. CONTRIBUTING.md says what the model checks:
 //
 //	go test ./soak                        # some seconds
 //	go test ./soak -rapid.checks=10000    # longer

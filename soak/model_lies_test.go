@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/chathub-go/chathub"
 	"github.com/chathub-go/chathub/hubtest"
@@ -22,9 +23,8 @@ type lie struct {
 	// finding is a part of what the model says about it.
 	finding string
 
-	publish func(l *liar, m *chathub.Message)
-	// Says that it is stored, and does not store it.
-	forget    func(l *liar, m *chathub.Message) bool
+	publish   func(l *liar, m *chathub.Message)
+	forget    func(l *liar, m *chathub.Message) bool // true: it is acked, and not stored
 	deliver   func(l *liar, m *chathub.Message) bool // false: not at all
 	readNamed func(q *chathub.NameQuery, found []chathub.Message) []chathub.Message
 	survey    func(q *chathub.SurveyQuery, s *chathub.Standing)
@@ -303,6 +303,11 @@ func tell(t *rapid.T, story *string, l *lie) {
 	do(bo, 1, op{kind: "reacted", key: "👍", on: true, topic: bo.d.inbox})
 	do(ana, 2, op{kind: "edited", data: string(data()), topic: ana.d.inbox})
 	do(bo, 6, op{kind: "deleted"})
+	for i, c := range []*conn{ana, conns["ana 2"], ana} { // on both hubs, within a moment
+		c.change(at(attic, 3), &op{kind: "reacted", key: "no", on: i%2 == 0})
+		synctest.Wait()
+	}
+	w.settle()
 
 	for _, c := range w.conns {
 		after := uint64(0)

@@ -17,7 +17,6 @@ type emission struct {
 	data   []byte
 	topics []chathub.Topic // none: volatile, to everyone or to clients
 	except []string
-	id     string // which the server chose
 }
 
 // volatile is an event that is not kept.

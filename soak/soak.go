@@ -81,7 +81,7 @@ func runSoak(ctx context.Context, o options, progress io.Writer) (*report, error
 }
 
 func (s *soak) run(ctx context.Context, progress io.Writer) (*report, error) {
-	r := &report{Clients: s.clients, Seed: s.seed, Start: s.server.start, Peak: s.server.start}
+	r := &report{Broker: s.broker, Clients: s.clients, Seed: s.seed, Start: s.server.start, Peak: s.server.start}
 	acting, stop := context.WithTimeout(ctx, s.duration)
 	defer stop()
 	for i := range s.clients {
@@ -96,7 +96,7 @@ func (s *soak) run(ctx context.Context, progress io.Writer) (*report, error) {
 	if err == nil {
 		_, _ = fmt.Fprintln(progress, "catching up") // progress only
 		s.catchUp(r)
-		s.audit()
+		s.audit(ctx)
 	}
 	close(s.finish)
 	peers.Wait()
@@ -218,23 +218,18 @@ func (s *soak) catchUp(r *report) {
 
 // audit lets all peers compare what the server says in the end with what they
 // know together.
-func (s *soak) audit() {
+func (s *soak) audit(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, s.patience)
+	defer cancel()
 	var all sync.WaitGroup
 	for _, p := range s.peers {
-		all.Add(1)
-		p.audit(all.Done)
+		all.Go(func() {
+			if err := p.audit(ctx); err != nil {
+				p.wrong("%s: history and overview in the end: %v", p.id, err)
+			}
+		})
 	}
-	done := make(chan struct{})
-	go func() {
-		all.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-time.After(s.patience):
-		s.badAnswer.Add(1)
-		s.note("history and overview were not answered in the end")
-	}
+	all.Wait()
 }
 
 // untilEmpty waits until the hub has noticed that all clients have gone.

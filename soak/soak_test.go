@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chathub-go/chathub"
 	"github.com/chathub-go/chathub/internal/tools/child"
 	"github.com/go-json-experiment/json"
 )
@@ -14,6 +15,7 @@ import (
 func short(t *testing.T, logLength int, patience time.Duration) *report {
 	t.Helper()
 	r, err := runSoak(t.Context(), options{
+		broker:    "memory",
 		duration:  4 * time.Second,
 		restart:   1700 * time.Millisecond,
 		clients:   60,
@@ -69,6 +71,7 @@ func TestTrack(t *testing.T) {
 		{"none", nil, nil, nil, 3},
 		{"the end is missing", []uint64{4}, nil, []outcome{expected}, 2},
 		{"a gap", []uint64{4, 6}, nil, []outcome{expected, expected}, 1},
+		{"a gap that is no message", []uint64{5, 6}, []uint64{4}, []outcome{expected, expected}, 0},
 		{"doubled", []uint64{4, 5, 5, 6}, nil, []outcome{expected, expected, repeated, expected}, 0},
 		{"reordered", []uint64{4, 6, 5}, nil, []outcome{expected, expected, filled}, 0},
 		{"from before the beginning", []uint64{3, 4, 5, 6}, nil, []outcome{repeated, expected, expected, expected}, 0},
@@ -118,6 +121,52 @@ func TestLedger(t *testing.T) {
 	}
 	l.put("room", 3, "b", "") // stored twice
 	l.put("room", 1, "c", "") // two messages at one position
+	if len(l.findings) != 2 {
+		t.Errorf("findings: %v", l.findings)
+	}
+}
+
+// TestLedgerChanges: what clients see of changes has to be the same, and they
+// have to show the newest.
+func TestLedgerChanges(t *testing.T) {
+	first, second := became{version: 3, text: "first"}, became{version: 5, text: "second"}
+	deleted := became{version: 7, text: "deleted", deleted: true}
+	l := newLedger()
+	for seq, id := range map[uint64]string{1: "a", 2: "b"} {
+		l.put("room", seq, id, "ana")
+	}
+	away := newTrack("room", chathub.Position{})
+	here := newTrack("room", chathub.Position{})
+	for _, tr := range []*track{away, here} {
+		tr.saw(1)
+		tr.saw(2)
+		tr.show(1, became{}, false)
+	}
+	for _, now := range []became{first, second} {
+		l.change("room", 1, now)
+		here.saw(now.version)
+		here.show(1, now, true)
+	}
+	here.show(1, first, true) // late
+	here.show(9, first, true) // of a message that it does not have
+	if len(l.findings) > 0 || here.stale(l) != 0 || here.missing(l) != 0 || len(here.shown) != 1 {
+		t.Errorf("findings %v, %d stale, %d missing, shows %v", l.findings, here.stale(l), here.missing(l), here.shown)
+	}
+	if away.stale(l) != 1 || away.missing(l) != 0 {
+		t.Errorf("of the changes of one message, %d are stale and %d missing", away.stale(l), away.missing(l))
+	}
+	if n := l.unread("room", "bo", 0, 5); n != 2 || l.unread("room", "bo", 1, 5) != 1 || l.unread("room", "ana", 0, 5) != 0 {
+		t.Errorf("%d unread", n)
+	}
+	l.change("room", 1, deleted)
+	if n := l.unread("room", "bo", 0, 7); n != 1 {
+		t.Errorf("%d unread after a delete", n)
+	}
+	if len(l.findings) > 0 {
+		t.Errorf("findings: %v", l.findings)
+	}
+	l.change("room", 1, became{version: 7, text: "other"})  // two forms of one version
+	l.change("room", 1, became{version: 8, text: "edited"}) // it comes back
 	if len(l.findings) != 2 {
 		t.Errorf("findings: %v", l.findings)
 	}
