@@ -122,11 +122,11 @@ func TestDeletionCutShort(t *testing.T) {
 		"same id":    func(_ *party, g guest) error { g.Must(deleteOf("d", "red", 1)); return nil },
 		"another id": func(_ *party, g guest) error { g.Must(deleteOf("e", "red", 1)); return nil },
 		"from Go": func(p *party, _ guest) error {
-			_, err := p.hub.DeleteMessage(t.Context(), "red", 1)
+			_, err := p.hub.DeleteMessage(context.WithoutCancel(t.Context()), "red", 1)
 			return err
 		},
 		"the user": func(p *party, _ guest) error {
-			if n, err := p.hub.EraseUser(t.Context(), "ana", "red"); n != 1 || err != nil {
+			if n, err := p.hub.EraseUser(context.WithoutCancel(t.Context()), "ana", "red"); n != 1 || err != nil {
 				return fmt.Errorf("%d, %w", n, err)
 			}
 			return nil
@@ -319,7 +319,7 @@ func TestChangesAtShutdown(t *testing.T) {
 			if err := <-done; err != nil {
 				t.Error(err)
 			}
-			for _, err := range []error{second(p.hub.EditMessage(t.Context(), "red", 1, 1)), second(p.hub.DeleteMessage(t.Context(), "red", 1)),
+			for _, err := range []error{second(p.hub.EditMessage(t.Context(), "red", 1, 1)), second(p.hub.DeleteMessage(context.WithoutCancel(t.Context()), "red", 1)),
 				second(p.hub.EraseUser(t.Context(), "ana", "red"))} {
 				if !errors.Is(err, chathub.ErrClosed) {
 					t.Errorf("afterwards the error is %v", err)

@@ -399,9 +399,13 @@ func TestChangeRevoked(t *testing.T) {
 		revoke func(p *party, g guest) error
 		code   chathub.Code
 	}{
-		{"leave", func(_ *party, g guest) error { return g.server.Leave(t.Context(), "red") }, chathub.CodeNotInRoom},
-		{"remove", func(p *party, _ guest) error { return p.hub.ToUser("ana").Remove(t.Context(), "", "red") }, chathub.CodeNotInRoom},
-		{"disconnect", func(p *party, _ guest) error { return p.hub.ToUser("ana").Disconnect(t.Context(), "") }, ""},
+		{"leave", func(_ *party, g guest) error { return g.server.Leave(context.WithoutCancel(t.Context()), "red") }, chathub.CodeNotInRoom},
+		{"remove", func(p *party, _ guest) error {
+			return p.hub.ToUser("ana").Remove(context.WithoutCancel(t.Context()), "", "red")
+		}, chathub.CodeNotInRoom},
+		{"disconnect", func(p *party, _ guest) error {
+			return p.hub.ToUser("ana").Disconnect(context.WithoutCancel(t.Context()), "")
+		}, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -442,7 +446,7 @@ func TestChangeRevoked(t *testing.T) {
 				tab.Send(reactTo("3", "red", 1, "a", true))
 				synctest.Wait()
 				done := make(chan error)
-				go func() { done <- p.hub.ToUser("ana").Disconnect(t.Context(), "") }()
+				go func() { done <- p.hub.ToUser("ana").Disconnect(context.WithoutCancel(t.Context()), "") }()
 				synctest.Wait()
 				select {
 				case err := <-done:

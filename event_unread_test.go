@@ -68,7 +68,7 @@ func TestUnreadInJoins(t *testing.T) {
 		}
 		say(ana.Client, "lobby", "mine")
 		wantJoin("lobby", 2, 2)
-		if _, err := p.hub.DeleteMessage(t.Context(), "lobby", 3); err != nil {
+		if _, err := p.hub.DeleteMessage(context.WithoutCancel(t.Context()), "lobby", 3); err != nil {
 			t.Fatal(err)
 		}
 		wantJoin("lobby", 2, 1)
@@ -178,8 +178,8 @@ func TestUnreadAsOfTheJoin(t *testing.T) {
 		}
 		b.before("Survey", once(func() error {
 			say(bob.Client, "lobby", "too late")
-			_, err := p.hub.DeleteMessage(t.Context(), "lobby", 3)
-			return errors.Join(err, second(p.hub.DeleteMessage(t.Context(), "lobby", 6)))
+			_, err := p.hub.DeleteMessage(context.WithoutCancel(t.Context()), "lobby", 3)
+			return errors.Join(err, second(p.hub.DeleteMessage(context.WithoutCancel(t.Context()), "lobby", 6)))
 		}))
 		ack := enter(ana.Client, "lobby")
 		if got := dataOf[joinData](t, ack); got.Seq != 5 || got.Unread != 3 {

@@ -43,22 +43,23 @@ func (c *conn) pickTarget(t *rapid.T, private bool) target {
 	if l == nil || head == 0 {
 		t.SkipNow()
 	}
+	now := c.w.truth.upTo(l)
 	var some []uint64
 	for seq := head; seq > 0 && len(some) < 12; seq-- {
-		if l.at(seq).isMessage(topic) && (!private || l.isAlone(topic, l.at(seq))) {
+		if now.at(seq).isMessage(topic) && (!private || now.isAlone(topic, now.at(seq))) {
 			some = append(some, seq)
 		}
 	}
 	if !private && rapid.IntRange(0, 15).Draw(t, "wrong message") == 0 {
 		seq := uint64(rapid.IntRange(1, int(head)+3).Draw(t, "position"))
-		return target{topic, l, l.at(seq), seq}
+		return target{topic, l, now.at(seq), seq}
 	}
 	if len(some) == 0 {
 		t.SkipNow()
 	}
 	// The first few are the likely ones, so that several do something with one.
 	i := min(rapid.IntRange(0, len(some)-1).Draw(t, "message"), rapid.IntRange(0, len(some)-1).Draw(t, "or message"))
-	return target{topic, l, l.at(some[i]), some[i]}
+	return target{topic, l, now.at(some[i]), some[i]}
 }
 
 // isAlone reports whether no other message has the name of a private one.

@@ -299,6 +299,14 @@ func (t *truth) latest(name chathub.Topic) (*life, uint64) {
 	return life, life.head()
 }
 
+// upTo returns what a life is like up to now. A message may be stored while
+// that is looked at.
+func (t *truth) upTo(l *life) *life {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return &life{epoch: l.epoch, entries: l.entries}
+}
+
 // all returns the topics that have ever had a log, in order.
 func (t *truth) all() []chathub.Topic {
 	t.mu.Lock()
