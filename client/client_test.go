@@ -161,8 +161,10 @@ func TestApplicationEvents(t *testing.T) {
 		release := make(chan struct{})
 		ana, _ := dial(t, hub, client.Options{Answers: map[string]client.Answerer{
 			"still-there": func(_ context.Context, q client.Event) (any, error) { return string(q.Data) == `"test"`, nil },
-			"no":          func(context.Context, client.Event) (any, error) { return nil, &client.Error{Code: client.CodeForbidden, Message: "Not now"} },
-			"broken":      func(context.Context, client.Event) (any, error) { return nil, errors.New("secret") },
+			"no": func(context.Context, client.Event) (any, error) {
+				return nil, &client.Error{Code: client.CodeForbidden, Message: "Not now"}
+			},
+			"broken": func(context.Context, client.Event) (any, error) { return nil, errors.New("secret") },
 			"slow": func(ctx context.Context, _ client.Event) (any, error) {
 				select {
 				case <-release:

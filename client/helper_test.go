@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,6 +30,8 @@ type network struct {
 // link is a connection that the network has made.
 type link struct {
 	io.ReadWriteCloser
+	messages atomic.Int64 // that the client has sent
+
 	mu    sync.Mutex
 	muted chan struct{} // not nil: nothing arrives any more, in either direction
 }
@@ -51,6 +54,9 @@ func (l *link) Write(p []byte) (int, error) {
 	l.mu.Unlock()
 	if muted != nil {
 		return len(p), nil
+	}
+	if p[0]&0xf == 1 { // opText; each write has one frame
+		l.messages.Add(1)
 	}
 	return l.ReadWriteCloser.Write(p)
 }
