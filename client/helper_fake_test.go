@@ -1,7 +1,10 @@
 package client_test
 
 import (
+	"bufio"
 	"context"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -37,7 +40,7 @@ type received struct {
 }
 
 func (s *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"chathub.v1"}})
+	ws, err := websocket.Accept(&upgradeWriter{ResponseWriter: w}, r, &websocket.AcceptOptions{Subprotocols: []string{"chathub.v1"}})
 	if err != nil {
 		return
 	}
@@ -55,6 +58,20 @@ func (s *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			p.frames <- f
 		}
 	}
+}
+
+// upgradeWriter writes the response to a handshake to the connection, since
+// that of hubtest keeps it.
+type upgradeWriter struct{ http.ResponseWriter }
+
+func (w *upgradeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := w.ResponseWriter.(http.Hijacker).Hijack()
+	if err == nil {
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\n")
+		_ = w.Header().Write(conn)
+		_, err = io.WriteString(conn, "\r\n")
+	}
+	return conn, rw, err
 }
 
 // accept waits for the next connection, and welcomes it.
