@@ -2,7 +2,7 @@
 // test of a service. It keeps one WebSocket open, comes back after a lost
 // connection, and continues where it was:
 //
-//	c, err := client.Dial(ctx, "wss://example.com/ws", client.Options{Token: token})
+//	c, err := client.Dial(ctx, "wss://chat.test/ws", client.Options{Token: sign})
 //	if err != nil { ... }
 //	defer c.Close()
 //	lobby, err := c.Join(ctx, "lobby", client.JoinOptions{})
@@ -54,7 +54,7 @@
 //
 // What the server answers is an [*Error], found with errors.As. A method whose
 // ctx ends returns the error of ctx; the server may have done the work. The
-// others are [ErrClosed], [ErrDisconnected], [ErrFull], and a [*RefusedError] if
-// the server has ended the connection for good. No error and no line of the log
-// has a token in it.
+// others are [ErrClosed], [ErrDisconnected], [ErrFull], and a [*RefusedError]
+// if the server has ended the connection for good. No error and no line of the
+// log has a token in it.
 package client

@@ -22,7 +22,7 @@ type feed struct {
 	live   bool // the next durable event comes after pos
 	asked  bool // a request that will make it live is under way
 	joined func(part)
-	forget func() // ends a request to join that is under way; may be nil
+	forget func() // ends a request to join; may be nil
 }
 
 func (f *feed) disconnected() { f.member, f.live, f.asked = false, false, false }
@@ -82,7 +82,7 @@ func (l *loop) catchUp() {
 			l.askToJoin(f)
 			continue
 		}
-		// An estimate that is not too small: each byte of a name may be escaped.
+		// This is never too small, even if each byte of a name is escaped.
 		s := 6*len(f.room) + 6*len(f.pos.Epoch) + 60
 		if len(resume) > 0 && l.maxMessage > 0 && size+s > l.maxMessage-200 {
 			l.askToResume(resume)

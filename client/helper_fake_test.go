@@ -87,8 +87,9 @@ func (s *fake) accept(t *testing.T) *peer {
 	}
 }
 
+// send sends a frame, unless the client has gone.
 func (p *peer) send(frame string) {
-	_ = p.ws.Write(context.Background(), websocket.MessageText, []byte(frame)) // the client may be gone
+	_ = p.ws.Write(context.Background(), websocket.MessageText, []byte(frame))
 }
 
 // next returns the next frame of a type. Others before it are dropped.

@@ -300,7 +300,7 @@ func TestShutdown(t *testing.T) {
 				got = append(got, e)
 			}
 		}
-		// An ack may come before the sender's own copy, so the last may be missing.
+		// An ack may come before the sender's own copy, so that may be missing.
 		if !strings.HasPrefix(texts(got), "0 1 2 3") || red.Err() != client.ErrClosed {
 			t.Errorf("events %s, %v", texts(got), red.Err())
 		}
