@@ -2,7 +2,7 @@
 // test of a service. It keeps one WebSocket open, comes back after a lost
 // connection, and continues where it was:
 //
-//	c, err := client.Dial(ctx, "wss://chat.test/ws", client.Options{Token: sign})
+//	c, err := client.Dial(ctx, url, client.Options{Token: sign})
 //	if err != nil { ... }
 //	defer c.Close()
 //	lobby, err := c.Join(ctx, "lobby", client.JoinOptions{})
