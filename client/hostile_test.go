@@ -47,18 +47,20 @@ func serverFrames(t testing.TB) (frames map[string]string) {
 // kind, with a fake server.
 type session struct {
 	*client.Client
-	peer  *peer
-	lobby *client.Room
-	inbox *client.Inbox
-	calls []received // that the client has sent and that have no answer
-	over  context.CancelFunc
+	server  *fake
+	network *network
+	peer    *peer
+	lobby   *client.Room
+	inbox   *client.Inbox
+	calls   []received // that the client has sent and that have no answer
+	over    context.CancelFunc
 }
 
 // begin makes a session. Call it in a bubble.
 func begin(t *testing.T) *session {
 	t.Helper()
 	server := newFake()
-	s := &session{}
+	s := &session{server: server}
 	ready := make(chan struct{})
 	go func() {
 		defer close(ready)
@@ -66,7 +68,7 @@ func begin(t *testing.T) *session {
 		s.peer.answer(s.peer.next(t, "join-room"), "ack", `{"epoch":"k3","seq":1,"recovered":false}`)
 		s.peer.answer(s.peer.next(t, "resume"), "ack", `{"rooms":{},"inbox":{"epoch":"a1","seq":1,"recovered":true}}`)
 	}()
-	s.Client, _ = dial(t, server, client.Options{Answers: map[string]client.Answerer{
+	s.Client, s.network = dial(t, server, client.Options{Answers: map[string]client.Answerer{
 		"still-there": func(context.Context, client.Event) (any, error) { return true, nil },
 	}})
 	s.lobby = join(t, s.Client, "lobby", client.JoinOptions{})

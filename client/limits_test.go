@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -164,8 +165,49 @@ func TestRateLimits(t *testing.T) {
 				last[f.Room]++
 			}
 		}
+		// At first 32 are under way at once. Then they go one at a time.
+		if n := hub.Stats().RateLimited; n > 100 {
+			t.Errorf("the server has refused %d events", n)
+		}
 		if fmt.Sprint(last) != "map[room0:30 room1:30 room2:30]" || network.count() != 1 {
 			t.Errorf("got %v, on %d connections", last, network.count())
+		}
+	})
+}
+
+// TestRefusedRoom checks that a room which the server goes on refusing does not
+// hold up the others.
+func TestRefusedRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := hubtest.New(t, chathub.Config{})
+		var mended atomic.Bool
+		hub.Use(func(next chathub.Handler) chathub.Handler {
+			return func(ctx context.Context, c *chathub.Client, e *chathub.Event) (any, error) {
+				if e.Type == client.TypeRoomMessage && e.Room == "bad" && !mended.Load() {
+					return nil, chathub.Unavailable(nil)
+				}
+				return next(ctx, c, e)
+			}
+		})
+		ana, _ := dial(t, hub, client.Options{})
+		bad := join(t, ana, "bad", client.JoinOptions{})
+		good := join(t, ana, "good", client.JoinOptions{})
+		result := make(chan error)
+		go func() {
+			_, err := bad.Send(t.Context(), 1)
+			result <- err
+		}()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		for i := range 10 {
+			if _, err := good.Send(ctx, i); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mended.Store(true)
+		if err := <-result; err != nil {
+			t.Error(err)
 		}
 	})
 }

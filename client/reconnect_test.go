@@ -166,6 +166,36 @@ func TestReconnectEvent(t *testing.T) {
 	})
 }
 
+// TestEarlyMessages ignores messages that come before the answer to resume,
+// since they come again after it, in their place.
+func TestEarlyMessages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := begin(t)
+		s.over() // no calls
+		s.network.cut()
+		p := <-s.server.peers
+		early := `{"type":"room-message","room":"lobby","seq":9,"data":9}`
+		p.send(early)
+		p.send(welcomeFrame)
+		p.send(early)
+		p.send(`{"type":"notification","to":"ana","seq":3,"data":3}`)
+		p.answer(p.next(t, "resume"), "ack", `{"rooms":{"lobby":{"epoch":"k3","seq":9,"recovered":true}},
+			"inbox":{"epoch":"a1","seq":3,"recovered":true}}`)
+		for _, f := range []string{
+			`{"type":"notification","to":"ana","seq":2,"data":2}`, `{"type":"notification","to":"ana","seq":3,"data":3}`,
+			`{"type":"room-message","room":"lobby","seq":8,"data":8}`, early, early,
+		} {
+			p.send(f)
+		}
+		if got := texts(arrived(s.lobby, client.TypeRoomMessage, client.TypeGap)); got != "8 9" {
+			t.Errorf("the room has %s", got)
+		}
+		if got := texts(arrived(s.inbox, client.TypeNotification, client.TypeGap)); got != "2 3" {
+			t.Errorf("the inbox has %s", got)
+		}
+	})
+}
+
 func TestGap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := hubtest.New(t, chathub.Config{ReplayLimit: 2})
@@ -261,6 +291,31 @@ func TestSilence(t *testing.T) {
 			t.Errorf("status %+v", s)
 		}
 		until(t, ana, client.Connected)
+	})
+}
+
+// TestPing pings a server that sends no pings itself.
+func TestPing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := newFake()
+		answering := make(chan int)
+		go func() {
+			p := server.accept(t)
+			for range 5 {
+				p.next(t, "ping")
+				p.send(`{"type":"pong"}`)
+			}
+			answering <- 5
+		}()
+		ana, network := dial(t, server, client.Options{PingAfter: 50 * time.Second})
+		<-answering
+		if network.count() != 1 {
+			t.Errorf("it connected %d times while the server answered", network.count())
+		}
+		time.Sleep(30 * time.Second)
+		if s := until(t, ana, client.Waiting); !strings.Contains(s.Err.Error(), "stopped responding") {
+			t.Errorf("status %+v", s)
+		}
 	})
 }
 

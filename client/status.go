@@ -36,7 +36,8 @@ func (s State) String() string {
 // Status is the state of a client's connection.
 type Status struct {
 	State State
-	// Attempt counts attempts since the last connection that lasted, from 1.
+	// Attempt counts the attempts since the last connection that lasted longer
+	// than Options.BackoffMax.
 	Attempt int
 	// RetryAt is when the next attempt starts, in state Waiting.
 	RetryAt time.Time

@@ -88,6 +88,31 @@ func TestExpiry(t *testing.T) {
 	})
 }
 
+// TestExpired gets a new token if the server says that the present one has
+// expired, whatever the welcome said.
+func TestExpired(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := newFake()
+		var asked atomic.Int64
+		go func() { (<-server.peers).send(welcomeFrame) }()
+		ana, network := dial(t, server, client.Options{Token: func(context.Context) (string, error) {
+			return fmt.Sprint("token", asked.Add(1)), nil
+		}})
+		network.cut()
+		p := server.accept(t)
+		until(t, ana, client.Connected)
+		_ = p.ws.Close(4003, "expired")
+		server.accept(t)
+		var got []string
+		for _, h := range network.headers {
+			got = append(got, h.Get("Authorization"))
+		}
+		if fmt.Sprint(got) != "[Bearer token1 Bearer token1 Bearer token2]" {
+			t.Errorf("handshakes with %v", got)
+		}
+	})
+}
+
 // TestKeptToken checks that a reconnect asks for no other token.
 func TestKeptToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
