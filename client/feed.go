@@ -67,7 +67,7 @@ func (l *loop) feeds() []*feed {
 // catchUp joins or resumes each log that is not live: after a welcome, after a
 // call of Join, and once a queue that was full is half empty.
 func (l *loop) catchUp() {
-	if l.welcome == nil || l.conn == nil {
+	if l.welcome == nil || l.conn == nil || l.finished != nil {
 		return
 	}
 	var resume []*feed
@@ -185,7 +185,7 @@ func (l *loop) feedAnswered(f *feed, p part, err error) {
 		return
 	case f.room != "" && room == nil: // left meanwhile
 		if _, leaving := l.leaving[f.room]; err == nil && !leaving {
-			l.writeEvent(request{Type: "leave-room", Room: f.room})
+			l.askToLeave(f.room, func(error) {})
 		}
 		return
 	case room != nil && &room.feed != f: // left, and joined again

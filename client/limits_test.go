@@ -300,6 +300,57 @@ func TestIDs(t *testing.T) {
 	})
 }
 
+// TestGivenUpJoin leaves a room while the join, or the resume, is waiting to be
+// sent again.
+func TestGivenUpJoin(t *testing.T) {
+	const later = `{"code":"rate_limited","message":"Too many events","retryAfterMs":5000}`
+	synctest.Test(t, func(t *testing.T) {
+		server := newFake()
+		first := make(chan *peer)
+		go func() {
+			p := <-server.peers
+			p.send(welcomeFrame)
+			first <- p
+		}()
+		ana, network := dial(t, server, client.Options{})
+		p := <-first
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { _, _ = ana.Join(ctx, "red", client.JoinOptions{}) }()
+		p.answer(p.next(t, "join-room"), "error", later)
+		synctest.Wait()
+		cancel()
+		p.answer(p.next(t, "leave-room"), "ack", "null")
+		time.Sleep(20 * time.Second)
+		for len(p.frames) > 0 {
+			if f := <-p.frames; f.Type == "join-room" {
+				t.Errorf("after leaving came %+v", f)
+			}
+		}
+
+		const joined = `{"rooms":{"blue":{"epoch":"k3","seq":1,"recovered":true}}}`
+		blue := make(chan *client.Room)
+		go func() {
+			r, _ := ana.Join(t.Context(), "blue", client.JoinOptions{Since: &client.Position{Epoch: "k3", Seq: 1}})
+			blue <- r
+		}()
+		p.answer(p.next(t, "resume"), "ack", joined)
+		r := <-blue
+		network.cut()
+		p = server.accept(t)
+		resume := p.next(t, "resume")
+		left := make(chan error)
+		go func() { left <- r.Leave(t.Context()) }()
+		leave := p.next(t, "leave-room")
+		p.answer(resume, "error", later)
+		p.answer(leave, "ack", "null")
+		if err := <-left; err != nil {
+			t.Error(err)
+		}
+		p.answer(p.next(t, "resume"), "ack", joined)
+		p.next(t, "leave-room") // the resume has joined it again
+	})
+}
+
 // TestShutdown sends what waits, over a reconnect, and takes no more.
 func TestShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

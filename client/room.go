@@ -129,13 +129,19 @@ func (l *loop) leave(r *Room, done func(error)) {
 		done(nil)
 		return
 	}
-	l.leaving[r.name] = struct{}{}
-	l.requests.ask(request{Type: "leave-room", Room: r.name}, now, func(_ frame, err error) {
+	l.askToLeave(r.name, done)
+}
+
+// askToLeave tells the server to take this client out of a room. Nothing joins
+// the room before the answer.
+func (l *loop) askToLeave(room string, done func(error)) {
+	l.leaving[room] = struct{}{}
+	l.requests.ask(request{Type: "leave-room", Room: room}, now, func(_ frame, err error) {
 		if l.conn == nil { // left with the connection
 			done(nil)
 			return
 		}
-		delete(l.leaving, r.name)
+		delete(l.leaving, room)
 		l.catchUp() // it may have been joined again
 		done(err)
 	})
