@@ -323,7 +323,11 @@ func testBrokerNamesMany(b *brokerTest) {
 	byKind := b.inOrder(slices.Clone(log[others:]))
 	b.equal("names of a kind", there.readNamed(chathub.NameQuery{Topic: topic, Kind: "many"}), byKind)
 	log = b.inOrder(log)
-	b.equal("all names", there.readNamed(chathub.NameQuery{Topic: topic, Names: append(all, "many/unknown", "many/")}), log)
+	var found []chathub.Message
+	for some := range slices.Chunk(append(all, "many/unknown", "many/"), 2000) {
+		found = append(found, there.readNamed(chathub.NameQuery{Topic: topic, Names: some})...)
+	}
+	b.equal("all names", b.inOrder(found), log)
 	b.equal("page", there.read(topic, chathub.Range{Limit: brokerAll}).Messages, append(log[names-brokerAll+1:], ordinary))
 	b.equal("page of ordinary ones", there.read(topic, chathub.Range{Limit: brokerAll, Ordinary: true}).Messages,
 		[]chathub.Message{ordinary})

@@ -62,6 +62,19 @@ func New(t testing.TB, cfg chathub.Config) *chathub.Hub {
 	return hub
 }
 
+// HTTPClient returns a client whose requests are served by h, in memory. It is
+// for code under test that makes WebSocket handshakes itself, such as package
+// client (as its Options.HTTPClient). The host of the URL does not matter.
+func HTTPClient(h http.Handler) *http.Client {
+	return &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		return (&transport{handler: h}).RoundTrip(r)
+	})}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (rt roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return rt(r) }
+
 // transport is an http.RoundTripper that calls a handler. If the handler takes
 // over the connection, the body of the response is the other end of a pipe.
 type transport struct {

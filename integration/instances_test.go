@@ -1,21 +1,21 @@
 package integration
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/chathub-go/chathub"
 	"github.com/chathub-go/chathub/adapters/natsbroker"
+	chatclient "github.com/chathub-go/chathub/client"
 	"github.com/chathub-go/chathub/hubtest"
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 	natsserver "github.com/nats-io/nats-server/v2/server"
 )
 
@@ -75,8 +75,7 @@ func TestInstances(t *testing.T) {
 				in := sync.OnceFunc(joined.Done)
 				defer done() // even of one that fails
 				defer in()
-				w := &wanderer{t: t, hc: hc, url: n.url, name: fmt.Sprintf("user%d", i)}
-				w.join()
+				w := wander(t, hc, n.url, fmt.Sprintf("user%d", i))
 				in()
 				joined.Wait()
 				for range moves {
@@ -86,7 +85,7 @@ func TestInstances(t *testing.T) {
 					w.move()
 				}
 				done()
-				w.hear(func(f hubtest.Frame) bool { return f.Type == "end" })
+				w.hear()
 				logs[i] = w.log
 			})
 		})
@@ -115,76 +114,78 @@ func TestInstances(t *testing.T) {
 // that nginx chooses.
 type wanderer struct {
 	t    *testing.T
-	hc   *http.Client
-	url  string
 	name string
 	said int
-
-	c     *client
-	epoch string
-	seq   uint64
-	log   []string // messages, in order
+	link io.Closer // the connection to nginx
+	c    *chatclient.Client
+	room *chatclient.Room
+	log  []string // messages, in order
 }
 
-func (w *wanderer) join() {
-	w.c = connect(w.t, w.hc, w.url, w.name)
-	w.c.send(hubtest.Frame{Type: "join-room", ID: "join", Room: "lobby"})
-	var position chathub.Position
-	w.decode(w.hear(func(f hubtest.Frame) bool { return f.ID == "join" }).Data, &position)
-	w.epoch, w.seq = position.Epoch, position.Seq
+func wander(t *testing.T, hc *http.Client, url, name string) *wanderer {
+	w := &wanderer{t: t, name: name}
+	var err error
+	w.c, err = chatclient.Dial(t.Context(), url, chatclient.Options{
+		Token:      func(context.Context) (string, error) { return name, nil },
+		HTTPClient: &http.Client{Transport: noting{hc.Transport, w}},
+		BackoffMin: time.Millisecond,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.c.Close)
+	if w.room, err = w.c.Join(t.Context(), "lobby", chatclient.JoinOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// noting is a transport that notes the connection of a wanderer.
+type noting struct {
+	http.RoundTripper
+	w *wanderer
+}
+
+func (n noting) RoundTrip(r *http.Request) (*http.Response, error) {
+	res, err := n.RoundTripper.RoundTrip(r)
+	if err == nil {
+		n.w.link = res.Body
+	}
+	return res, err
 }
 
 // say sends a message and waits for its ack.
 func (w *wanderer) say() {
 	id := fmt.Sprintf("%s-%d", w.name, w.said)
 	w.said++
-	w.c.send(hubtest.Frame{Type: "room-message", ID: id, Room: "lobby", Data: hubtest.Data(id)})
-	w.hear(func(f hubtest.Frame) bool { return f.ID == id && f.Type == "ack" })
+	if _, err := w.room.Post(w.t.Context(), chatclient.Post{ID: id, Data: id}); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
+// move breaks the connection, and waits for the next one.
 func (w *wanderer) move() {
-	_ = w.c.ws.CloseNow()
-	w.c = connect(w.t, w.hc, w.url, w.name)
-	since := map[string]any{"rooms": map[string]any{"lobby": chathub.Position{Epoch: w.epoch, Seq: w.seq}}}
-	id := fmt.Sprintf("resume-%d", rand.Uint64())
-	w.c.send(hubtest.Frame{Type: "resume", ID: id, Data: hubtest.Data(since)})
-	var answer struct {
-		Rooms map[string]jsontext.Value `json:"rooms"`
-	}
-	w.decode(w.hear(func(f hubtest.Frame) bool { return f.ID == id }).Data, &answer)
-	var room struct {
-		Recovered bool `json:"recovered"`
-	}
-	if w.decode(answer.Rooms["lobby"], &room); !room.Recovered {
-		w.t.Fatalf("since %d: resumed with %s", w.seq, answer.Rooms["lobby"])
-	}
-}
-
-// hear notes messages of the room until a frame is the wanted one, and returns
-// it.
-func (w *wanderer) hear(wanted func(hubtest.Frame) bool) hubtest.Frame {
-	w.t.Helper()
-	for {
-		f := w.c.next()
-		switch {
-		case f.Type == "error":
-			w.t.Fatalf("error %s", f.Data)
-		case f.Type == "room-message":
-			if f.Seq <= w.seq {
-				w.t.Fatalf("seq %d after %d", f.Seq, w.seq)
-			}
-			w.seq = f.Seq
-			w.log = append(w.log, string(f.Data))
-		}
-		if wanted(f) && f.Type != "room-message" {
-			return f
+	old := w.c.Status().ClientID
+	w.link.Close()
+	for s := range w.c.Statuses(w.t.Context()) {
+		if s.State == chatclient.Connected && s.ClientID != old {
+			return
 		}
 	}
+	w.t.Fatalf("it did not come back: %+v", w.c.Status())
 }
 
-func (w *wanderer) decode(data []byte, into any) {
-	w.t.Helper()
-	if err := json.Unmarshal(data, into); err != nil {
-		w.t.Fatalf("%s: %v", data, err)
+// hear notes the messages of the room until the end.
+func (w *wanderer) hear() {
+	for e := range w.room.Events(w.t.Context()) {
+		switch e.Type {
+		case chatclient.TypeRoomMessage:
+			w.log = append(w.log, string(e.Data))
+		case chatclient.TypeGap:
+			w.t.Fatalf("messages are missing before %v", e.Position)
+		case "end":
+			return
+		}
 	}
+	w.t.Fatal(w.room.Err())
 }
