@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -107,7 +108,7 @@ func (c *Client) Shutdown(ctx context.Context) error {
 	select {
 	case <-c.ended:
 		<-c.done
-		if c.err != ErrClosed {
+		if !errors.Is(c.err, ErrClosed) {
 			return c.err
 		}
 		return nil

@@ -106,7 +106,7 @@ func (n *network) last() *link {
 }
 
 // cut breaks the newest connection.
-func (n *network) cut() { n.last().Close() }
+func (n *network) cut() { _ = n.last().Close() }
 
 // mute lets nothing through the newest connection any more.
 func (n *network) mute() {

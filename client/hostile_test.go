@@ -173,7 +173,7 @@ func TestHostileFrames(t *testing.T) {
 		} {
 			s.peer.send(raw)
 		}
-		_ = s.peer.ws.Write(context.Background(), websocket.MessageBinary, []byte(`{"type":"room-message","room":"lobby","seq":7,"data":"binary"}`))
+		_ = s.peer.ws.Write(t.Context(), websocket.MessageBinary, []byte(`{"type":"room-message","room":"lobby","seq":7,"data":"binary"}`))
 		s.peer.send(`{"type":"room-message","room":"lobby","seq":2,"data":"right"}`)
 		if got := texts(arrived(s.lobby, client.TypeRoomMessage, client.TypeGap)); got != `"right"` {
 			t.Errorf("got %s", got)

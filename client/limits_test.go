@@ -113,7 +113,7 @@ func TestRemovedWhileBehind(t *testing.T) {
 		if len(all) < 3 || all[len(all)-1] != client.TypeRemoved || !isCode(red.Err(), client.CodeNotInRoom) || !strings.Contains(red.Err().Error(), "Closed") {
 			t.Errorf("got %v, %v", all, red.Err())
 		}
-		if _, err := red.Send(t.Context(), 1); err != red.Err() {
+		if _, err := red.Send(t.Context(), 1); !errors.Is(err, red.Err()) {
 			t.Errorf("sending: %v", err)
 		}
 		join(t, ana, "red", client.JoinOptions{})
@@ -229,7 +229,7 @@ func TestFullOutbox(t *testing.T) {
 			}()
 		}
 		synctest.Wait()
-		if _, err := red.Send(t.Context(), 3); err != client.ErrFull {
+		if _, err := red.Send(t.Context(), 3); !errors.Is(err, client.ErrFull) {
 			t.Errorf("a message too many: %v", err)
 		}
 		cancel() // they leave the outbox
@@ -372,7 +372,7 @@ func TestShutdown(t *testing.T) {
 		ended := make(chan error)
 		go func() { ended <- ana.Shutdown(t.Context()) }()
 		synctest.Wait()
-		if _, err := red.Send(t.Context(), 5); err != client.ErrClosed {
+		if _, err := red.Send(t.Context(), 5); !errors.Is(err, client.ErrClosed) {
 			t.Errorf("a message after it: %v", err)
 		}
 		network.serve(hub)
@@ -394,7 +394,7 @@ func TestShutdown(t *testing.T) {
 			}
 		}
 		// An ack may come before the sender's own copy, so that may be missing.
-		if !strings.HasPrefix(texts(got), "0 1 2 3") || red.Err() != client.ErrClosed {
+		if !strings.HasPrefix(texts(got), "0 1 2 3") || !errors.Is(red.Err(), client.ErrClosed) {
 			t.Errorf("events %s, %v", texts(got), red.Err())
 		}
 	})
@@ -420,7 +420,7 @@ func TestShutdownInVain(t *testing.T) {
 		if err := ana.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("shutdown: %v", err)
 		}
-		if err := <-result; err != client.ErrClosed {
+		if err := <-result; !errors.Is(err, client.ErrClosed) {
 			t.Errorf("the message: %v", err)
 		}
 	})
@@ -469,7 +469,7 @@ func TestClose(t *testing.T) {
 				if took := time.Since(began); took > 2*time.Second {
 					t.Errorf("it took %v", took)
 				}
-				if err := <-reading; err != client.ErrClosed || ana.Err() != client.ErrClosed {
+				if err := <-reading; !errors.Is(err, client.ErrClosed) || !errors.Is(ana.Err(), client.ErrClosed) {
 					t.Errorf("the room has ended with %v, the client with %v", err, ana.Err())
 				}
 				ana.Close()

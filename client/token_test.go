@@ -215,10 +215,10 @@ func TestDisconnected(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 		}
-		if _, err := ana.Private("bob").Send(t.Context(), 1); err == nil || err != ana.Err() {
+		if _, err := ana.Private("bob").Send(t.Context(), 1); err == nil || !errors.Is(err, ana.Err()) {
 			t.Errorf("after the end: %v, not %v", err, ana.Err())
 		}
-		if err := ana.Shutdown(t.Context()); err != ana.Err() || ana.Status().State != client.Ended || network.count() != 1 {
+		if err := ana.Shutdown(t.Context()); !errors.Is(err, ana.Err()) || ana.Status().State != client.Ended || network.count() != 1 {
 			t.Errorf("shutdown: %v", err)
 		}
 	})
