@@ -1,7 +1,6 @@
 package chathub_test
 
 import (
-	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -9,6 +8,7 @@ import (
 
 	"github.com/chathub-go/chathub"
 	"github.com/chathub-go/chathub/hubtest"
+	"github.com/go-json-experiment/json"
 )
 
 // TestPost: a post looks like a message of its sender, is stored once for each
