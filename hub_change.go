@@ -376,8 +376,9 @@ func (w *changer) publish(ctx context.Context, i int, o *changeOp, old, st *chan
 		Name:  at.name,
 		Tied:  at.seq,
 		Erase: st.Deleted > 0,
-		// Only an edit has text of its own.
-		EraseReplaced: old.Edited > 0,
+		// Only an edit has text of its own. One that a deletion replaced may
+		// be left.
+		EraseReplaced: old.Edited > 0 || old.Deleted > 0,
 		Expect:        expect,
 		Body:          env.body(&r),
 	})
