@@ -31,7 +31,11 @@ func (h *Hub) deliver(m Message) {
 		return
 	}
 	if d.Emits() {
-		d.frame = frameOf(d.Body, m.Seq, m.Time)
+		if isMarker(m.Name) {
+			d.frame = markerFrame(d.Body, m.Seq, m.Time)
+		} else {
+			d.frame = frameOf(d.Body, m.Seq, m.Time)
+		}
 		d.compressed = h.compressShared(d.frame)
 		if m.Seq == 0 && m.Topic.Room != "" {
 			d.typing = typingOf(d.Body)

@@ -358,7 +358,9 @@ func (p *presented) frames(ctx context.Context) ([][]byte, error) {
 			deleted = deleted[1:]
 		}
 		body := eventIn(m)
-		if st := states[m.Seq]; st == nil {
+		if isMarker(m.Name) && body != nil {
+			frames = append(frames, markerFrame(body, m.Seq, m.Time))
+		} else if st := states[m.Seq]; st == nil {
 			frames = p.append(frames, body, nil, m.Seq, m.Time)
 		} else if st.Deleted == 0 { // else it is among the deleted ones
 			frames = p.append(frames, body, st, m.Seq, m.Time)

@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"strconv"
+	"strings"
 
 	"github.com/chathub-go/chathub/internal/note"
+	"github.com/chathub-go/chathub/internal/wire"
 	"github.com/go-json-experiment/json"
 )
 
@@ -185,4 +188,22 @@ func (c *Client) storeMarker(ctx context.Context, e *Event, r *reading, epoch st
 func readEvent(room, peer string, user *User, r *reading) (*envelope, error) {
 	data, err := json.Marshal(r)
 	return &envelope{typ: eventRead, room: room, to: peer, from: user, data: data}, err
+}
+
+// isMarker reports whether a message with this name is a marker.
+func isMarker(name string) bool {
+	return strings.HasPrefix(name, kindRead+"/") || strings.HasPrefix(name, kindSeen+"/")
+}
+
+// markerFrame returns the frame of a marker that was stored in an inbox. Its
+// position is in data. A seq beside a room would be taken for a position in
+// that room by clients of an earlier version.
+func markerFrame(body []byte, seq uint64, ts int64) []byte {
+	const end = "}}" // of data, and of the envelope
+	b := make([]byte, wire.HeaderRoom, wire.HeaderRoom+len(body)+64)
+	b = append(b, body[:len(body)-len(end)]...)
+	b = append(b, `,"position":`...)
+	b = strconv.AppendUint(b, seq, 10)
+	b = append(b, end...)
+	return wire.Seal(appendPosition(b, 0, ts))
 }

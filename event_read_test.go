@@ -21,6 +21,12 @@ type readMark struct {
 	Head   uint64 `json:"head"`
 }
 
+// heardMark is the data of a read in an inbox.
+type heardMark struct {
+	readMark `json:",inline"`
+	Position uint64 `json:"position"`
+}
+
 func markRead(room string, seq uint64) hubtest.Frame {
 	return hubtest.Frame{Type: "mark-read", Room: room, Data: hubtest.Data(map[string]uint64{"seq": seq})}
 }
@@ -53,7 +59,7 @@ func TestMarkRead(t *testing.T) {
 		for _, c := range ana[1:] {
 			got := arrived(c)
 			if len(got) != 1 || got[0].Type != "read" || got[0].Room != "lobby" || got[0].To != "" || got[0].ID != "" || got[0].From == nil || got[0].From.ID != "ana" ||
-				got[0].Seq != 1 || got[0].TS != time.Now().UnixMilli() || string(got[0].Data) != `{"seq":3,"unread":2,"head":5}` {
+				got[0].Seq != 0 || got[0].TS != time.Now().UnixMilli() || string(got[0].Data) != `{"seq":3,"unread":2,"head":5,"position":1}` {
 				t.Errorf("another connection heard %+v", got)
 			}
 		}
@@ -62,7 +68,7 @@ func TestMarkRead(t *testing.T) {
 		expectNothing(t, ana...)
 		wantMark(t, ana[2], markRead("lobby", 5), readMark{5, 0, 5})
 		expectNothing(t, ana[2])
-		wantHeard(t, "ana", ana[0], `read@lobby {"seq":5,"unread":0,"head":5}`)
+		wantHeard(t, "ana", ana[0], `read@lobby {"seq":5,"unread":0,"head":5,"position":2}`)
 
 		say(bob, "lobby", "more")
 		ana[1].Must(hubtest.Frame{Type: "room-message", Room: "lobby"})
@@ -89,7 +95,7 @@ func TestMarkReadPrivate(t *testing.T) {
 		arrived(tablet.Client)
 		wantMark(t, ana.Client, markSeen("bob", 1), readMark{1, 2, 8})
 		got := arrived(tablet.Client)
-		if len(got) != 1 || got[0].Type != "read" || got[0].To != "bob" || got[0].Room != "" || got[0].From.ID != "ana" || got[0].Seq != 9 || dataOf[readMark](t, got[0]) != (readMark{1, 2, 8}) {
+		if len(got) != 1 || got[0].Type != "read" || got[0].To != "bob" || got[0].Room != "" || got[0].From.ID != "ana" || got[0].Seq != 0 || dataOf[heardMark](t, got[0]) != (heardMark{readMark{1, 2, 8}, 9}) {
 			t.Errorf("the tablet heard %+v", got)
 		}
 		wantMark(t, ana.Client, markSeen("cid", 1), readMark{1, 1, 9})
@@ -191,13 +197,13 @@ func TestMarkReadAtOnce(t *testing.T) {
 		for i, g := range ana {
 			at, last := uint64(0), uint64(0)
 			for _, f := range arrived(g.Client) {
-				d := dataOf[readMark](t, f)
+				d := dataOf[heardMark](t, f)
 				switch f.Type {
 				case "read":
-					if f.Seq <= at {
-						t.Errorf("connection %d heard position %d after %d", i, f.Seq, at)
+					if d.Position <= at {
+						t.Errorf("connection %d heard position %d after %d", i, d.Position, at)
 					}
-					if at = f.Seq; d.Seq <= last {
+					if at = d.Position; d.Seq <= last {
 						t.Errorf("connection %d heard marker %d after %d", i, d.Seq, last)
 					}
 					last = d.Seq
@@ -256,9 +262,9 @@ func TestReadReplay(t *testing.T) {
 			return c.heard()
 		}
 		want := []string{
-			`read@lobby {"seq":3,"unread":2,"head":7}`,
-			`read {"seq":3,"unread":2,"head":14}`,
-			`read@other {"seq":3,"unread":1,"head":4}`,
+			`read@lobby {"seq":3,"unread":2,"head":7,"position":11}`,
+			`read {"seq":3,"unread":2,"head":14,"position":12}`,
+			`read@other {"seq":3,"unread":1,"head":4,"position":13}`,
 			`private-message "news"`,
 		}
 		if got := back(); !slices.Equal(got, want) {
@@ -266,7 +272,7 @@ func TestReadReplay(t *testing.T) {
 		}
 		// If it cannot be found out, it is as of an earlier head.
 		b.before("Survey", func() error { return chathub.Unavailable(errors.New("down")) })
-		want[0], want[1] = `read@lobby {"seq":3,"unread":1,"head":4}`, `read {"seq":3,"unread":1,"head":11}`
+		want[0], want[1] = `read@lobby {"seq":3,"unread":1,"head":4,"position":11}`, `read {"seq":3,"unread":1,"head":11,"position":12}`
 		if got := back(); !slices.Equal(got, want) {
 			t.Errorf("without a survey, the client heard %q, want %q", got, want)
 		}
@@ -308,7 +314,7 @@ func TestMarkerOfAnotherEpoch(t *testing.T) {
 			t.Errorf("the join was answered with %+v", got)
 		}
 		wantMark(t, c.Client, markRead("lobby", 2), readMark{2, 2, 4})
-		wantHeard(t, "the other connection", ana.Client, `read@lobby {"seq":2,"unread":2,"head":4}`)
+		wantHeard(t, "the other connection", ana.Client, `read@lobby {"seq":2,"unread":2,"head":4,"position":2}`)
 	})
 }
 
