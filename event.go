@@ -68,9 +68,9 @@ type MessageRef struct {
 // Action is what a client wants to do, for Config.Authorize to decide. Type is
 // the type of the event: "join-room", "room-message", "history", "typing",
 // "message", "private-message", "send-notification", "edit-message",
-// "delete-message", "react", "mark-read", or an event of the application. A
-// resume is a "join-room" for each of its rooms. An overview is an "overview"
-// for each of its rooms, unless there is a Config.Visible.
+// "delete-message", "react", "mark-read", "set-state", or an event of the
+// application. A resume is a "join-room" for each of its rooms. An overview is
+// an "overview" for each of its rooms, unless there is a Config.Visible.
 type Action struct {
 	Type string
 	Room string

@@ -6,10 +6,11 @@ import (
 	"testing"
 )
 
-// TestDocs checks that the code in docs/saving.md is the code of this example.
+// TestDocs checks that the code in docs/saving.md is the code of this example,
+// or of its tests.
 func TestDocs(t *testing.T) {
 	var code string
-	for _, name := range []string{"archive.go", "database.go"} {
+	for _, name := range []string{"archive.go", "database.go", "follow_internal_test.go"} {
 		b, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)

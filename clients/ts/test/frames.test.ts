@@ -91,6 +91,9 @@ const OTHERWISE = new Set([
   'mark-read, private',
   'overview',
   'overview with conversations',
+  'set-state',
+  'set-state on a condition',
+  'set-state, removed',
 ]);
 
 describe('what the client sends', () => {
