@@ -221,6 +221,14 @@ func (l *loop) feedAnswered(f *feed, p part, err error) {
 
 // deliver puts an event into the queue that it belongs to.
 func (l *loop) deliver(fr frame) {
+	if fr.Type == TypeRead {
+		var d struct {
+			Position uint64 `json:"position"`
+		}
+		if json.Unmarshal(fr.Data, &d) == nil && d.Position <= maxSeq { // none: it is of others
+			fr.Seq = d.Position
+		}
+	}
 	isDurable := fr.Seq > 0
 	switch {
 	case isDurable && (fr.Room == "" || fr.Type == TypeRead):

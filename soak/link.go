@@ -69,7 +69,10 @@ func (l *link) read() (f hubtest.Frame, err error) {
 	if err != nil {
 		return f, err
 	}
-	return f, json.Unmarshal(b, &f)
+	if err := json.Unmarshal(b, &f); err != nil {
+		return f, err
+	}
+	return placed(f), nil
 }
 
 // send sends a frame. It fails if the connection has ended. Then its reader
@@ -163,4 +166,21 @@ func (c *faultyConn) slow(pause time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.pause = pause
+}
+
+// placed returns a frame with its position in the log. That of a read is in its
+// data.
+func placed(f hubtest.Frame) hubtest.Frame {
+	var data struct {
+		Seq      uint64 `json:"seq"`
+		Unread   int    `json:"unread"`
+		Head     uint64 `json:"head"`
+		Position uint64 `json:"position,omitzero"`
+	}
+	if f.Type != "read" || f.From == nil || json.Unmarshal(f.Data, &data) != nil {
+		return f
+	}
+	f.Seq, data.Position = data.Position, 0
+	f.Data = hubtest.Data(data)
+	return f
 }

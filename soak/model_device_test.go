@@ -264,6 +264,9 @@ func (c *conn) ask(r *request) {
 func (c *conn) read() { c.take(c.client.Pending()) }
 
 func (c *conn) take(frames []hubtest.Frame) {
+	for i := range frames {
+		frames[i] = placed(frames[i])
+	}
 	c.unread = append(c.unread, frames...)
 	for _, f := range frames {
 		switch {
