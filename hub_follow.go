@@ -52,16 +52,16 @@ func (h *Hub) Head(ctx context.Context, room string) (Position, error) {
 func (h *Hub) History(ctx context.Context, room string, r Range) (entries []Entry, more bool, err error) {
 	r.Ordinary = true
 	page, err := h.readRoom(ctx, room, r)
-	if err != nil || len(page.Messages) == 0 {
+	if err != nil || r.Limit <= 0 || len(page.Messages) == 0 && page.More {
 		return nil, page.More, err
 	}
 	from, to := r.After+1, r.Before
-	if first, last := page.Messages[0].Seq, page.Messages[len(page.Messages)-1].Seq; page.More {
-		if r.Oldest {
-			to = last + 1
-		} else {
-			from = first
-		}
+	switch {
+	case !page.More:
+	case r.Oldest:
+		to = page.Messages[len(page.Messages)-1].Seq + 1
+	default:
+		from = page.Messages[0].Seq
 	}
 	states, _, err := h.statesOf(ctx, Topic{Room: room}, from, to)
 	if err != nil {
