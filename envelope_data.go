@@ -178,7 +178,8 @@ func marshal(v any) ([]byte, error) {
 		}
 		return v, nil
 	}
-	b, err := json.Marshal(v)
+	// A map in another order would not be a repetition of a Post.
+	b, err := json.Marshal(v, json.Deterministic(true))
 	if err != nil {
 		message := remedy("data", err)
 		if message == "" {

@@ -198,7 +198,7 @@ func (c *Client) publish(ctx context.Context, m Message) (Receipt, error) {
 func onPrivateMessage(ctx context.Context, c *Client, e *Event) (any, error) {
 	env := envelope{typ: eventPrivateMessage, id: durableID(e), to: e.To, from: c.user(), re: e.answered(), data: e.Data}
 	s := c.sender()
-	return answerOf(s.private(ctx, e, &env, note.Routed{Except: []string{c.id}}))
+	return answerOf(s.private(ctx, e, &env, note.Routed{}, note.Routed{Except: []string{c.id}}))
 }
 
 func onSendNotification(ctx context.Context, c *Client, e *Event) (any, error) {

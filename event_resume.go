@@ -409,6 +409,9 @@ func (c *Client) completeJoins(ctx context.Context, answers map[string]jsontext.
 	all, err := c.joinedOf(ctx, joins)
 	if err != nil {
 		c.cannotCount(ctx, err)
+		for _, j := range joins {
+			answers[j.room] = withoutState(answers[j.room])
+		}
 		return
 	}
 	budget := c.hub.cfg.MaxOutboxBytes / 4 // as lists of users have

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/chathub-go/chathub/internal/note"
@@ -105,6 +106,11 @@ func (s *stateChange) store(ctx context.Context, h *Hub) (Receipt, error) {
 		Notice: true,
 	}
 	if !m.Remove {
+		unlock, err := h.states.lock(ctx, s.room)
+		if err != nil {
+			return Receipt{}, err
+		}
+		defer unlock()
 		if err := s.checkRoom(ctx, h); err != nil {
 			return Receipt{}, err
 		}
@@ -141,6 +147,47 @@ func (s *stateChange) checkRoom(ctx context.Context, h *Hub) error {
 		return errorf(CodeLimitExceeded, "The state of a room has at most %d keys and %d bytes", maxStateKeys, most)
 	}
 	return nil
+}
+
+// stateLocks keep those apart who set states of one room on this hub, so that
+// all of them together keep to its bounds. Another hub may add a value at the
+// same time. Any goroutine may use it.
+type stateLocks struct {
+	mu    sync.Mutex
+	rooms map[string]*stateLock
+}
+
+type stateLock struct {
+	held  chan struct{} // has room for one: the holder
+	users int           // guarded by stateLocks.mu
+}
+
+func (ls *stateLocks) lock(ctx context.Context, room string) (unlock func(), err error) {
+	ls.mu.Lock()
+	if ls.rooms == nil {
+		ls.rooms = make(map[string]*stateLock)
+	}
+	l := ls.rooms[room]
+	if l == nil {
+		l = &stateLock{held: make(chan struct{}, 1)}
+		ls.rooms[room] = l
+	}
+	l.users++
+	ls.mu.Unlock()
+	leave := func() {
+		ls.mu.Lock()
+		defer ls.mu.Unlock()
+		if l.users--; l.users == 0 {
+			delete(ls.rooms, room)
+		}
+	}
+	select {
+	case l.held <- struct{}{}:
+		return func() { <-l.held; leave() }, nil
+	case <-ctx.Done():
+		leave()
+		return nil, Unavailable(ctx.Err())
+	}
 }
 
 // State returns the state of a room. See [Target.SetState].
@@ -238,9 +285,15 @@ func appendState(b jsontext.Value, state map[string]StateValue, budget *int) jso
 	b = append(b, "}}"...)
 	if *budget -= len(b) - before; *budget < 0 {
 		*budget = 0
-		b = append(b[:before-1], `,"state":null}`...)
+		b = withoutState(append(b[:before-1], '}'))
 	}
 	return b
+}
+
+// withoutState adds to the answer for a room that its state is not there, which
+// differs from a room that has none.
+func withoutState(b jsontext.Value) jsontext.Value {
+	return append(b[:len(b)-1], `,"state":null}`...)
 }
 
 func appendKey(b []byte, i int, key string) []byte {

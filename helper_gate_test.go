@@ -68,8 +68,11 @@ func (s *gatedSession) Subscribe(ctx context.Context, t chathub.Topic) (chathub.
 	s.b.mu.Lock()
 	s.b.subscribes++
 	s.b.mu.Unlock()
-	set(s.b, s.b.topics, t, true)
-	return s.BrokerSession.Subscribe(ctx, t)
+	pos, err := s.BrokerSession.Subscribe(ctx, t)
+	if err == nil {
+		set(s.b, s.b.topics, t, true)
+	}
+	return pos, err
 }
 
 func (s *gatedSession) Unsubscribe(ctx context.Context, t chathub.Topic) error {

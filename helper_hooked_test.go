@@ -88,3 +88,10 @@ func (s *hookedSession) Survey(ctx context.Context, q []chathub.SurveyQuery) ([]
 	}
 	return s.BrokerSession.Survey(ctx, q)
 }
+
+func (s *hookedSession) Subscribe(ctx context.Context, t chathub.Topic) (chathub.Position, error) {
+	if err := s.b.call("Subscribe"); err != nil {
+		return chathub.Position{}, err
+	}
+	return s.BrokerSession.Subscribe(ctx, t)
+}

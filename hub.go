@@ -38,6 +38,7 @@ type Hub struct {
 	changes   changes
 	receipts  receipts
 	follows   follows
+	states    stateLocks
 	courier   courier
 	counters  counters
 

@@ -1,6 +1,7 @@
 package chathub
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -51,16 +52,16 @@ func (h *Hub) Head(ctx context.Context, room string) (Position, error) {
 func (h *Hub) History(ctx context.Context, room string, r Range) (entries []Entry, more bool, err error) {
 	r.Ordinary = true
 	page, err := h.readRoom(ctx, room, r)
-	if err != nil || len(page.Messages) == 0 {
+	if err != nil || r.Limit <= 0 || len(page.Messages) == 0 && page.More {
 		return nil, page.More, err
 	}
 	from, to := r.After+1, r.Before
-	if first, last := page.Messages[0].Seq, page.Messages[len(page.Messages)-1].Seq; page.More {
-		if r.Oldest {
-			to = last + 1
-		} else {
-			from = first
-		}
+	switch {
+	case !page.More:
+	case r.Oldest:
+		to = page.Messages[len(page.Messages)-1].Seq + 1
+	default:
+		from = page.Messages[0].Seq
 	}
 	states, _, err := h.statesOf(ctx, Topic{Room: room}, from, to)
 	if err != nil {
@@ -161,9 +162,9 @@ const followPage = 256
 const followPause = time.Second
 
 // Follow calls fn for every event in the log of a room after a position, in
-// order, from any node, until ctx or the hub ends, or fn returns an error,
-// which Follow then returns. It feeds a search index, a webhook, an archive or
-// a bot. It returns ctx's error, [ErrClosed], or that of fn.
+// order, from any node, until ctx or the hub ends, or fn returns an error. It
+// returns ctx's error, [ErrClosed], or that of fn. It feeds a search index, a
+// webhook, an archive or a bot.
 //
 // A caller that stores the Position of the last entry it has dealt with, and
 // begins there after a restart, gets every entry at least once. If it stores
@@ -173,7 +174,9 @@ const followPause = time.Second
 // Of changed messages, Follow has the message as it was sent, unless it was
 // deleted, and a message-changed at the place of the newest change, whose data
 // is the message as it is now. If the log has dropped entries before they were
-// read, or has begun anew, the next entry has Gap set.
+// read, the next entry has Gap set. So has the first entry of a log that has
+// begun anew, or was restored to an older state. Follow then begins at its
+// oldest entry, so entries may come again.
 //
 // Fn runs on the goroutine of the caller. If it is slow, nobody waits, and the
 // log keeps what comes. While the broker is unavailable, Follow tries again
@@ -185,26 +188,30 @@ func (h *Hub) Follow(ctx context.Context, room string, from Position, fn func(ct
 	t := Topic{Room: room}
 	wake, stop := h.follows.add(t)
 	defer stop()
-	for acquired, gap := false, false; ; {
-		err := h.checkOpen()
-		if err == nil && !acquired {
+	f := follower{hub: h, topic: t, at: from, fn: fn}
+	for acquired := false; ; {
+		if err := cmp.Or(ctx.Err(), h.checkOpen()); err != nil {
+			return err
+		}
+		var err error
+		if !acquired {
 			_, err = h.subs.acquire(ctx, t)
 			if acquired = err == nil; acquired {
 				defer h.release(t)
 			}
 		}
+		var more bool
 		if err == nil {
-			var more bool
-			if more, err = h.followOn(ctx, t, &from, &gap, fn); err == nil && more {
-				continue
-			}
+			more, err = f.next(ctx)
 		}
 		var pause <-chan time.Time
 		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case err == nil:
-		case hasCode(err, CodeUnavailable) && h.checkOpen() == nil:
+		case f.fnErr != nil:
+			return f.fnErr
+		case more && err == nil:
+			continue
+		case ctx.Err() != nil || h.checkOpen() != nil || err == nil:
+		case hasCode(err, CodeUnavailable):
 			pause = time.After(followPause)
 		default:
 			return err
@@ -213,42 +220,57 @@ func (h *Hub) Follow(ctx context.Context, room string, from Position, fn func(ct
 		case <-wake:
 		case <-pause:
 		case <-ctx.Done():
-			return ctx.Err()
 		case <-h.life.done:
-			return ErrClosed
 		}
 	}
 }
 
-// followOn reads the next entries after a position, which moves with each that
-// fn has taken. It reports whether there may be more.
-func (h *Hub) followOn(ctx context.Context, t Topic, from *Position, gap *bool, fn func(context.Context, Entry) error) (more bool, err error) {
-	page, err := h.session.Read(ctx, t, Range{After: from.Seq, Limit: followPage, MaxBytes: h.cfg.answerBytes(), Oldest: true})
-	if err != nil {
+// follower is a running call of Follow.
+type follower struct {
+	hub   *Hub
+	topic Topic
+	at    Position // after the last entry that fn has taken
+	gap   bool     // before the next entry
+	fn    func(context.Context, Entry) error
+	fnErr error
+}
+
+// next hands the next entries to fn. It reports whether there may be more.
+func (f *follower) next(ctx context.Context) (more bool, err error) {
+	r := Range{After: f.at.Seq, Limit: followPage, MaxBytes: f.hub.cfg.answerBytes(), Oldest: true}
+	page, err := readSome(r, func(r Range) (Page, error) { return f.hub.session.Read(ctx, f.topic, r) })
+	if err != nil || page.Head.Epoch == "" {
 		return false, err
 	}
-	if page.Head.Epoch == "" {
-		return false, nil
-	}
-	if from.Epoch != page.Head.Epoch {
-		*gap = from.Epoch != ""
-		isAnew := from.Seq > 0
-		*from = Position{Epoch: page.Head.Epoch}
-		if isAnew {
-			return true, nil
+	switch head := page.Head; {
+	case f.at == Position{}:
+		// What was dropped before is not missed.
+		f.at = Position{head.Epoch, min(page.Trimmed, head.Seq)}
+		if len(page.Messages) > 0 {
+			f.at.Seq = page.Messages[0].Seq - 1
 		}
-	} else {
-		*gap = *gap || page.Trimmed > from.Seq && from.Seq > 0
+	case f.at.Epoch != head.Epoch || 0 < head.Seq && head.Seq < f.at.Seq:
+		isLater := f.at.Seq > 0
+		f.at, f.gap = Position{Epoch: head.Epoch}, true
+		if isLater {
+			return true, nil // the page begins too late
+		}
 	}
 	for i := range page.Messages {
 		m := &page.Messages[i]
-		if e, ok := entryOf(m, page.Head.Epoch); ok {
-			e.Gap, *gap = *gap, false
-			if err := fn(ctx, e); err != nil {
-				return false, err
-			}
+		if ctx.Err() != nil || f.hub.checkOpen() != nil {
+			return false, nil
 		}
-		from.Seq = m.Seq
+		// A log need not drop its oldest message first.
+		f.gap = f.gap || f.at.Seq < page.Trimmed && f.at.Seq+1 < m.Seq
+		if e, ok := entryOf(m, page.Head.Epoch); ok {
+			e.Gap = f.gap
+			if f.fnErr = f.fn(ctx, e); f.fnErr != nil {
+				return false, nil
+			}
+			f.gap = false
+		}
+		f.at.Seq = m.Seq
 	}
 	return page.More && len(page.Messages) > 0, nil
 }

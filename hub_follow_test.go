@@ -172,6 +172,8 @@ func TestHubHistory(t *testing.T) {
 			{chathub.Range{Limit: 2, Oldest: true}, []string{"1 room-message 0", `2 room-message "new"`}, true},
 			{chathub.Range{Limit: 2, After: 2, Oldest: true}, []string{"3 room-message 2", "4 room-message  deleted", "5 room-message 4"}, false},
 			{chathub.Range{Limit: 2, Before: 2}, []string{"1 room-message 0"}, false},
+			{chathub.Range{Limit: 2, After: 3, Before: 5}, []string{"4 room-message  deleted"}, false},
+			{chathub.Range{Limit: 2, After: 4}, []string{"5 room-message 4"}, false},
 			{chathub.Range{}, nil, false},
 		} {
 			entries, more, err := hub.History(t.Context(), "lobby", tc.r)

@@ -74,13 +74,16 @@ func (t Target) Post(ctx context.Context, p Post) (Receipt, error) {
 	}
 	s := sender{user: p.From.ID, hub: t.hub}
 	if p.Type == eventPrivateMessage && p.From.ID != "" && topic.User != "" {
-		return s.private(ctx, e, env, note.Routed{Except: t.except})
+		except := note.Routed{Except: t.except}
+		return s.private(ctx, e, env, except, except)
 	}
-	return s.publish(ctx, s.message(topic, e, env, note.Routed{Except: t.except, Clients: t.clients}))
+	return s.publish(ctx, s.message(topic, e, env, note.Routed{Except: t.except}))
 }
 
 func (p *Post) check(topic Topic) error {
 	switch {
+	case topic.Room != "" && p.Type == eventPrivateMessage, topic.User != "" && p.Type == eventRoomMessage:
+		return badEmit("a "+p.Type+" is for the other kind of target", nil)
 	case len(p.ID) > text.MaxID || !utf8.ValidString(p.ID):
 		return badEmit("ID is not UTF-8, or is over 64 bytes", nil)
 	case p.From != (User{}) && !text.Valid(p.From.ID, text.MaxUser):
@@ -112,7 +115,7 @@ func (s *sender) publish(ctx context.Context, m Message) (Receipt, error) {
 // is charged for it. Its key makes a repetition of the same id by the same user
 // recognisable; its sum tells whether it is one.
 func (s *sender) message(t Topic, e *Event, env *envelope, r note.Routed) Message {
-	m := Message{Topic: t, Owner: s.user, Notice: noticeIn(t, env.typ), Body: env.body(&r)}
+	m := Message{Topic: t, Owner: s.user, Notice: noticeIn(t, env.typ) || s.user == "" && t.User != "", Body: env.body(&r)}
 	if e.ID != "" {
 		m.Key = s.user + "\x00" + e.ID // a user id has no control characters
 		m.Sum = e.contentSum(env)
@@ -137,10 +140,10 @@ func noticeIn(t Topic, typ string) bool {
 // one. The key of the sender's copy includes the sum, so the copy is either new
 // or a repetition, and no message is refused that its recipient has. The
 // character behind the user id keeps the two kinds of keys apart.
-func (s *sender) private(ctx context.Context, e *Event, env *envelope, own note.Routed) (Receipt, error) {
+func (s *sender) private(ctx context.Context, e *Event, env *envelope, theirs, own note.Routed) (Receipt, error) {
 	m := s.message(Topic{User: s.user}, e, env, own)
 	if env.to != s.user {
-		if _, err := s.publish(ctx, s.message(Topic{User: env.to}, e, env, note.Routed{})); err != nil {
+		if _, err := s.publish(ctx, s.message(Topic{User: env.to}, e, env, theirs)); err != nil {
 			return Receipt{}, err
 		}
 		if m.Key != "" {

@@ -96,6 +96,8 @@ func TestPostRefused(t *testing.T) {
 			"to the future":  {room, chathub.Post{Re: chathub.MessageRef{Seq: 7}}},
 			"a private re":   {room, chathub.Post{Re: chathub.MessageRef{ID: "1", Author: "bob"}}},
 			"a re of a room": {hub.ToUser("ana"), chathub.Post{Re: chathub.MessageRef{Seq: 1}}},
+			"to a room":      {room, chathub.Post{Type: "private-message"}},
+			"to a user":      {hub.ToUser("ana"), chathub.Post{Type: "room-message"}},
 			"no JSON":        {room, chathub.Post{Data: func() {}}},
 		} {
 			if _, err := post.target.Post(t.Context(), post.post); !hasCode(err, chathub.CodeBadRequest) {
