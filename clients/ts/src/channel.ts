@@ -1,5 +1,6 @@
 import { isEnvelope, isObject, isReading } from './check.js';
 import type { Connection } from './connection.js';
+import { invalid, lostLog } from './error.js';
 import type { Emitter, Unsubscribe } from './events.js';
 import { newId } from './id.js';
 import type { Outbox } from './outbox.js';
@@ -13,7 +14,7 @@ import {
   type Receipt,
   withEpoch,
 } from './protocol.js';
-import { invalid, lostLog, type Requests, type WaitOptions } from './requests.js';
+import type { Requests, WaitOptions } from './requests.js';
 
 export interface SendOptions<Ref extends Re = Re> extends WaitOptions {
   /** The message that this one answers. */
@@ -42,9 +43,7 @@ export interface ChannelHost {
   readonly connection: Connection;
   readonly outbox: Outbox;
   readonly requests: Requests;
-  readonly events: Emitter<[data: never, event: Envelope<never>]>;
-  /** For events that the client itself makes. */
-  readonly local: Emitter<[value: never]>;
+  readonly events: Emitter;
   /** The id of the user that the client is connected as. */
   me(): string | undefined;
   epochOf(to: { room?: string | undefined }): string | undefined;
@@ -62,10 +61,11 @@ const MANY = 100; // unread messages: no more are counted
  */
 export class Channel<Data = unknown, Ref extends Re = Re> {
   /** The name of the room, or the id of the other user. */
-  readonly name: string;
+  declare readonly name: string;
   readonly #host: ChannelHost;
   readonly #type: Durable;
   readonly #to: { room?: string; to?: string };
+  readonly #onRead: string; // the name of the client's own event
   #epoch: string | undefined; // of the reading
   #reading: Reading | undefined;
   #seen: Envelope[] = []; // the newest messages of others
@@ -80,6 +80,7 @@ export class Channel<Data = unknown, Ref extends Re = Re> {
     this.#host = host;
     this.#type = type;
     this.name = name;
+    this.#onRead = `\nread\n${type}\n${name}`;
     this.#to = type === 'room-message' ? { room: name } : { to: name };
   }
 
@@ -107,7 +108,7 @@ export class Channel<Data = unknown, Ref extends Re = Re> {
   }
 
   #change(type: Durable, message: Re, more: object, options?: WaitOptions): Promise<Receipt> {
-    const data = typeof message === 'number' ? { seq: message, ...more } : { ...message, ...more };
+    const data = { ...(typeof message === 'number' ? { seq: message } : message), ...more };
     return this.#host.send(type, data, { ...options, ...this.#to });
   }
 
@@ -142,7 +143,7 @@ export class Channel<Data = unknown, Ref extends Re = Re> {
 
   /** Calls `fn` after changes of `read` and `unread`. */
   onRead(fn: () => void): Unsubscribe {
-    return this.#host.local.on(`read\n${this.#type}\n${this.name}`, fn);
+    return this.#host.events.on(this.#onRead, fn);
   }
 
   /**
@@ -227,6 +228,6 @@ export class Channel<Data = unknown, Ref extends Re = Re> {
   }
 
   #tell(): void {
-    this.#host.local.emit(`read\n${this.#type}\n${this.name}`, undefined as never);
+    this.#host.events.emit(this.#onRead);
   }
 }

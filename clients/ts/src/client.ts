@@ -9,11 +9,11 @@ import {
   isPresence,
   isRead,
   isReceipt,
-  isRemoved,
+  isText,
   shape,
 } from './check.js';
 import { Connection, type ConnectionState } from './connection.js';
-import { ChatError, errorOf } from './error.js';
+import { ChatError, closed, errorOf, invalid, otherUser, tooLarge } from './error.js';
 import {
   type CallData,
   type CallReply,
@@ -43,7 +43,7 @@ import {
   type Welcome,
   withEpoch,
 } from './protocol.js';
-import { cancellable, closed, encode, invalid, otherUser, Requests, tooLarge, type WaitOptions } from './requests.js';
+import { cancellable, encode, Requests, type WaitOptions } from './requests.js';
 import { Room } from './room.js';
 import { isOver, toJSON, wellFormed } from './text.js';
 import { LIST_EVERY, NOBODY, type Users, usersAfter, usersOf } from './users.js';
@@ -80,11 +80,7 @@ const isResumed = shape<Resumed>({ inbox: isJoined, rooms: isObject });
 
 const INVALID_TEXT = 1007; // close codes
 const TOO_BIG = 1009;
-const CHECKS = new Map([
-  ...['online-users', 'user-online', 'user-offline', 'user-joined', 'user-left'].map((t) => [t, isPresence] as const),
-  ['message-changed', isChanged],
-  ['read', isRead],
-]);
+const PRESENCE = /^(online-users|user-(online|offline|joined|left))$/;
 const REMEMBERED = 1_000; // ids of own private messages
 
 /**
@@ -98,8 +94,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   readonly #connection: Connection;
   readonly #outbox: Outbox;
   readonly #requests: Requests;
-  readonly #events: Emitter<[data: never, event: Envelope<never>]>;
-  readonly #local: Emitter<[value: never]>;
+  readonly #events: Emitter;
   readonly #answers = new Map<string, (data: never, event: Envelope<never>) => unknown>();
   readonly #rooms = new Map<string, Room<E>>();
   readonly #conversations = new Map<string, Channel<EventData<E, 'private-message'>, PrivateRef>>();
@@ -120,7 +115,6 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     if (isPosition(options.inbox)) this.#inbox = options.inbox;
     const report = (err: unknown) => this.#report(err);
     this.#events = new Emitter(report);
-    this.#local = new Emitter(report);
     this.#connection = new Connection(url, options, {
       welcome: (w) => this.#welcome(w),
       receive: (e) => this.#receive(e),
@@ -137,15 +131,14 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
         epochOf: (message) => this.#epochOf(message),
         write: (text) => this.#connection.write(text),
         changed: (event) => {
-          this.#local.emit('send', event as never);
+          this.#events.emit('\nsend', event);
           if (event.status !== 'failed' || event.error.code !== 'not_in_room') return;
           this.#rooms.get(event.message.room ?? '')?.lost(event.error);
         },
         report,
       },
-      options.maxOutbox ?? 256,
+      options.maxOutbox,
       options.storage,
-      options.storageKey ?? 'chathub:outbox',
     );
     this.#requests = new Requests(this.#connection, options.maxOutbox, options.timeout);
     this.#host = {
@@ -153,7 +146,6 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
       outbox: this.#outbox,
       requests: this.#requests,
       events: this.#events,
-      local: this.#local,
       me: () => this.#user?.id,
       epochOf: (to) => this.#epochOf(to),
       count: ({ room }) => this.overview(room === undefined ? { inbox: true } : { rooms: [room] }),
@@ -190,7 +182,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
 
   /** Calls `fn` after each change of `state`. */
   onState(fn: (state: ConnectionState) => void): Unsubscribe {
-    return this.#local.on('state', fn);
+    return this.#events.on('\nstate', fn);
   }
 
   /** The user that the server last connected this client as. */
@@ -208,7 +200,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
    * `recovered: false` some messages may be missing.
    */
   onInbox(fn: (info: InboxInfo) => void): Unsubscribe {
-    return this.#local.on('inbox', fn);
+    return this.#events.on('\ninbox', fn);
   }
 
   /**
@@ -308,7 +300,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
 
   /** Calls `fn` after each change of `online`. */
   onOnline(fn: (online: Users) => void): Unsubscribe {
-    return this.#local.on('online', fn);
+    return this.#events.on('\nonline', fn);
   }
 
   /** Requests the whole list again, and resolves with it. */
@@ -328,7 +320,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
    * failed for good.
    */
   onSend(fn: (event: SendEvent) => void): Unsubscribe {
-    return this.#local.on('send', fn);
+    return this.#events.on('\nsend', fn);
   }
 
   /**
@@ -336,7 +328,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
    * server may have it already.
    */
   discard(id: string): boolean {
-    return this.#outbox.fail((m) => m.id === wellFormed(id), new ChatError('aborted', 'The message was discarded'));
+    return this.#outbox.fail((m) => m.id === wellFormed(id), new ChatError('aborted'));
   }
 
   // The connection.
@@ -346,7 +338,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
       this.#requests.dropped(closed());
       this.#outbox.abandon(closed());
     }
-    this.#local.emit('state', state as never);
+    this.#events.emit('\nstate', state);
   }
 
   #dropped(code: number | undefined): void {
@@ -401,7 +393,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     const gone = () => socket !== this.#connection.socket; // closed by a listener
     this.#connection.markReady();
     if (gone()) return;
-    this.#local.emit('inbox', { ...inbox, resumed } as never);
+    this.#events.emit('\ninbox', { ...inbox, resumed });
     const answers = new Map(Object.entries(rooms));
     for (const room of resuming) {
       const part = answers.get(room.name);
@@ -419,7 +411,9 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   // Receiving.
 
   #receive(e: Envelope): void {
-    if (CHECKS.get(e.type)?.(e.data) === false) return;
+    const check =
+      e.type === 'message-changed' ? isChanged : e.type === 'read' ? isRead : PRESENCE.test(e.type) && isPresence;
+    if (check && !check(e.data)) return;
     switch (e.type) {
       case 'ack':
       case 'error':
@@ -435,7 +429,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
         break;
       }
       case 'removed':
-        if (!isRemoved(e.data)) e = { ...e, data: { reason: '' } };
+        if (!isObject(e.data) || !isText(e.data.reason)) e = { ...e, data: { reason: '' } };
         break;
     }
     if (e.ack) return void this.#reply(e);
@@ -448,8 +442,8 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     }
     if (e.room !== undefined) room?.observe(e);
     else this.#conversations.get((e.from?.id === this.#user?.id ? e.to : e.from?.id) ?? '')?.observe(e);
-    this.#events.emit(e.type, e.data as never, e as Envelope<never>);
-    if (e.room !== undefined) this.#events.emit(`${e.type}\n${e.room}`, e.data as never, e as Envelope<never>);
+    this.#events.emit(e.type, e.data, e);
+    if (e.room !== undefined) this.#events.emit(`${e.type}\n${e.room}`, e.data, e);
   }
 
   // For events of the inbox. After a reconnect it repeats the user's own
@@ -466,7 +460,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
 
   #setOnline(online: Users): void {
     this.#online = online;
-    this.#local.emit('online', online as never);
+    this.#events.emit('\nonline', online);
   }
 
   // The server has sent counts only for a while, so the list lacks users.
@@ -482,14 +476,14 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     const { socket } = this.#connection;
     let reply: string;
     try {
-      if (!fn) throw new ChatError('unknown_type', 'No function answers this type');
+      if (!fn) throw new ChatError('unknown_type');
       const data = (await fn(e.data as never, e as Envelope<never>)) ?? null;
       reply = toJSON({ type: 'ack', id: e.id, data });
     } catch (err) {
       const known = err instanceof ChatError;
       if (!known) this.#report(err);
-      const data = known ? { code: err.code, message: err.message } : { code: 'internal', message: 'Internal error' };
-      reply = toJSON({ type: 'error', id: e.id, data });
+      const { code, message } = known ? err : new ChatError('internal', 'Internal error');
+      reply = toJSON({ type: 'error', id: e.id, data: { code, message } });
     }
     if (socket === this.#connection.socket) this.#connection.write(reply);
   }

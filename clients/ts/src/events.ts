@@ -69,11 +69,12 @@ export type Listener<Data> = (data: Data, event: Envelope<Data>) => void;
 export type Unsubscribe = () => void;
 
 /**
- * Calls the functions that were registered under a name. If one throws, the
- * others are called all the same.
+ * Calls the functions that were registered under a name: the type of an event,
+ * `TYPE\nROOM`, or what the client itself tells, which begins with a line break.
+ * If one throws, the others are called all the same.
  */
-export class Emitter<Args extends readonly unknown[]> {
-  readonly #listeners = new Map<string, Set<{ readonly fn: (...args: Args) => void }>>();
+export class Emitter {
+  readonly #listeners = new Map<string, Set<{ readonly fn: (...args: never[]) => void }>>();
   readonly #report: (err: unknown) => void;
 
   /** `report` receives whatever a listener throws. */
@@ -81,17 +82,17 @@ export class Emitter<Args extends readonly unknown[]> {
     this.#report = report;
   }
 
-  on(name: string, fn: (...args: Args) => void): Unsubscribe {
+  on(name: string, fn: (...args: never[]) => void): Unsubscribe {
     const entry = { fn }; // so the same function can be registered twice
     const set = this.#listeners.get(name) ?? new Set();
     this.#listeners.set(name, set.add(entry));
     return () => void set.delete(entry);
   }
 
-  emit(name: string, ...args: Args): void {
+  emit(name: string, ...args: unknown[]): void {
     for (const { fn } of [...(this.#listeners.get(name) ?? [])]) {
       try {
-        fn(...args);
+        fn(...(args as never[]));
       } catch (err) {
         this.#report(err);
       }

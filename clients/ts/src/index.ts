@@ -15,8 +15,8 @@ export type {
   Unsubscribe,
 } from './events.js';
 export { newId } from './id.js';
-export type { ChatOptions, StorageLike, TokenReason, WebSocketConstructor, WebSocketLike } from './options.js';
-export type { Outgoing, SendEvent } from './outbox.js';
+export type { ChatOptions, TokenReason, WebSocketConstructor, WebSocketLike } from './options.js';
+export type { OutboxStorage, Outgoing, SendEvent, StoredOutbox } from './outbox.js';
 export type {
   Changed,
   ClientErrorCode,

@@ -1,10 +1,10 @@
 import { Channel, type ChannelHost, type SendOptions } from './channel.js';
 import { isJoined } from './check.js';
-import { ChatError } from './error.js';
+import { ChatError, invalid } from './error.js';
 import type { ChatEvents, EventData, Listener, Unsubscribe } from './events.js';
 import { newId } from './id.js';
 import type { Envelope, Joined, Position, Presence, Receipt, Removed, User } from './protocol.js';
-import { type Answer, invalid } from './requests.js';
+import type { Answer } from './requests.js';
 import { has, LIST_EVERY, NOBODY, type Users, usersAfter, usersOf } from './users.js';
 
 /** Immutable: a change makes a new object. */
@@ -90,7 +90,7 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
 
   /** Calls `fn` after each change of `state`. */
   onState(fn: (state: RoomState) => void): Unsubscribe {
-    return this.#host.local.on(`state\n${this.name}`, fn);
+    return this.#host.events.on(`\nstate\n${this.name}`, fn);
   }
 
   /**
@@ -98,12 +98,12 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
    * `recovered: false` some messages may be missing.
    */
   onJoined(fn: (info: JoinedRoom) => void): Unsubscribe {
-    return this.#host.local.on(`joined\n${this.name}`, fn);
+    return this.#host.events.on(`\njoined\n${this.name}`, fn);
   }
 
   /** Listens to one type of event in this room. */
   on<K extends string>(type: K, fn: Listener<EventData<E, K>>): Unsubscribe {
-    return this.#host.events.on(`${type}\n${this.name}`, fn as Listener<never>);
+    return this.#host.events.on(`${type}\n${this.name}`, fn);
   }
 
   /**
@@ -126,7 +126,7 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
   leave(): void {
     if (!this.#wanted) return;
     this.#write('leave-room');
-    this.#end(LEFT, new ChatError('not_in_room', 'The room was left'));
+    this.#end(LEFT, new ChatError('not_in_room'));
   }
 
   override send(data: EventData<E, 'room-message'>, options?: SendOptions<number>): Promise<Receipt> {
@@ -286,7 +286,7 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
     if (read !== undefined && unread !== undefined) this.learn({ seq: read, unread, head: seq }, epoch);
     this.#set({ status: 'joined', ...usersOf(info), typing: [] });
     const joined = { ...info, resumed: asked !== null };
-    this.#host.local.emit(`joined\n${this.name}`, joined as never);
+    this.#host.events.emit(`\njoined\n${this.name}`, joined);
     this.#joining?.resolve(joined);
     this.#host.outbox.flush();
   }
@@ -313,7 +313,7 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
 
   #set(state: RoomState): void {
     this.#state = state;
-    this.#host.local.emit(`state\n${this.name}`, state as never);
+    this.#host.events.emit(`\nstate\n${this.name}`, state);
   }
 
   #write(type: string): void {
