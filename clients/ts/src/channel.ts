@@ -47,6 +47,8 @@ export interface ChannelHost {
   /** The id of the user that the client is connected as. */
   me(): string | undefined;
   epochOf(to: { room?: string | undefined }): string | undefined;
+  /** The position from which everything of a log was heard. */
+  heardFrom(to: { room?: string }): number;
   /** Has the server say anew what is unread. */
   count(to: { room?: string; to?: string }): Promise<unknown>;
   send(type: Durable, data: unknown, options: SendOptions & { room?: string; to?: string }): Promise<Receipt>;
@@ -173,7 +175,7 @@ export class Channel<Data = unknown, Ref extends Re = Re> {
 
   /** Takes what the server says about the marker. @internal */
   learn(reading: Reading, epoch = this.#epoch): void {
-    if (epoch !== this.#epoch && this.#epoch !== undefined) this.renew();
+    if (this.#epoch !== undefined && epoch !== this.#epoch) this.renew();
     this.#epoch = epoch;
     const { seq, head } = this.#reading ?? reading;
     // An older answer may come later.
@@ -184,7 +186,7 @@ export class Channel<Data = unknown, Ref extends Re = Re> {
 
   /** Another log begins, whose positions do not compare. @internal */
   renew(): void {
-    this.#reading = undefined;
+    this.#reading = this.#epoch = undefined;
     this.#seen = [];
     this.#host.requests.answer(this.#markId, lostLog());
   }
@@ -192,7 +194,10 @@ export class Channel<Data = unknown, Ref extends Re = Re> {
   /** Updates the state from an event. @internal */
   observe(e: Envelope): void {
     if (e.type === 'read') {
-      if (isReading(e.data)) this.learn(e.data);
+      if (!isReading(e.data)) return;
+      this.learn(e.data);
+      // It lacks messages that this client has not heard of.
+      if (this.#reading === e.data && e.data.head < this.#host.heardFrom(this.#to)) void this.#count();
     } else if (e.type === this.#type && e.deleted === undefined && e.from?.id !== this.#host.me()) {
       this.#seen = [...this.#seen.slice(1 - MANY), e];
       this.#tell();

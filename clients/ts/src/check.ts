@@ -13,6 +13,7 @@ import type {
   Reaction,
   Reading,
   Receipt,
+  StateChanged,
   User,
   Welcome,
 } from './protocol.js';
@@ -67,7 +68,14 @@ const users = listOf(isUser);
 export const isPresence = shape<Presence>({ count: isCount }, { users });
 export const isJoined = shape<Joined>(
   { ...position, recovered: isFlag },
-  { users, count: isCount, read: isCount, unread: isCount },
+  {
+    users,
+    count: isCount,
+    read: isCount,
+    unread: isCount,
+    state: (value) => value === null || isObject(value),
+    versions: mapOf(isCount),
+  },
 );
 
 const isRef = shape<PrivateRef>({ id: isText, author: isText });
@@ -101,6 +109,8 @@ export const isChanged = shape<Changed>(
   { seq: isCount, id: isText, author: isText },
 );
 
+export const isStateChanged = shape<Pick<StateChanged, 'key'>>({ key: isText });
+
 export const isReading = shape<Reading>({ seq: isCount, unread: isCount, head: isCount });
 const isReaders = shape({ users: listOf(shape({ id: isText, seq: isCount })) });
 export const isRead: Check = (value) => isReading(value) || isReaders(value);
@@ -109,7 +119,7 @@ const counts = { read: isCount, unread: isCount };
 const last = { last: isEnvelope };
 export const isOverview = shape<Overview>(
   { rooms: mapOf(shape<OverviewRoom>({ ...position, ...counts }, last)) },
-  { conversations: listOf(shape<OverviewConversation>({ user: isUser, ...counts }, last)) },
+  { conversations: listOf(shape<OverviewConversation>({ user: isUser, ...counts }, last)), inbox: isPosition },
 );
 
 /** Checks the data of an ack to a durable event. */
@@ -117,5 +127,5 @@ export const isReceipt = shape<Omit<Receipt, 'id' | 'epoch'>>({}, { seq: isCount
 
 export const isWelcome = shape<Welcome>(
   { clientId: isText, user: isUser, time: isCount, inbox: isPosition },
-  { pingInterval: isCount, maxMessage: isCount, expires: isCount },
+  { pingInterval: isCount, maxMessage: isCount, expires: isCount, off: listOf(isText) },
 );

@@ -9,6 +9,7 @@ import {
   isPresence,
   isRead,
   isReceipt,
+  isStateChanged,
   isText,
   shape,
 } from './check.js';
@@ -80,7 +81,12 @@ const isResumed = shape<Resumed>({ inbox: isJoined, rooms: isObject });
 
 const INVALID_TEXT = 1007; // close codes
 const TOO_BIG = 1009;
-const PRESENCE = /^(online-users|user-(online|offline|joined|left))$/;
+const CHECKS = [
+  [/^(online-users|user-(online|offline|joined|left))$/, isPresence],
+  [/^message-changed$/, isChanged],
+  [/^state-changed$/, isStateChanged],
+  [/^read$/, isRead],
+] as const;
 const REMEMBERED = 1_000; // ids of own private messages
 
 /**
@@ -102,7 +108,9 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   readonly #host: ChannelHost;
   #inbox: Position | null = null;
   #inboxLive = false; // whether the next event comes after the position
+  #heardFrom = 0; // everything after this position of the inbox was heard
   #user: User | undefined;
+  #off: readonly string[] = [];
   #online = NOBODY;
   #listRequested = 0;
 
@@ -148,6 +156,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
       events: this.#events,
       me: () => this.#user?.id,
       epochOf: (to) => this.#epochOf(to),
+      heardFrom: ({ room }) => (room === undefined ? this.#heardFrom : (this.#rooms.get(room)?.heardFrom ?? 0)),
       count: ({ room }) => this.overview(room === undefined ? { inbox: true } : { rooms: [room] }),
       send: (type, data, options) => this.send(type, data as never, options),
     };
@@ -188,6 +197,14 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   /** The user that the server last connected this client as. */
   get user(): User | undefined {
     return this.#user;
+  }
+
+  /**
+   * What the server has turned off: `online-users` and `room-users` (presence),
+   * `message` (messages to everyone).
+   */
+  get off(): readonly string[] {
+    return this.#off;
   }
 
   /** Position of the last private message or notification. */
@@ -285,7 +302,10 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
       this.#rooms.get(name)?.learn({ seq: read, unread, head: seq }, epoch);
     }
     for (const { user, read, unread, last } of data.conversations ?? []) {
-      this.conversation(user.id).learn({ seq: read, unread, head: last?.seq ?? 0 });
+      this.conversation(user.id).learn(
+        { seq: read, unread, head: data.inbox?.seq ?? last?.seq ?? 0 },
+        data.inbox?.epoch,
+      );
     }
     return data as never;
   }
@@ -353,7 +373,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   }
 
   #welcome(welcome: Welcome): void {
-    const { user, inbox } = welcome;
+    const { user, inbox, off = [] } = welcome;
     if (this.#user && this.#user.id !== user.id) {
       this.#inbox = null;
       this.#own.clear();
@@ -362,6 +382,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
       for (const conversation of this.#conversations.values()) conversation.renew();
     }
     this.#user = user;
+    this.#off = off;
     this.#requests.maxMessage = welcome.maxMessage || Infinity;
     const resumed = this.#inbox !== null;
     this.#inbox ??= { epoch: inbox.epoch, seq: this.#options.inbox === 'new' ? inbox.seq : 0 };
@@ -387,7 +408,9 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     if (inbox.epoch !== this.#inbox?.epoch) {
       for (const conversation of this.#conversations.values()) conversation.renew();
     }
-    this.#inbox = { epoch: inbox.epoch, seq: inbox.recovered ? (this.#inbox?.seq ?? 0) : 0 };
+    const asked = this.#inbox?.seq ?? 0;
+    this.#inbox = { epoch: inbox.epoch, seq: inbox.recovered ? asked : 0 };
+    this.#heardFrom = inbox.recovered ? Math.min(this.#heardFrom || asked, asked) : inbox.seq;
     this.#inboxLive = true;
     const { socket } = this.#connection;
     const gone = () => socket !== this.#connection.socket; // closed by a listener
@@ -411,9 +434,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   // Receiving.
 
   #receive(e: Envelope): void {
-    const check =
-      e.type === 'message-changed' ? isChanged : e.type === 'read' ? isRead : PRESENCE.test(e.type) && isPresence;
-    if (check && !check(e.data)) return;
+    if (CHECKS.some(([type, check]) => type.test(e.type) && !check(e.data))) return;
     switch (e.type) {
       case 'ack':
       case 'error':

@@ -1,4 +1,4 @@
-import type { Changed, Envelope, Presence, Read, Removed } from './protocol.js';
+import type { Changed, Envelope, Presence, Read, Removed, StateChanged } from './protocol.js';
 
 /**
  * The data of the application's events, by type. Declare your own like this:
@@ -37,6 +37,7 @@ export interface BuiltinEvents {
   notification: unknown;
   'message-changed': Changed;
   read: Read;
+  'state-changed': StateChanged;
   typing: undefined;
   'stop-typing': undefined;
   'user-joined': Presence;
@@ -70,7 +71,7 @@ export type Unsubscribe = () => void;
 
 /**
  * Calls the functions that were registered under a name: the type of an event,
- * `TYPE\nROOM`, or what the client itself tells, which begins with a line break.
+ * `TYPE\nROOM`, or a name of the client's own, which begins with a line break.
  * If one throws, the others are called all the same.
  */
 export class Emitter {

@@ -38,8 +38,9 @@ export type {
   Receipt,
   Removed,
   ServerErrorCode,
+  StateChanged,
   User,
 } from './protocol.js';
 export type { WaitOptions } from './requests.js';
-export type { JoinedRoom, JoinOptions, Room, RoomState } from './room.js';
+export type { JoinedRoom, JoinOptions, Room, RoomState, SetStateOptions } from './room.js';
 export type { Users } from './users.js';
