@@ -1,5 +1,6 @@
 import { isEnvelope, isObject, isReading } from './check.js';
 import type { Connection } from './connection.js';
+import { invalid, lostLog } from './error.js';
 import type { Emitter, Unsubscribe } from './events.js';
 import { newId } from './id.js';
 import type { Outbox } from './outbox.js';
@@ -13,7 +14,7 @@ import {
   type Receipt,
   withEpoch,
 } from './protocol.js';
-import { invalid, lostLog, type Requests, type WaitOptions } from './requests.js';
+import type { Requests, WaitOptions } from './requests.js';
 
 export interface SendOptions<Ref extends Re = Re> extends WaitOptions {
   /** The message that this one answers. */
@@ -42,12 +43,12 @@ export interface ChannelHost {
   readonly connection: Connection;
   readonly outbox: Outbox;
   readonly requests: Requests;
-  readonly events: Emitter<[data: never, event: Envelope<never>]>;
-  /** For events that the client itself makes. */
-  readonly local: Emitter<[value: never]>;
+  readonly events: Emitter;
   /** The id of the user that the client is connected as. */
   me(): string | undefined;
   epochOf(to: { room?: string | undefined }): string | undefined;
+  /** The position from which everything of a log was heard. */
+  heardFrom(to: { room?: string }): number;
   /** Has the server say anew what is unread. */
   count(to: { room?: string; to?: string }): Promise<unknown>;
   send(type: Durable, data: unknown, options: SendOptions & { room?: string; to?: string }): Promise<Receipt>;
@@ -62,10 +63,11 @@ const MANY = 100; // unread messages: no more are counted
  */
 export class Channel<Data = unknown, Ref extends Re = Re> {
   /** The name of the room, or the id of the other user. */
-  readonly name: string;
+  declare readonly name: string;
   readonly #host: ChannelHost;
   readonly #type: Durable;
   readonly #to: { room?: string; to?: string };
+  readonly #onRead: string; // the name of the client's own event
   #epoch: string | undefined; // of the reading
   #reading: Reading | undefined;
   #seen: Envelope[] = []; // the newest messages of others
@@ -80,6 +82,7 @@ export class Channel<Data = unknown, Ref extends Re = Re> {
     this.#host = host;
     this.#type = type;
     this.name = name;
+    this.#onRead = `\nread\n${type}\n${name}`;
     this.#to = type === 'room-message' ? { room: name } : { to: name };
   }
 
@@ -107,7 +110,7 @@ export class Channel<Data = unknown, Ref extends Re = Re> {
   }
 
   #change(type: Durable, message: Re, more: object, options?: WaitOptions): Promise<Receipt> {
-    const data = typeof message === 'number' ? { seq: message, ...more } : { ...message, ...more };
+    const data = { ...(typeof message === 'number' ? { seq: message } : message), ...more };
     return this.#host.send(type, data, { ...options, ...this.#to });
   }
 
@@ -142,7 +145,7 @@ export class Channel<Data = unknown, Ref extends Re = Re> {
 
   /** Calls `fn` after changes of `read` and `unread`. */
   onRead(fn: () => void): Unsubscribe {
-    return this.#host.local.on(`read\n${this.#type}\n${this.name}`, fn);
+    return this.#host.events.on(this.#onRead, fn);
   }
 
   /**
@@ -172,7 +175,7 @@ export class Channel<Data = unknown, Ref extends Re = Re> {
 
   /** Takes what the server says about the marker. @internal */
   learn(reading: Reading, epoch = this.#epoch): void {
-    if (epoch !== this.#epoch && this.#epoch !== undefined) this.renew();
+    if (this.#epoch !== undefined && epoch !== this.#epoch) this.renew();
     this.#epoch = epoch;
     const { seq, head } = this.#reading ?? reading;
     // An older answer may come later.
@@ -183,7 +186,7 @@ export class Channel<Data = unknown, Ref extends Re = Re> {
 
   /** Another log begins, whose positions do not compare. @internal */
   renew(): void {
-    this.#reading = undefined;
+    this.#reading = this.#epoch = undefined;
     this.#seen = [];
     this.#host.requests.answer(this.#markId, lostLog());
   }
@@ -191,7 +194,10 @@ export class Channel<Data = unknown, Ref extends Re = Re> {
   /** Updates the state from an event. @internal */
   observe(e: Envelope): void {
     if (e.type === 'read') {
-      if (isReading(e.data)) this.learn(e.data);
+      if (!isReading(e.data)) return;
+      this.learn(e.data);
+      // It lacks messages that this client has not heard of.
+      if (this.#reading === e.data && e.data.head < this.#host.heardFrom(this.#to)) void this.#count();
     } else if (e.type === this.#type && e.deleted === undefined && e.from?.id !== this.#host.me()) {
       this.#seen = [...this.#seen.slice(1 - MANY), e];
       this.#tell();
@@ -227,6 +233,6 @@ export class Channel<Data = unknown, Ref extends Re = Re> {
   }
 
   #tell(): void {
-    this.#host.local.emit(`read\n${this.#type}\n${this.name}`, undefined as never);
+    this.#host.events.emit(this.#onRead);
   }
 }

@@ -13,7 +13,7 @@ import type {
   Reaction,
   Reading,
   Receipt,
-  Removed,
+  StateChanged,
   User,
   Welcome,
 } from './protocol.js';
@@ -27,14 +27,8 @@ export const isText = (value: unknown): value is string => typeof value === 'str
 export const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 export const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === 'object' && value !== null;
-export const isAny = (_: unknown): boolean => true;
 const isFlag: Check = (value) => typeof value === 'boolean';
 const isType: Check = (value) => isText(value) && /^[a-z0-9][a-z0-9:._-]{0,63}$/.test(value);
-
-export const optional =
-  (check: Check): Check =>
-  (value) =>
-    value === undefined || check(value);
 
 const listOf =
   (check: Check): Check =>
@@ -46,10 +40,23 @@ const mapOf =
   (value) =>
     isObject(value) && Object.values(value).every(check);
 
-/** Makes a check for objects from the checks of their fields. */
-export function shape<T>(fields: { readonly [K in keyof Required<T>]: Check }): (value: unknown) => value is T {
-  const checks = Object.entries<Check>(fields);
-  return (value): value is T => isObject(value) && checks.every(([name, check]) => check(value[name]));
+type Optional<T> = { [K in keyof T]-?: object extends Pick<T, K> ? K : never }[keyof T];
+
+/**
+ * Makes a check for objects from the checks of the fields that they must have,
+ * and of those that they may have.
+ */
+export function shape<T>(
+  must: { readonly [K in Exclude<keyof T, Optional<T>>]: Check },
+  may: { readonly [K in Optional<T>]: Check },
+): (value: unknown) => value is T;
+export function shape<T>(must: { readonly [K in keyof T]: Check }): (value: unknown) => value is T;
+export function shape(must: object, may = {}): Check {
+  const all = (fields: object, value: Readonly<Record<string, unknown>>, absent?: boolean) =>
+    Object.entries<Check>(fields as never).every(
+      ([name, check]) => (absent && value[name] === undefined) || check(value[name]),
+    );
+  return (value) => isObject(value) && all(must, value) && all(may, value, true);
 }
 
 const isUser = shape<User>({ id: isText, name: isText });
@@ -57,75 +64,68 @@ const isUser = shape<User>({ id: isText, name: isText });
 const position = { epoch: isText, seq: isCount };
 export const isPosition = shape<Position>(position);
 
-const users = optional(listOf(isUser));
-export const isPresence = shape<Presence>({ users, count: isCount });
-export const isRemoved = shape<Removed>({ reason: isText });
-export const isJoined = shape<Joined>({
-  ...position,
-  users,
-  count: optional(isCount),
-  recovered: isFlag,
-  read: optional(isCount),
-  unread: optional(isCount),
-});
+const users = listOf(isUser);
+export const isPresence = shape<Presence>({ count: isCount }, { users });
+export const isJoined = shape<Joined>(
+  { ...position, recovered: isFlag },
+  {
+    users,
+    count: isCount,
+    read: isCount,
+    unread: isCount,
+    state: (value) => value === null || isObject(value),
+    versions: mapOf(isCount),
+  },
+);
 
 const isRef = shape<PrivateRef>({ id: isText, author: isText });
-export const isRe = optional((value) => isCount(value) || isRef(value));
+export const isRe: Check = (value) => isCount(value) || isRef(value);
 
 const content = {
-  edited: optional(isCount),
-  deleted: optional(isCount),
-  reactions: optional(mapOf(shape<Reaction>({ count: isCount, users: listOf(isText) }))),
+  edited: isCount,
+  deleted: isCount,
+  reactions: mapOf(shape<Reaction>({ count: isCount, users: listOf(isText) })),
 };
 
-export const isEnvelope = shape<Envelope>({
-  type: isType,
-  id: optional(isText),
-  room: optional(isText),
-  to: optional(isText),
-  from: optional(isUser),
-  seq: optional(isCount),
-  epoch: optional(isText),
-  ts: optional(isCount),
-  ack: optional(isFlag),
-  data: isAny,
-  re: isRe,
-  ...content,
-  mine: optional(listOf(isText)),
-});
+export const isEnvelope = shape<Omit<Envelope, 'data'>>(
+  { type: isType },
+  {
+    id: isText,
+    room: isText,
+    to: isText,
+    from: isUser,
+    seq: isCount,
+    epoch: isText,
+    ts: isCount,
+    ack: isFlag,
+    re: isRe,
+    ...content,
+    mine: listOf(isText),
+  },
+) as (value: unknown) => value is Envelope;
 
-const isMessage = shape<Changed['message']>({ data: isAny, ...content });
-export const isChanged = shape<Changed>({
-  seq: optional(isCount),
-  id: optional(isText),
-  author: optional(isText),
-  change: isText,
-  message: isMessage,
-});
+export const isChanged = shape<Changed>(
+  { change: isText, message: shape<Omit<Changed['message'], 'data'>>({}, content) },
+  { seq: isCount, id: isText, author: isText },
+);
+
+export const isStateChanged = shape<Pick<StateChanged, 'key'>>({ key: isText });
 
 export const isReading = shape<Reading>({ seq: isCount, unread: isCount, head: isCount });
 const isReaders = shape({ users: listOf(shape({ id: isText, seq: isCount })) });
 export const isRead: Check = (value) => isReading(value) || isReaders(value);
 
-const reading = { read: isCount, unread: isCount, last: optional(isEnvelope) };
-export const isOverview = shape<Overview>({
-  rooms: mapOf(shape<OverviewRoom>({ ...position, ...reading })),
-  conversations: optional(listOf(shape<OverviewConversation>({ user: isUser, ...reading }))),
-});
+const counts = { read: isCount, unread: isCount };
+const last = { last: isEnvelope };
+export const isOverview = shape<Overview>(
+  { rooms: mapOf(shape<OverviewRoom>({ ...position, ...counts }, last)) },
+  { conversations: listOf(shape<OverviewConversation>({ user: isUser, ...counts }, last)), inbox: isPosition },
+);
 
 /** Checks the data of an ack to a durable event. */
-export const isReceipt = shape<Omit<Receipt, 'id' | 'epoch'>>({
-  seq: optional(isCount),
-  ts: optional(isCount),
-  dup: optional(isFlag),
-});
+export const isReceipt = shape<Omit<Receipt, 'id' | 'epoch'>>({}, { seq: isCount, ts: isCount, dup: isFlag });
 
-export const isWelcome = shape<Welcome>({
-  clientId: isText,
-  user: isUser,
-  time: isCount,
-  inbox: isPosition,
-  pingInterval: optional(isCount),
-  maxMessage: optional(isCount),
-  expires: optional(isCount),
-});
+export const isWelcome = shape<Welcome>(
+  { clientId: isText, user: isUser, time: isCount, inbox: isPosition },
+  { pingInterval: isCount, maxMessage: isCount, expires: isCount, off: listOf(isText) },
+);

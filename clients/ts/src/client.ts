@@ -9,11 +9,12 @@ import {
   isPresence,
   isRead,
   isReceipt,
-  isRemoved,
+  isStateChanged,
+  isText,
   shape,
 } from './check.js';
 import { Connection, type ConnectionState } from './connection.js';
-import { ChatError, errorOf } from './error.js';
+import { ChatError, closed, errorOf, invalid, otherUser, tooLarge } from './error.js';
 import {
   type CallData,
   type CallReply,
@@ -43,7 +44,7 @@ import {
   type Welcome,
   withEpoch,
 } from './protocol.js';
-import { cancellable, closed, encode, invalid, otherUser, Requests, tooLarge, type WaitOptions } from './requests.js';
+import { cancellable, encode, Requests, type WaitOptions } from './requests.js';
 import { Room } from './room.js';
 import { isOver, toJSON, wellFormed } from './text.js';
 import { LIST_EVERY, NOBODY, type Users, usersAfter, usersOf } from './users.js';
@@ -80,11 +81,12 @@ const isResumed = shape<Resumed>({ inbox: isJoined, rooms: isObject });
 
 const INVALID_TEXT = 1007; // close codes
 const TOO_BIG = 1009;
-const CHECKS = new Map([
-  ...['online-users', 'user-online', 'user-offline', 'user-joined', 'user-left'].map((t) => [t, isPresence] as const),
-  ['message-changed', isChanged],
-  ['read', isRead],
-]);
+const CHECKS = [
+  [/^(online-users|user-(online|offline|joined|left))$/, isPresence],
+  [/^message-changed$/, isChanged],
+  [/^state-changed$/, isStateChanged],
+  [/^read$/, isRead],
+] as const;
 const REMEMBERED = 1_000; // ids of own private messages
 
 /**
@@ -98,8 +100,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   readonly #connection: Connection;
   readonly #outbox: Outbox;
   readonly #requests: Requests;
-  readonly #events: Emitter<[data: never, event: Envelope<never>]>;
-  readonly #local: Emitter<[value: never]>;
+  readonly #events: Emitter;
   readonly #answers = new Map<string, (data: never, event: Envelope<never>) => unknown>();
   readonly #rooms = new Map<string, Room<E>>();
   readonly #conversations = new Map<string, Channel<EventData<E, 'private-message'>, PrivateRef>>();
@@ -107,7 +108,9 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   readonly #host: ChannelHost;
   #inbox: Position | null = null;
   #inboxLive = false; // whether the next event comes after the position
+  #heardFrom = 0; // everything after this position of the inbox was heard
   #user: User | undefined;
+  #off: readonly string[] = [];
   #online = NOBODY;
   #listRequested = 0;
 
@@ -120,7 +123,6 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     if (isPosition(options.inbox)) this.#inbox = options.inbox;
     const report = (err: unknown) => this.#report(err);
     this.#events = new Emitter(report);
-    this.#local = new Emitter(report);
     this.#connection = new Connection(url, options, {
       welcome: (w) => this.#welcome(w),
       receive: (e) => this.#receive(e),
@@ -137,15 +139,14 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
         epochOf: (message) => this.#epochOf(message),
         write: (text) => this.#connection.write(text),
         changed: (event) => {
-          this.#local.emit('send', event as never);
+          this.#events.emit('\nsend', event);
           if (event.status !== 'failed' || event.error.code !== 'not_in_room') return;
           this.#rooms.get(event.message.room ?? '')?.lost(event.error);
         },
         report,
       },
-      options.maxOutbox ?? 256,
+      options.maxOutbox,
       options.storage,
-      options.storageKey ?? 'chathub:outbox',
     );
     this.#requests = new Requests(this.#connection, options.maxOutbox, options.timeout);
     this.#host = {
@@ -153,9 +154,9 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
       outbox: this.#outbox,
       requests: this.#requests,
       events: this.#events,
-      local: this.#local,
       me: () => this.#user?.id,
       epochOf: (to) => this.#epochOf(to),
+      heardFrom: ({ room }) => (room === undefined ? this.#heardFrom : (this.#rooms.get(room)?.heardFrom ?? 0)),
       count: ({ room }) => this.overview(room === undefined ? { inbox: true } : { rooms: [room] }),
       send: (type, data, options) => this.send(type, data as never, options),
     };
@@ -190,12 +191,20 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
 
   /** Calls `fn` after each change of `state`. */
   onState(fn: (state: ConnectionState) => void): Unsubscribe {
-    return this.#local.on('state', fn);
+    return this.#events.on('\nstate', fn);
   }
 
   /** The user that the server last connected this client as. */
   get user(): User | undefined {
     return this.#user;
+  }
+
+  /**
+   * What the server has turned off: `online-users` and `room-users` (presence),
+   * `message` (messages to everyone).
+   */
+  get off(): readonly string[] {
+    return this.#off;
   }
 
   /** Position of the last private message or notification. */
@@ -208,7 +217,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
    * `recovered: false` some messages may be missing.
    */
   onInbox(fn: (info: InboxInfo) => void): Unsubscribe {
-    return this.#local.on('inbox', fn);
+    return this.#events.on('\ninbox', fn);
   }
 
   /**
@@ -293,7 +302,10 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
       this.#rooms.get(name)?.learn({ seq: read, unread, head: seq }, epoch);
     }
     for (const { user, read, unread, last } of data.conversations ?? []) {
-      this.conversation(user.id).learn({ seq: read, unread, head: last?.seq ?? 0 });
+      this.conversation(user.id).learn(
+        { seq: read, unread, head: data.inbox?.seq ?? last?.seq ?? 0 },
+        data.inbox?.epoch,
+      );
     }
     return data as never;
   }
@@ -308,7 +320,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
 
   /** Calls `fn` after each change of `online`. */
   onOnline(fn: (online: Users) => void): Unsubscribe {
-    return this.#local.on('online', fn);
+    return this.#events.on('\nonline', fn);
   }
 
   /** Requests the whole list again, and resolves with it. */
@@ -328,7 +340,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
    * failed for good.
    */
   onSend(fn: (event: SendEvent) => void): Unsubscribe {
-    return this.#local.on('send', fn);
+    return this.#events.on('\nsend', fn);
   }
 
   /**
@@ -336,7 +348,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
    * server may have it already.
    */
   discard(id: string): boolean {
-    return this.#outbox.fail((m) => m.id === wellFormed(id), new ChatError('aborted', 'The message was discarded'));
+    return this.#outbox.fail((m) => m.id === wellFormed(id), new ChatError('aborted'));
   }
 
   // The connection.
@@ -346,7 +358,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
       this.#requests.dropped(closed());
       this.#outbox.abandon(closed());
     }
-    this.#local.emit('state', state as never);
+    this.#events.emit('\nstate', state);
   }
 
   #dropped(code: number | undefined): void {
@@ -361,7 +373,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   }
 
   #welcome(welcome: Welcome): void {
-    const { user, inbox } = welcome;
+    const { user, inbox, off = [] } = welcome;
     if (this.#user && this.#user.id !== user.id) {
       this.#inbox = null;
       this.#own.clear();
@@ -370,6 +382,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
       for (const conversation of this.#conversations.values()) conversation.renew();
     }
     this.#user = user;
+    this.#off = off;
     this.#requests.maxMessage = welcome.maxMessage || Infinity;
     const resumed = this.#inbox !== null;
     this.#inbox ??= { epoch: inbox.epoch, seq: this.#options.inbox === 'new' ? inbox.seq : 0 };
@@ -395,13 +408,15 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     if (inbox.epoch !== this.#inbox?.epoch) {
       for (const conversation of this.#conversations.values()) conversation.renew();
     }
-    this.#inbox = { epoch: inbox.epoch, seq: inbox.recovered ? (this.#inbox?.seq ?? 0) : 0 };
+    const asked = this.#inbox?.seq ?? 0;
+    this.#inbox = { epoch: inbox.epoch, seq: inbox.recovered ? asked : 0 };
+    this.#heardFrom = inbox.recovered ? Math.min(this.#heardFrom || asked, asked) : inbox.seq;
     this.#inboxLive = true;
     const { socket } = this.#connection;
     const gone = () => socket !== this.#connection.socket; // closed by a listener
     this.#connection.markReady();
     if (gone()) return;
-    this.#local.emit('inbox', { ...inbox, resumed } as never);
+    this.#events.emit('\ninbox', { ...inbox, resumed });
     const answers = new Map(Object.entries(rooms));
     for (const room of resuming) {
       const part = answers.get(room.name);
@@ -419,7 +434,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   // Receiving.
 
   #receive(e: Envelope): void {
-    if (CHECKS.get(e.type)?.(e.data) === false) return;
+    if (CHECKS.some(([type, check]) => type.test(e.type) && !check(e.data))) return;
     switch (e.type) {
       case 'ack':
       case 'error':
@@ -435,7 +450,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
         break;
       }
       case 'removed':
-        if (!isRemoved(e.data)) e = { ...e, data: { reason: '' } };
+        if (!isObject(e.data) || !isText(e.data.reason)) e = { ...e, data: { reason: '' } };
         break;
     }
     if (e.ack) return void this.#reply(e);
@@ -448,8 +463,8 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     }
     if (e.room !== undefined) room?.observe(e);
     else this.#conversations.get((e.from?.id === this.#user?.id ? e.to : e.from?.id) ?? '')?.observe(e);
-    this.#events.emit(e.type, e.data as never, e as Envelope<never>);
-    if (e.room !== undefined) this.#events.emit(`${e.type}\n${e.room}`, e.data as never, e as Envelope<never>);
+    this.#events.emit(e.type, e.data, e);
+    if (e.room !== undefined) this.#events.emit(`${e.type}\n${e.room}`, e.data, e);
   }
 
   // For events of the inbox. After a reconnect it repeats the user's own
@@ -466,7 +481,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
 
   #setOnline(online: Users): void {
     this.#online = online;
-    this.#local.emit('online', online as never);
+    this.#events.emit('\nonline', online);
   }
 
   // The server has sent counts only for a while, so the list lacks users.
@@ -482,14 +497,14 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     const { socket } = this.#connection;
     let reply: string;
     try {
-      if (!fn) throw new ChatError('unknown_type', 'No function answers this type');
+      if (!fn) throw new ChatError('unknown_type');
       const data = (await fn(e.data as never, e as Envelope<never>)) ?? null;
       reply = toJSON({ type: 'ack', id: e.id, data });
     } catch (err) {
       const known = err instanceof ChatError;
       if (!known) this.#report(err);
-      const data = known ? { code: err.code, message: err.message } : { code: 'internal', message: 'Internal error' };
-      reply = toJSON({ type: 'error', id: e.id, data });
+      const { code, message } = known ? err : new ChatError('internal', 'Internal error');
+      reply = toJSON({ type: 'error', id: e.id, data: { code, message } });
     }
     if (socket === this.#connection.socket) this.#connection.write(reply);
   }

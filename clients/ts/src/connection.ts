@@ -1,8 +1,8 @@
 import { isCount, isEnvelope, isObject, isWelcome, TIMER_MAX } from './check.js';
-import { ChatError, errorOf } from './error.js';
+import { ChatError, errorOf, invalid, timedOut } from './error.js';
 import type { ChatOptions, TokenReason, WebSocketConstructor, WebSocketLike } from './options.js';
 import type { Envelope, User, Welcome } from './protocol.js';
-import { toJSON, wellFormed } from './text.js';
+import { toJSON } from './text.js';
 
 /** Why there is no connection. */
 export type DisconnectReason =
@@ -195,7 +195,7 @@ export class Connection {
       ws = new Socket(absolute(this.#url), protocols);
     } catch {
       // The cause is dropped because it may quote the token.
-      return this.#refuse(new ChatError('bad_request', 'No WebSocket class, or an invalid URL'));
+      return this.#refuse(new ChatError('bad_request', 'No WebSocket, or an invalid URL'));
     }
     this.#ws = ws;
     ws.onmessage = ({ data }: { data: unknown }) => this.#receive(data);
@@ -205,7 +205,7 @@ export class Connection {
 
   #expectWithin(more = 0): void {
     clearTimeout(this.#timer);
-    const slow = () => this.lost(new ChatError('timeout', 'Connecting took too long'));
+    const slow = () => this.lost(timedOut());
     this.#timer = setTimeout(slow, Math.min((this.#options.connectTimeout ?? 10_000) + more, TIMER_MAX));
   }
 
@@ -217,12 +217,12 @@ export class Connection {
     const refusal = this.#refusal;
     this.#drop(code);
     if (code >= 4500 && code <= 4999) {
-      return this.#refuse(refusal ?? new ChatError('closed', reason || 'Closed by the server'), code);
+      return this.#refuse(refusal ?? new ChatError('closed', reason || undefined), code);
     }
     if (code === TOKEN_EXPIRED) {
       this.#token = null;
       this.#tokenReason = 'expired';
-      return this.#wait('token', refusal ?? new ChatError('token_expired', reason || 'The token has expired'), code);
+      return this.#wait('token', refusal ?? new ChatError('token_expired', reason || undefined), code);
     }
     this.#wait(this.#restartAt > 0 || code === RESTART ? 'restart' : 'lost', refusal, code);
   }
@@ -289,7 +289,7 @@ export class Connection {
     switch (e.type) {
       case 'welcome':
         if (this.#welcome) return; // only the first one counts
-        if (!isWelcome(e.data)) return this.lost(new ChatError('internal', 'The server sent an invalid welcome'));
+        if (!isWelcome(e.data)) return this.lost(invalid());
         this.#welcome = e.data;
         this.#clockOffset = this.#welcome.time - Date.now();
         this.#refreshBefore(this.#welcome.expires);
@@ -326,7 +326,7 @@ export class Connection {
     this.#pinging = true;
     clearTimeout(this.#timer);
     this.write({ type: 'ping' });
-    const silent = () => this.lost(new ChatError('timeout', 'The server stopped responding'));
+    const silent = () => this.lost(timedOut());
     this.#timer = setTimeout(silent, this.#options.pongTimeout ?? 10_000);
   }
 
@@ -382,10 +382,10 @@ function disconnected(
 // only.
 function bearer(token: string): string {
   if (/^[\w!#$%&'*+.^`|~-]+$/.test(token)) return `chathub.bearer.${token}`;
-  const bytes = encodeURIComponent(wellFormed(token)).replace(/%(..)/g, (_, hex) =>
-    String.fromCharCode(parseInt(hex, 16)),
+  const base64 = btoa(String.fromCharCode(...new TextEncoder().encode(token))).replace(
+    /[+/=]/g,
+    (c) => ({ '+': '-', '/': '_' })[c] ?? '',
   );
-  const base64 = btoa(bytes).replace(/[+/=]/g, (c) => ({ '+': '-', '/': '_' })[c] ?? '');
   return `chathub.bearer64.${base64}`;
 }
 

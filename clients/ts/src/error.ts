@@ -4,11 +4,16 @@ import type { ErrorCode } from './protocol.js';
 /** The error that every promise of this package rejects with. */
 export class ChatError extends Error {
   override readonly name = 'ChatError';
-  readonly code: ErrorCode;
+  declare readonly code: ErrorCode;
   /** How long the server asks to wait before another attempt, in ms. */
-  readonly retryAfterMs: number | undefined;
+  declare readonly retryAfterMs: number | undefined;
 
-  constructor(code: ErrorCode, message: string, options?: { retryAfterMs?: number | undefined; cause?: unknown }) {
+  /** The message is the code by default. */
+  constructor(
+    code: ErrorCode,
+    message: string = code,
+    options?: { retryAfterMs?: number | undefined; cause?: unknown },
+  ) {
     super(message, options);
     this.code = code;
     this.retryAfterMs = options?.retryAfterMs;
@@ -27,7 +32,17 @@ export class ChatError extends Error {
 export function errorOf(data: unknown): ChatError {
   const error = isObject(data) ? data : {};
   const code = isText(error.code) ? error.code : 'internal';
-  return new ChatError(code as ErrorCode, isText(error.message) ? error.message : code, {
+  return new ChatError(code as ErrorCode, isText(error.message) ? error.message : undefined, {
     retryAfterMs: isCount(error.retryAfterMs) ? Math.min(error.retryAfterMs, TIMER_MAX) : undefined,
   });
 }
+
+/** For an answer that is not what the protocol says. */
+export const invalid = () => new ChatError('internal', 'Invalid answer of the server');
+export const closed = () => new ChatError('closed');
+export const conflict = () => new ChatError('conflict', 'This id is waiting already');
+export const overflow = () => new ChatError('overflow');
+export const otherUser = () => new ChatError('forbidden', 'Another user has logged in');
+export const lostLog = () => new ChatError('conflict', 'The server has lost this log');
+export const tooLarge = () => new ChatError('too_large');
+export const timedOut = () => new ChatError('timeout');

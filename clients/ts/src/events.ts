@@ -1,4 +1,4 @@
-import type { Changed, Envelope, Presence, Read, Removed } from './protocol.js';
+import type { Changed, Envelope, Presence, Read, Removed, StateChanged } from './protocol.js';
 
 /**
  * The data of the application's events, by type. Declare your own like this:
@@ -37,6 +37,7 @@ export interface BuiltinEvents {
   notification: unknown;
   'message-changed': Changed;
   read: Read;
+  'state-changed': StateChanged;
   typing: undefined;
   'stop-typing': undefined;
   'user-joined': Presence;
@@ -69,11 +70,12 @@ export type Listener<Data> = (data: Data, event: Envelope<Data>) => void;
 export type Unsubscribe = () => void;
 
 /**
- * Calls the functions that were registered under a name. If one throws, the
- * others are called all the same.
+ * Calls the functions that were registered under a name: the type of an event,
+ * `TYPE\nROOM`, or a name of the client's own, which begins with a line break.
+ * If one throws, the others are called all the same.
  */
-export class Emitter<Args extends readonly unknown[]> {
-  readonly #listeners = new Map<string, Set<{ readonly fn: (...args: Args) => void }>>();
+export class Emitter {
+  readonly #listeners = new Map<string, Set<{ readonly fn: (...args: never[]) => void }>>();
   readonly #report: (err: unknown) => void;
 
   /** `report` receives whatever a listener throws. */
@@ -81,17 +83,17 @@ export class Emitter<Args extends readonly unknown[]> {
     this.#report = report;
   }
 
-  on(name: string, fn: (...args: Args) => void): Unsubscribe {
+  on(name: string, fn: (...args: never[]) => void): Unsubscribe {
     const entry = { fn }; // so the same function can be registered twice
     const set = this.#listeners.get(name) ?? new Set();
     this.#listeners.set(name, set.add(entry));
     return () => void set.delete(entry);
   }
 
-  emit(name: string, ...args: Args): void {
+  emit(name: string, ...args: unknown[]): void {
     for (const { fn } of [...(this.#listeners.get(name) ?? [])]) {
       try {
-        fn(...args);
+        fn(...(args as never[]));
       } catch (err) {
         this.#report(err);
       }

@@ -15,8 +15,8 @@ export type {
   Unsubscribe,
 } from './events.js';
 export { newId } from './id.js';
-export type { ChatOptions, StorageLike, TokenReason, WebSocketConstructor, WebSocketLike } from './options.js';
-export type { Outgoing, SendEvent } from './outbox.js';
+export type { ChatOptions, TokenReason, WebSocketConstructor, WebSocketLike } from './options.js';
+export type { OutboxStorage, Outgoing, SendEvent, StoredOutbox } from './outbox.js';
 export type {
   Changed,
   ClientErrorCode,
@@ -38,8 +38,9 @@ export type {
   Receipt,
   Removed,
   ServerErrorCode,
+  StateChanged,
   User,
 } from './protocol.js';
 export type { WaitOptions } from './requests.js';
-export type { JoinedRoom, JoinOptions, Room, RoomState } from './room.js';
+export type { JoinedRoom, JoinOptions, Room, RoomState, SetStateOptions } from './room.js';
 export type { Users } from './users.js';

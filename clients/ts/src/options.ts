@@ -1,3 +1,5 @@
+import type { OutboxStorage } from './outbox.js';
+
 /**
  * The part of a browser's WebSocket that the client uses. React Native and the
  * npm package ws have it too.
@@ -12,16 +14,6 @@ export interface WebSocketLike {
 }
 
 export type WebSocketConstructor = new (url: string, protocols: string[]) => WebSocketLike;
-
-/**
- * Storage for messages that the server has not acknowledged, so that they
- * outlive the page: localStorage, sessionStorage, AsyncStorage.
- */
-export interface StorageLike {
-  getItem(key: string): string | null | Promise<string | null>;
-  setItem(key: string, value: string): unknown;
-  removeItem(key: string): unknown;
-}
 
 /**
  * Why a token is requested. `connect`: for the first connection. `refresh`: the
@@ -50,12 +42,10 @@ export interface ChatOptions {
    */
   inbox?: 'all' | 'new' | { readonly epoch: string; readonly seq: number } | undefined;
   /**
-   * Stores the outbox. Default: none. Tabs that share a storage need different
-   * values of `storageKey`.
+   * Keeps the outbox, so that it outlives the page: `keptIn(localStorage)` from
+   * `chathub-client/storage`. Default: none.
    */
-  storage?: StorageLike | undefined;
-  /** The key in `storage`. Default `chathub:outbox`. */
-  storageKey?: string | undefined;
+  storage?: OutboxStorage | undefined;
   /**
    * The number of durable messages that may wait for the server, and separately
    * the number of other calls. Default 256.

@@ -1,9 +1,6 @@
-import { isAny, isObject, isRe, isText, optional, shape } from './check.js';
-import { ChatError } from './error.js';
-import type { StorageLike } from './options.js';
+import { ChatError, conflict, lostLog, otherUser, overflow, tooLarge } from './error.js';
 import { Pace } from './pace.js';
-import { isDurable, type Re, type Receipt, withEpoch } from './protocol.js';
-import { conflict, lostLog, otherUser, overflow, tooLarge } from './requests.js';
+import { type Re, type Receipt, withEpoch } from './protocol.js';
 import { isOver, toJSON } from './text.js';
 
 /** A durable event that the server has not acknowledged. */
@@ -17,16 +14,6 @@ export interface Outgoing {
   readonly epoch?: string | undefined;
   readonly data: unknown;
 }
-
-const isOutgoing = shape<Outgoing>({
-  type: (type) => isText(type) && isDurable(type),
-  id: isText,
-  room: optional(isText),
-  to: optional(isText),
-  re: isRe,
-  epoch: optional(isText),
-  data: isAny,
-});
 
 /** A change in the state of a durable event. */
 export type SendEvent =
@@ -62,6 +49,23 @@ export interface OutboxOwner {
   report(err: unknown): void;
 }
 
+/** What a storage keeps of an outbox. */
+export interface StoredOutbox {
+  readonly messages: readonly Outgoing[];
+  /** Whose messages these are. Undefined: of the next user to connect. */
+  readonly user: string | undefined;
+  /**
+   * Puts what another outbox left in front. It fails if it is of another user.
+   */
+  restore(messages: readonly Outgoing[], user: string | undefined): void;
+}
+
+/**
+ * Keeps an outbox for the next page, as `keptIn` of `chathub-client/storage`
+ * does. Returns a function that is called after changes.
+ */
+export type OutboxStorage = (outbox: StoredOutbox, report: (err: unknown) => void) => () => void;
+
 /**
  * Outbox keeps durable events, oldest first, until the server has answered. It
  * sends one event at a time for each room, and one at a time of those without a
@@ -70,22 +74,18 @@ export interface OutboxOwner {
 export class Outbox {
   readonly #owner: OutboxOwner;
   readonly #max: number;
-  readonly #storage: StorageLike | undefined;
-  readonly #key: string;
+  readonly #save: () => void;
   #entries: Entry[] = [];
-  #user: string | undefined; // the owner; undefined: the next user to connect
+  /** Whose messages these are. Undefined: of the next user to connect. */
+  user: string | undefined;
   #maxMessage = Infinity;
   #open = false;
   readonly #pace = new Pace(() => this.flush());
-  #saving = true; // also while it is not loaded yet
-  #unsaved = false;
 
-  constructor(owner: OutboxOwner, max: number, storage: StorageLike | undefined, key: string) {
+  constructor(owner: OutboxOwner, max = 256, storage?: OutboxStorage) {
     this.#owner = owner;
     this.#max = max;
-    this.#storage = storage;
-    this.#key = key;
-    if (storage) void this.#load(storage);
+    this.#save = storage?.(this, owner.report) ?? (() => {});
   }
 
   get messages(): readonly Outgoing[] {
@@ -113,10 +113,10 @@ export class Outbox {
    * since this user must not send them.
    */
   opened(user: string, maxMessage: number | undefined): void {
-    if (this.#user !== undefined && this.#user !== user) {
+    if (this.user !== undefined && this.user !== user) {
       this.fail(() => true, otherUser());
     }
-    this.#user = user;
+    this.user = user;
     this.#maxMessage = maxMessage || Infinity;
     this.#open = true;
     this.#save();
@@ -198,64 +198,21 @@ export class Outbox {
     else this.#owner.changed({ status: 'sent', message, receipt: result });
   }
 
-  // Nothing is saved before this is done: that would overwrite the storage.
-  async #load(storage: StorageLike): Promise<void> {
-    try {
-      this.#restore(await storage.getItem(this.#key));
-    } catch (err) {
-      this.#owner.report(err);
-    }
-    this.#saving = false;
-    if (this.#unsaved) this.#save();
-  }
-
-  #restore(saved: string | null): void {
-    if (!saved) return;
-    const { user, messages } = parse(saved);
+  /**
+   * Puts what another outbox left in front. It fails if it is of another user.
+   * @internal
+   */
+  restore(messages: readonly Outgoing[], user: string | undefined): void {
     const ids = new Set(this.#entries.map((e) => e.message.id));
     const entries = messages
       .filter(({ id }) => !ids.has(id) && ids.add(id))
       .map((message) => ({ message, text: toJSON(message), inFlight: false, refusals: 0, restored: true }));
     this.#entries.unshift(...entries);
     for (const { message } of entries) this.#owner.changed({ status: 'queued', message });
-    if (this.#user !== undefined && user !== undefined && user !== this.#user) {
-      const theirs = new Set(messages);
-      this.fail((m) => theirs.has(m), otherUser());
+    if (this.user !== undefined && user !== undefined && user !== this.user) {
+      this.fail((m) => messages.includes(m), otherUser());
     }
-    this.#user ??= user;
+    this.user ??= user;
     this.flush();
   }
-
-  // One write at a time, so that the last one wins.
-  #save(): void {
-    this.#unsaved = true;
-    if (this.#saving || !this.#storage) return;
-    this.#saving = true;
-    void this.#write(this.#storage);
-  }
-
-  async #write(storage: StorageLike): Promise<void> {
-    try {
-      await null; // changes of one moment become one write
-      while (this.#unsaved) {
-        this.#unsaved = false;
-        if (this.#entries.length === 0) await storage.removeItem(this.#key);
-        else await storage.setItem(this.#key, JSON.stringify({ user: this.#user, messages: this.messages }));
-      }
-    } catch (err) {
-      this.#owner.report(err); // messages are sent even if the storage is full
-    } finally {
-      this.#saving = false;
-    }
-  }
-}
-
-// Reads what was saved, without anything that is not a message.
-function parse(saved: string): { user: string | undefined; messages: Outgoing[] } {
-  const value: unknown = JSON.parse(saved);
-  const { user, messages } = isObject(value) ? value : {};
-  return {
-    user: isText(user) ? user : undefined,
-    messages: Array.isArray(messages) ? messages.filter(isOutgoing) : [],
-  };
 }

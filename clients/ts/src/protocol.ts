@@ -87,6 +87,13 @@ export interface Changed<Data = unknown> {
   };
 }
 
+/** The data of `state-changed`, whose `seq` is the version of the key. */
+export interface StateChanged {
+  readonly key: string;
+  /** Null if the key was removed. */
+  readonly value: unknown;
+}
+
 /** How far this user has read a room or a private conversation. */
 export interface Reading {
   /** The position of the marker. 0: there is none. */
@@ -112,6 +119,8 @@ export interface Overview<RoomData = unknown, PrivateData = unknown> {
   readonly rooms: Readonly<Record<string, OverviewRoom<RoomData>>>;
   /** The newest first. Absent unless `inbox` was set. */
   readonly conversations?: readonly OverviewConversation<PrivateData>[];
+  /** Up to where their unread messages are counted. */
+  readonly inbox?: Position;
 }
 
 export interface OverviewRoom<Data = unknown> extends Position {
@@ -142,6 +151,10 @@ export interface Welcome {
   readonly maxMessage?: number;
   /** When the token expires. Absent if it does not. */
   readonly expires?: number;
+  /**
+   * What the server has turned off: `online-users`, `room-users` or `message`.
+   */
+  readonly off?: readonly string[];
 }
 
 /**
@@ -177,6 +190,13 @@ export interface Joined extends Position {
   readonly read?: number;
   /** How many messages of others follow the marker, up to `seq`. */
   readonly unread?: number;
+  /**
+   * The state of the room. Absent if there is none, and null if it is too large
+   * for the answer.
+   */
+  readonly state?: Readonly<Record<string, unknown>> | null;
+  /** The positions at which the keys of the state were set. */
+  readonly versions?: Readonly<Record<string, number>>;
 }
 
 /**
@@ -253,12 +273,13 @@ export type Durable =
   | 'send-notification'
   | 'edit-message'
   | 'delete-message'
-  | 'react';
+  | 'react'
+  | 'set-state';
 
 /**
  * Whether the server keeps events of this type in a log. The client repeats
  * those until the server answers.
  */
 export function isDurable(type: string): type is Durable {
-  return /^((room|private|edit|delete)-message|send-notification|react)$/.test(type);
+  return /^((room|private|edit|delete)-message|send-notification|react|set-state)$/.test(type);
 }

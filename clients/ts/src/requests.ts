@@ -1,5 +1,5 @@
 import type { Connection } from './connection.js';
-import { ChatError } from './error.js';
+import { ChatError, closed, conflict, overflow, timedOut, tooLarge } from './error.js';
 import { newId } from './id.js';
 import { Pace } from './pace.js';
 import type { Envelope } from './protocol.js';
@@ -124,7 +124,7 @@ export class Requests {
     this.#pace.reset();
     for (const p of this.#pending.values()) {
       if (error || p.mode === 'now' || (p.mode === 'once' && p.inFlight)) {
-        this.answer(p.id, error ?? new ChatError('disconnected', 'The connection was lost'));
+        this.answer(p.id, error ?? new ChatError('disconnected'));
       } else {
         p.inFlight = false;
         p.expireIn?.(this.#timeout);
@@ -153,18 +153,9 @@ export function encode(envelope: object): string | ChatError {
   try {
     return toJSON(envelope);
   } catch (cause) {
-    return new ChatError('bad_request', 'The data cannot be encoded as JSON', { cause });
+    return new ChatError('bad_request', 'No valid JSON', { cause });
   }
 }
-
-/** For an answer that is not what the protocol says. */
-export const invalid = () => new ChatError('internal', 'The server sent an invalid answer');
-export const closed = () => new ChatError('closed', 'The client is closed');
-export const conflict = () => new ChatError('conflict', 'An event with this id is waiting already');
-export const overflow = () => new ChatError('overflow', 'Too many messages are waiting');
-export const otherUser = () => new ChatError('forbidden', 'Another user has logged in');
-export const lostLog = () => new ChatError('conflict', 'The server has lost this log');
-export const tooLarge = () => new ChatError('too_large', 'The message is too large for the server');
 
 /**
  * Resolves with the result that `begin` settles. Calls `cancel` on a timeout or
@@ -176,11 +167,11 @@ export function cancellable<T>(
   { timeout = Infinity, signal }: WaitOptions,
 ): Promise<T> {
   return new Promise<T>((resolve, reject) => {
-    const aborted = () => new ChatError('aborted', 'Aborted', { cause: signal?.reason });
+    const aborted = () => new ChatError('aborted', undefined, { cause: signal?.reason });
     if (signal?.aborted) return reject(aborted());
     const abort = () => cancel(aborted());
     signal?.addEventListener('abort', abort);
-    const late = () => cancel(new ChatError('timeout', `No answer within ${timeout} ms`));
+    const late = () => cancel(timedOut());
     let timer: ReturnType<typeof setTimeout> | undefined;
     const expireIn = (ms: number) => {
       clearTimeout(timer);

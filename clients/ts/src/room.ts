@@ -1,10 +1,10 @@
 import { Channel, type ChannelHost, type SendOptions } from './channel.js';
 import { isJoined } from './check.js';
-import { ChatError } from './error.js';
+import { ChatError, invalid } from './error.js';
 import type { ChatEvents, EventData, Listener, Unsubscribe } from './events.js';
 import { newId } from './id.js';
-import type { Envelope, Joined, Position, Presence, Receipt, Removed, User } from './protocol.js';
-import { type Answer, invalid } from './requests.js';
+import type { Envelope, Joined, Position, Presence, Receipt, Removed, StateChanged, User } from './protocol.js';
+import type { Answer, WaitOptions } from './requests.js';
 import { has, LIST_EVERY, NOBODY, type Users, usersAfter, usersOf } from './users.js';
 
 /** Immutable: a change makes a new object. */
@@ -22,6 +22,18 @@ export interface RoomState extends Users {
   readonly removed?: Removed;
   /** The other users who are typing. */
   readonly typing: readonly User[];
+  /** The values that were set with `setState`, by key. */
+  readonly state: Readonly<Record<string, unknown>>;
+  /** The positions at which the keys of `state` were set, for `expect`. */
+  readonly versions: Readonly<Record<string, number>>;
+}
+
+export interface SetStateOptions extends WaitOptions {
+  /**
+   * The version that the key must have, or else the code is `conflict`. 0: the
+   * key must not be set.
+   */
+  expect?: number | undefined;
 }
 
 export interface JoinOptions {
@@ -46,7 +58,7 @@ export interface JoinedRoom extends Joined {
 const TYPING_EVERY = 2_000;
 const TYPING_END = 4_000; // without another key
 
-const LEFT: RoomState = { ...NOBODY, status: 'left', typing: [] };
+const LEFT: RoomState = { ...NOBODY, status: 'left', typing: [], state: {}, versions: {} };
 
 /**
  * A room, from `client.room(name)`. Once joined, it is joined again after each
@@ -57,6 +69,7 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
   #state: RoomState = LEFT;
   #wanted: JoinOptions | null = null;
   #position: Position | null = null; // of the last message
+  #heardFrom = 0; // everything after this position was heard
   #joinSent = false; // whether a join was sent on this connection
   #joinId = ''; // of the last request to join
   #live = false; // whether the next message comes after the position
@@ -90,7 +103,7 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
 
   /** Calls `fn` after each change of `state`. */
   onState(fn: (state: RoomState) => void): Unsubscribe {
-    return this.#host.local.on(`state\n${this.name}`, fn);
+    return this.#host.events.on(`\nstate\n${this.name}`, fn);
   }
 
   /**
@@ -98,12 +111,12 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
    * `recovered: false` some messages may be missing.
    */
   onJoined(fn: (info: JoinedRoom) => void): Unsubscribe {
-    return this.#host.local.on(`joined\n${this.name}`, fn);
+    return this.#host.events.on(`\njoined\n${this.name}`, fn);
   }
 
   /** Listens to one type of event in this room. */
   on<K extends string>(type: K, fn: Listener<EventData<E, K>>): Unsubscribe {
-    return this.#host.events.on(`${type}\n${this.name}`, fn as Listener<never>);
+    return this.#host.events.on(`${type}\n${this.name}`, fn);
   }
 
   /**
@@ -115,6 +128,7 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
     if (!this.#wanted || !this.#joining) {
       this.#wanted = { ...options };
       this.#position = options.since ?? null;
+      this.#heardFrom = 0;
       this.#joining = new Deferred();
       this.#set({ ...LEFT, status: 'joining' });
       if (this.#host.connection.ready) this.#joinNow();
@@ -126,12 +140,20 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
   leave(): void {
     if (!this.#wanted) return;
     this.#write('leave-room');
-    this.#end(LEFT, new ChatError('not_in_room', 'The room was left'));
+    this.#end(LEFT, new ChatError('not_in_room'));
   }
 
   override send(data: EventData<E, 'room-message'>, options?: SendOptions<number>): Promise<Receipt> {
     this.stopTyping();
     return super.send(data, options);
+  }
+
+  /**
+   * Sets a key of the room's state to a JSON value, or removes it with null, if
+   * the application allows it. Repeated like `send`.
+   */
+  setState(key: string, value: unknown, { expect, ...options }: SetStateOptions = {}): Promise<Receipt> {
+    return this.#host.send('set-state', { key, value, expect }, { ...options, room: this.name });
   }
 
   /**
@@ -167,6 +189,11 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
   /** The epoch of the room's events. Undefined if it is unknown. @internal */
   get epoch(): string | undefined {
     return this.#live ? this.#position?.epoch : undefined;
+  }
+
+  /** @internal */
+  get heardFrom(): number {
+    return this.#live ? this.#heardFrom : 0;
   }
 
   /** The position to resume from. Null if there is none. @internal */
@@ -234,6 +261,14 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
         const removed = e.data as Removed;
         return this.#refused(new ChatError('not_in_room', removed.reason || 'Removed from the room'), { removed });
       }
+      case 'state-changed': {
+        const { key, value } = e.data as StateChanged;
+        const { [key]: version = 0, ...versions } = s.versions;
+        const { [key]: _, ...state } = s.state;
+        if (!e.seq || e.seq <= version) return;
+        if (value === null) return this.#set({ ...s, state, versions });
+        return this.#set({ ...s, state: { ...state, [key]: value }, versions: { ...versions, [key]: e.seq } });
+      }
       case 'typing':
         if (!e.from || e.from.id === this.#host.me() || has(s.typing, e.from)) return;
         return this.#set({ ...s, typing: [...s.typing, e.from] });
@@ -277,16 +312,18 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
   }
 
   #joined(info: Joined): void {
-    const { epoch, seq, recovered, read, unread } = info;
+    const { epoch, seq, recovered, read, unread, state = {}, versions = {} } = info;
     const asked = this.#position;
     if (asked) this.#position = { epoch, seq: recovered ? asked.seq : 0 };
     else this.#position = { epoch, seq: this.#wanted?.history ? 0 : seq };
+    this.#heardFrom = asked && recovered ? Math.min(this.#heardFrom || asked.seq, asked.seq) : seq;
     this.#live = true;
     this.#joinSent = false;
     if (read !== undefined && unread !== undefined) this.learn({ seq: read, unread, head: seq }, epoch);
-    this.#set({ status: 'joined', ...usersOf(info), typing: [] });
+    const known = state ? { state, versions } : { state: this.#state.state, versions: this.#state.versions };
+    this.#set({ status: 'joined', ...usersOf(info), typing: [], ...known });
     const joined = { ...info, resumed: asked !== null };
-    this.#host.local.emit(`joined\n${this.name}`, joined as never);
+    this.#host.events.emit(`\njoined\n${this.name}`, joined);
     this.#joining?.resolve(joined);
     this.#host.outbox.flush();
   }
@@ -313,7 +350,7 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
 
   #set(state: RoomState): void {
     this.#state = state;
-    this.#host.local.emit(`state\n${this.name}`, state as never);
+    this.#host.events.emit(`\nstate\n${this.name}`, state);
   }
 
   #write(type: string): void {

@@ -17,5 +17,5 @@ export function toJSON(value: object): string {
 
 /** Whether a JSON text is longer than `max` bytes of UTF-8. */
 export function isOver(text: string, max: number): boolean {
-  return text.length * 3 > max && encodeURIComponent(text).replace(/%../g, '.').length > max;
+  return text.length * 3 > max && new TextEncoder().encode(text).length > max;
 }

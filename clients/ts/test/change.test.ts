@@ -1,6 +1,7 @@
 // Messages that change: edits, deletions, reactions and replies.
 import { describe, expect, test, vi } from 'vitest';
 import type { Changed, ChatClient, Envelope } from '../src/index.js';
+import { keptIn } from '../src/storage.js';
 import { fixture, pass, quiet } from './fixture.js';
 
 const f = fixture();
@@ -161,7 +162,7 @@ describe('in a room', () => {
       { ...change, id: 'bad', epoch: 'other', data: { seq: 1, data: 'wrong' } },
     ];
     const storage = { getItem: () => JSON.stringify({ messages }), setItem: () => {}, removeItem: () => {} };
-    const client = await f.connect({ ...ana, storage });
+    const client = await f.connect({ ...ana, storage: keptIn(storage) });
     const failed: unknown[] = [];
     client.onSend((e) => e.status === 'failed' && failed.push([e.message.id, e.error.code]));
     await client.room('a').join();
@@ -202,10 +203,10 @@ describe('answers to messages', () => {
   test('are kept in the storage', async () => {
     let saved = '';
     const storage = { getItem: () => null, setItem: (_: string, v: string) => (saved = v), removeItem: () => {} };
-    const client = await f.connect({ ...ana, storage });
+    const client = await f.connect({ ...ana, storage: keptIn(storage) });
     quiet(client.room('a').send('answer', { re: 3 }));
     await pass();
-    const again = f.make({ ...ana, storage: { ...storage, getItem: () => saved } });
+    const again = f.make({ ...ana, storage: keptIn({ ...storage, getItem: () => saved }) });
     await pass();
     expect(again.outbox).toMatchObject([{ data: 'answer', re: 3 }]);
   });

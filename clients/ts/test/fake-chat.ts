@@ -152,6 +152,11 @@ export function head(log: Log): number {
   return Math.max(0, ...[...log.events, ...log.named.values()].map((e) => e.seq ?? 0));
 }
 
+/** The position of the newest event of a log. */
+export function position(log: Log): Position {
+  return { epoch: log.epoch, seq: head(log) };
+}
+
 /** Where a user's marker is, and what follows it. */
 export function reading(hub: FakeHub, user: string, to: { room?: string; to?: string }): Reading {
   const log = to.room !== undefined ? hub.room(to.room) : hub.inbox(user);
@@ -215,6 +220,6 @@ export function overview(hub: FakeHub, socket: FakeSocket, e: Sent): void {
   socket.say({
     type: 'ack',
     id: e.id,
-    data: { rooms: Object.fromEntries(rooms), ...(inbox && { conversations }) },
+    data: { rooms: Object.fromEntries(rooms), ...(inbox && { conversations, inbox: position(hub.inbox(me)) }) },
   });
 }

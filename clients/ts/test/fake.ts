@@ -3,7 +3,7 @@
 // answers itself.
 import type { ChatOptions, Envelope, Position, User, WebSocketLike } from '../src/index.js';
 import { ChatClient } from '../src/index.js';
-import { after, change, head, history, type Log, markRead, overview, reading, type Sent } from './fake-chat.js';
+import { after, change, history, type Log, markRead, overview, position, reading, type Sent } from './fake-chat.js';
 
 export type { Sent };
 
@@ -330,10 +330,6 @@ export class FakeHub {
     const events = recovered ? after(log, since.seq, socket.user.id) : log.events.slice(-10);
     return { answer: { ...position(log), recovered }, events };
   }
-}
-
-function position(log: Log): Position {
-  return { epoch: log.epoch, seq: head(log) };
 }
 
 function isRepeated(stored: Envelope, e: Envelope): boolean {

@@ -2,6 +2,7 @@
 // must work afterwards. An uncaught error fails the run.
 import { describe, expect, test, vi } from 'vitest';
 import type { ChatClient } from '../src/index.js';
+import { keptIn } from '../src/storage.js';
 import { fixture, ODD, pass, quiet } from './fixture.js';
 
 const f = fixture();
@@ -474,7 +475,7 @@ describe('a stored outbox', () => {
       setItem: (key: string, value: string) => items.set(key, value),
       removeItem: (key: string) => items.delete(key),
     };
-    const { client, errors } = await connect({ storage });
+    const { client, errors } = await connect({ storage: keptIn(storage) });
     await pass();
     expect(f.hub.inbox('u2').events.map((e) => e.id)).toEqual(ids);
     expect(client.outbox).toEqual([]);
@@ -485,7 +486,7 @@ describe('a stored outbox', () => {
 
   test.each(ODD.map((value) => [JSON.stringify(value), value]))('%s in place of a text', async (_, value) => {
     const storage = { getItem: () => value as string, setItem: () => {}, removeItem: () => {} };
-    await f.works((await connect({ storage })).client);
+    await f.works((await connect({ storage: keptIn(storage) })).client);
   });
 
   test('does not double a message that waits already', async () => {
@@ -494,7 +495,7 @@ describe('a stored outbox', () => {
       setItem: () => {},
       removeItem: () => {},
     };
-    const client = f.make({ storage });
+    const client = f.make({ storage: keptIn(storage) });
     const sent = client.privateMessage('u2', 'the new one', { id: 'good' });
     await pass();
     expect(client.outbox.map((m) => m.data)).toEqual(['the new one']);

@@ -1,5 +1,6 @@
 import { describe, expect, test, vi } from 'vitest';
-import type { ChatClient, SendEvent, StorageLike } from '../src/index.js';
+import type { ChatClient, SendEvent } from '../src/index.js';
+import { keptIn, type StorageLike } from '../src/storage.js';
 import { fixture, pass, quiet, standing } from './fixture.js';
 
 const f = fixture();
@@ -130,13 +131,13 @@ describe('a message with the id of another one', () => {
 
   test('does not outlive the page either', async () => {
     const storage = new MemoryStorage();
-    const before = f.make({ storage });
+    const before = f.make({ storage: keptIn(storage) });
     quiet(before.privateMessage('u2', 'mine', { id: 'same' }));
     await pass();
     expect(storage.saved).toEqual(['mine']);
     f.hub.whisper('u2', 'theirs', { id: 'u1', name: 'Ana' }, 'same');
     const events: SendEvent[] = [];
-    const after = f.make({ storage });
+    const after = f.make({ storage: keptIn(storage) });
     after.onSend((e) => events.push(e));
     after.connect();
     await pass(100);
@@ -147,7 +148,7 @@ describe('a message with the id of another one', () => {
 
   test('is not made by changing the data after it was sent', async () => {
     const storage = new MemoryStorage();
-    const before = await f.connect({ storage });
+    const before = await f.connect({ storage: keptIn(storage) });
     f.hub.script.set('private-message', (socket, e) => {
       f.hub.whisper('u2', e.data, socket.user, e.id, socket); // stored, but not answered
       return true;
@@ -161,7 +162,7 @@ describe('a message with the id of another one', () => {
     f.hub.script.clear();
     before.close();
     const events: SendEvent[] = [];
-    const after = f.make({ storage });
+    const after = f.make({ storage: keptIn(storage) });
     after.onSend((e) => events.push(e));
     after.connect();
     await pass(100);
@@ -424,13 +425,13 @@ describe.each([
 ])('with %s', (_, make) => {
   test('messages outlive the page, in order and under their ids', async () => {
     const storage = make();
-    const before = f.make({ storage });
+    const before = f.make({ storage: keptIn(storage) });
     for (const n of [1, 2, 3]) quiet(before.privateMessage('u2', n));
     const ids = before.outbox.map((m) => m.id);
     await pass(100);
     expect(storage.saved).toEqual([1, 2, 3]);
 
-    const after = f.make({ storage });
+    const after = f.make({ storage: keptIn(storage) });
     const events: SendEvent[] = [];
     after.onSend((e) => events.push(e));
     after.connect();
@@ -442,9 +443,9 @@ describe.each([
 
   test('older messages go first', async () => {
     const storage = make();
-    quiet(f.make({ storage }).privateMessage('u2', 'old'));
+    quiet(f.make({ storage: keptIn(storage) }).privateMessage('u2', 'old'));
     await pass(100);
-    const client = f.make({ storage });
+    const client = f.make({ storage: keptIn(storage) });
     quiet(client.privateMessage('u2', 'new'));
     await pass(100);
     expect(client.outbox.map((m) => m.data)).toEqual(['old', 'new']);
@@ -453,9 +454,14 @@ describe.each([
 
   test('messages of a room wait until it is joined', async () => {
     const storage = make();
-    quiet(f.make({ storage }).room('a').send('old'));
+    quiet(
+      f
+        .make({ storage: keptIn(storage) })
+        .room('a')
+        .send('old'),
+    );
     await pass(100);
-    const client = await f.connect({ storage });
+    const client = await f.connect({ storage: keptIn(storage) });
     await pass(1_000);
     expect(f.hub.socket.of('room-message')).toEqual([]);
     await client.room('a').join();
@@ -466,12 +472,12 @@ describe.each([
 
   test("another user's messages are not sent", async () => {
     const storage = make();
-    const before = await f.connect({ storage, getToken: () => 'u1' });
+    const before = await f.connect({ storage: keptIn(storage), getToken: () => 'u1' });
     f.hub.script.set('private-message', () => true);
     quiet(before.privateMessage('u9', 'of u1'));
     await pass(100);
     f.hub.script.clear();
-    await f.connect({ storage, getToken: () => 'u2' });
+    await f.connect({ storage: keptIn(storage), getToken: () => 'u2' });
     await pass(100);
     expect(f.hub.inbox('u9').events).toEqual([]);
     expect(storage.items.size).toBe(0);
@@ -487,7 +493,7 @@ test('a storage that fails does not stop messages', async () => {
     },
     removeItem: () => Promise.reject(new Error('gone')),
   };
-  const client = f.make({ storage, onError: (err) => errors.push(err) });
+  const client = f.make({ storage: keptIn(storage), onError: (err) => errors.push(err) });
   const promise = client.privateMessage('u2', 1);
   await pass();
   client.connect();

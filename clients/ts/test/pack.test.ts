@@ -37,8 +37,10 @@ test('Node imports it as ES modules', () => {
   writeFileSync(
     join(dir, 'main.js'),
     `import { ChatClient, ChatError, newId } from 'chathub-client';
+import { keptIn } from 'chathub-client/storage';
 import { storesOf } from 'chathub-client/store';
-const chat = new ChatClient('ws://localhost/ws');
+const none = { getItem: () => null, setItem() {}, removeItem() {} };
+const chat = new ChatClient('ws://localhost/ws', { storage: keptIn(none) });
 const { snapshot } = storesOf(chat).room('lobby');
 console.log(typeof newId(), new ChatError('closed', 'x').code, snapshot.status);
 console.log(import.meta.resolve('chathub-client/react').endsWith('/dist/react/index.js'));

@@ -2,6 +2,7 @@
 import { act, useEffect, useState } from 'react';
 import { expect, test } from 'vitest';
 import { useRoom } from '../src/react/index.js';
+import { keptIn } from '../src/storage.js';
 import {
   ben,
   client,
@@ -167,7 +168,7 @@ test('shows messages sent elsewhere on the page, and messages that an earlier pa
     setItem: (key: string, value: string) => items.set(key, value),
     removeItem: (key: string) => items.delete(key),
   };
-  setClient(hub.client({ getToken: () => 'u1', storage }));
+  setClient(hub.client({ getToken: () => 'u1', storage: keptIn(storage) }));
   const release = withhold('room-message');
   const room = await render(() => useRoom('a'));
   await act(async () => void client.room('a').send('by the way'));

@@ -7,6 +7,7 @@ import { fixture, pass, quiet, random, standing } from './fixture.js';
 const f = fixture();
 const me = { id: 'u1', name: 'u1' };
 const ana = { getToken: () => 'u1' };
+const ben = { id: 'u2', name: 'Ben' };
 
 async function joined(options: object = {}): Promise<ChatClient> {
   const client = await f.connect(ana);
@@ -126,6 +127,53 @@ describe('unread', () => {
     f.hub.socket.say({ type: 'message-changed', room: 'a', seq: 4, data: deleted });
     await pass();
     expect(client.room('a').unread).toBe(1);
+  });
+
+  test('a marker of a room does not move the position in the room', async () => {
+    const client = await joined();
+    const room = client.room('a');
+    const before = room.position;
+    f.hub.socket.say({ type: 'read', room: 'a', from: me, seq: 50, data: { seq: 1, unread: 0, head: 1 } });
+    await pass();
+    expect(room.position).toEqual(before);
+    expect(client.inbox).toMatchObject({ seq: 50 });
+    f.hub.message('a', 1);
+    await pass();
+    expect(room.position).toEqual({ epoch: before?.epoch, seq: 1 });
+    expect(room.unread).toBe(0); // up to the head
+  });
+
+  test('asks the server if a marker is older than the join', async () => {
+    for (const n of [1, 2, 3]) f.hub.message('a', n);
+    const client = await joined();
+    const read = (seq: number, head: number) =>
+      f.hub.socket.say({ type: 'read', room: 'a', from: me, seq, data: { seq: 1, unread: 0, head } });
+    f.hub.markers.set(JSON.stringify(['u1', 'a', undefined]), 1);
+    read(50, 2);
+    await pass();
+    expect(f.hub.socket.of('overview')).toHaveLength(1);
+    expect(client.room('a').unread).toBe(2);
+    read(51, 4);
+    await pass();
+    expect(f.hub.socket.of('overview')).toHaveLength(1);
+  });
+
+  test('of a conversation is as of the position of the inbox in the overview', async () => {
+    const client = await f.connect(ana);
+    const talk = client.conversation('u2');
+    for (const n of [1, 2, 3]) f.hub.whisper('u1', n, ben);
+    await pass();
+    const epoch = f.hub.inbox('u1').epoch;
+    const conversations = [{ user: ben, read: 0, unread: 3, last: { type: 'private-message', seq: 1 } }];
+    f.hub.script.set('overview', (s, e) => {
+      s.say({ type: 'ack', id: e.id, data: { rooms: {}, conversations, inbox: { epoch, seq: 6 } } });
+      return true;
+    });
+    expect(await client.overview({ inbox: true })).toMatchObject({ inbox: { epoch, seq: 6 } });
+    expect(talk.unread).toBe(3);
+    f.hub.whisper('u1', 4, ben);
+    await pass();
+    expect(talk.unread).toBe(4);
   });
 
   test('stops at 100', async () => {

@@ -63,7 +63,7 @@ declare const url: string, type: string, room: string, to: string, id: string, m
 declare const timeout: number, history: number, before: number, limit: number, after: number, around: number;
 declare const seq: number, re: number, key: string, on: boolean, inbox: boolean, every: number;
 declare const types: string[], rooms: string[];
-declare const data: never;
+declare const data: never, value: unknown, expect: number;
 declare const fn: (...args: unknown[]) => never;
 declare const signal: AbortSignal;
 declare const since: Position;

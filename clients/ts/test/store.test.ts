@@ -1,5 +1,6 @@
 // The stores without a framework: changes, answers and reading.
 import { describe, expect, test } from 'vitest';
+import { keptIn } from '../src/storage.js';
 import { storesOf } from '../src/store/index.js';
 import { pass } from './fixture.js';
 import { at, ends, f, lines, open, openRoom, other, storeFixture, withhold } from './store-fixture.js';
@@ -261,7 +262,7 @@ describe('an own change', () => {
       setItem: () => {},
       removeItem: () => {},
     };
-    const client = await f.connect({ getToken: () => 'u1', storage });
+    const client = await f.connect({ getToken: () => 'u1', storage: keptIn(storage) });
     const release = withhold('edit-message', 'react');
     const store = storesOf(client).room('a');
     open(store);

@@ -1,13 +1,7 @@
 // Checked by the compiler alone. Lines that must not compile are marked.
-import {
-  ChatClient,
-  type ChatEvents,
-  type Envelope,
-  type Receipt,
-  type StorageLike,
-  type WebSocketConstructor,
-} from 'chathub-client';
+import { ChatClient, type ChatEvents, type Envelope, type Receipt, type WebSocketConstructor } from 'chathub-client';
 import { type Message, useChat, useEvent, type useOverview, usePrivateMessages, useRoom } from 'chathub-client/react';
+import { keptIn, type StorageLike } from 'chathub-client/storage';
 import NodeWebSocket from 'ws';
 
 declare module 'chathub-client' {
@@ -108,9 +102,9 @@ typed.answer('ask', (q) => q);
 // Options.
 new ChatClient('/ws', { WebSocket });
 new ChatClient('/ws', { WebSocket: NodeWebSocket });
-new ChatClient('/ws', { storage: localStorage, getToken: async () => 'token' });
+new ChatClient('/ws', { storage: keptIn(localStorage), getToken: async () => 'token' });
 const asyncStorage: StorageLike = { getItem: async () => null, setItem: async () => {}, removeItem: async () => {} };
-new ChatClient('/ws', { storage: asyncStorage, getToken: (why) => (why === 'expired' ? null : why) });
+new ChatClient('/ws', { storage: keptIn(asyncStorage), getToken: (why) => (why === 'expired' ? null : why) });
 // @ts-expect-error: a token is a text
 new ChatClient('/ws', { getToken: () => 1 });
 const _: WebSocketConstructor = WebSocket;

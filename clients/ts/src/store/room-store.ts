@@ -24,7 +24,16 @@ export interface RoomOptions {
   types?: readonly string[] | undefined;
 }
 
-const EMPTY: RoomSnapshot = { status: 'left', users: [], count: 0, typing: [], recovered: true, ...NOTHING };
+const EMPTY: RoomSnapshot = {
+  status: 'left',
+  users: [],
+  count: 0,
+  typing: [],
+  state: {},
+  versions: {},
+  recovered: true,
+  ...NOTHING,
+};
 
 /** A room with its messages. It is joined while it has subscribers. */
 export class RoomStore extends MessageStore<RoomSnapshot> {

@@ -1,4 +1,5 @@
-import { ChatClient, ChatError, type ConnectionState, type StorageLike, type User } from 'chathub-client';
+import { ChatClient, ChatError, type ConnectionState, type User } from 'chathub-client';
+import { keptIn, type StorageLike } from 'chathub-client/storage';
 import { load, ofTab, save } from './storage.js';
 import { type Place, room } from './types.js';
 
@@ -87,8 +88,7 @@ export function newClient({ user, token }: Session): ChatClient {
     removeItem: (key) => ofTab().removeItem(key),
   };
   const client = new ChatClient(new URL('ws', document.baseURI).href, {
-    storage: outbox,
-    storageKey: OUTBOX,
+    storage: keptIn(outbox, OUTBOX),
     getToken: async (reason) => {
       if (reason === 'connect' && good !== null) return good;
       try {
