@@ -111,6 +111,9 @@ export const isChanged = shape<Changed>(
 
 export const isStateChanged = shape<Pick<StateChanged, 'key'>>({ key: isText });
 
+/** The position in the inbox that a `read` has in its data. */
+export const positionOf = (data: unknown): number | undefined =>
+  isObject(data) && isCount(data.position) ? data.position : undefined;
 export const isReading = shape<Reading>({ seq: isCount, unread: isCount, head: isCount });
 const isReaders = shape({ users: listOf(shape({ id: isText, seq: isCount })) });
 export const isRead: Check = (value) => isReading(value) || isReaders(value);

@@ -11,6 +11,7 @@ import {
   isReceipt,
   isStateChanged,
   isText,
+  positionOf,
   shape,
 } from './check.js';
 import { Connection, type ConnectionState } from './connection.js';
@@ -455,10 +456,11 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     }
     if (e.ack) return void this.#reply(e);
     const room = e.room === undefined ? undefined : this.#rooms.get(e.room);
-    if (e.seq !== undefined) {
-      // A marker is kept in the inbox, that of a room too.
-      const inInbox = e.room === undefined || e.type === 'read';
-      if (!(inInbox ? this.#isNew(e, e.seq) : (room?.isNew(e.seq) ?? true))) return;
+    // A marker is kept in the inbox, that of a room too. Its position is in data.
+    const inInbox = e.room === undefined || e.type === 'read';
+    const seq = e.type === 'read' ? positionOf(e.data) : e.seq;
+    if (seq !== undefined) {
+      if (!(inInbox ? this.#isNew(e, seq) : (room?.isNew(seq) ?? true))) return;
       e = withEpoch(e, this.#epochOf(inInbox ? {} : e));
     }
     if (e.room !== undefined) room?.observe(e);

@@ -36,6 +36,9 @@ const MANY = 100;
 type Stored = { -readonly [K in keyof Envelope]: Envelope[K] };
 
 /** Messages in their present form, as this user gets them. */
+// The position of an event in its log.
+const seqOf = (e: Envelope): number => e.seq ?? (e.data as { position?: number }).position ?? 0;
+
 export function present(e: Envelope, user: string): Envelope {
   const mine = Object.entries(e.reactions ?? {}).flatMap(([key, { users }]) => (users.includes(user) ? [key] : []));
   return mine.length > 0 ? { ...e, mine } : e;
@@ -44,8 +47,8 @@ export function present(e: Envelope, user: string): Envelope {
 /** Everything after a position: messages, and the newest change of each. */
 export function after(log: Log, seq: number, user: string): Envelope[] {
   return [...log.events.map((e) => present(e, user)), ...log.named.values()]
-    .filter((e) => (e.seq ?? 0) > seq)
-    .sort((a, b) => (a.seq ?? 0) - (b.seq ?? 0));
+    .filter((e) => seqOf(e) > seq)
+    .sort((a, b) => seqOf(a) - seqOf(b));
 }
 
 /** The answer to a history request. */
@@ -55,7 +58,7 @@ export function history(log: Log, data: Record<string, never>, user: string): ob
   const all = log.events.filter(
     (e) => (types?.includes(e.type) ?? true) && (re === undefined || e.re === re) && !e.type.startsWith('read'),
   );
-  const seq = (e: Envelope) => e.seq ?? 0;
+  const seq = seqOf;
   const form = (messages: Envelope[]) => messages.map((e) => present(e, user));
   if (around !== undefined) {
     const older = all.filter((e) => seq(e) <= around);
@@ -149,7 +152,7 @@ export function change(hub: FakeHub, socket: FakeSocket, e: Sent): void {
 }
 
 export function head(log: Log): number {
-  return Math.max(0, ...[...log.events, ...log.named.values()].map((e) => e.seq ?? 0));
+  return Math.max(0, ...[...log.events, ...log.named.values()].map(seqOf));
 }
 
 /** The position of the newest event of a log. */
@@ -183,9 +186,8 @@ export function markRead(hub: FakeHub, socket: FakeSocket, e: Sent): void {
       type: 'read',
       ...to,
       from: user,
-      seq: hub.next(),
       ts: Date.now(),
-      data: reading(hub, user.id, to),
+      data: { ...reading(hub, user.id, to), position: hub.next() },
     };
     hub.inbox(user.id).named.set(`read/${JSON.stringify(to)}`, event);
     hub.tell((s) => s !== socket && s.user.id === user.id, event);

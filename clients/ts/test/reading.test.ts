@@ -69,8 +69,8 @@ describe('unread', () => {
     await room.markRead(1);
     expect(room.unread).toBe(1);
     // Nor does an older marker.
-    f.hub.socket.say({ type: 'read', room: 'a', from: me, seq: 50, data: { seq: 0, unread: 5, head: 9 } });
-    f.hub.socket.say({ type: 'read', room: 'a', from: me, seq: 51, data: { seq: 1, unread: 5, head: 0 } });
+    f.hub.socket.say({ type: 'read', room: 'a', from: me, data: { seq: 0, unread: 5, head: 9, position: 50 } });
+    f.hub.socket.say({ type: 'read', room: 'a', from: me, data: { seq: 1, unread: 5, head: 0, position: 51 } });
     await pass();
     expect([room.read, room.unread]).toEqual([1, 1]);
   });
@@ -122,7 +122,7 @@ describe('unread', () => {
   test('a deletion that the answer knows of is not counted again', async () => {
     for (const n of [1, 2, 3]) f.hub.message('a', n);
     const client = await joined({ history: 50 });
-    f.hub.socket.say({ type: 'read', room: 'a', from: me, seq: 50, data: { seq: 1, unread: 1, head: 4 } });
+    f.hub.socket.say({ type: 'read', room: 'a', from: me, data: { seq: 1, unread: 1, head: 4, position: 50 } });
     const deleted = { seq: 2, change: 'deleted', message: { deleted: 1 } };
     f.hub.socket.say({ type: 'message-changed', room: 'a', seq: 4, data: deleted });
     await pass();
@@ -133,7 +133,7 @@ describe('unread', () => {
     const client = await joined();
     const room = client.room('a');
     const before = room.position;
-    f.hub.socket.say({ type: 'read', room: 'a', from: me, seq: 50, data: { seq: 1, unread: 0, head: 1 } });
+    f.hub.socket.say({ type: 'read', room: 'a', from: me, data: { seq: 1, unread: 0, head: 1, position: 50 } });
     await pass();
     expect(room.position).toEqual(before);
     expect(client.inbox).toMatchObject({ seq: 50 });
@@ -147,7 +147,7 @@ describe('unread', () => {
     for (const n of [1, 2, 3]) f.hub.message('a', n);
     const client = await joined();
     const read = (seq: number, head: number) =>
-      f.hub.socket.say({ type: 'read', room: 'a', from: me, seq, data: { seq: 1, unread: 0, head } });
+      f.hub.socket.say({ type: 'read', room: 'a', from: me, data: { seq: 1, unread: 0, head, position: seq } });
     f.hub.markers.set(JSON.stringify(['u1', 'a', undefined]), 1);
     read(50, 2);
     await pass();
