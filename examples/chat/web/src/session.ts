@@ -1,4 +1,5 @@
 import { ChatClient, ChatError, type ConnectionState, type StorageLike, type User } from 'chathub-client';
+import { forgetDrafts } from './drafts.js';
 import { load, ofTab, save } from './storage.js';
 import { type Place, room } from './types.js';
 
@@ -48,6 +49,7 @@ export function beginSession(login: Login): Session {
 export function endSession(): void {
   save(ofTab, SESSION, null);
   save(ofTab, OUTBOX, null);
+  forgetDrafts();
 }
 
 export interface Login {

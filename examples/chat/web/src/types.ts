@@ -34,3 +34,10 @@ export function textOf(data: unknown): string {
   const text = (data as Partial<Text> | null | undefined)?.text;
   return typeof text === 'string' ? text : (JSON.stringify(data) ?? '');
 }
+
+export const DELETED = 'This message was deleted';
+
+/** Returns the beginning of a message's text, in one line. */
+export function shortOf({ data, deleted }: { readonly data?: unknown; readonly deleted?: number | undefined }): string {
+  return deleted === undefined ? textOf(data).slice(0, 500).replace(/\s+/g, ' ').slice(0, 80) : DELETED;
+}

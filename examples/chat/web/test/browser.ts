@@ -148,7 +148,8 @@ export class User {
 
   /** The only message with this text. */
   row(text: string): Locator {
-    return this.log.locator('.row').filter({ has: this.page.getByText(text, { exact: true }) });
+    const exact = new RegExp(`^${text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}$`);
+    return this.log.locator('.row').filter({ has: this.page.locator('.text', { hasText: exact }) });
   }
 
   async online(): Promise<void> {
@@ -160,7 +161,7 @@ export class User {
   }
 
   async write(...texts: string[]): Promise<void> {
-    const composer = this.page.locator('textarea');
+    const composer = this.page.locator('.composer textarea');
     for (const text of texts) {
       await composer.fill(text);
       await composer.press('Enter');

@@ -247,7 +247,7 @@ test('a failed message says why, and can be sent again or discarded', async () =
   await ana.row('First').getByRole('button', { name: 'Try again' }).click();
   await ana.status('First', 'sent');
   await ben.sees('First');
-  expect(await ana.page.locator('textarea').evaluate((area) => area === document.activeElement)).toBe(true);
+  expect(await ana.page.locator('.composer textarea').evaluate((area) => area === document.activeElement)).toBe(true);
   await ana.row('Second').getByRole('button', { name: 'Discard' }).click();
   await ana.sees('First');
   await ana.write('Third');
