@@ -35,21 +35,21 @@ export const Row = memo(function Row(props: Props): ReactNode {
   const name = from?.name ?? 'Server';
   const gone = deleted !== undefined;
   const able = current && status === 'sent' && !gone;
-  const [active, setActive] = useState(false);
+  const [over, setOver] = useState(false);
+  const [focused, setFocused] = useState(false);
   const press = useLongPress(() => on.menu(message), able);
   const classes = ['row', status, mine && 'mine', first && 'first', end && 'end', marked && 'marked', gone && 'gone'];
   const shown = withName && !mine;
   return (
-    // biome-ignore lint/a11y/noNoninteractiveElementInteractions: what it does on Enter is in its bar too
     <article
       className={classes.filter(Boolean).join(' ')}
       data-key={key}
       tabIndex={-1}
       aria-labelledby={text}
-      onPointerEnter={(event) => event.pointerType === 'mouse' && setActive(true)}
-      onPointerLeave={(event) => event.currentTarget.contains(document.activeElement) || setActive(false)}
-      onFocus={() => setActive(true)}
-      onBlur={(event) => event.currentTarget.contains(event.relatedTarget) || setActive(false)}
+      onPointerEnter={(event) => event.pointerType === 'mouse' && setOver(true)}
+      onPointerLeave={() => setOver(false)}
+      onFocus={(event) => setFocused(event.target.matches(':focus-visible'))}
+      onBlur={(event) => event.currentTarget.contains(event.relatedTarget) || setFocused(false)}
       onKeyDown={(event) => {
         if (event.key !== 'Enter' || event.target !== event.currentTarget || !able) return;
         event.preventDefault();
@@ -103,7 +103,7 @@ export const Row = memo(function Row(props: Props): ReactNode {
             </button>
           </p>
         )}
-        {able && active && !editing && <ActionBar message={message} mine={mine} on={on} />}
+        {able && (over || focused) && !editing && <ActionBar message={message} mine={mine} on={on} />}
         {able && (
           <button type="button" className="sr more" tabIndex={-1} onClick={() => on.menu(message)}>
             Actions

@@ -1,4 +1,7 @@
 import { execFileSync } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import {
   type Browser,
   type BrowserContext,
@@ -57,6 +60,13 @@ export function withBrowser(): void {
 /** Has `fn` called at the end of the test. */
 export function atEnd(fn: () => Promise<unknown>): void {
   ends.push(fn);
+}
+
+/** Makes a directory for a server's messages, until the end of the test. */
+export async function dataDirectory(): Promise<string> {
+  const data = await mkdtemp(join(tmpdir(), 'chathub-data-'));
+  ends.push(() => rm(data, { recursive: true }));
+  return data;
 }
 
 /** Starts a test server, with the page and the log-in of the program. */

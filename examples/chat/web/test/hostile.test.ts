@@ -34,6 +34,91 @@ test('hostile text is shown as text', async () => {
   for (const user of [ana, ben]) await harmless(user);
 });
 
+test('hostile text is shown as text in edits, reactions, replies and links', async () => {
+  const ana = await logIn('Ana');
+  const ben = await logIn('<b onclick=alert(1)>Ben');
+  await ben.write('Harmless');
+  await ana.sees('Harmless');
+  const seq = await connected(ben, async (send) => {
+    await send({ type: 'join-room', room: 'lobby' });
+    const { seq } = await send({ type: 'room-message', room: 'lobby', data: { text: 'Not yet' } });
+    return seq as number;
+  });
+  const keys = HOSTILE.map((text) => text.slice(0, 30)).concat('__proto__', 'constructor', '\u202e👍', '<img src=x>');
+  const odd = { text: { toString: '<b>', length: 1 } };
+  for (const [i, text] of HOSTILE.entries()) {
+    await connected(ben, async (send) => {
+      await send({ type: 'join-room', room: 'lobby' });
+      await send({ type: 'edit-message', room: 'lobby', data: { seq, data: { text } } });
+      if (i === 0) for (const key of keys) await send({ type: 'react', room: 'lobby', data: { seq, key } });
+      await send({ type: 'room-message', room: 'lobby', re: seq, data: { text: `Answer ${i}` } });
+    });
+    await ana.sees('Harmless', text, ...HOSTILE.slice(0, i + 1).map((_, i) => `Answer ${i}`));
+    await harmless(ana);
+  }
+  const row = ana.log.locator('.row').nth(1);
+  await expect.poll(() => row.locator('.reaction bdi').allTextContents(), POLL).toEqual(keys);
+  for (const chip of await row.locator('.reaction').all()) {
+    await chip.click();
+    await expect.poll(() => chip.getAttribute('aria-pressed'), POLL).toBe('true');
+  }
+  await expect.poll(() => ben.log.locator('.reaction[aria-pressed=true]').count(), POLL).toBe(keys.length);
+  expect(await ana.row('Answer 0').locator('.quote').textContent()).toContain('<b onclick=alert(1)>Ben');
+  // A reply to it, and what asks before it is deleted.
+  await row.locator('.bubble').hover();
+  await row.getByRole('button', { name: 'Reply' }).click();
+  await ana.page.locator('.replying').getByText('esrever').waitFor();
+  await harmless(ana);
+  await ana.write('<b>An answer</b>');
+  await ben.row('<b>An answer</b>').waitFor();
+  await ana.row('<b>An answer</b>').locator('.bubble').hover();
+  await ana.row('<b>An answer</b>').getByRole('button', { name: 'Delete' }).click();
+  await ana.page.getByRole('dialog').getByText('<b>An answer</b>').waitFor();
+  await harmless(ana);
+  await ana.page.keyboard.press('Escape');
+  // Data of any shape, and a link to anything.
+  await connected(ben, async (send) => {
+    await send({ type: 'join-room', room: 'lobby' });
+    await send({ type: 'edit-message', room: 'lobby', data: { seq, data: odd } });
+    await send({ type: 'edit-message', room: 'lobby', data: { seq, data: null } });
+    await send({ type: 'edit-message', room: 'lobby', data: { seq, data: odd } });
+  });
+  await ana.row(JSON.stringify(odd)).waitFor();
+  for (const hash of ['#%zz/1', '#lobby/1e9', '#/5', '#lobby/99999999999999999', '#<img src=x onerror=alert(1)>/1']) {
+    await ana.page.evaluate((hash) => {
+      location.hash = hash;
+    }, hash);
+  }
+  await ana.isIn('<img src=x onerror=alert(1)>');
+  for (const user of [ana, ben]) await harmless(user);
+});
+
+type Send = (event: object) => Promise<Record<string, unknown>>;
+
+/** Calls `fn` with a connection of the user that is not the page's. */
+async function connected<T>(user: User, fn: (send: Send) => Promise<T>): Promise<T> {
+  const token = await user.page.evaluate(() => JSON.parse(sessionStorage.getItem('chathub:session') ?? '').token);
+  const url = `ws://127.0.0.1:${current.server.port}/ws`;
+  const ws = new WebSocket(url, ['chathub.v1', `chathub.bearer.${token}`]);
+  await once(ws, 'open');
+  let last = 0;
+  const result = await fn(async (event) => {
+    const id = `hostile-${Date.now()}-${last++}`;
+    const answer = new Promise<Record<string, unknown>>((resolve, reject) => {
+      ws.addEventListener('message', ({ data }) => {
+        const answer = JSON.parse(String(data));
+        if (answer.id !== id || !/^(ack|error)$/.test(answer.type)) return;
+        if (answer.type === 'ack') resolve(answer.data);
+        else reject(new Error(JSON.stringify(answer)));
+      });
+    });
+    ws.send(JSON.stringify({ id, ...event }));
+    return answer;
+  });
+  ws.close();
+  return result;
+}
+
 test('only web addresses become links', async () => {
   const ana = await logIn('Ana');
   await ana.write(
@@ -66,7 +151,9 @@ test('what is stored in the browser is checked', async () => {
     const session = JSON.parse(sessionStorage.getItem('chathub:session') ?? '');
     const broken = { ...session, rooms: [null, 17, 'lobby'], active: { kind: 'room' } };
     sessionStorage.setItem('chathub:session', JSON.stringify(broken));
-    localStorage.setItem(`chathub:read:${session.user.id}`, '[null,17,["room:lobby"],["room:x","y"]]');
+    sessionStorage.setItem('chathub:drafts', '[null,17,["room:lobby"],["room:x",{}]]');
+    localStorage.setItem('chathub:notify', '{"yes":1}');
+    localStorage.setItem(`chathub:notified:${session.user.id}`, '["never"]');
   });
   await ana.page.reload();
   await ana.item('lobby').click();
