@@ -64,6 +64,8 @@ interface Props extends Shared {
   onTyping?: (is: boolean) => void;
 }
 
+const MANY = 100; // the server counts no more unread messages
+
 /** The messages of a conversation, and the field for the next one. */
 export function Thread(props: Props): ReactNode {
   const { me, drafts, heads, breaks, link, say, onSeeing, place, title, label, intro, of, epoch, dataOf } = props;
@@ -78,6 +80,14 @@ export function Thread(props: Props): ReactNode {
   const [menu, setMenu] = useState<Message>();
   const [deleting, setDeleting] = useState<Message>();
 
+  // The line above the new messages shows once all of them are loaded.
+  const missing = of.unread && of.firstUnread === undefined && hasMore && messages.length > 0;
+  const sought = useRef(false);
+  useEffect(() => {
+    if (!missing || !props.ready || loading || sought.current) return;
+    sought.current = true;
+    loadMore(MANY).catch(() => {});
+  }, [missing, props.ready, loading, loadMore]);
   useEffect(() => {
     onSeeing(seeing);
     return () => onSeeing(false);

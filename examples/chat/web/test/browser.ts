@@ -94,7 +94,7 @@ export async function openPage(ctx: BrowserContext, url: string): Promise<Page> 
   const page = await ctx.newPage();
   page.on('pageerror', (err) => complaints.push(`error: ${err.stack}`));
   page.on('dialog', (dialog) => complaints.push(`dialog: ${dialog.message()}`));
-  page.on('request', (r) => r.url().startsWith(url) || complaints.push(`request: ${r.url()}`));
+  page.on('request', (r) => r.url().startsWith(`${new URL(url).origin}/`) || complaints.push(`request: ${r.url()}`));
   page.on('console', (m) => /Content.Security.Policy/i.test(m.text()) && complaints.push(m.text()));
   await page.goto(url);
   return page;

@@ -39,23 +39,22 @@ test('hostile text is shown as text in edits, reactions, replies and links', asy
   const ben = await logIn('<b onclick=alert(1)>Ben');
   await ben.write('Harmless');
   await ana.sees('Harmless');
-  const seq = await connected(ben, async (send) => {
-    await send({ type: 'join-room', room: 'lobby' });
-    const { seq } = await send({ type: 'room-message', room: 'lobby', data: { text: 'Not yet' } });
-    return seq as number;
-  });
-  const keys = HOSTILE.map((text) => text.slice(0, 30)).concat('__proto__', 'constructor', '\u202e👍', '<img src=x>');
+  const to = { room: 'lobby' };
+  const { seq } = await sendAs(ben, { type: 'room-message', ...to, data: { text: 'Not yet' } });
+  const edit = (data: unknown) => ({ type: 'edit-message', ...to, data: { seq, data } });
+  const keys = HOSTILE.map((text) => text.replace('\u0000', '').slice(0, 24)).concat(
+    '__proto__',
+    'constructor',
+    '\u202e👍',
+    '<img src=x>',
+  );
   const odd = { text: { toString: '<b>', length: 1 } };
   for (const [i, text] of HOSTILE.entries()) {
-    await connected(ben, async (send) => {
-      await send({ type: 'join-room', room: 'lobby' });
-      await send({ type: 'edit-message', room: 'lobby', data: { seq, data: { text } } });
-      if (i === 0) for (const key of keys) await send({ type: 'react', room: 'lobby', data: { seq, key } });
-      await send({ type: 'room-message', room: 'lobby', re: seq, data: { text: `Answer ${i}` } });
-    });
+    await sendAs(ben, edit({ text }), { type: 'room-message', ...to, re: seq, data: { text: `Answer ${i}` } });
     await ana.sees('Harmless', text, ...HOSTILE.slice(0, i + 1).map((_, i) => `Answer ${i}`));
     await harmless(ana);
   }
+  await sendAs(ben, ...keys.map((key) => ({ type: 'react', ...to, data: { seq, key } })));
   const row = ana.log.locator('.row').nth(1);
   await expect.poll(() => row.locator('.reaction bdi').allTextContents(), POLL).toEqual(keys);
   for (const chip of await row.locator('.reaction').all()) {
@@ -77,12 +76,7 @@ test('hostile text is shown as text in edits, reactions, replies and links', asy
   await harmless(ana);
   await ana.page.keyboard.press('Escape');
   // Data of any shape, and a link to anything.
-  await connected(ben, async (send) => {
-    await send({ type: 'join-room', room: 'lobby' });
-    await send({ type: 'edit-message', room: 'lobby', data: { seq, data: odd } });
-    await send({ type: 'edit-message', room: 'lobby', data: { seq, data: null } });
-    await send({ type: 'edit-message', room: 'lobby', data: { seq, data: odd } });
-  });
+  await sendAs(ben, edit(odd), edit(null), edit(odd));
   await ana.row(JSON.stringify(odd)).waitFor();
   for (const hash of ['#%zz/1', '#lobby/1e9', '#/5', '#lobby/99999999999999999', '#<img src=x onerror=alert(1)>/1']) {
     await ana.page.evaluate((hash) => {
@@ -93,30 +87,28 @@ test('hostile text is shown as text in edits, reactions, replies and links', asy
   for (const user of [ana, ben]) await harmless(user);
 });
 
-type Send = (event: object) => Promise<Record<string, unknown>>;
-
-/** Calls `fn` with a connection of the user that is not the page's. */
-async function connected<T>(user: User, fn: (send: Send) => Promise<T>): Promise<T> {
-  const token = await user.page.evaluate(() => JSON.parse(sessionStorage.getItem('chathub:session') ?? '').token);
-  const url = `ws://127.0.0.1:${current.server.port}/ws`;
-  const ws = new WebSocket(url, ['chathub.v1', `chathub.bearer.${token}`]);
-  await once(ws, 'open');
-  let last = 0;
-  const result = await fn(async (event) => {
-    const id = `hostile-${Date.now()}-${last++}`;
-    const answer = new Promise<Record<string, unknown>>((resolve, reject) => {
-      ws.addEventListener('message', ({ data }) => {
-        const answer = JSON.parse(String(data));
-        if (answer.id !== id || !/^(ack|error)$/.test(answer.type)) return;
-        if (answer.type === 'ack') resolve(answer.data);
-        else reject(new Error(JSON.stringify(answer)));
+/** Sends events over another connection of the user. Returns the last answer. */
+function sendAs(user: User, ...events: object[]): Promise<{ seq: number }> {
+  return user.page.evaluate(async (events) => {
+    const { token } = JSON.parse(sessionStorage.getItem('chathub:session') ?? '');
+    const ws = new WebSocket(new URL('ws', document.baseURI), ['chathub.v1', `chathub.bearer.${token}`]);
+    await new Promise((resolve) => ws.addEventListener('open', resolve));
+    let last = { seq: 0 };
+    for (const event of [{ type: 'join-room', room: 'lobby' }, ...events]) {
+      const id = crypto.randomUUID();
+      const answer = new Promise<typeof last>((resolve, reject) => {
+        ws.addEventListener('message', ({ data: text }) => {
+          const { type, id: of, data } = JSON.parse(text);
+          if (of === id && type === 'ack') resolve(data);
+          if (of === id && type === 'error') reject(new Error(text));
+        });
       });
-    });
-    ws.send(JSON.stringify({ id, ...event }));
-    return answer;
-  });
-  ws.close();
-  return result;
+      ws.send(JSON.stringify({ id, ...event }));
+      last = await answer;
+    }
+    ws.close();
+    return last;
+  }, events);
 }
 
 test('only web addresses become links', async () => {
