@@ -31,7 +31,7 @@ interface Props {
 export const Row = memo(function Row(props: Props): ReactNode {
   const { message, mine, withName, first, end, current, editing, marked, readBy, answered, on } = props;
   const { key, id = '', from, data, status, error, ts, edited, deleted, re } = message;
-  const text = useId();
+  const own = useId();
   const name = from?.name ?? 'Server';
   const gone = deleted !== undefined;
   const able = current && status === 'sent' && !gone;
@@ -45,7 +45,7 @@ export const Row = memo(function Row(props: Props): ReactNode {
       className={classes.filter(Boolean).join(' ')}
       data-key={key}
       tabIndex={-1}
-      aria-labelledby={text}
+      aria-labelledby={`${own}who ${own}text`}
       onPointerEnter={(event) => event.pointerType === 'mouse' && setOver(true)}
       onPointerLeave={() => setOver(false)}
       onFocus={(event) => setFocused(event.target.matches(':focus-visible'))}
@@ -60,12 +60,12 @@ export const Row = memo(function Row(props: Props): ReactNode {
       {shown && <Avatar id={from?.id ?? ''} name={name} />}
       <div className="stack">
         {shown ? (
-          <span className={first ? 'who' : 'sr'} style={colored(from?.id ?? '')}>
+          <span id={`${own}who`} className={first ? 'who' : 'sr'} style={colored(from?.id ?? '')}>
             <Name of={name} />
             <Spoken>: </Spoken>
           </span>
         ) : (
-          <Spoken>
+          <Spoken id={`${own}who`}>
             <Name of={mine ? 'You' : name} />
             {': '}
           </Spoken>
@@ -76,7 +76,7 @@ export const Row = memo(function Row(props: Props): ReactNode {
         {editing ? (
           <Editor text={textOf(data)} onSave={(text) => on.edited(message, text)} onCancel={() => on.edited(message)} />
         ) : (
-          <div className="bubble" id={text}>
+          <div className="bubble" id={`${own}text`}>
             <span className="text" dir="auto">
               {gone ? DELETED : <Whole key={edited} text={textOf(data)} />}
             </span>

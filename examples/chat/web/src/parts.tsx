@@ -78,8 +78,12 @@ export function RoomAvatar(): ReactNode {
 }
 
 /** Text for screen readers only. */
-export function Spoken({ children }: { children: ReactNode }): ReactNode {
-  return <span className="sr">{children}</span>;
+export function Spoken({ id, children }: { id?: string; children: ReactNode }): ReactNode {
+  return (
+    <span id={id} className="sr">
+      {children}
+    </span>
+  );
 }
 
 /** Makes a field as high as its text. */

@@ -49,13 +49,14 @@ for (const [name, options] of Object.entries<BrowserContextOptions>({
     await own.focus();
     const act = async (name: string) => {
       if (options.isMobile) await own.press('Enter');
-      await ana.page.locator('.actions:visible, dialog').getByRole('button', { name, exact: true }).click();
+      await (options.isMobile ? ana.page.locator('dialog') : own).getByRole('button', { name, exact: true }).click();
     };
     if (!options.isMobile) {
       await ana.log.focus();
       await ana.page.keyboard.press('End');
       await ana.page.keyboard.press('ArrowUp');
       await own.locator('.actions').waitFor();
+      await ana.page.getByRole('article', { name: /^You: Good morning/ }).waitFor();
       await accessible(ana.page);
       await act('React');
       await accessible(ana.page);
