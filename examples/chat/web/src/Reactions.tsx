@@ -8,7 +8,7 @@ interface Props {
   onReact: ((key: string, on: boolean) => void) | undefined;
 }
 
-/** Who has reacted to a message. A click adds the user's own, or takes it back. */
+/** Who has reacted to a message. A click adds the user, or takes them out. */
 export function Reactions({ message, onReact }: Props): ReactNode {
   const known = useContext(KnownUsers);
   const all = Object.entries(message.reactions ?? {});

@@ -94,7 +94,7 @@ export function Thread(props: Props): ReactNode {
   }, [seeing, onSeeing]);
   useEffect(() => () => showNewest(), [showNewest]);
 
-  // Rows keep these for life, so that they render only if their message changes.
+  // Always the same, so that a row renders only if its message changes.
   const latest = useRef({ props, go });
   useEffect(() => {
     latest.current = { props, go };

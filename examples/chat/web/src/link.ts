@@ -23,7 +23,7 @@ function current(): Link | null {
   }
 }
 
-/** Returns the link that the page was opened with, or that was followed last. */
+/** Returns the link that was followed last, or that opened the page. */
 export function useLink(): Link | null {
   const [link, setLink] = useState(current);
   useEffect(() => {

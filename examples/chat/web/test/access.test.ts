@@ -44,7 +44,7 @@ for (const [name, options] of Object.entries<BrowserContextOptions>({
     await ana.page.getByText(/is typing$/).waitFor();
     await accessible(ana.page); // a conversation with a failed message
 
-    // A bar, the palette in it, a reply, reactions, an edited and a deleted one.
+    // A bar, its palette, a reply, reactions, an edited and a deleted one.
     const own = ana.row('Good morning');
     await own.focus();
     const act = async (name: string) => {

@@ -87,7 +87,7 @@ test('hostile text is shown as text in edits, reactions, replies and links', asy
   for (const user of [ana, ben]) await harmless(user);
 });
 
-/** Sends events over another connection of the user. Returns the last answer. */
+/** Sends events over another connection. Returns the last answer. */
 function sendAs(user: User, ...events: object[]): Promise<{ seq: number }> {
   return user.page.evaluate(async (events) => {
     const { token } = JSON.parse(sessionStorage.getItem('chathub:session') ?? '');
