@@ -46,12 +46,7 @@ export function Chat({ session, onEnd }: Props): ReactNode {
   const breaks = useBreaks();
   const { toasts, say } = useToasts();
   const notifications = useNotifications(me.id, unread, (place, seq) => seq > heads.of(place), open);
-  const link = useLink();
-  const [followed, setFollowed] = useState<typeof link>(null);
-  if (link !== followed) {
-    setFollowed(link);
-    if (link) open(room(link.room));
-  }
+  const { link, forget } = useLink((link) => open(room(link.room)));
 
   useEffect(() => saveSession({ rooms, active }), [rooms, active]);
   useEffect(() => {
@@ -119,6 +114,7 @@ export function Chat({ session, onEnd }: Props): ReactNode {
     heads,
     breaks: active ? breaks.of(keyOf(active)) : [],
     link: active?.kind === 'room' && active.name === link?.room ? link : null,
+    onLinked: forget,
     say,
     onBack: back,
     onMessage: (user: User) => open(privately(user)),

@@ -41,7 +41,7 @@ interface Props {
 /** The messages of a conversation, by days and in groups of one sender. */
 export function Log(props: Props): ReactNode {
   const { me, label, intro, messages, epoch, firstNew, editing, target, breaks, more, newer, receipts, on } = props;
-  const { ref, atEnd, missed, toEnd } = useScroll(messages, me.id, more, newer, target, props.onEnd);
+  const { ref, atEnd, missed, toEnd, lineAbove, toLine } = useScroll(messages, me.id, more, newer, target, props.onEnd);
   const known = useContext(KnownUsers);
   const broken = brokenAfter(messages, breaks);
   const readers = readersOf(messages, receipts, epoch, known);
@@ -90,6 +90,12 @@ export function Log(props: Props): ReactNode {
           );
         })}
       </div>
+      {lineAbove && (
+        <button type="button" className="jump up" onClick={toLine}>
+          <Icon of="up" />
+          New messages
+        </button>
+      )}
       {!atEnd && (
         <button type="button" className="jump" onClick={toEnd}>
           <Icon of="down" />

@@ -24,6 +24,8 @@ export interface Shared {
   breaks: readonly Break[];
   /** A message to show, if a link leads here. */
   link: Link | null;
+  /** The page has begun to follow it. */
+  onLinked: () => void;
   /** Shows a text for a few seconds. */
   say: (title: string, text: string) => void;
   /** Back to the list of conversations, on a narrow screen. */
@@ -68,13 +70,13 @@ const MANY = 100; // the server counts no more unread messages
 
 /** The messages of a conversation, and the field for the next one. */
 export function Thread(props: Props): ReactNode {
-  const { me, drafts, heads, breaks, link, say, onSeeing, place, title, label, intro, of, epoch, dataOf } = props;
+  const { me, drafts, heads, breaks, say, onSeeing, place, title, label, intro, of, epoch, dataOf } = props;
   const { receipts, typing = [], refusal, onTyping } = props;
   const { messages, hasMore, hasNewer, loading, loadMore, loadNewer, showNewest } = of;
   const skip = place.kind === 'room' ? heads.of(place) : -1;
   const { firstNew, seeing, hideNew, seen } = useReading(of, skip);
   const news = useNews(messages, me, heads.of(place), hasNewer);
-  const { target, go } = useJump(props, link);
+  const { target, go } = useJump(props);
   const [editing, setEditing] = useState<string>();
   const [replyTo, setReplyTo] = useState<Message>();
   const [menu, setMenu] = useState<Message>();
@@ -219,14 +221,15 @@ interface Goal {
 const PAGES = 20; // that are looked through for a private message
 
 /** Goes to messages, which are loaded if need be. */
-function useJump({ of, ready, epoch, say }: Props, link: Link | null) {
+function useJump({ of, ready, epoch, say, link, onLinked }: Props) {
   const [goal, setGoal] = useState<Goal | null>(null);
   const [target, setTarget] = useState<string>();
-  const [linked, setLinked] = useState<Link | null>(null);
-  if (link !== linked) {
-    setLinked(link);
-    if (link) setGoal({ to: link.seq, pages: 0 });
-  }
+  useEffect(() => {
+    if (!link) return;
+    setTarget(undefined);
+    setGoal({ to: link.seq, pages: 0 });
+    onLinked();
+  }, [link, onLinked]);
   useEffect(() => {
     if (!goal || !ready || of.loading) return;
     const { to, pages } = goal;

@@ -1,4 +1,4 @@
-import { useEffect, useState } from 'react';
+import { useCallback, useEffect, useRef, useState } from 'react';
 
 /** A message that a link leads to: `#room/seq`. */
 export interface Link {
@@ -23,20 +23,29 @@ function current(): Link | null {
   }
 }
 
-/** Returns the link that was followed last, or that opened the page. */
-export function useLink(): Link | null {
-  const [link, setLink] = useState(current);
+/**
+ * Calls `onLink` for the link that opened the page, and for those that are
+ * followed later. Returns the last one, until `forget` is called.
+ */
+export function useLink(onLink: (link: Link) => void) {
+  const [link, setLink] = useState<Link | null>(null);
+  const latest = useRef(onLink);
   useEffect(() => {
-    // So that the same link can be followed again, and a reload stays here.
+    latest.current = onLink;
+  });
+  useEffect(() => {
     const take = () => {
       const link = current();
       if (!link) return;
-      setLink(link);
+      // So that the same link can be followed again, and a reload stays here.
       history.replaceState(history.state, '', location.pathname + location.search);
+      setLink(link);
+      latest.current(link);
     };
     take();
     addEventListener('hashchange', take);
     return () => removeEventListener('hashchange', take);
   }, []);
-  return link;
+  const forget = useCallback(() => setLink(null), []);
+  return { link, forget };
 }

@@ -23,6 +23,9 @@ interface Scroll {
   /** How many messages of others arrived while it was not. */
   missed: number;
   toEnd: () => void;
+  /** Whether the line above the new messages is further up. */
+  lineAbove: boolean;
+  toLine: () => void;
 }
 
 /**
@@ -41,6 +44,7 @@ export function useScroll(
   const ref = useRef<HTMLDivElement>(null);
   const [atEnd, setAtEnd] = useState(true);
   const [missed, setMissed] = useState(0);
+  const [lineAbove, setLineAbove] = useState(false);
   const here = useRef({
     atEnd: true,
     opened: false,
@@ -59,6 +63,8 @@ export function useScroll(
     here.current.atEnd = end;
     here.current.anchor = end ? null : anchorOf(log);
     setAtEnd(end);
+    const line = lineOf(log);
+    setLineAbove(line !== null && line.offsetTop + line.offsetHeight < scrollTop);
     if (end) setMissed(0);
     latest.current.onEnd(end);
   }, []);
@@ -76,8 +82,7 @@ export function useScroll(
       h.opened = true;
     } else if (!h.opened && messages.length > 0) {
       // Begin at the first new message.
-      const divider = log.querySelector<HTMLElement>('.divider');
-      log.scrollTop = divider ? divider.offsetTop - log.clientHeight / 4 : log.scrollHeight;
+      toLine(log);
       h.opened = true;
     } else if (h.atEnd || (isNew && last.status === 'sending')) {
       log.scrollTop = log.scrollHeight;
@@ -122,7 +127,14 @@ export function useScroll(
     log.scrollTop = log.scrollHeight;
     log.focus({ preventScroll: true });
   }, []);
-  return { ref, atEnd, missed, toEnd };
+  return { ref, atEnd, missed, toEnd, lineAbove, toLine: () => toLine(ref.current as HTMLDivElement) };
+}
+
+const lineOf = (log: HTMLElement) => log.querySelector<HTMLElement>('.divider');
+
+function toLine(log: HTMLElement): void {
+  const line = lineOf(log);
+  log.scrollTop = line ? line.offsetTop - log.clientHeight / 4 : log.scrollHeight;
 }
 
 export function rowOf(log: HTMLElement, key: string | undefined): HTMLElement | undefined {

@@ -369,7 +369,12 @@ test('a message of 2,000 ago is found by a link and by a reply', async () => {
     });
   }
   await chris.row('Number 100').waitFor();
-  // So does a link to a room that the user is not in, and to no message.
+  // It is followed once: elsewhere and back, the newest messages show.
+  await chris.join('attic');
+  await chris.item('lobby').click();
+  await chris.row('Meanwhile').waitFor();
+  expect(await chris.row('The beginning').count()).toBe(0);
+  // A link to a room joins it. Here the message is missing.
   await chris.page.evaluate(() => {
     location.hash = '#club/7';
   });

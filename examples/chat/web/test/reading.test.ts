@@ -109,6 +109,33 @@ test('only what is in sight, on a page with focus, is read', async () => {
   await expect.poll(() => state('Far below'), POLL).toBe('Read by \u2068Ana\u2069');
 });
 
+test('the line above many new messages is found', async () => {
+  const ben = await logIn('Ben');
+  const ana = await logIn('Ana');
+  await ben.write('Before');
+  await ana.sees('Before');
+  await ben
+    .row('Before')
+    .getByText(/^Read by/)
+    .waitFor();
+  await ana.join('club');
+  const texts = Array.from({ length: 70 }, (_, i) => `New ${i}`);
+  await ben.write(...texts);
+  await ana.item('lobby').getByText('70 unread').waitFor();
+  await ana.page.reload(); // loads only 50 of them
+  await ana.item('lobby').getByText('70 unread').waitFor();
+  await ana.item('lobby').click();
+  await ana.sees('Before', ...texts);
+  const line = ana.log.getByText('New messages', { exact: true });
+  const top = () =>
+    line.evaluate((e) => e.getBoundingClientRect().top > (e.closest('.log')?.getBoundingClientRect().top ?? 0));
+  await ana.page.getByRole('button', { name: 'New messages' }).click();
+  await expect.poll(top, POLL).toBe(true);
+  const lines = await ana.log.locator('.text, .divider').allTextContents();
+  expect(lines.slice(0, 3)).toEqual(['Before', 'New messages', 'New 0']);
+  await expect.poll(() => ana.page.getByRole('button', { name: 'New messages' }).count(), POLL).toBe(0);
+});
+
 test('the browser shows notifications after consent, and only unattended', async () => {
   const ben = await logIn('Ben');
   const ana = await logIn('Ana', {
