@@ -37,7 +37,11 @@ export function textOf(data: unknown): string {
 
 export const DELETED = 'This message was deleted';
 
+const SHORT = 80; // characters
+
 /** Returns the beginning of a message's text, in one line. */
 export function shortOf({ data, deleted }: { readonly data?: unknown; readonly deleted?: number | undefined }): string {
-  return deleted === undefined ? textOf(data).slice(0, 500).replace(/\s+/g, ' ').slice(0, 80) : DELETED;
+  if (deleted !== undefined) return DELETED;
+  const text = textOf(data).slice(0, 500).replace(/\s+/g, ' ');
+  return text.length > SHORT ? `${text.slice(0, SHORT)}…` : text;
 }
