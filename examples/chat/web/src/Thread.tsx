@@ -83,7 +83,8 @@ export function Thread(props: Props): ReactNode {
   const [deleting, setDeleting] = useState<Message>();
 
   // The line above the new messages shows once all of them are loaded.
-  const missing = of.unread && of.firstUnread === undefined && hasMore && messages.length > 0;
+  const known = (of.read ?? 0) > 0 || skip <= 0; // whether the user has been here before
+  const missing = known && of.unread && of.firstUnread === undefined && hasMore && messages.length > 0;
   const sought = useRef(false);
   useEffect(() => {
     if (!missing || !props.ready || loading || sought.current) return;
