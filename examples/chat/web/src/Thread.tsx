@@ -74,7 +74,7 @@ export function Thread(props: Props): ReactNode {
   const { receipts, typing = [], refusal, onTyping } = props;
   const { messages, hasMore, hasNewer, loading, loadMore, loadNewer, showNewest } = of;
   const skip = place.kind === 'room' ? heads.of(place) : -1;
-  const { firstNew, seeing, hideNew, seen } = useReading(of, skip);
+  const { firstNew, firstVisit, seeing, hideNew, seen } = useReading(of, skip);
   const news = useNews(messages, me, heads.of(place), hasNewer);
   const { target, go } = useJump(props);
   const [editing, setEditing] = useState<string>();
@@ -83,8 +83,7 @@ export function Thread(props: Props): ReactNode {
   const [deleting, setDeleting] = useState<Message>();
 
   // The line above the new messages shows once all of them are loaded.
-  const known = (of.read ?? 0) > 0 || skip <= 0; // whether the user has been here before
-  const missing = known && of.unread && of.firstUnread === undefined && hasMore && messages.length > 0;
+  const missing = !firstVisit && of.unread && of.firstUnread === undefined && hasMore && messages.length > 0;
   const sought = useRef(false);
   useEffect(() => {
     if (!missing || !props.ready || loading || sought.current) return;

@@ -20,6 +20,8 @@ interface Line {
   readonly first: string | undefined;
   /** The end of the log when the conversation was opened. */
   readonly opened: number | undefined;
+  /** Whether the user had never read anything there by then. */
+  readonly firstVisit: boolean;
 }
 
 /**
@@ -33,7 +35,13 @@ export function useReading(of: Readable, skip: number) {
   const attended = useAttention();
   const [endInSight, setEndInSight] = useState(false);
   const seeing = attended && endInSight && !hasNewer;
-  const [line, setLine] = useState<Line>({ at: undefined, attended, first: undefined, opened: undefined });
+  const [line, setLine] = useState<Line>({
+    at: undefined,
+    attended,
+    first: undefined,
+    opened: undefined,
+    firstVisit: true,
+  });
   const next = moved(line, of, attended, seeing, skip);
   if (next !== line) setLine(next);
 
@@ -44,6 +52,7 @@ export function useReading(of: Readable, skip: number) {
 
   return {
     firstNew: next.at,
+    firstVisit: next.firstVisit,
     seeing,
     hideNew: () => setLine((line) => ({ ...line, at: undefined })),
     seen: setEndInSight,
@@ -58,14 +67,14 @@ function moved(line: Line, of: Readable, attended: boolean, seeing: boolean, ski
   if (unread === undefined || (line.opened === undefined && unread > 0 && messages.length === 0)) return line;
   const leaving = line.attended && !attended;
   if (line.opened !== undefined && line.first === firstUnread && line.attended === attended) return line;
-  let { at, opened } = line;
+  let { at, opened, firstVisit } = line;
   if (leaving && unread === 0) at = undefined;
   if (opened === undefined || line.first !== firstUnread) {
     const seq = messages.find((m) => m.key === firstUnread)?.seq ?? 0;
     const known = opened === undefined ? unread === 0 : seeing && seq > opened;
-    const old = (read ?? 0) === 0 && seq <= skip;
-    if (!known) at = old ? undefined : firstUnread;
+    if (opened === undefined) firstVisit = read === 0 && skip > 0;
+    if (!known) at = firstVisit && seq <= skip ? undefined : firstUnread;
     opened ??= messages.findLast((m) => m.seq !== undefined)?.seq ?? 0;
   }
-  return { at, attended, first: firstUnread, opened };
+  return { at, attended, first: firstUnread, opened, firstVisit };
 }
