@@ -133,7 +133,8 @@ export function Thread(props: Props): ReactNode {
     hideNew();
     setReplyTo(undefined);
     for (const [i, part] of parts.entries()) {
-      if (i === 0 && replyTo) of.reply(replyTo, dataOf(part));
+      // After a restart without the log, its position would mean another one.
+      if (i === 0 && replyTo && replyTo.epoch === epoch) of.reply(replyTo, dataOf(part));
       else of.send(dataOf(part));
     }
   }
