@@ -7,6 +7,9 @@ import (
 	"github.com/chathub-go/chathub/adapters/natsbroker"
 )
 
+// maxMessages is how many messages of a room are kept on disk.
+const maxMessages = 10_000
+
 // openBroker returns the broker that the flags ask for, and a function that
 // closes it after the hub. Without such a flag the broker is nil, and the hub
 // makes one in memory.
@@ -15,9 +18,9 @@ func openBroker(cfg *config, log *slog.Logger) (chathub.Broker, func() error, er
 	var err error
 	switch {
 	case cfg.dataDir != "":
-		broker, err = natsbroker.Embedded(cfg.dataDir, natsbroker.Logger(log))
+		broker, err = natsbroker.Embedded(cfg.dataDir, natsbroker.Logger(log), natsbroker.MaxMessages(maxMessages))
 	case cfg.natsURL != "":
-		broker, err = natsbroker.Connect(cfg.natsURL, natsbroker.Logger(log))
+		broker, err = natsbroker.Connect(cfg.natsURL, natsbroker.Logger(log), natsbroker.MaxMessages(maxMessages))
 	default:
 		return nil, func() error { return nil }, nil
 	}

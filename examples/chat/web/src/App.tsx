@@ -2,7 +2,6 @@ import { ChatProvider } from 'chathub-client/react';
 import { type ReactNode, useState } from 'react';
 import { Chat } from './Chat.js';
 import { Login } from './Login.js';
-import { ReadMarks } from './read.js';
 import { beginSession, endSession, loadSession, newClient, type Session } from './session.js';
 
 export function App(): ReactNode {
@@ -23,10 +22,9 @@ export function App(): ReactNode {
 
 function LoggedIn({ session, onEnd }: { session: Session; onEnd: (message: string) => void }): ReactNode {
   const [client] = useState(() => newClient(session));
-  const [marks] = useState(() => new ReadMarks(session.user.id));
   return (
     <ChatProvider client={client}>
-      <Chat session={session} marks={marks} onEnd={onEnd} />
+      <Chat session={session} onEnd={onEnd} />
     </ChatProvider>
   );
 }

@@ -1,28 +1,31 @@
-import type { User } from 'chathub-client';
-import { useChat, useConnection, useEvent, usePresence, usePrivateMessages } from 'chathub-client/react';
+import type { OverviewConversation, User } from 'chathub-client';
+import { useChat, useConnection, useEvent, useOverview, usePrivateMessages } from 'chathub-client/react';
 import { type ReactNode, useCallback, useEffect, useMemo, useRef, useState } from 'react';
 import { flushSync } from 'react-dom';
 import { Banner } from './Banner.js';
 import { useBreaks } from './breaks.js';
 import { PrivateConversation, RoomConversation } from './Conversation.js';
 import { JoinDialog, LogoutDialog } from './dialogs.js';
-import type { ReadMarks } from './read.js';
+import { Drafts } from './drafts.js';
+import { useHeads } from './following.js';
+import { useLink } from './link.js';
+import { KnownUsers, useNames } from './names.js';
+import { useNotifications } from './notify.js';
+import { useReceipts } from './receipts.js';
 import { Sidebar } from './Sidebar.js';
 import { isOver, type Session, saveSession } from './session.js';
+import { load, ofBrowser, save } from './storage.js';
 import { type Toast, Toasts } from './Toasts.js';
 import { keyOf, type Place, privately, room, textOf } from './types.js';
 
-const NOTIFICATIONS = 'notifications'; // in ReadMarks; places have a colon
-
 interface Props {
   session: Session;
-  marks: ReadMarks;
   /** The user has logged out, or the server refuses them. */
   onEnd: (message: string) => void;
 }
 
 /** The page after the log-in. */
-export function Chat({ session, marks, onEnd }: Props): ReactNode {
+export function Chat({ session, onEnd }: Props): ReactNode {
   const client = useChat();
   const connection = useConnection();
   const me = session.user;
@@ -30,13 +33,20 @@ export function Chat({ session, marks, onEnd }: Props): ReactNode {
   const [opened, setActive] = useState<Place | null>(session.active);
   const [joining, setJoining] = useState(false);
   const [leaving, setLeaving] = useState(false);
-  const drafts = useRef(new Map<string, string>());
-  const places = usePlaces(rooms, opened);
+  const [seeing, setSeeing] = useState(false);
+  const [drafts] = useState(() => new Drafts());
+  const overview = useOverview(rooms, { inbox: true });
+  const names = useNames();
+  const places = usePlaces(rooms, overview.conversations, names, opened);
   // The list may know a newer name.
   const active = opened && (places.find((p) => keyOf(p) === keyOf(opened)) ?? opened);
   const { unread, report } = useUnread();
+  const heads = useHeads();
+  const receipts = useReceipts();
   const breaks = useBreaks();
   const { toasts, say } = useToasts();
+  const notifications = useNotifications(me.id, unread, (place, seq) => seq > heads.of(place), open);
+  const { link, forget } = useLink((link) => open(room(link.room)));
 
   useEffect(() => saveSession({ rooms, active }), [rooms, active]);
   useEffect(() => {
@@ -47,9 +57,7 @@ export function Chat({ session, marks, onEnd }: Props): ReactNode {
   useEvent('message', (data, e) => say(e.from?.name ?? 'Server', textOf(data)));
   useEvent('notification', (data, e) => {
     // The inbox keeps notifications, and sends them to every new page.
-    const ts = e.ts ?? 0;
-    if (ts <= marks.of(NOTIFICATIONS)) return;
-    marks.mark(NOTIFICATIONS, ts);
+    if (isShown(me.id, e.ts ?? 0)) return;
     say(e.from?.name ?? 'Server', textOf(data));
   });
 
@@ -100,14 +108,19 @@ export function Chat({ session, marks, onEnd }: Props): ReactNode {
     document.querySelector<HTMLElement>(`[data-place="${CSS.escape(from ?? '')}"]`)?.focus();
   }
 
-  const shown = {
+  const shared = {
     me,
-    marks,
-    drafts: drafts.current,
+    drafts,
+    heads,
     breaks: active ? breaks.of(keyOf(active)) : [],
+    link: active?.kind === 'room' && active.name === link?.room ? link : null,
+    onLinked: forget,
+    say,
     onBack: back,
     onMessage: (user: User) => open(privately(user)),
+    onSeeing: setSeeing,
   };
+  const known = useMemo(() => ({ me, names }), [me, names]);
 
   return (
     <main className="app" data-state={connection.status} data-open={active !== null}>
@@ -115,10 +128,14 @@ export function Chat({ session, marks, onEnd }: Props): ReactNode {
       <Banner state={connection} onRetry={retry} />
       <Sidebar
         me={me}
-        marks={marks}
+        drafts={drafts}
+        heads={heads}
         places={places}
         active={active}
-        unread={unread}
+        seeing={seeing}
+        rooms={overview.rooms}
+        conversations={overview.conversations}
+        notifications={notifications}
         onUnread={report}
         onBreak={breaks.add}
         onOpen={open}
@@ -126,10 +143,18 @@ export function Chat({ session, marks, onEnd }: Props): ReactNode {
         onLogout={logOut}
       />
       <div className="pane">
-        {active?.kind === 'room' && (
-          <RoomConversation key={keyOf(active)} {...shown} name={active.name} onLeave={() => leave(active.name)} />
-        )}
-        {active?.kind === 'user' && <PrivateConversation key={keyOf(active)} {...shown} user={active} />}
+        <KnownUsers value={known}>
+          {active?.kind === 'room' && (
+            <RoomConversation
+              key={keyOf(active)}
+              {...shared}
+              name={active.name}
+              receipts={receipts(active.name)}
+              onLeave={() => leave(active.name)}
+            />
+          )}
+          {active?.kind === 'user' && <PrivateConversation key={keyOf(active)} {...shared} user={active} />}
+        </KnownUsers>
         {!active && (
           <div className="empty nothing">
             <img src="./icon.svg" alt="" width="56" height="56" />
@@ -149,9 +174,13 @@ export function Chat({ session, marks, onEnd }: Props): ReactNode {
 }
 
 /** Returns the rooms by name, then the private conversations, latest first. */
-function usePlaces(rooms: readonly string[], opened: Place | null): readonly Place[] {
+function usePlaces(
+  rooms: readonly string[],
+  overview: readonly OverviewConversation[],
+  names: ReadonlyMap<string, string>,
+  opened: Place | null,
+): readonly Place[] {
   const conversations = usePrivateMessages();
-  const names = useNames();
   return useMemo(() => {
     const users = conversations.map(({ userId, user, messages }): Place => {
       const known = opened?.kind === 'user' && opened.id === userId ? opened.name : undefined;
@@ -159,19 +188,21 @@ function usePlaces(rooms: readonly string[], opened: Place | null): readonly Pla
       const sent = messages.map((m) => m.data?.toName).find((name) => typeof name === 'string');
       return { kind: 'user', id: userId, name: user?.name ?? names.get(userId) ?? sent ?? known ?? 'Someone' };
     });
+    // Older ones are not loaded.
+    for (const { user } of overview) {
+      if (!users.some((p) => p.kind === 'user' && p.id === user.id)) users.push(privately(user));
+    }
     if (opened?.kind === 'user' && !users.some((p) => keyOf(p) === keyOf(opened))) users.unshift(opened);
     return [...[...rooms].sort((a, b) => a.localeCompare(b)).map(room), ...users];
-  }, [rooms, conversations, names, opened]);
+  }, [rooms, conversations, overview, names, opened]);
 }
 
-/** Returns the names of all users who are or were online, by id. */
-function useNames(): ReadonlyMap<string, string> {
-  const { users } = usePresence();
-  const [names, setNames] = useState<ReadonlyMap<string, string>>(new Map());
-  if (users.some((user) => names.get(user.id) !== user.name)) {
-    setNames(new Map([...names, ...users.map((user) => [user.id, user.name] as const)]));
-  }
-  return names;
+/** Reports whether a notification was shown before, and notes that it is. */
+function isShown(userId: string, ts: number): boolean {
+  const key = `chathub:notified:${userId}`;
+  if (ts <= Number(load(ofBrowser, key))) return true;
+  save(ofBrowser, key, ts);
+  return false;
 }
 
 /** Collects how many messages are unread in each place. */
@@ -183,11 +214,14 @@ function useUnread() {
   return { unread, report };
 }
 
+/** Shows what is unread in the tab. */
 function useTitle(active: Place | null, unread: ReadonlyMap<string, number>): void {
   const count = [...unread.values()].reduce((a, b) => a + b, 0);
   const title = active ? `${active.name} · chathub` : 'chathub';
   useEffect(() => {
-    document.title = count ? `(${count}) ${title}` : title;
+    document.title = count ? `(${count > 99 ? '99+' : count}) ${title}` : title;
+    const icon = document.querySelector<HTMLLinkElement>('link[rel=icon]');
+    if (icon) icon.href = count ? './icon-unread.svg' : './icon.svg';
   }, [count, title]);
 }
 

@@ -1,12 +1,21 @@
-import { type FormEvent, type ReactNode, useEffect, useLayoutEffect, useRef, useState } from 'react';
-import { Icon } from './parts.js';
+import type { Message } from 'chathub-client/react';
+import { type FormEvent, type ReactNode, useEffect, useRef, useState } from 'react';
+import { LONGEST, partsOf } from './long.js';
+import { Icon, Name, useHeight } from './parts.js';
+import { shortOf } from './types.js';
 
 interface Props {
   label: string;
   disabled: boolean;
   draft: string;
+  /** The message that the next one answers. */
+  replyTo: Message | undefined;
   onDraft: (text: string) => void;
-  onSend: (text: string) => void;
+  /** A long text goes out in parts. */
+  onSend: (parts: readonly string[]) => void;
+  onNoReply: () => void;
+  /** The user wants to edit their last message. */
+  onEditLast: () => void;
   /** The user types, or has stopped typing. */
   onTyping?: ((is: boolean) => void) | undefined;
 }
@@ -14,21 +23,21 @@ interface Props {
 /** On a phone, taking focus would open a keyboard over half of the screen. */
 export const phone = matchMedia('(max-width: 760px)');
 
-export function Composer({ label, disabled, draft, onDraft, onSend, onTyping }: Props): ReactNode {
+export function Composer(props: Props): ReactNode {
+  const { label, disabled, draft, replyTo, onDraft, onSend, onNoReply, onEditLast, onTyping } = props;
   const [text, setText] = useState(draft);
   const area = useRef<HTMLTextAreaElement>(null);
+  const tooLong = text.length > LONGEST;
+  const parts = tooLong ? [] : partsOf(text);
 
   useEffect(() => {
     if (phone.matches) document.querySelector<HTMLElement>('.bar h2')?.focus();
     else if (!disabled) area.current?.focus();
   }, [disabled]);
-  // The field is as high as its text.
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the text is in the element
-  useLayoutEffect(() => {
-    const element = area.current as HTMLTextAreaElement;
-    element.style.height = 'auto';
-    element.style.height = `${element.scrollHeight}px`;
-  }, [text]);
+  useEffect(() => {
+    if (replyTo) area.current?.focus();
+  }, [replyTo]);
+  useHeight(area, text);
 
   function change(text: string) {
     setText(text);
@@ -39,14 +48,35 @@ export function Composer({ label, disabled, draft, onDraft, onSend, onTyping }: 
   function submit(event: FormEvent) {
     event.preventDefault();
     area.current?.focus();
-    if (!text.trim() || disabled) return;
-    onSend(text.trim());
+    if (parts.length === 0 || disabled) return;
+    onSend(parts);
     setText('');
     onDraft('');
   }
 
   return (
-    <form className={text.trim() ? 'composer ready' : 'composer'} onSubmit={submit}>
+    <form className={parts.length > 0 ? 'composer ready' : 'composer'} onSubmit={submit}>
+      {replyTo && (
+        <div className="replying">
+          <p>
+            Reply to <Name of={replyTo.from?.name ?? 'Server'} className="quote-who" />
+            <Name of={shortOf(replyTo)} className="quote-text" />
+          </p>
+          <button
+            type="button"
+            onClick={() => {
+              onNoReply();
+              area.current?.focus();
+            }}
+          >
+            Cancel
+          </button>
+        </div>
+      )}
+      <p className="composer-note" role="status" hidden={parts.length < 2 && !tooLong}>
+        {tooLong && `This is too long. ${LONGEST.toLocaleString('en')} characters can be sent at once.`}
+        {parts.length > 1 && `This is long. It will be sent as ${parts.length} messages.`}
+      </p>
       <textarea
         ref={area}
         rows={1}
@@ -60,7 +90,13 @@ export function Composer({ label, disabled, draft, onDraft, onSend, onTyping }: 
         onChange={(event) => change(event.target.value)}
         onBlur={() => onTyping?.(false)}
         onKeyDown={(event) => {
-          if (event.key !== 'Enter' || event.shiftKey || event.nativeEvent.isComposing) return;
+          if (event.nativeEvent.isComposing || event.altKey) return;
+          if (event.key === 'ArrowUp' && text === '') {
+            event.preventDefault();
+            return onEditLast();
+          }
+          if (event.key === 'Escape' && replyTo) return onNoReply();
+          if (event.key !== 'Enter' || event.shiftKey) return;
           event.preventDefault();
           event.currentTarget.form?.requestSubmit();
         }}

@@ -1,12 +1,14 @@
 import type { User } from 'chathub-client';
 import type { Message } from 'chathub-client/react';
-import { Fragment, type ReactNode } from 'react';
+import { Fragment, type KeyboardEvent, type ReactNode, useContext } from 'react';
+import type { RowActions } from './Actions.js';
 import type { Break } from './breaks.js';
-import { isNew } from './following.js';
 import { dayKey, dayOf } from './format.js';
+import { KnownUsers } from './names.js';
 import { Icon } from './parts.js';
 import { Row } from './Row.js';
-import { useScroll } from './useScroll.js';
+import { type Receipts, readersOf } from './receipts.js';
+import { type More, type Newer, useScroll } from './useScroll.js';
 
 const GROUP = 5 * 60_000; // ms between messages of one sender in a group
 
@@ -16,30 +18,40 @@ interface Props {
   /** Shown while there are no messages. */
   intro: ReactNode;
   messages: readonly Message[];
-  /** "New" is shown before the first message of others after this time. */
-  newAfter: number;
+  /** The life of the log that the server has now. */
+  epoch: string | undefined;
+  /** The key of the message that "New messages" is shown above. */
+  firstNew: string | undefined;
+  /** The key of the message that is edited. */
+  editing: string | undefined;
+  /** The key of a message to go to. */
+  target: string | undefined;
   breaks: readonly Break[];
-  more: { has: boolean; loading: boolean; load: () => Promise<void> } | undefined;
+  more: More;
+  newer: Newer;
+  /** How far the others have read. Undefined if that is not shown. */
+  receipts: Receipts | undefined;
   /** Whether the senders' names are shown. */
   withNames: boolean;
   /** The end of the log has come into sight, or left it. */
   onEnd: (inSight: boolean) => void;
-  onRetry: (id: string) => void;
-  onDiscard: (id: string) => void;
+  on: RowActions;
 }
 
 /** The messages of a conversation, by days and in groups of one sender. */
 export function Log(props: Props): ReactNode {
-  const { me, label, intro, messages, newAfter, breaks, more, withNames, onEnd, onRetry, onDiscard } = props;
-  const { ref, atEnd, missed, toEnd } = useScroll(messages, me.id, more, onEnd);
-  const firstNew = messages.find((m) => isNew(m, me, newAfter));
+  const { me, label, intro, messages, epoch, firstNew, editing, target, breaks, more, newer, receipts, on } = props;
+  const { ref, atEnd, missed, toEnd, lineAbove, toLine } = useScroll(messages, me.id, more, newer, target, props.onEnd);
+  const known = useContext(KnownUsers);
   const broken = brokenAfter(messages, breaks);
+  const readers = readersOf(messages, receipts, epoch, known);
+  const answered = answeredIn(messages);
 
   return (
     <div className="log-frame">
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls, with the keyboard too */}
-      <div ref={ref} className="log" role="log" aria-live="off" aria-label={label} tabIndex={0}>
-        {more?.has && (
+      <div ref={ref} className="log" role="log" aria-live="off" aria-label={label} tabIndex={0} onKeyDown={walk}>
+        {more.has && messages.length > 0 && (
           <button type="button" className="earlier" disabled={more.loading} onClick={() => more.load().catch(() => {})}>
             {more.loading ? 'Loading…' : 'Show earlier messages'}
           </button>
@@ -49,8 +61,9 @@ export function Log(props: Props): ReactNode {
           const before = messages[i - 1];
           const after = messages[i + 1];
           const day = isNewDay(before, m);
-          const cut = day || (before && broken.has(before)) || m === firstNew;
-          const ends = !after || isNewDay(m, after) || broken.has(m) || after === firstNew;
+          const isFirstNew = m.key === firstNew;
+          const cut = day || (before && broken.has(before)) || isFirstNew;
+          const ends = !after || isNewDay(m, after) || broken.has(m) || after.key === firstNew;
           return (
             <Fragment key={m.key}>
               {day && (
@@ -58,21 +71,31 @@ export function Log(props: Props): ReactNode {
                   <span>{dayOf(timeOf(m))}</span>
                 </p>
               )}
-              {m === firstNew && <p className="divider">New</p>}
+              {isFirstNew && <p className="divider">New messages</p>}
               <Row
                 message={m}
                 mine={m.from?.id === me.id}
-                withName={withNames}
+                withName={props.withNames}
                 first={cut || !together(before, m)}
                 end={ends || !together(m, after)}
-                onRetry={onRetry}
-                onDiscard={onDiscard}
+                current={m.epoch === epoch}
+                editing={m.key === editing}
+                marked={m.key === target}
+                readBy={readers.get(m) ?? ''}
+                answered={m.re === undefined ? undefined : answered(m)}
+                on={on}
               />
               {broken.has(m) && <BreakNote missing={broken.get(m) === true} />}
             </Fragment>
           );
         })}
       </div>
+      {lineAbove && (
+        <button type="button" className="jump up" onClick={toLine}>
+          <Icon of="up" />
+          New messages
+        </button>
+      )}
       {!atEnd && (
         <button type="button" className="jump" onClick={toEnd}>
           <Icon of="down" />
@@ -83,14 +106,46 @@ export function Log(props: Props): ReactNode {
   );
 }
 
+/** The arrow keys go from message to message, beginning at the last one. */
+function walk(event: KeyboardEvent<HTMLElement>): void {
+  const { key, target, currentTarget: log } = event;
+  const at = (target as Element).closest<HTMLElement>('.row');
+  if (event.altKey || event.ctrlKey || event.metaKey || (target as Element).closest('textarea')) return;
+  if (key === 'Escape' && at) return document.querySelector<HTMLElement>('.composer textarea')?.focus();
+  const rows = [...log.querySelectorAll<HTMLElement>('.row')];
+  const i = at ? rows.indexOf(at) : rows.length;
+  const to = { ArrowUp: i - 1, ArrowDown: i + 1, Home: 0, End: rows.length - 1 }[key];
+  if (to === undefined || !rows[to]) return;
+  event.preventDefault();
+  rows[to].focus({ preventScroll: true });
+  rows[to].scrollIntoView({ block: 'nearest' });
+}
+
 /** Returns the last message before each break, and if some may be missing. */
 function brokenAfter(messages: readonly Message[], breaks: readonly Break[]): Map<Message, boolean> {
   const last = new Map<Message, boolean>();
   for (const { before, missing } of breaks) {
-    const m = messages.findLast((m) => before.has(m));
+    const m = messages.findLast((m) => before.has(m.key));
     if (m) last.set(m, missing || last.get(m) === true);
   }
   return last;
+}
+
+const refKey = (epoch = '', ref: unknown = '', author = '') => `${epoch}\n${ref}\n${author}`;
+
+/** Returns a function that finds what a message answers. */
+function answeredIn(messages: readonly Message[]): (m: Message) => Message | undefined {
+  let all: Map<string, Message> | undefined;
+  return ({ re, epoch }) => {
+    all ??= new Map(
+      messages.flatMap((m) => [
+        [refKey(m.epoch, m.seq), m],
+        [refKey('', m.id, m.from?.id), m],
+      ]),
+    );
+    if (typeof re !== 'object') return all.get(refKey(epoch ?? messages.findLast((m) => m.epoch)?.epoch, re));
+    return all.get(refKey('', re?.id, re?.author));
+  };
 }
 
 function BreakNote({ missing }: { missing: boolean }): ReactNode {

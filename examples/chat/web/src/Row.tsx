@@ -1,8 +1,12 @@
 import type { Message } from 'chathub-client/react';
-import { memo, type ReactNode, useState } from 'react';
+import { memo, type ReactNode, type TouchEvent, useEffect, useId, useRef, useState } from 'react';
+import { ActionBar, type RowActions } from './Actions.js';
+import { Editor } from './Editor.js';
 import { fullTimeOf, linked, timeOf } from './format.js';
 import { Avatar, colored, Icon, Name, Spoken } from './parts.js';
-import { textOf } from './types.js';
+import { Quote } from './Quote.js';
+import { Reactions } from './Reactions.js';
+import { DELETED, textOf } from './types.js';
 
 interface Props {
   message: Message;
@@ -11,63 +15,140 @@ interface Props {
   /** Whether it is the first and the last message of a group. */
   first: boolean;
   end: boolean;
-  onRetry: (id: string) => void;
-  onDiscard: (id: string) => void;
+  /** Whether the server still has its log, so that it can be changed. */
+  current: boolean;
+  editing: boolean;
+  /** Whether a jump has led here. */
+  marked: boolean;
+  /** Who has read it, as text. Empty if nobody is known to have. */
+  readBy: string;
+  /** The message that it answers, if that is loaded. */
+  answered: Message | undefined;
+  on: RowActions;
 }
 
 /** One message. */
-export const Row = memo(function Row({ message, mine, withName, first, end, onRetry, onDiscard }: Props): ReactNode {
-  const { key, id = '', from, data, status, error, ts } = message;
+export const Row = memo(function Row(props: Props): ReactNode {
+  const { message, mine, withName, first, end, current, editing, marked, readBy, answered, on } = props;
+  const { key, id = '', from, data, status, error, ts, edited, deleted, re } = message;
+  const own = useId();
   const name = from?.name ?? 'Server';
-  const classes = ['row', status, mine && 'mine', first && 'first', end && 'end'].filter(Boolean).join(' ');
+  const gone = deleted !== undefined;
+  const able = current && status === 'sent' && !gone;
+  const [over, setOver] = useState(false);
+  const [focused, setFocused] = useState(false);
+  const press = useLongPress(() => on.menu(message), able);
+  const classes = ['row', status, mine && 'mine', first && 'first', end && 'end', marked && 'marked', gone && 'gone'];
   const shown = withName && !mine;
   return (
-    <div className={classes} data-key={key}>
+    <article
+      className={classes.filter(Boolean).join(' ')}
+      data-key={key}
+      tabIndex={-1}
+      aria-labelledby={`${own}who ${own}text`}
+      onPointerEnter={(event) => event.pointerType === 'mouse' && setOver(true)}
+      onPointerLeave={() => setOver(false)}
+      onFocus={(event) => setFocused(event.target.matches(':focus-visible'))}
+      onBlur={(event) => event.currentTarget.contains(event.relatedTarget) || setFocused(false)}
+      onKeyDown={(event) => {
+        if (event.key !== 'Enter' || event.target !== event.currentTarget || !able) return;
+        event.preventDefault();
+        on.menu(message);
+      }}
+      {...press}
+    >
       {shown && <Avatar id={from?.id ?? ''} name={name} />}
       <div className="stack">
         {shown ? (
-          <span className={first ? 'who' : 'sr'} style={colored(from?.id ?? '')}>
+          <span id={`${own}who`} className={first ? 'who' : 'sr'} style={colored(from?.id ?? '')}>
             <Name of={name} />
             <Spoken>: </Spoken>
           </span>
         ) : (
-          <Spoken>
+          <Spoken id={`${own}who`}>
             <Name of={mine ? 'You' : name} />
             {': '}
           </Spoken>
         )}
-        <div className="bubble">
-          <span className="text" dir="auto">
-            <Whole text={textOf(data)} />
-          </span>
-          <span className="meta">
-            {ts !== undefined && (
-              <time dateTime={new Date(ts).toISOString()} title={fullTimeOf(ts)}>
-                {timeOf(ts)}
-              </time>
-            )}
-            {mine && <State status={status} />}
-          </span>
-        </div>
+        {re !== undefined && !gone && (
+          <Quote message={message} answered={answered} onJump={current ? () => on.jump(message) : undefined} />
+        )}
+        {editing ? (
+          <Editor text={textOf(data)} onSave={(text) => on.edited(message, text)} onCancel={() => on.edited(message)} />
+        ) : (
+          <div className="bubble" id={`${own}text`}>
+            <span className="text" dir="auto">
+              {gone ? DELETED : <Whole key={edited} text={textOf(data)} />}
+            </span>
+            <span className="meta">
+              {edited !== undefined && !gone && <span title={`Edited ${fullTimeOf(edited)}`}>edited</span>}
+              {ts !== undefined && (
+                <time dateTime={new Date(ts).toISOString()} title={fullTimeOf(ts)}>
+                  {timeOf(ts)}
+                </time>
+              )}
+              {mine && !gone && <State status={status} readBy={readBy} />}
+            </span>
+          </div>
+        )}
+        {!gone && <Reactions message={message} onReact={able ? (key, is) => on.react(message, key, is) : undefined} />}
         {status === 'failed' && (
           <p className="failure">
             Not sent: {error?.message ?? 'unknown'}.
-            <button type="button" onClick={() => leave(() => onRetry(id))}>
+            <button type="button" onClick={() => leave(() => on.retry(id))}>
               Try again
             </button>
-            <button type="button" onClick={() => leave(() => onDiscard(id))}>
+            <button type="button" onClick={() => leave(() => on.discard(id))}>
               Discard
             </button>
           </p>
         )}
+        {able && (over || focused) && !editing && <ActionBar message={message} mine={mine} on={on} />}
+        {able && (
+          <button type="button" className="sr more" tabIndex={-1} onClick={() => on.menu(message)}>
+            Actions
+          </button>
+        )}
       </div>
-    </div>
+    </article>
   );
 });
 
+const LONG_PRESS = 500; // ms
+
+/** Calls `fn` when a finger has rested on an element. */
+function useLongPress(fn: () => void, able: boolean) {
+  const timer = useRef<ReturnType<typeof setTimeout>>(undefined);
+  const pressed = useRef(false);
+  const end = () => clearTimeout(timer.current);
+  useEffect(() => () => clearTimeout(timer.current), []);
+  if (!able) return {};
+  return {
+    onTouchStart: (event: TouchEvent) => {
+      end();
+      pressed.current = false;
+      // Links and buttons have their own.
+      if (event.touches.length > 1 || (event.target as Element).closest('a, button, textarea')) return;
+      timer.current = setTimeout(() => {
+        pressed.current = true;
+        fn();
+      }, LONG_PRESS);
+    },
+    onTouchMove: end,
+    onTouchCancel: end,
+    onTouchEnd: (event: TouchEvent) => {
+      end();
+      if (pressed.current) event.preventDefault(); // a click would close what has opened
+    },
+    onContextMenu: (event: React.MouseEvent) => {
+      if ((event.nativeEvent as PointerEvent).pointerType === 'touch') event.preventDefault();
+    },
+  };
+}
+
 // Acting removes the button, so focus moves to the field for the next message.
 function leave(act: () => void): void {
-  document.querySelector('textarea')?.focus();
+  document.querySelector<HTMLElement>('.composer textarea')?.focus();
   act();
 }
 
@@ -77,10 +158,10 @@ const states = {
   failed: ['alert', 'Not sent'],
 } as const;
 
-function State({ status }: { status: keyof typeof states }): ReactNode {
-  const [icon, label] = states[status];
+function State({ status, readBy }: { status: keyof typeof states; readBy: string }): ReactNode {
+  const [icon, label] = readBy && status === 'sent' ? (['checks', `Read by ${readBy}`] as const) : states[status];
   return (
-    <span className="state" title={label}>
+    <span className={readBy ? 'state read' : 'state'} title={label}>
       <Icon of={icon} />
       <Spoken>{label}</Spoken>
     </span>
@@ -105,7 +186,7 @@ function Whole({ text }: { text: string }): ReactNode {
 function Linked({ text }: { text: string }): ReactNode {
   return linked(text).map((piece, i) =>
     i % 2 === 1 ? (
-      // biome-ignore lint/suspicious/noArrayIndexKey: a text never changes
+      // biome-ignore lint/suspicious/noArrayIndexKey: the pieces of a text have an order
       <a key={i} href={piece} target="_blank" rel="noopener noreferrer nofollow">
         {piece}
       </a>

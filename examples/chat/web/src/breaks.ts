@@ -4,8 +4,8 @@ import { useCallback, useEffect, useRef, useState } from 'react';
 
 /** A place in a conversation where its log does not go on after a reconnect. */
 export interface Break {
-  /** The messages above it. */
-  readonly before: ReadonlySet<Message>;
+  /** The keys of the messages above it. */
+  readonly before: ReadonlySet<string>;
   /** Whether messages may be missing. Otherwise only the old log is gone. */
   readonly missing: boolean;
 }
@@ -72,7 +72,7 @@ function useBreak(messages: readonly Message[], onBreak: OnBreak) {
   }, [client]);
   return useCallback(({ resumed, recovered }: JoinedRoom | InboxInfo, isNewLog: boolean) => {
     const { messages, onBreak } = latest.current;
-    const before = new Set(messages.filter((m) => m.status === 'sent'));
+    const before = new Set(messages.filter((m) => m.status === 'sent').map((m) => m.key));
     if (resumed && !recovered && before.size > 0) onBreak({ before, missing: !(isNewLog && complete.current) });
   }, []);
 }

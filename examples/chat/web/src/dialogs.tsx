@@ -1,5 +1,7 @@
+import type { Message } from 'chathub-client/react';
 import { type FormEvent, type ReactNode, useRef } from 'react';
-import { Dialog } from './parts.js';
+import { Dialog, Name } from './parts.js';
+import { shortOf } from './types.js';
 
 export function JoinDialog({ onJoin, onClosed }: { onJoin: (name: string) => void; onClosed: () => void }): ReactNode {
   const input = useRef<HTMLInputElement>(null);
@@ -59,6 +61,37 @@ export function LogoutDialog({ onLogout, onClosed }: { onLogout: () => void; onC
             </button>
             <button type="button" className="primary" onClick={onLogout}>
               Log out
+            </button>
+          </div>
+        </>
+      )}
+    </Dialog>
+  );
+}
+
+/** Asks whether to delete a message. */
+export function DeleteDialog(props: { message: Message; onDelete: () => void; onClosed: () => void }): ReactNode {
+  const { message, onDelete, onClosed } = props;
+  return (
+    <Dialog title="Delete this message?" onClosed={onClosed}>
+      {(close) => (
+        <>
+          <p>
+            It is deleted for everyone: <Name of={shortOf(message)} className="quoted" />
+          </p>
+          <div className="dialog-actions">
+            <button type="button" className="secondary" onClick={close}>
+              Keep
+            </button>
+            <button
+              type="button"
+              className="primary"
+              onClick={() => {
+                close(); // first, since it returns focus
+                onDelete();
+              }}
+            >
+              Delete
             </button>
           </div>
         </>

@@ -74,3 +74,6 @@ export function linked(text: string): string[] {
   pieces.push(text.slice(end));
   return pieces;
 }
+
+/** Returns a text without case and accents, for a search. */
+export const foldedOf = (text: string): string => text.normalize('NFKD').replace(/\p{M}/gu, '').toLowerCase();

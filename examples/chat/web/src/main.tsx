@@ -4,6 +4,7 @@ import { App } from './App.js';
 import './styles/base.css';
 import './styles/frame.css';
 import './styles/log.css';
+import './styles/message.css';
 
 createRoot(document.getElementById('root') as HTMLElement).render(
   <StrictMode>

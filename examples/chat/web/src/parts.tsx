@@ -1,4 +1,4 @@
-import { type CSSProperties, type ReactNode, useEffect, useId, useRef } from 'react';
+import { type CSSProperties, type ReactNode, type RefObject, useEffect, useId, useLayoutEffect, useRef } from 'react';
 import { hue, initials } from './format.js';
 
 const paths = {
@@ -10,12 +10,23 @@ const paths = {
   exit: 'M10 4.5H6.5a2 2 0 0 0-2 2v11a2 2 0 0 0 2 2H10M9.5 12h10M15.5 8l4 4-4 4',
   send: 'M12 19V5M5.5 11.5L12 5l6.5 6.5',
   down: 'M12 5v14M5.5 12.5L12 19l6.5-6.5',
+  up: 'M6 14.5l6-6l6 6',
   clock: 'M20 12a8 8 0 1 1-16 0a8 8 0 0 1 16 0M12 8v4.5l2.5 1.5',
   check: 'M5 12.5l4.5 4.5L19 7.5',
+  checks: 'M2.5 12.5l4.5 4.5L16.5 7.5M11.5 16l1.5 1L22 7.5',
+  react: 'M20.5 12a8.5 8.5 0 1 1-17 0a8.5 8.5 0 0 1 17 0M8.5 14c.8 1.4 2 2.2 3.5 2.2s2.7-.8 3.5-2.2M9 9.5v.4M15 9.5v.4',
+  reply: 'M10 6L4.5 11.5L10 17M5 11.5h8.5a6 6 0 0 1 6 6v1',
+  edit: 'M5 19l.8-3.8L16.5 4.5a1.9 1.9 0 0 1 2.9 2.9L8.8 18.2L5 19M14.5 6.5l3 3',
+  delete: 'M4.5 7h15M9.5 7V4.5h5V7M6.5 7l1 12.5h9l1-12.5M10.2 11v5M13.8 11v5',
+  link: 'M10 13.5a4 4 0 0 0 5.7.3l2.8-2.8a4 4 0 0 0-5.7-5.7l-1.300 1.300M14 10.5a4 4 0 0 0-5.7-.3l-2.8 2.8a4 4 0 0 0 5.7 5.7l1.300-1.300',
+  bell: 'M6.5 16.5V11a5.5 5.5 0 0 1 11 0v5.5l1.5 1.5H5l1.5-1.5M10 20.5h4',
+  muted: 'M6.5 16.5V11a5.5 5.5 0 0 1 11 0v5.5l1.5 1.5H5l1.5-1.5M10 20.5h4M4 4l16 16',
   alert: 'M20.5 12a8.5 8.5 0 1 1-17 0a8.5 8.5 0 0 1 17 0M12 7.5v5.5M12 16v.2',
 };
 
-export function Icon({ of }: { of: keyof typeof paths }): ReactNode {
+export type IconName = keyof typeof paths;
+
+export function Icon({ of }: { of: IconName }): ReactNode {
   return (
     <svg viewBox="0 0 24 24" aria-hidden="true">
       <path d={paths[of]} />
@@ -24,7 +35,7 @@ export function Icon({ of }: { of: keyof typeof paths }): ReactNode {
 }
 
 interface ButtonProps {
-  icon: keyof typeof paths;
+  icon: IconName;
   label: string;
   onClick: () => void;
   className?: string;
@@ -68,8 +79,22 @@ export function RoomAvatar(): ReactNode {
 }
 
 /** Text for screen readers only. */
-export function Spoken({ children }: { children: ReactNode }): ReactNode {
-  return <span className="sr">{children}</span>;
+export function Spoken({ id, children }: { id?: string; children: ReactNode }): ReactNode {
+  return (
+    <span id={id} className="sr">
+      {children}
+    </span>
+  );
+}
+
+/** Makes a field as high as its text. */
+export function useHeight(area: RefObject<HTMLTextAreaElement | null>, text: string): void {
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the text is in the element
+  useLayoutEffect(() => {
+    const element = area.current as HTMLTextAreaElement;
+    element.style.height = 'auto';
+    element.style.height = `${element.scrollHeight}px`;
+  }, [text]);
 }
 
 interface DialogProps {

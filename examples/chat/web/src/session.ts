@@ -1,5 +1,6 @@
 import { ChatClient, ChatError, type ConnectionState, type User } from 'chathub-client';
 import { keptIn, type StorageLike } from 'chathub-client/storage';
+import { forgetDrafts } from './drafts.js';
 import { load, ofTab, save } from './storage.js';
 import { type Place, room } from './types.js';
 
@@ -49,6 +50,7 @@ export function beginSession(login: Login): Session {
 export function endSession(): void {
   save(ofTab, SESSION, null);
   save(ofTab, OUTBOX, null);
+  forgetDrafts();
 }
 
 export interface Login {

@@ -34,3 +34,14 @@ export function textOf(data: unknown): string {
   const text = (data as Partial<Text> | null | undefined)?.text;
   return typeof text === 'string' ? text : (JSON.stringify(data) ?? '');
 }
+
+export const DELETED = 'This message was deleted';
+
+const SHORT = 80; // characters
+
+/** Returns the beginning of a message's text, in one line. */
+export function shortOf({ data, deleted }: { readonly data?: unknown; readonly deleted?: number | undefined }): string {
+  if (deleted !== undefined) return DELETED;
+  const text = textOf(data).slice(0, 500).replace(/\s+/g, ' ');
+  return text.length > SHORT ? `${text.slice(0, SHORT)}…` : text;
+}

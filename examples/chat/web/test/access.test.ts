@@ -21,18 +21,75 @@ for (const [name, options] of Object.entries<BrowserContextOptions>({
       ...options,
       url: net.url,
       prepare: async (page) => {
+        await page.routeWebSocket(/\/ws$/, (socket) => {
+          const server = socket.connectToServer();
+          socket.onMessage((text) => {
+            const { id, data } = JSON.parse(String(text));
+            if (data?.text !== 'Refuse this') return server.send(text);
+            const refusal = { code: 'internal', message: 'The disk is full' };
+            socket.send(JSON.stringify({ type: 'error', id, data: refusal }));
+          });
+        });
+        await page.reload();
         await page.getByLabel('Your name').waitFor();
         await accessible(page);
       },
     });
     const list = () =>
       options.isMobile ? ana.page.getByRole('button', { name: 'Back to the conversations' }).click() : undefined;
-    await ana.write('x'.repeat(70_000), 'Good morning');
+    await ana.write('Refuse this', 'Good morning');
     await ana.status('Good morning', 'sent');
-    await ana.page.getByText('Not sent: The message is too large').waitFor();
+    await ana.page.getByText('Not sent: The disk is full').waitFor();
     await ben.page.keyboard.type('H');
     await ana.page.getByText(/is typing$/).waitFor();
     await accessible(ana.page); // a conversation with a failed message
+
+    // A bar, its palette, a reply, reactions, an edited and a deleted one.
+    const own = ana.row('Good morning');
+    await own.focus();
+    const act = async (name: string) => {
+      if (options.isMobile) await own.press('Enter');
+      await (options.isMobile ? ana.page.locator('dialog') : own).getByRole('button', { name, exact: true }).click();
+    };
+    if (!options.isMobile) {
+      await ana.log.focus();
+      await ana.page.keyboard.press('End');
+      await ana.page.keyboard.press('ArrowUp');
+      await own.locator('.actions').waitFor();
+      await ana.page.getByRole('article', { name: /^You: Good morning/ }).waitFor();
+      await accessible(ana.page);
+      await act('React');
+      await accessible(ana.page);
+      await act('React with heart');
+    } else {
+      await own.press('Enter');
+      await ana.page.getByRole('dialog', { name: 'Message' }).waitFor();
+      await accessible(ana.page);
+      await ana.page.getByRole('button', { name: 'React with heart' }).click();
+    }
+    await own.locator('.reaction').waitFor();
+    await own.focus();
+    await act('Edit');
+    await accessible(ana.page);
+    await ana.page.getByLabel('Edit the message').fill('Good evening');
+    await ana.page.keyboard.press('Enter');
+    const edited = ana.row('Good evening');
+    await edited.getByText('edited').waitFor();
+    await ben.row('Good evening').locator('.bubble').hover();
+    await ben.row('Good evening').getByRole('button', { name: 'Reply' }).click();
+    await accessible(ben.page); // a reply is being written
+    await ben.write('And to you');
+    await ana.row('And to you').locator('.quote').waitFor();
+    await ben.row('Hello').locator('.bubble').hover();
+    await ben.row('Hello').getByRole('button', { name: 'Delete' }).click();
+    await ben.page.getByRole('dialog').waitFor();
+    await accessible(ben.page);
+    await ben.page.getByRole('dialog').getByRole('button', { name: 'Delete', exact: true }).click();
+    await ana.row('This message was deleted').waitFor();
+    await ana.composer('lobby').fill('word '.repeat(3_000));
+    await ana.page.getByText('It will be sent as 2 messages').waitFor();
+    await accessible(ana.page);
+    await ana.composer('lobby').fill('');
 
     await list();
     await ana.page.getByRole('button', { name: 'Join a room' }).first().click();
@@ -45,6 +102,10 @@ for (const [name, options] of Object.entries<BrowserContextOptions>({
     await list();
     await ana.item('lobby').getByText('1 unread').waitFor();
     await accessible(ana.page); // the list with an unread message
+    await ana.item('lobby').click();
+    await ana.log.getByText('New messages', { exact: true }).waitFor();
+    await accessible(ana.page); // the line above it
+    await list();
     if (options.isMobile) {
       await ana.item('club').click();
       await ana.page.getByRole('button', { name: 'Who is here' }).click();

@@ -1,4 +1,7 @@
 import { execFileSync } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import {
   type Browser,
   type BrowserContext,
@@ -59,6 +62,13 @@ export function atEnd(fn: () => Promise<unknown>): void {
   ends.push(fn);
 }
 
+/** Makes a directory for a server's messages, until the end of the test. */
+export async function dataDirectory(): Promise<string> {
+  const data = await mkdtemp(join(tmpdir(), 'chathub-data-'));
+  ends.push(() => rm(data, { recursive: true }));
+  return data;
+}
+
 /** Starts a test server, with the page and the log-in of the program. */
 export async function testServer(): Promise<TestServer> {
   const hub = await TestServer.start(server);
@@ -84,7 +94,7 @@ export async function openPage(ctx: BrowserContext, url: string): Promise<Page> 
   const page = await ctx.newPage();
   page.on('pageerror', (err) => complaints.push(`error: ${err.stack}`));
   page.on('dialog', (dialog) => complaints.push(`dialog: ${dialog.message()}`));
-  page.on('request', (r) => r.url().startsWith(url) || complaints.push(`request: ${r.url()}`));
+  page.on('request', (r) => r.url().startsWith(`${new URL(url).origin}/`) || complaints.push(`request: ${r.url()}`));
   page.on('console', (m) => /Content.Security.Policy/i.test(m.text()) && complaints.push(m.text()));
   await page.goto(url);
   return page;
@@ -148,7 +158,8 @@ export class User {
 
   /** The only message with this text. */
   row(text: string): Locator {
-    return this.log.locator('.row').filter({ has: this.page.getByText(text, { exact: true }) });
+    const exact = new RegExp(`^${text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}$`);
+    return this.log.locator('.row').filter({ has: this.page.locator('.text', { hasText: exact }) });
   }
 
   async online(): Promise<void> {
@@ -160,7 +171,7 @@ export class User {
   }
 
   async write(...texts: string[]): Promise<void> {
-    const composer = this.page.locator('textarea');
+    const composer = this.page.locator('.composer textarea');
     for (const text of texts) {
       await composer.fill(text);
       await composer.press('Enter');

@@ -12,9 +12,12 @@ test('two users chat', async () => {
   await ben.write('I am.', 'What is new?');
   for (const user of [ana, ben]) await user.sees('Hello, is anybody here?', 'I am.', 'What is new?');
   for (const text of ['I am.', 'What is new?']) await ben.status(text, 'sent');
-  await ben.row('I am.').getByText('Sent', { exact: true }).waitFor();
+  await ben
+    .row('I am.')
+    .getByText(/^Read by .Ana.$/)
+    .waitFor();
   await ana.row('I am.').getByText('Ben').waitFor();
-  expect(await ana.row('I am.').getByText('Sent', { exact: true }).count()).toBe(0);
+  expect(await ana.row('I am.').locator('.state').count()).toBe(0);
 });
 
 test('typing shows, and ends with the message or without', async () => {
@@ -62,7 +65,7 @@ test('rooms are created, joined and left, and count what is unread', async () =>
   await expect.poll(() => ben.page.title(), POLL).toBe('(2) lobby · chathub');
   await ben.item('Reading club').click();
   await ben.sees('Chapter one', 'Chapter two');
-  await ben.log.getByText('New', { exact: true }).waitFor();
+  await ben.log.getByText('New messages', { exact: true }).waitFor();
   await expect.poll(() => ben.item('Reading club').getByText('unread').count(), POLL).toBe(0);
   await expect.poll(() => ben.page.title(), POLL).toBe('Reading club · chathub');
   // What arrives while it is open and read is not new.
@@ -71,7 +74,7 @@ test('rooms are created, joined and left, and count what is unread', async () =>
   await ben.item('Reading club').click();
   await ana.write('Chapter three');
   await ben.sees('Chapter one', 'Chapter two', 'Chapter three');
-  expect(await ben.log.getByText('New', { exact: true }).count()).toBe(0);
+  expect(await ben.log.getByText('New messages', { exact: true }).count()).toBe(0);
 
   await ben.page.getByRole('button', { name: 'Leave the room' }).click();
   await ben.composer('lobby').waitFor();
@@ -102,7 +105,7 @@ test('what arrives while the page is hidden is new', async () => {
   await ana.write('Not seen');
   await ben.item('lobby').getByText('1 unread').waitFor();
   await setHidden(false);
-  await expect.poll(lines, POLL).toEqual(['Seen', 'Seen too', 'New', 'Not seen']);
+  await expect.poll(lines, POLL).toEqual(['Seen', 'Seen too', 'New messages', 'Not seen']);
   await expect.poll(() => ben.item('lobby').getByText('unread').count(), POLL).toBe(0);
 });
 
@@ -267,6 +270,9 @@ test('older messages come at the top, and what is read stays where it is', async
   });
   await ben.sees(...texts, 'One more');
   expect(await ben.page.getByRole('button', { name: 'Show earlier messages' }).count()).toBe(0);
+  // What was there before he came is not new.
+  const lines = await ben.log.locator('.text, .divider').allTextContents();
+  expect(lines).toEqual([...texts, 'New messages', 'One more']);
   await ben.page.getByRole('button', { name: '1 new' }).click();
   await expect.poll(() => inSight(ben.row('One more')), POLL).toBe(true);
 });

@@ -34,6 +34,83 @@ test('hostile text is shown as text', async () => {
   for (const user of [ana, ben]) await harmless(user);
 });
 
+test('hostile text is shown as text in edits, reactions, replies and links', async () => {
+  const ana = await logIn('Ana');
+  const ben = await logIn('<b onclick=alert(1)>Ben');
+  await ben.write('Harmless');
+  await ana.sees('Harmless');
+  const to = { room: 'lobby' };
+  const { seq } = await sendAs(ben, { type: 'room-message', ...to, data: { text: 'Not yet' } });
+  const edit = (data: unknown) => ({ type: 'edit-message', ...to, data: { seq, data } });
+  const keys = HOSTILE.map((text) => text.replace('\u0000', '').slice(0, 24)).concat(
+    '__proto__',
+    'constructor',
+    '\u202e👍',
+    '<img src=x>',
+  );
+  const odd = { text: { toString: '<b>', length: 1 } };
+  for (const [i, text] of HOSTILE.entries()) {
+    await sendAs(ben, edit({ text }), { type: 'room-message', ...to, re: seq, data: { text: `Answer ${i}` } });
+    await ana.sees('Harmless', text, ...HOSTILE.slice(0, i + 1).map((_, i) => `Answer ${i}`));
+    await harmless(ana);
+  }
+  await sendAs(ben, ...keys.map((key) => ({ type: 'react', ...to, data: { seq, key } })));
+  const row = ana.log.locator('.row').nth(1);
+  await expect.poll(() => row.locator('.reaction bdi').allTextContents(), POLL).toEqual(keys);
+  for (const chip of await row.locator('.reaction').all()) {
+    await chip.click();
+    await expect.poll(() => chip.getAttribute('aria-pressed'), POLL).toBe('true');
+  }
+  await expect.poll(() => ben.log.locator('.reaction[aria-pressed=true]').count(), POLL).toBe(keys.length);
+  expect(await ana.row('Answer 0').locator('.quote').textContent()).toContain('<b onclick=alert(1)>Ben');
+  // A reply to it, and what asks before it is deleted.
+  await row.locator('.bubble').hover();
+  await row.getByRole('button', { name: 'Reply' }).click();
+  await ana.page.locator('.replying').getByText('esrever').waitFor();
+  await harmless(ana);
+  await ana.write('<b>An answer</b>');
+  await ben.row('<b>An answer</b>').waitFor();
+  await ana.row('<b>An answer</b>').locator('.bubble').hover();
+  await ana.row('<b>An answer</b>').getByRole('button', { name: 'Delete' }).click();
+  await ana.page.getByRole('dialog').getByText('<b>An answer</b>').waitFor();
+  await harmless(ana);
+  await ana.page.keyboard.press('Escape');
+  // Data of any shape, and a link to anything.
+  await sendAs(ben, edit(odd), edit(null), edit(odd));
+  await ana.row(JSON.stringify(odd)).waitFor();
+  for (const hash of ['#%zz/1', '#lobby/1e9', '#/5', '#lobby/99999999999999999', '#<img src=x onerror=alert(1)>/1']) {
+    await ana.page.evaluate((hash) => {
+      location.hash = hash;
+    }, hash);
+  }
+  await ana.isIn('<img src=x onerror=alert(1)>');
+  for (const user of [ana, ben]) await harmless(user);
+});
+
+/** Sends events over another connection. Returns the last answer. */
+function sendAs(user: User, ...events: object[]): Promise<{ seq: number }> {
+  return user.page.evaluate(async (events) => {
+    const { token } = JSON.parse(sessionStorage.getItem('chathub:session') ?? '');
+    const ws = new WebSocket(new URL('ws', document.baseURI), ['chathub.v1', `chathub.bearer.${token}`]);
+    await new Promise((resolve) => ws.addEventListener('open', resolve));
+    let last = { seq: 0 };
+    for (const event of [{ type: 'join-room', room: 'lobby' }, ...events]) {
+      const id = crypto.randomUUID();
+      const answer = new Promise<typeof last>((resolve, reject) => {
+        ws.addEventListener('message', ({ data: text }) => {
+          const { type, id: of, data } = JSON.parse(text);
+          if (of === id && type === 'ack') resolve(data);
+          if (of === id && type === 'error') reject(new Error(text));
+        });
+      });
+      ws.send(JSON.stringify({ id, ...event }));
+      last = await answer;
+    }
+    ws.close();
+    return last;
+  }, events);
+}
+
 test('only web addresses become links', async () => {
   const ana = await logIn('Ana');
   await ana.write(
@@ -66,7 +143,9 @@ test('what is stored in the browser is checked', async () => {
     const session = JSON.parse(sessionStorage.getItem('chathub:session') ?? '');
     const broken = { ...session, rooms: [null, 17, 'lobby'], active: { kind: 'room' } };
     sessionStorage.setItem('chathub:session', JSON.stringify(broken));
-    localStorage.setItem(`chathub:read:${session.user.id}`, '[null,17,["room:lobby"],["room:x","y"]]');
+    sessionStorage.setItem('chathub:drafts', '[null,17,["room:lobby"],["room:x",{}]]');
+    localStorage.setItem('chathub:notify', '{"yes":1}');
+    localStorage.setItem(`chathub:notified:${session.user.id}`, '["never"]');
   });
   await ana.page.reload();
   await ana.item('lobby').click();

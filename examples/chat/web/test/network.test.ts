@@ -1,8 +1,5 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { atEnd, current, logIn, network, POLL, stopClock, type User, withBrowser } from './browser.js';
+import { current, dataDirectory, logIn, network, POLL, stopClock, type User, withBrowser } from './browser.js';
 
 withBrowser();
 
@@ -16,8 +13,7 @@ const notes = (user: User) => user.log.locator('.break').allTextContents();
 for (const kept of [false, true]) {
   for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
     test(`a restart in the middle of a conversation: ${signal}, log ${kept ? 'on disk' : 'in memory'}`, async () => {
-      const data = kept ? await mkdtemp(join(tmpdir(), 'chathub-data-')) : undefined;
-      if (data) atEnd(() => rm(data, { recursive: true }));
+      const data = kept ? await dataDirectory() : undefined;
       await current.startAnother({ data });
       const net = await network();
       const ana = await logIn('Ana', { url: net.url });
@@ -247,20 +243,32 @@ test('a failed message says why, and can be sent again or discarded', async () =
   await ana.row('First').getByRole('button', { name: 'Try again' }).click();
   await ana.status('First', 'sent');
   await ben.sees('First');
-  expect(await ana.page.locator('textarea').evaluate((area) => area === document.activeElement)).toBe(true);
+  expect(await ana.page.locator('.composer textarea').evaluate((area) => area === document.activeElement)).toBe(true);
   await ana.row('Second').getByRole('button', { name: 'Discard' }).click();
   await ana.sees('First');
   await ana.write('Third');
   for (const user of [ana, ben]) await user.sees('First', 'Third');
 });
 
-test('a message that is too long fails by itself', async () => {
+test('a long text that is pasted goes out in parts, and is folded', async () => {
   const ana = await logIn('Ana');
-  await ana.write('x'.repeat(70_000), 'Short');
-  await ana.page.getByText('Not sent: The message is too large for the server.').waitFor();
+  const ben = await logIn('Ben');
+  const words = `${'word '.repeat(4_999)}😀`;
+  await ana.composer('lobby').fill(words); // as if it was pasted
+  await ana.page.getByText('This is long. It will be sent as 3 messages.').waitFor();
+  await ana.composer('lobby').press('Enter');
+  await ana.write('Short');
   await ana.status('Short', 'sent');
-  const long = ana.log.locator('.failed .text');
-  expect(await long.textContent()).toMatch(/^x{500}…Show all$/);
-  await long.getByRole('button', { name: 'Show all' }).click();
-  expect(await long.textContent()).toBe('x'.repeat(70_000));
+  for (const user of [ana, ben]) {
+    await expect.poll(() => user.messages.count(), POLL).toBe(4);
+    for (const text of await user.messages.all()) {
+      const whole = text.getByRole('button', { name: 'Show all' });
+      if (await whole.count()) await whole.click();
+    }
+    expect((await user.messages.allTextContents()).join(' ')).toBe(`${words} Short`);
+  }
+  await ana.composer('lobby').fill('x'.repeat(200_001));
+  await ana.page.getByText('This is too long. 200,000 characters can be sent at once.').waitFor();
+  await ana.composer('lobby').press('Enter');
+  expect(await ana.composer('lobby').inputValue()).toHaveLength(200_001);
 });
