@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -44,7 +45,9 @@ func TestBot(t *testing.T) {
 			return nil
 		})
 		cancel()
-		<-done
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
 	}
 	want := []string{"!echo one", "one", "nothing", "!echo two", "two", "!echo three", "three"}
 	if got := texts(t, hub); !slices.Equal(got, want) {

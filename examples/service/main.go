@@ -75,7 +75,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) 
 // openHub returns a node of the cluster. It has no clients: nobody can sign in.
 func openHub(url string) (*chathub.Hub, func() error, error) {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	broker, err := natsbroker.Connect(url, natsbroker.Logger(log))
+	// The chat's servers have made the stream, with bounds of their choice.
+	broker, err := natsbroker.Connect(url, natsbroker.ExistingStream(), natsbroker.Logger(log))
 	if err != nil {
 		return nil, nil, err
 	}

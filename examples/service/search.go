@@ -129,7 +129,8 @@ func change(ctx context.Context, tx *sql.Tx, e chathub.Entry) error {
 	return err
 }
 
-// textOf returns the text of a message: a JSON string, or an object with a text.
+// textOf returns the text of a message, which is a JSON string or an object
+// with a text.
 func textOf(data jsontext.Value) string {
 	var s string
 	if json.Unmarshal(data, &s) == nil {
