@@ -253,7 +253,8 @@ func TestStateOld(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(3 * time.Hour)
-		if _, err := hub.To("other").Post(t.Context(), chathub.Post{}); err != nil { // what is due goes
+		// What is due goes.
+		if _, err := hub.To("other").Post(t.Context(), chathub.Post{}); err != nil {
 			t.Fatal(err)
 		}
 		state, err := hub.State(t.Context(), "lobby")

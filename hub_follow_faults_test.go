@@ -16,8 +16,9 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
-// TestFollowConcurrentPosts: followers on two hubs get everything that is posted
-// from both at once, in one order and once, while the broker fails now and then.
+// TestFollowConcurrentPosts: followers on two hubs get everything that is
+// posted from both at once, in one order and once, while the broker fails now
+// and then.
 func TestFollowConcurrentPosts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const posters, each = 6, 100
