@@ -14,6 +14,7 @@ import (
 
 	"github.com/chathub-go/chathub"
 	"github.com/chathub-go/chathub/hubtest"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // resumeRequest is the data of resume.
