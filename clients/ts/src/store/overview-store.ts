@@ -91,6 +91,8 @@ export class OverviewStore extends Store<OverviewSnapshot> {
     this.changed();
   };
 
+  override readonly actions = { refresh: this.refresh };
+
   protected override start(): () => void {
     const client = this.#client;
     const { every } = this.#options;
