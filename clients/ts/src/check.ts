@@ -101,6 +101,7 @@ export const isEnvelope = shape<Omit<Envelope, 'data'>>(
     re: isRe,
     ...content,
     mine: listOf(isText),
+    version: isCount,
   },
 ) as (value: unknown) => value is Envelope;
 

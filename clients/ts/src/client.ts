@@ -48,7 +48,7 @@ import {
 import { cancellable, encode, Requests, type WaitOptions } from './requests.js';
 import { Room } from './room.js';
 import { isOver, toJSON, wellFormed } from './text.js';
-import { LIST_EVERY, NOBODY, type Users, usersAfter, usersOf } from './users.js';
+import { listing, NOBODY, type Users, usersAfter, usersOf } from './users.js';
 
 /** How reading the inbox started, at a connect or a reconnect. */
 export interface InboxInfo extends Position {
@@ -113,7 +113,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   #user: User | undefined;
   #off: readonly string[] = [];
   #online = NOBODY;
-  #listRequested = 0;
+  readonly #list = listing(() => this.#connection.write({ type: 'online-users' }));
 
   /**
    * `url` is the URL of the hub, with the scheme ws, wss, http or https, or a
@@ -411,7 +411,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     }
     const asked = this.#inbox?.seq ?? 0;
     this.#inbox = { epoch: inbox.epoch, seq: inbox.recovered ? asked : 0 };
-    this.#heardFrom = inbox.recovered ? Math.min(this.#heardFrom || asked, asked) : inbox.seq;
+    this.#heardFrom = inbox.recovered ? asked : inbox.seq;
     this.#inboxLive = true;
     const { socket } = this.#connection;
     const gone = () => socket !== this.#connection.socket; // closed by a listener
@@ -447,7 +447,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
       case 'user-offline': {
         const change = e.data as Presence;
         this.#setOnline(usersAfter(this.#online, change, e.type === 'user-online'));
-        if (change.users && this.#online.users.length !== change.count) this.#list();
+        this.#list(change, this.#online);
         break;
       }
       case 'removed':
@@ -484,14 +484,6 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   #setOnline(online: Users): void {
     this.#online = online;
     this.#events.emit('\nonline', online);
-  }
-
-  // The server has sent counts only for a while, so the list lacks users.
-  #list(): void {
-    const now = Date.now();
-    if (now - this.#listRequested < LIST_EVERY) return;
-    this.#listRequested = now;
-    this.#connection.write({ type: 'online-users' });
   }
 
   async #reply(e: Envelope): Promise<void> {

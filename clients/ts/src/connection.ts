@@ -127,7 +127,7 @@ export class Connection {
   /** Ends the connection and all attempts. */
   close(): void {
     if (this.#ended) return;
-    this.#stop(disconnected('closed', null));
+    this.#stop('closed');
   }
 
   /**
@@ -179,7 +179,7 @@ export class Connection {
       } catch (err) {
         if (run !== this.#run) return;
         this.#drop();
-        if (err instanceof ChatError && err.code === 'unauthenticated') return this.#refuse(err);
+        if (err instanceof ChatError && err.code === 'unauthenticated') return this.#stop('refused', err);
         return this.#wait('token', new ChatError('unavailable', 'getToken failed', { cause: err }));
       }
       this.#tokenReason = 'connect';
@@ -195,7 +195,7 @@ export class Connection {
       ws = new Socket(absolute(this.#url), protocols);
     } catch {
       // The cause is dropped because it may quote the token.
-      return this.#refuse(new ChatError('bad_request', 'No WebSocket, or an invalid URL'));
+      return this.#stop('refused', new ChatError('bad_request', 'No WebSocket, or an invalid URL'));
     }
     this.#ws = ws;
     ws.onmessage = ({ data }: { data: unknown }) => this.#receive(data);
@@ -217,7 +217,7 @@ export class Connection {
     const refusal = this.#refusal;
     this.#drop(code);
     if (code >= 4500 && code <= 4999) {
-      return this.#refuse(refusal ?? new ChatError('closed', reason || undefined), code);
+      return this.#stop('refused', refusal ?? new ChatError('closed', reason || undefined), code);
     }
     if (code === TOKEN_EXPIRED) {
       this.#token = null;
@@ -244,8 +244,7 @@ export class Connection {
 
   #wait(reason: DisconnectReason, error?: ChatError, code?: number): void {
     const now = Date.now();
-    const max = this.#options.backoff?.max ?? 20_000;
-    const min = this.#options.backoff?.min ?? 500;
+    const { max = 20_000, min = 500 } = this.#options.backoff ?? {};
     // The bound starts again only after a connection that lasted, so that a
     // server that fails right after the welcome gets no more attempts than a
     // dead one.
@@ -257,18 +256,14 @@ export class Connection {
     this.#setState(disconnected(reason, now + delay, code, error));
   }
 
-  #refuse(error: ChatError, code?: number): void {
-    this.#stop(disconnected('refused', null, code, error));
-  }
-
-  #stop(state: ConnectionState): void {
+  #stop(reason: DisconnectReason, error?: ChatError, code?: number): void {
     this.#drop();
     this.#token = null;
     this.#tokenReason = 'connect';
     this.#readySince = 0;
     this.#restartAt = 0;
     this.#listen(false);
-    this.#setState(state);
+    this.#setState(disconnected(reason, null, code, error));
   }
 
   #setState(state: ConnectionState): void {

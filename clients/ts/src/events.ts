@@ -75,7 +75,7 @@ export type Unsubscribe = () => void;
  * If one throws, the others are called all the same.
  */
 export class Emitter {
-  readonly #listeners = new Map<string, Set<{ readonly fn: (...args: never[]) => void }>>();
+  readonly #listeners = new Map<string, Set<(...args: never[]) => void>>();
   readonly #report: (err: unknown) => void;
 
   /** `report` receives whatever a listener throws. */
@@ -84,14 +84,14 @@ export class Emitter {
   }
 
   on(name: string, fn: (...args: never[]) => void): Unsubscribe {
-    const entry = { fn }; // so the same function can be registered twice
+    const entry = (...args: never[]) => fn(...args); // the same function can be registered twice
     const set = this.#listeners.get(name) ?? new Set();
     this.#listeners.set(name, set.add(entry));
     return () => void set.delete(entry);
   }
 
   emit(name: string, ...args: unknown[]): void {
-    for (const { fn } of [...(this.#listeners.get(name) ?? [])]) {
+    for (const fn of [...(this.#listeners.get(name) ?? [])]) {
       try {
         fn(...(args as never[]));
       } catch (err) {

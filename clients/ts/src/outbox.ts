@@ -97,12 +97,9 @@ export class Outbox {
     if (this.#entries.some((e) => e.message.id === message.id)) {
       return settle(conflict());
     }
-    if (this.#entries.length >= this.#max) {
-      const error = overflow();
-      settle(error);
-      return this.#owner.changed({ status: 'failed', message, error });
-    }
-    this.#entries.push({ message, text, inFlight: false, refusals: 0, restored: false, settle });
+    const entry = { message, text, inFlight: false, refusals: 0, restored: false, settle };
+    if (this.#entries.length >= this.#max) return this.#settle(entry, overflow());
+    this.#entries.push(entry);
     this.#save();
     this.#owner.changed({ status: 'queued', message });
     this.flush();

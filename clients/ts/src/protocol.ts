@@ -43,6 +43,8 @@ export interface Envelope<Data = unknown> {
   /** When it was deleted. It has no `data` then. */
   readonly deleted?: number;
   readonly reactions?: Reactions;
+  /** The position of its newest change. */
+  readonly version?: number;
   /** The keys that this user has reacted with. */
   readonly mine?: readonly string[];
   /** True if this is a question: the server waits for an answer. */

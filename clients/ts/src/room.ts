@@ -5,7 +5,7 @@ import type { ChatEvents, EventData, Listener, Unsubscribe } from './events.js';
 import { newId } from './id.js';
 import type { Envelope, Joined, Position, Presence, Receipt, Removed, StateChanged, User } from './protocol.js';
 import type { Answer, WaitOptions } from './requests.js';
-import { has, LIST_EVERY, NOBODY, type Users, usersAfter, usersOf } from './users.js';
+import { has, listing, NOBODY, type Users, usersAfter, usersOf, without } from './users.js';
 
 /** Immutable: a change makes a new object. */
 export interface RoomState extends Users {
@@ -69,12 +69,21 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
   #state: RoomState = LEFT;
   #wanted: JoinOptions | null = null;
   #position: Position | null = null; // of the last message
-  #heardFrom = 0; // everything after this position was heard
   #joinSent = false; // whether a join was sent on this connection
   #joinId = ''; // of the last request to join
   #live = false; // whether the next message comes after the position
-  #joining: Deferred<JoinedRoom> | null = null;
-  #listRequested = 0;
+  #joining: Promise<JoinedRoom> | null = null;
+  #resolve!: (info: JoinedRoom) => void; // for `#joining`
+  #reject!: (error: ChatError) => void;
+  // The answer to another join has the whole list.
+  readonly #list = listing(() =>
+    this.#askToJoin(undefined, (answer) => {
+      if (!this.#live || answer instanceof ChatError || !isJoined(answer.data)) return;
+      this.#set({ ...this.#state, ...usersOf(answer.data) });
+    }),
+  );
+  /** Everything after this position was heard. @internal */
+  heardFrom = 0;
   #typingSince = 0; // when `typing` was sent last, or 0
   #typingTimer: ReturnType<typeof setTimeout> | undefined;
 
@@ -128,12 +137,14 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
     if (!this.#wanted || !this.#joining) {
       this.#wanted = { ...options };
       this.#position = options.since ?? null;
-      this.#heardFrom = 0;
-      this.#joining = new Deferred();
+      this.#joining = new Promise((resolve, reject) => {
+        this.#resolve = resolve;
+        this.#reject = reject;
+      });
       this.#set({ ...LEFT, status: 'joining' });
       if (this.#host.connection.ready) this.#joinNow();
     }
-    return this.#joining.promise;
+    return this.#joining;
   }
 
   /** Leaves the room. Its messages in the outbox fail. */
@@ -191,11 +202,6 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
     return this.#live ? this.#position?.epoch : undefined;
   }
 
-  /** @internal */
-  get heardFrom(): number {
-    return this.#live ? this.#heardFrom : 0;
-  }
-
   /** The position to resume from. Null if there is none. @internal */
   get resumeFrom(): Position | null {
     return this.#wanted && this.#position;
@@ -248,14 +254,13 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
     if (!this.#live) return; // the answer to the join has the users
     const s = this.#state;
     const data = e.data as Presence;
-    const quiet = (gone: readonly (User | undefined)[]) => s.typing.filter((u) => !gone.some((g) => g?.id === u.id));
     switch (e.type) {
       case 'user-joined':
       case 'user-left': {
         const came = e.type === 'user-joined';
-        const typing = came ? s.typing : quiet(data.users ?? []);
+        const typing = came ? s.typing : without(s.typing, data.users ?? []);
         this.#set({ ...s, ...usersAfter(s, data, came), typing });
-        return this.#list(data);
+        return this.#list(data, this.#state);
       }
       case 'removed': {
         const removed = e.data as Removed;
@@ -263,31 +268,23 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
       }
       case 'state-changed': {
         const { key, value } = e.data as StateChanged;
-        const { [key]: version = 0, ...versions } = s.versions;
-        const { [key]: _, ...state } = s.state;
-        if (!e.seq || e.seq <= version) return;
-        if (value === null) return this.#set({ ...s, state, versions });
-        return this.#set({ ...s, state: { ...state, [key]: value }, versions: { ...versions, [key]: e.seq } });
+        const seq = e.seq as number;
+        if (seq <= (s.versions[key] as number)) return; // false if there is none
+        const state = { ...s.state, [key]: value };
+        const versions = { ...s.versions, [key]: seq };
+        if (value === null) {
+          delete state[key];
+          delete versions[key];
+        }
+        return this.#set({ ...s, state, versions });
       }
       case 'typing':
         if (!e.from || e.from.id === this.#host.me() || has(s.typing, e.from)) return;
         return this.#set({ ...s, typing: [...s.typing, e.from] });
       case 'stop-typing':
       case 'room-message':
-        if (has(s.typing, e.from)) this.#set({ ...s, typing: quiet([e.from]) });
+        if (has(s.typing, e.from)) this.#set({ ...s, typing: without(s.typing, [e.from]) });
     }
-  }
-
-  // The server has sent counts only for a while, so the list lacks users. The
-  // answer to another join has the whole list.
-  #list({ users, count }: Presence): void {
-    const now = Date.now();
-    if (!users || this.users.length === count || now - this.#listRequested < LIST_EVERY) return;
-    this.#listRequested = now;
-    this.#askToJoin(undefined, (answer) => {
-      if (!this.#live || answer instanceof ChatError || !isJoined(answer.data)) return;
-      this.#set({ ...this.#state, ...usersOf(answer.data) });
-    });
   }
 
   #joinNow(): void {
@@ -316,15 +313,15 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
     const asked = this.#position;
     if (asked) this.#position = { epoch, seq: recovered ? asked.seq : 0 };
     else this.#position = { epoch, seq: this.#wanted?.history ? 0 : seq };
-    this.#heardFrom = asked && recovered ? Math.min(this.#heardFrom || asked.seq, asked.seq) : seq;
+    this.heardFrom = asked && recovered ? asked.seq : seq;
     this.#live = true;
     this.#joinSent = false;
     if (read !== undefined && unread !== undefined) this.learn({ seq: read, unread, head: seq }, epoch);
-    const known = state ? { state, versions } : { state: this.#state.state, versions: this.#state.versions };
-    this.#set({ status: 'joined', ...usersOf(info), typing: [], ...known });
+    const known = state && { state, versions };
+    this.#set({ ...this.#state, status: 'joined', ...usersOf(info), typing: [], ...known });
     const joined = { ...info, resumed: asked !== null };
     this.#host.events.emit(`\njoined\n${this.name}`, joined);
-    this.#joining?.resolve(joined);
+    this.#resolve(joined);
     this.#host.outbox.flush();
   }
 
@@ -333,17 +330,17 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
   }
 
   #end(state: RoomState, error: ChatError): void {
-    const joining = this.#joining;
     this.#wanted = this.#position = this.#joining = null;
     this.#rest();
     this.#host.requests.forget(this.#joinId); // it may be waiting to be sent again
-    joining?.reject(error);
+    this.#reject(error);
     this.#set(state);
     this.#host.outbox.fail((m) => m.room === this.name, error);
   }
 
   #rest(): void {
     this.#live = this.#joinSent = false;
+    this.heardFrom = 0;
     clearTimeout(this.#typingTimer);
     this.#typingSince = 0;
   }
@@ -356,13 +353,4 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
   #write(type: string): void {
     if (this.#host.connection.ready) this.#host.connection.write({ type, room: this.name });
   }
-}
-
-class Deferred<T> {
-  resolve!: (value: T) => void;
-  reject!: (err: unknown) => void;
-  readonly promise = new Promise<T>((resolve, reject) => {
-    this.resolve = resolve;
-    this.reject = reject;
-  });
 }

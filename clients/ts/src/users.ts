@@ -9,8 +9,18 @@ export interface Users {
 
 export const NOBODY: Users = { users: [], count: 0 };
 
-/** The least time between two requests for the whole list, in ms. */
-export const LIST_EVERY = 5_000;
+const LIST_EVERY = 5_000; // ms
+
+/** Makes a function that asks for a whole list, but not too often. */
+export function listing(ask: () => void): (change: Presence, now: Users) => void {
+  let asked = 0;
+  // If the server has sent counts only for a while, the list lacks users.
+  return ({ users, count }, now) => {
+    if (!users || now.users.length === count || Date.now() - asked < LIST_EVERY) return;
+    asked = Date.now();
+    ask();
+  };
+}
 
 /** The users of a complete list from the server. */
 export function usersOf({ users = [], count = users.length }: Partial<Presence>): Users {
@@ -19,10 +29,14 @@ export function usersOf({ users = [], count = users.length }: Partial<Presence>)
 
 /** The users after some of them came or went. */
 export function usersAfter({ users }: Users, { users: some = [], count }: Presence, came: boolean): Users {
-  const others = users.filter((u) => !has(some, u));
+  const others = without(users, some);
   return { users: came ? [...others, ...some] : others, count };
 }
 
-export function has(users: readonly User[], user: User | undefined): boolean {
-  return users.some((u) => u.id === user?.id);
+export function without(users: readonly User[], some: readonly (User | undefined)[]): readonly User[] {
+  return users.filter((u) => !has(some, u));
+}
+
+export function has(users: readonly (User | undefined)[], user: User | undefined): boolean {
+  return users.some((u) => u?.id === user?.id);
 }

@@ -40,6 +40,25 @@ describe('the overview', () => {
     });
   });
 
+  test('keeps a message that is newer than a change', async () => {
+    const last = { type: 'room-message', seq: 1, version: 20, data: 'new' };
+    f.hub.script.set('overview', (s, e) => {
+      s.say({ type: 'ack', id: e.id, data: { rooms: { a: { epoch: 'e', seq: 20, read: 0, unread: 1, last } } } });
+      return true;
+    });
+    const { store } = await overview(['a']);
+    const edit = (seq: number, data: string) => {
+      const changed = { seq: 1, change: 'edited', message: { data, edited: seq } };
+      f.hub.socket.say({ type: 'message-changed', room: 'a', seq, data: changed });
+    };
+    edit(19, 'old');
+    await pass(1);
+    expect(store.snapshot.rooms.a?.last).toMatchObject({ data: 'new', version: 20 });
+    edit(21, 'newer');
+    await pass(1);
+    expect(store.snapshot.rooms.a?.last).toMatchObject({ data: 'newer', version: 21 });
+  });
+
   test('is live for joined rooms and for conversations', async () => {
     f.hub.message('a', 1);
     f.hub.whisper('u1', 'one', ben, 'm1');

@@ -43,6 +43,28 @@ describe('the real server alone', () => {
     });
   });
 
+  test('the state of a room is set, replayed and compared', async () => {
+    const { client, states } = make(fresh('ana'));
+    const { client: other } = make(fresh('ben'));
+    const name = fresh('room');
+    const [room, theirs] = [client.room(name), other.room(name)];
+    await Promise.all([room.join(), theirs.join()]);
+    const first = await room.setState('topic', 'Hi', { expect: 0 });
+    await expect(theirs.setState('topic', 'No', { expect: 0 })).rejects.toMatchObject({ code: 'conflict' });
+    await theirs.setState('pinned', 8);
+    await until(() => theirs.state.state.topic === 'Hi' && room.state.state.pinned === 8);
+    expect(theirs.state.versions.topic).toBe(first.seq);
+    await server.cut();
+    await connected(states, 2);
+    await room.setState('topic', null, { expect: first.seq });
+    await until(() => [room, theirs].every((r) => Object.keys(r.state.state).join() === 'pinned'));
+    expect(room.state.versions).toEqual(theirs.state.versions);
+    const { client: late } = make(fresh('cem'));
+    await late.room(name).join();
+    expect(late.room(name).state).toMatchObject({ state: { pinned: 8 }, versions: theirs.state.versions });
+    expect(late.off).toEqual([]);
+  });
+
   const visible = String.fromCharCode(...Array.from({ length: 0x7e - 0x20 }, (_, i) => 0x21 + i));
 
   test.each([

@@ -69,7 +69,7 @@ export function ChatProvider({ client, children }: { client: AnyClient; children
 /** Returns the client of the provider. */
 export function useChat<E = ChatEvents, C = ChatCalls, Q = ChatQuestions>(): ChatClient<E, C, Q> {
   const client = useContext(Context);
-  if (!client) throw new Error('chathub-client/react: this component needs a <ChatProvider> above it');
+  if (!client) throw new Error('This needs a <ChatProvider> above it');
   return client;
 }
 
@@ -84,7 +84,7 @@ export function useStore<T>(store: Store<T>): T {
   );
 }
 
-function useActions<T>(store: Store<T> & { readonly actions?: object }): unknown {
+function useActions<T>(store: Store<T>): unknown {
   const snapshot = useStore(store);
   return useMemo(() => (store.actions ? { ...snapshot, ...store.actions } : snapshot), [store, snapshot]);
 }
@@ -154,6 +154,5 @@ export function useOverview<E = ChatEvents>(
   const stores = useStores();
   const names = JSON.stringify(rooms);
   const store = useMemo(() => stores.overview(JSON.parse(names), { inbox, every }), [stores, names, inbox, every]);
-  const snapshot = useStore(store);
-  return useMemo(() => ({ ...snapshot, refresh: store.refresh }), [store, snapshot]) as never;
+  return useActions(store) as never;
 }

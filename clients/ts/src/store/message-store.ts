@@ -1,7 +1,6 @@
 import {
   type Changed,
   type Channel,
-  ChatError,
   type Envelope,
   newId,
   type Outgoing,
@@ -11,7 +10,7 @@ import {
   type SendEvent,
 } from '../index.js';
 import type { Message } from './message.js';
-import { Messages } from './messages.js';
+import { Messages, missing } from './messages.js';
 import { type AnyClient, Store } from './store.js';
 
 /** The part of a message that names it. */
@@ -42,15 +41,7 @@ export interface Shown<Data = unknown> {
   readonly firstUnread: string | undefined;
 }
 
-export const NOTHING: Shown<never> = {
-  messages: [],
-  hasMore: false,
-  hasNewer: false,
-  loading: false,
-  read: undefined,
-  unread: undefined,
-  firstUnread: undefined,
-};
+export const NOTHING = { messages: [], hasMore: false, hasNewer: false, loading: false } as unknown as Shown<never>;
 
 /**
  * What can be done with the messages. Changes are shown at once. If the server
@@ -151,7 +142,7 @@ export abstract class MessageStore<S extends Shown> extends Store<S> {
     };
   }
 
-  readonly actions: Actions = {
+  override readonly actions: Actions = {
     send: (data) => this.#send(newId(), data),
     reply: (to, data) => this.#send(newId(), data, this.ref(to)),
     retry: (id) => this.messages.again(id, (id, data, re) => this.#send(id, data, re)),
@@ -189,7 +180,6 @@ export abstract class MessageStore<S extends Shown> extends Store<S> {
 
   #change(message: Named, send: (ref: Re) => Promise<Receipt>): Promise<Receipt> {
     const ref = this.ref(message);
-    const missing = () => Promise.reject(new ChatError('bad_request', 'The message is not stored yet'));
     return handled(ref === undefined ? missing() : send(ref));
   }
 

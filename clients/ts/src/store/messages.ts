@@ -210,10 +210,10 @@ export class Messages {
   }
 
   /** A message was put into the outbox, for the first time or again. */
-  queued({ type, id, to, re, data }: Outgoing, from: User | undefined): void {
-    const key = this.find(id)?.key ?? id;
-    this.remove(id);
-    this.#open = [...this.#open, { key, type, id, from, to, re, data, status: 'sending' }];
+  queued({ room, epoch, ...m }: Outgoing, from: User | undefined): void {
+    const key = this.find(m.id)?.key ?? m.id;
+    this.remove(m.id);
+    this.#open = [...this.#open, { key, ...m, from, status: 'sending' }];
   }
 
   /** The server has stored a message. */
@@ -221,7 +221,8 @@ export class Messages {
     const own = this.find(message.id);
     if (!own) return; // its event came before the ack
     if (receipt.seq === undefined) this.#change(message.id, { status: 'sent' });
-    this.take([{ ...own, ...receipt } as Envelope], true);
+    const { key, status, ...e } = { ...own, ...receipt };
+    this.take([e as Envelope], true);
   }
 
   failed(message: Outgoing, error: ChatError, from: User | undefined): void {
@@ -240,7 +241,7 @@ export class Messages {
    */
   again(id: string, send: (id: string, data: unknown, re: Re | undefined) => Promise<Receipt>): Promise<Receipt> {
     const message = this.find(id);
-    if (!message) return Promise.reject(new ChatError('bad_request', 'There is no message with this id to retry'));
+    if (!message) return missing();
     const { data, re, error } = message;
     if (error?.code !== 'conflict') return send(id, data, re);
     this.remove(id);
@@ -284,6 +285,9 @@ export class Messages {
   }
 }
 
+/** For a message that cannot be changed or sent again. */
+export const missing = () => Promise.reject(new ChatError('bad_request', 'No such message'));
+
 // Whether an event of the log is a message that is being sent or has failed.
 // After a conflict it is another message with the same id.
 function isSame(m: Message, e: Envelope): boolean {
@@ -295,7 +299,6 @@ function identity({ id, from }: Message | Envelope): string | undefined {
   return id === undefined ? undefined : `${from?.id ?? ''}\n${id}`;
 }
 
-function messageOf(e: Envelope, key = `${e.epoch}\n${e.seq}`): Message {
-  const { type, id, from, to, re, data, epoch, seq, ts, edited, deleted, reactions, mine } = e;
-  return { key, type, id, from, to, re, data, epoch, seq, ts, edited, deleted, reactions, mine, status: 'sent' };
+function messageOf({ room, ack, ...e }: Envelope, key = `${e.epoch}\n${e.seq}`): Message {
+  return { key, ...e, status: 'sent' };
 }

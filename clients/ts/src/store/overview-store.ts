@@ -91,6 +91,8 @@ export class OverviewStore extends Store<OverviewSnapshot> {
     this.changed();
   };
 
+  override readonly actions = { refresh: this.refresh };
+
   protected override start(): () => void {
     const client = this.#client;
     const { every } = this.#options;
@@ -106,7 +108,7 @@ export class OverviewStore extends Store<OverviewSnapshot> {
         this.#conversation(sent, () => sent);
       }),
       client.on('message-changed', (data, e) => {
-        const next: Next = (last) => last && changed(last, data);
+        const next: Next = (last) => last && changed(last, data, e.seq);
         if (e.room !== undefined) this.#room(e.room, next);
         else this.#conversation(e, next);
       }),
@@ -154,9 +156,14 @@ export class OverviewStore extends Store<OverviewSnapshot> {
 }
 
 // The newest message after a change, which may be of another message.
-function changed(last: Envelope, data: Changed): Envelope {
-  if (!refersTo(data, last)) return last;
+function changed(last: Envelope, data: Changed, version = 0): Envelope {
+  if (!refersTo(data, last) || version <= (last.version ?? 0)) return last;
   const { edited, reactions, ...kept } = last;
   const { message } = data;
-  return { ...kept, ...message, data: message.deleted === undefined ? (message.data ?? last.data) : undefined };
+  return {
+    ...kept,
+    ...message,
+    version,
+    data: message.deleted === undefined ? (message.data ?? last.data) : undefined,
+  };
 }

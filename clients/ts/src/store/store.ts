@@ -49,6 +49,9 @@ export abstract class Store<T> {
     paces.set(client, this.#pace);
   }
 
+  /** Functions that the hooks return besides the snapshot. */
+  declare readonly actions?: object;
+
   /** Immutable, and the same object until something changes. */
   get snapshot(): T {
     this.#snapshot ??= this.read();

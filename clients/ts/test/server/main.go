@@ -102,6 +102,7 @@ func (s *server) begin() error {
 		PresenceGrace:    200 * time.Millisecond,
 		DrainWindow:      300 * time.Millisecond,
 		Logger:           slog.New(slog.DiscardHandler),
+		ClientState:      func(context.Context, *chathub.Client, string, string) bool { return true },
 		Authorize: func(_ context.Context, _ *chathub.Client, a chathub.Action) error {
 			if a.Room == "members" {
 				return &chathub.Error{Code: chathub.CodeForbidden, Message: "Members only"}
