@@ -14,6 +14,7 @@ import (
 
 	"github.com/chathub-go/chathub"
 	"github.com/chathub-go/chathub/hubtest"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // resumeRequest is the data of resume.
@@ -31,6 +32,7 @@ type resumePart struct {
 	Recovered bool           `json:"recovered"`
 	Read      uint64         `json:"read"`
 	Unread    int            `json:"unread"`
+	State     jsontext.Value `json:"state"`
 	Error     *struct {
 		Code    chathub.Code `json:"code"`
 		Message string       `json:"message"`
