@@ -167,7 +167,7 @@ func frameOf(body []byte, seq uint64, ts int64) []byte {
 // fails if the name or the data is not valid, or if the data would not fit into
 // what a client may recover at once.
 func (h *Hub) newEnvelope(event string, data any) (*envelope, error) {
-	if !text.ValidType(event) || reserved[event] {
+	if !text.ValidType(event) || reserved[event] || madeByHub[event] {
 		return nil, badEmit(fmt.Sprintf("%q is not an event name that an application may use", event), nil)
 	}
 	b, err := marshal(data)
@@ -186,3 +186,7 @@ func (h *Hub) newEnvelope(event string, data any) (*envelope, error) {
 var reserved = map[string]bool{
 	eventWelcome: true, eventConnectError: true, eventAck: true, eventError: true, eventPing: true, eventPong: true, eventReconnect: true,
 }
+
+// madeByHub are the types of events that say what the hub has stored. One that
+// an application emits would mislead clients.
+var madeByHub = map[string]bool{eventMessageChanged: true, eventStateChanged: true, eventRead: true}

@@ -409,15 +409,19 @@ func (c *Client) completeJoins(ctx context.Context, answers map[string]jsontext.
 	all, err := c.joinedOf(ctx, joins)
 	if err != nil {
 		c.cannotCount(ctx, err)
-		for _, j := range joins {
-			answers[j.room] = withoutState(answers[j.room])
-		}
-		return
 	}
 	budget := c.hub.cfg.MaxOutboxBytes / 4 // as lists of users have
 	for _, j := range joins {
-		room := all[j.room]
-		answers[j.room] = appendState(appendReading(answers[j.room], room.reading), room.state, &budget)
+		answer := answers[j.room]
+		if err == nil {
+			answer = appendReading(answer, all[j.room].reading)
+		}
+		if all == nil {
+			answer = withoutState(answer)
+		} else {
+			answer = appendState(answer, all[j.room].state, &budget)
+		}
+		answers[j.room] = answer
 	}
 	c.chargeReplay(c.hub.cfg.MaxOutboxBytes/4 - budget)
 }

@@ -32,7 +32,7 @@ type resumePart struct {
 	Recovered bool           `json:"recovered"`
 	Read      uint64         `json:"read"`
 	Unread    int            `json:"unread"`
-	State     jsontext.Value `json:"state,omitzero"`
+	State     jsontext.Value `json:"state"`
 	Error     *struct {
 		Code    chathub.Code `json:"code"`
 		Message string       `json:"message"`

@@ -281,11 +281,14 @@ func TestStateUnknown(t *testing.T) {
 		if _, err := hub.To("lobby").SetState(t.Context(), "a", 1); err != nil {
 			t.Fatal(err)
 		}
-		broker.before("ReadNamed", func() error { return chathub.Unavailable(errors.New("down")) })
 		c := hubtest.Dial(t, hub, "ana")
-		var answer map[string]jsontext.Value
-		if err := json.Unmarshal(enter(c, "lobby").Data, &answer); err != nil || string(answer["state"]) != "null" {
-			t.Errorf("the answer is %v, %v", answer, err)
+		for method, want := range map[string]string{"ReadNamed": "null", "Survey": `{"a":1}`} {
+			broker.before(method, func() error { return chathub.Unavailable(errors.New("down")) })
+			var answer map[string]jsontext.Value
+			if err := json.Unmarshal(enter(c, "lobby").Data, &answer); err != nil || string(answer["state"]) != want {
+				t.Errorf("without %s: the answer is %v, %v", method, answer, err)
+			}
+			broker.before(method, nil)
 		}
 	})
 }

@@ -33,7 +33,8 @@ type joined struct {
 }
 
 // joinedOf returns that of several rooms: the marker, the number of unread
-// messages up to the position of the join, and the state.
+// messages up to the position of the join, and the state. If it fails and the
+// result is not nil, that has the states.
 func (c *Client) joinedOf(ctx context.Context, joins []*join) (map[string]joined, error) {
 	if len(joins) == 0 {
 		return nil, nil
@@ -65,7 +66,7 @@ func (c *Client) joinedOf(ctx context.Context, joins []*join) (map[string]joined
 	}
 	standings, err := c.hub.surveyAsOf(ctx, queries)
 	if err != nil {
-		return nil, err
+		return all, err
 	}
 	for i, q := range queries {
 		r := all[q.Topic.Room]

@@ -30,7 +30,7 @@ type joinData struct {
 	Recovered bool           `json:"recovered"`
 	Read      uint64         `json:"read"`
 	Unread    int            `json:"unread"`
-	State     jsontext.Value `json:"state,omitzero"`
+	State     jsontext.Value `json:"state"`
 }
 
 // usersData is the data of presence events.
