@@ -89,6 +89,7 @@ func TestPostRefused(t *testing.T) {
 			"no room":        {hub.To(), chathub.Post{}},
 			"everyone":       {hub.Broadcast(), chathub.Post{}},
 			"a reserved":     {room, chathub.Post{Type: "welcome"}},
+			"made by hubs":   {room, chathub.Post{Type: "message-changed"}},
 			"not a user":     {room, chathub.Post{From: chathub.User{ID: "a\x00b"}}},
 			"a name alone":   {room, chathub.Post{From: chathub.User{Name: "Ana"}}},
 			"a long id":      {room, chathub.Post{ID: strings.Repeat("x", 65)}},
