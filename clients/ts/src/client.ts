@@ -456,7 +456,8 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
     }
     if (e.ack) return void this.#reply(e);
     const room = e.room === undefined ? undefined : this.#rooms.get(e.room);
-    // A marker is kept in the inbox, that of a room too, at the position in data.
+    // A marker is kept in the inbox, that of a room too. Its position is in
+    // data.
     const inInbox = e.room === undefined || e.type === 'read';
     const seq = e.type === 'read' ? positionOf(e.data) : e.seq;
     if (seq !== undefined) {
