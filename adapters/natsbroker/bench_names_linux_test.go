@@ -20,7 +20,7 @@ func BenchmarkPublishNamed(b *testing.B) {
 				topic := room("lobby")
 				m := chathub.Message{Topic: topic, Name: "m/1", Owner: "ben", Body: benchBody}
 				if tied {
-					m.Tied = n.sayAs("ben", topic, "text").Seq
+					m.Tied, m.EraseReplaced = n.sayAs("ben", topic, "text").Seq, true
 				}
 				expect := uint64(0)
 				m.Expect = &expect
