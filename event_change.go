@@ -371,41 +371,60 @@ func (c *Client) privateMessage(ctx context.Context, peer, author, id string) (*
 // time of one copy, it searches for the other one back to searchedBack.
 func (c *Client) findPrivate(ctx context.Context, t Topic, m *changing) (*messageCopy, error) {
 	at := &messageCopy{topic: t, name: changedPrivateName(m.author, m.to, m.id)}
-	st, changed, err := c.hub.stateOf(ctx, t, at.name)
+	if known, err := c.findChanged(ctx, at); known || err != nil {
+		return at, err
+	}
+	if found, err := c.searchPrivate(ctx, at, m); found || err != nil {
+		return at, err
+	}
+	// It may have been deleted meanwhile.
+	if known, err := c.findChanged(ctx, at); known || err != nil {
+		return at, err
+	}
+	return nil, nil
+}
+
+// findChanged completes the copy of a message that has changed before, and
+// reports whether there is one. The log may have dropped it.
+func (c *Client) findChanged(ctx context.Context, at *messageCopy) (known bool, err error) {
+	_, changed, err := c.hub.stateOf(ctx, at.topic, at.name)
+	if err != nil || changed.Seq == 0 {
+		return false, err
+	}
+	found, err := c.hub.messageAt(ctx, at.topic, changed.Tied)
 	if err != nil {
-		return nil, err
+		return false, err
 	}
-	if changed.Seq > 0 {
-		at.seq, at.time = changed.Tied, st.Time
-		found, err := c.hub.messageAt(ctx, t, at.seq)
-		switch {
-		case err != nil:
-			return nil, err
-		case found != nil:
-			at.body, _ = sentIn(found)
-			at.time = found.Time
-		case st.Deleted == 0:
-			return nil, nil // the log has dropped it
-		}
-		return at, nil
+	at.seq = changed.Tied
+	if found != nil {
+		at.body, _ = sentIn(found)
+		at.time = found.Time
+		return true, nil
 	}
+	st, _, err := c.hub.stateOf(ctx, at.topic, at.name) // as of the time when it was gone
+	at.time = st.Time
+	return err == nil && st.Deleted > 0, err
+}
+
+// searchPrivate searches the inbox for the copy of a message as it was sent.
+func (c *Client) searchPrivate(ctx context.Context, at *messageCopy, m *changing) (found bool, err error) {
 	r := Range{Limit: 256, MaxBytes: c.hub.cfg.answerBytes(), Ordinary: true}
 	for {
 		if err := c.awaitReplay(ctx); err != nil {
-			return nil, err
+			return false, err
 		}
-		page, err := readSome(r, func(r Range) (Page, error) { return c.readLog(ctx, t, r) })
+		page, err := readSome(r, func(r Range) (Page, error) { return c.readLog(ctx, at.topic, r) })
 		if err != nil {
-			return nil, err
+			return false, err
 		}
-		for _, found := range slices.Backward(page.Messages) {
-			if body, s := sentIn(&found); s.Type == eventPrivateMessage && s.ID == m.id && s.From.ID == m.author && s.To == m.to {
-				at.seq, at.time, at.body = found.Seq, found.Time, body
-				return at, nil
+		for _, sent := range slices.Backward(page.Messages) {
+			if body, s := sentIn(&sent); s.Type == eventPrivateMessage && s.ID == m.id && s.From.ID == m.author && s.To == m.to {
+				at.seq, at.time, at.body = sent.Seq, sent.Time, body
+				return true, nil
 			}
 		}
 		if !page.More || len(page.Messages) == 0 || page.Messages[0].Time < m.time-searchedBack.Milliseconds() {
-			return nil, nil
+			return false, nil
 		}
 		r.Before = page.Messages[0].Seq
 	}

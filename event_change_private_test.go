@@ -297,3 +297,27 @@ func TestChangePrivateSearched(t *testing.T) {
 		expectRefused(t, ana.Client, deletePrivate("1", "bob", "p2"), chathub.CodeBadRequest)
 	})
 }
+
+// TestChangePrivateDeletedMeanwhile: a private message that is deleted while it
+// is looked for is answered as a deleted one, not as one that never was.
+func TestChangePrivateDeletedMeanwhile(t *testing.T) {
+	for _, changed := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			b := &hooked{}
+			p := newParty(t, chathub.Config{Broker: b})
+			ana, bob := p.dial("ana"), p.dial("bob")
+			ana.Must(privateMessage("p1", "bob", `1`))
+			if changed {
+				bob.Must(reactPrivate("1", "ana", "ana", "p1", "k", true))
+			}
+			time.Sleep(time.Second)
+			arrived(bob.Client)
+			b.before("Read", func() error {
+				b.before("Read", nil)
+				ana.Must(deletePrivate("2", "bob", "p1"))
+				return nil
+			})
+			expectRefused(t, bob.Client, reactPrivate("3", "ana", "ana", "p1", "l", true), chathub.CodeConflict)
+		})
+	}
+}
