@@ -85,7 +85,7 @@ func (w *world) mayBeSlow(err error) {
 	var e *chathub.Error
 	switch {
 	case err == nil:
-	case w.truth.lag > 0 && errors.As(err, &e) && e.Code == chathub.CodeUnavailable:
+	case w.slow && errors.As(err, &e) && e.Code == chathub.CodeUnavailable:
 		time.Sleep(30 * time.Second)
 	default:
 		w.fatalf("%v", err)

@@ -433,7 +433,7 @@ func (c *conn) checkOpError(r *request, f hubtest.Frame) (known bool) {
 	switch f.Code() {
 	case chathub.CodeUnavailable:
 		o.unknown = true
-		return w.faulty || w.truth.lag > 0 // a change may take longer than the hub waits
+		return w.faulty || w.slow // a change may take longer than the hub waits
 	case chathub.CodeForbidden:
 		for _, l := range lives {
 			if m := l.find(o.topic, o); m != nil && m.user.ID != o.user && (o.kind == "edited" || o.kind == "deleted" && o.user != moderator) {

@@ -401,7 +401,7 @@ func (c *conn) checkError(f hubtest.Frame) {
 			return
 		}
 	case chathub.CodeRateLimited: // too many requests wait for a handler
-		if c.napped || w.truth.lag > 0 || w.faulty {
+		if c.napped || w.slow || w.faulty {
 			return
 		}
 	}

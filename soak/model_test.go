@@ -87,6 +87,7 @@ type world struct {
 	truth       *truth
 	tight       bool // small outboxes: a client that does not read may be cut off
 	faulty      bool // the broker was made to fail in this run
+	slow        bool // the broker is slow, unless something waits for quiet
 	replayLimit int
 
 	nodes     []*node
@@ -194,7 +195,7 @@ func newWorld(t *rapid.T, story *string, s setting) *world {
 	if w.truth, err = newTruth(s.broker, s.keys, s.seed); err != nil {
 		t.Fatal(err)
 	}
-	w.truth.lag, w.truth.lie = s.lag, s.lie
+	w.truth.lag, w.truth.lie, w.slow = s.lag, s.lie, s.lag > 0
 	w.cfg = chathub.Config{
 		Auth:         hubtest.Auth{},
 		Broker:       w.truth,
