@@ -122,6 +122,16 @@ func (w *world) opEdit(t *rapid.T) {
 		}
 		by.change(tg, &op{kind: "edited", data: string(w.payload(t))})
 	}
+	w.calmDown(tg)
+}
+
+// calmDown lets the changes of a private message come to an end before there
+// are further ones. Its two copies follow each other, and the model does not
+// know in which steps.
+func (w *world) calmDown(tg target) {
+	if tg.topic.Room == "" {
+		w.settle()
+	}
 }
 
 // pickConnOf picks a connection of a user that can see a log.
@@ -139,6 +149,7 @@ func (w *world) opDelete(t *rapid.T) {
 		tg.topic = c.d.inbox
 	}
 	c.change(tg, &op{kind: "deleted"})
+	w.calmDown(tg)
 }
 
 // opReact lets one or many react to a message.
@@ -164,6 +175,7 @@ func (w *world) opReact(t *rapid.T) {
 			on:   rapid.IntRange(0, 2).Draw(t, "off") > 0,
 		})
 	}
+	w.calmDown(tg)
 }
 
 // opFlip lets a user react and change their mind, on one device and another. If
@@ -294,10 +306,12 @@ func (w *world) opCensor(t *rapid.T) {
 		w.asks(o)
 		receipt, err = n.hub.DeleteMessage(ctx, tg.topic.Room, tg.seq)
 	case "erased":
+		w.settle() // it takes many steps, which the model does not know either
 		o.author = c.d.user.ID
 		w.asks(o)
 		_, err = n.hub.EraseUser(ctx, o.author, tg.topic.Room)
 		w.erased(o, err)
+		w.settle()
 	}
 	o.pending--
 	e, _ := errors.AsType[*chathub.Error](err)
