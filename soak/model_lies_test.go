@@ -269,7 +269,7 @@ func tell(t *rapid.T, story *string, l *lie) {
 	}
 	at := func(t chathub.Topic, seq uint64) target {
 		life, _ := w.truth.latest(t)
-		return target{t, life, life.at(seq), seq}
+		return target{t, life, w.truth.upTo(life).at(seq), seq}
 	}
 	do := func(c *conn, seq uint64, o op) *request {
 		tg := at(attic, seq)

@@ -16,13 +16,13 @@ type view struct {
 	messages map[uint64]*hubtest.Frame
 	named    map[string]uint64 // positions of private messages, by author and id
 	read     marker            // Epoch is empty: unknown
-	gone     int               // of what is unread as of read.Head, deleted since
+	gone     map[uint64]bool   // what was unread as of read.Head, and was deleted since
 }
 
 func (d *device) view(t chathub.Topic) *view {
 	v := d.views[t]
 	if v == nil {
-		v = &view{}
+		v = &view{gone: make(map[uint64]bool)}
 		v.clear("")
 		d.views[t] = v
 	}
@@ -58,7 +58,7 @@ func (v *view) count(m marker) {
 	if v.read = m; m.Epoch != v.epoch {
 		v.read = marker{}
 	}
-	v.gone = 0
+	clear(v.gone)
 }
 
 // put takes a message, from wherever it comes.
@@ -90,8 +90,9 @@ func (v *view) change(f hubtest.Frame, user string) error {
 		switch {
 		case m == nil:
 			v.read = marker{} // it may have been unread, so that a client asks again
-		case m.Deleted == 0 && v.read.Seq < seq && seq <= v.read.Head && m.From.ID != user:
-			v.gone++
+		case m.Deleted > 0 && m.Version <= v.read.Head: // it was not unread
+		case v.read.Seq < seq && seq <= v.read.Head && m.From.ID != user:
+			v.gone[seq] = true // even if it came as deleted
 		}
 	}
 	if m == nil || f.Seq < m.Version {
@@ -120,7 +121,7 @@ func (v *view) unread(user string) (n int, known bool) {
 			n++
 		}
 	}
-	return v.read.Unread - v.gone + n, true
+	return v.read.Unread - len(v.gone) + n, true
 }
 
 // show lets a device show what came over its connection.
@@ -198,7 +199,7 @@ func (c *conn) checkView() {
 		if n, known := v.unread(c.d.user.ID); known && t.Room != "" {
 			least, most := l.count(t, c.d.user.ID, "", v.read.Seq, head, w.truth.trimmed(t, l))
 			if n < least || n > most && w.truth.trimmed(t, l) == 0 {
-				w.fatalf("%s shows %d unread in %v: %s; but there are %d to %d", c, n, t, fmt.Sprintf("%+v, less %d", v.read, v.gone), least, most)
+				w.fatalf("%s shows %d unread in %v: %s; but there are %d to %d", c, n, t, fmt.Sprintf("%+v, less %d", v.read, len(v.gone)), least, most)
 			}
 		}
 	}
