@@ -22,7 +22,7 @@ type view struct {
 func (d *device) view(t chathub.Topic) *view {
 	v := d.views[t]
 	if v == nil {
-		v = &view{gone: make(map[uint64]bool)}
+		v = &view{}
 		v.clear("")
 		d.views[t] = v
 	}
@@ -31,7 +31,7 @@ func (d *device) view(t chathub.Topic) *view {
 
 // clear drops everything.
 func (v *view) clear(epoch string) {
-	*v = view{epoch: epoch, messages: make(map[uint64]*hubtest.Frame), named: make(map[string]uint64)}
+	*v = view{epoch: epoch, messages: make(map[uint64]*hubtest.Frame), named: make(map[string]uint64), gone: make(map[uint64]bool)}
 }
 
 func nameOf(author, id string) string { return author + "/" + id }
