@@ -50,7 +50,7 @@ func FuzzNames(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, kind, rest, otherKind, otherRest string) {
 		a, b := kind+"/"+rest, otherKind+"/"+otherRest
-		if checkName(a) != nil || checkName(b) != nil {
+		if checkName(a) != nil || checkName(b) != nil || strings.Contains(kind+otherKind, "/") {
 			return
 		}
 		c := config{name: "chathub"}
