@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"iter"
 	"slices"
 	"strconv"
 
@@ -350,24 +351,17 @@ func (p *presented) frames(ctx context.Context) ([][]byte, error) {
 		return nil, err
 	}
 	frames := make([][]byte, 0, len(p.messages))
-	deleted := states.deleted()
-	for i := range p.messages {
-		m := &p.messages[i]
-		for len(deleted) > 0 && deleted[0].Seq <= m.Seq {
-			frames = p.append(frames, deleted[0].Head, deleted[0], deleted[0].Seq, deleted[0].Time)
-			deleted = deleted[1:]
+	for m, st := range states.inOrder(p.messages) {
+		switch {
+		case m == nil:
+			frames = p.append(frames, st.Head, st, st.Seq, st.Time)
+		case isMarker(m.Name):
+			if body := eventIn(m); body != nil {
+				frames = append(frames, markerFrame(body, m.Seq, m.Time))
+			}
+		default:
+			frames = p.append(frames, eventIn(m), st, m.Seq, m.Time)
 		}
-		body := eventIn(m)
-		if isMarker(m.Name) && body != nil {
-			frames = append(frames, markerFrame(body, m.Seq, m.Time))
-		} else if st := states[m.Seq]; st == nil {
-			frames = p.append(frames, body, nil, m.Seq, m.Time)
-		} else if st.Deleted == 0 { // else it is among the deleted ones
-			frames = p.append(frames, body, st, m.Seq, m.Time)
-		}
-	}
-	for _, st := range deleted {
-		frames = p.append(frames, st.Head, st, st.Seq, st.Time)
 	}
 	return frames, nil
 }
@@ -423,6 +417,30 @@ func (h *Hub) statesOf(ctx context.Context, t Topic, from, to uint64) (all state
 		}
 	}
 	return all, size, nil
+}
+
+// inOrder returns messages with what they have become, which is nil if they
+// never changed, and between them the deleted ones, which have no message.
+func (all states) inOrder(messages []Message) iter.Seq2[*Message, *present] {
+	return func(yield func(*Message, *present) bool) {
+		deleted := all.deleted()
+		for i := range messages {
+			m := &messages[i]
+			for ; len(deleted) > 0 && deleted[0].Seq <= m.Seq; deleted = deleted[1:] {
+				if !yield(nil, deleted[0]) {
+					return
+				}
+			}
+			if st := all[m.Seq]; (st == nil || st.Deleted == 0) && !yield(m, st) {
+				return
+			}
+		}
+		for _, st := range deleted {
+			if !yield(nil, st) {
+				return
+			}
+		}
+	}
 }
 
 // deleted returns those that were deleted, in order.

@@ -67,22 +67,13 @@ func (h *Hub) History(ctx context.Context, room string, r Range) (entries []Entr
 	if err != nil {
 		return nil, false, err
 	}
-	deleted := states.deleted()
-	for i := range page.Messages {
-		m := &page.Messages[i]
-		for len(deleted) > 0 && deleted[0].Seq <= m.Seq {
-			entries = appendDeleted(entries, page.Head.Epoch, deleted[0])
-			deleted = deleted[1:]
+	for m, st := range states.inOrder(page.Messages) {
+		if m == nil {
+			entries = appendDeleted(entries, page.Head.Epoch, st)
+		} else if e, ok := entryOf(m, page.Head.Epoch); ok {
+			e.present(st)
+			entries = append(entries, e)
 		}
-		if st := states[m.Seq]; st == nil || st.Deleted == 0 {
-			if e, ok := entryOf(m, page.Head.Epoch); ok {
-				e.present(st)
-				entries = append(entries, e)
-			}
-		}
-	}
-	for _, st := range deleted {
-		entries = appendDeleted(entries, page.Head.Epoch, st)
 	}
 	return entries, page.More, nil
 }
