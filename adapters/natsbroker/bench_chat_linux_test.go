@@ -36,7 +36,6 @@ func benchChat(b *testing.B, r *rig, hub *chathub.Hub) {
 	}
 	ana := hubtest.Dial(b, hub, "ana")
 	ana.Must(hubtest.Frame{Type: "join-room", Room: "lobby"})
-	own := ana.Must(hubtest.Frame{Type: "room-message", Room: "lobby", Data: hubtest.Data("text")})
 	measure := func(name string, request func(i int) hubtest.Frame) {
 		b.Run(name, func(b *testing.B) {
 			r.measure(b, b.N, func() {
@@ -49,6 +48,7 @@ func benchChat(b *testing.B, r *rig, hub *chathub.Hub) {
 	measure("message", func(i int) hubtest.Frame {
 		return hubtest.Frame{Type: "room-message", Room: "lobby", Data: hubtest.Data(i)}
 	})
+	own := ana.Must(hubtest.Frame{Type: "room-message", Room: "lobby", Data: hubtest.Data("text")})
 	measure("edit", func(i int) hubtest.Frame {
 		return hubtest.Frame{Type: "edit-message", Room: "lobby", Data: hubtest.Data(map[string]any{"seq": own.Seq, "data": i})}
 	})
