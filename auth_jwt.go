@@ -59,6 +59,9 @@ type JWT struct {
 	// Audience must be one of the token's aud claim. Empty: not checked, which
 	// suits an issuer whose tokens are all for this service.
 	Audience string
+	// TenantClaim names the claim, a string, that becomes [Identity].Tenant. A
+	// token without it is refused. Empty: there are no tenants.
+	TenantClaim string
 	// Leeway is how much the clocks may differ when exp and nbf are checked.
 	// Default none, at most 30s.
 	Leeway time.Duration
@@ -115,8 +118,13 @@ func (j *JWT) Authenticate(_ context.Context, token string, _ *http.Request) (Id
 		}
 		return Identity{}, invalidToken(err)
 	}
+	tenant, err := claims.tenant(j.TenantClaim)
+	if err != nil {
+		return Identity{}, invalidToken(err)
+	}
 	return Identity{
 		User:    claims.user,
+		Tenant:  tenant,
 		Expires: claims.ExpiresAt.Add(j.Leeway),
 		Claims:  claims.raw,
 	}, nil

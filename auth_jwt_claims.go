@@ -103,6 +103,22 @@ func mendName(claims []byte) []byte {
 // Validate is called by the validator after its own checks.
 func (claims *jwtClaims) Validate() error { return checkUserID(claims.user.ID) }
 
+// tenant returns the claim that names the tenant.
+func (claims *jwtClaims) tenant(claim string) (string, error) {
+	if claim == "" {
+		return "", nil
+	}
+	var all map[string]jsontext.Value
+	if err := json.Unmarshal(claims.raw, &all); err != nil {
+		return "", err
+	}
+	name, ok := stringOf(all[claim])
+	if !ok || name == "" || world(name).check() != nil {
+		return "", fmt.Errorf("the claim %s is not the name of a tenant", claim)
+	}
+	return name, nil
+}
+
 // claimID returns a user's id, which is a string, or an integer as it is
 // written.
 func claimID(v jsontext.Value) (string, error) {

@@ -207,7 +207,7 @@ func TestIdleSizes(t *testing.T) {
 	clients := make([]*Client, 10_000)
 	before := liveHeap()
 	for i := range clients {
-		clients[i] = newClient(hub, id, nil, nil)
+		clients[i] = newClient(hub, id, place{}, nil, nil)
 		clients[i].mu.preWelcome = nil // as once it is registered
 	}
 	perClient := (liveHeap() - before) / int64(len(clients))
@@ -228,7 +228,7 @@ func TestIdleLimits(t *testing.T) {
 		t.Cleanup(func() { _ = hub.Close() })
 		place, refused := hub.admission.enter(netip.Addr{})
 		if refused == nil {
-			refused = place.admit("u1")
+			refused = place.admit("", "u1")
 		}
 		if refused != nil {
 			t.Fatal(refused)

@@ -9,14 +9,15 @@ import (
 type ledger struct {
 	total atomic.Int64 // bytes, of all accounts
 
-	mu       sync.Mutex // taken after all others
-	accounts map[string]*account
+	mu       sync.Mutex          // taken after all others
+	accounts map[string]*account // by scoped owner
 }
 
 // account is what one owner is charged for. It exists while there is anything.
 type account struct {
 	ledger *ledger
 	owner  string
+	key    string       // in accounts: users of two tenants are two, even if their ids are equal
 	held   atomic.Int64 // bytes
 	logs   atomic.Int64 // idle logs that are charged to it
 
@@ -40,15 +41,16 @@ func (a *account) charge(n int) {
 	}
 }
 
-// account returns the account of an owner. It needs mu.
-func (l *ledger) account(owner string) *account {
-	a := l.accounts[owner]
+// account returns the account of an owner of messages of a topic. It needs mu.
+func (l *ledger) account(of Topic, owner string) *account {
+	key := of.world().scoped(owner)
+	a := l.accounts[key]
 	if a == nil {
-		a = &account{ledger: l, owner: owner}
+		a = &account{ledger: l, owner: owner, key: key}
 		if l.accounts == nil {
 			l.accounts = make(map[string]*account)
 		}
-		l.accounts[owner] = a
+		l.accounts[key] = a
 	}
 	return a
 }
@@ -56,7 +58,7 @@ func (l *ledger) account(owner string) *account {
 // settle forgets an account that has nothing left. It needs mu.
 func (l *ledger) settle(a *account) {
 	if a.shares.n == 0 && a.logs.Load() == 0 {
-		delete(l.accounts, a.owner)
+		delete(l.accounts, a.key)
 	}
 }
 
@@ -64,7 +66,7 @@ func (l *ledger) settle(a *account) {
 func (l *ledger) open(s *share, owner string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a := l.account(owner)
+	a := l.account(s.log.topic, owner)
 	a.charge(shareCost)
 	s.account = a
 	push(&a.shares, s)
@@ -89,7 +91,7 @@ func (l *ledger) assign(log *memoryLog, a *account) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if a == nil {
-		a = l.account("")
+		a = l.account(log.topic, "")
 	}
 	a.logs.Add(1)
 	a.charge(logCost)

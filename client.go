@@ -24,7 +24,7 @@ type Client struct {
 	hub   *Hub
 	id    string
 	conn  *wire.Conn
-	place place
+	place place // its tenant never changes
 	// takesCompressed reports whether the client accepts compressed frames.
 	takesCompressed bool
 
@@ -63,19 +63,18 @@ type clientOnHandler struct {
 // field, never while waiting.
 type clientLocked struct {
 	sync.Mutex
-	ctx          context.Context // made on first use
-	cancel       context.CancelCauseFunc
-	claims       jsontext.Value         // of the newest token
-	rooms        []string               // a copy of what the loop knows; only the loop writes it
-	questions    map[string]chan answer // to the client, not yet answered; by id
-	lastQuestion uint64
-	backlog      chan *Event // not nil once a second goroutine reads beside the handler
-	preWelcome   *preWelcome // nil once the client is registered
-	values       map[any]any // set by the application; nil until there are some
-	handling     bool
-	publishing   bool          // a message is being stored
-	published    chan struct{} // closed when it is; nil if nobody waits
-	end          *Disconnect   // nil until the connection ends
+	ctx        context.Context // made on first use
+	cancel     context.CancelCauseFunc
+	claims     jsontext.Value // of the newest token
+	rooms      []string       // a copy of what the loop knows; only the loop writes it
+	questions  *questions     // to the client; nil until there was one
+	backlog    chan *Event    // not nil once a second goroutine reads beside the handler
+	preWelcome *preWelcome    // nil once the client is registered
+	values     map[any]any    // set by the application; nil until there are some
+	handling   bool
+	publishing bool          // a message is being stored
+	published  chan struct{} // closed when it is; nil if nobody waits
+	end        *Disconnect   // nil until the connection ends
 }
 
 // clientOnLoop belongs to the hub's loop.
@@ -122,6 +121,25 @@ func (c *Client) identify(id *Identity) {
 	}
 	c.expires.Store(expires)
 }
+
+// Tenant returns the name of the client's tenant. It is empty if the
+// [Authenticator] has named none.
+func (c *Client) Tenant() string { return string(c.world()) }
+
+func (c *Client) world() world {
+	if c.place.tenant == nil {
+		return ""
+	}
+	return c.place.tenant.world
+}
+
+func (c *Client) hasTenant() bool { return c.place.tenant != nil }
+
+// inbox is the topic of the client's user.
+func (c *Client) inbox() Topic { return c.world().user(c.user().ID) }
+
+// home returns the tenant of the client.
+func (c *Client) home() Tenant { return Tenant{c.hub, c.world()} }
 
 // User returns the verified user. A refresh-token may bring a new name, never a
 // new id.
@@ -217,10 +235,11 @@ func (c *Client) send(frame []byte, kind wire.Kind) error {
 }
 
 // To returns the members of the given rooms, without this connection.
-func (c *Client) To(rooms ...string) Target { return c.hub.To(rooms...).Except(c.id) }
+func (c *Client) To(rooms ...string) Target { return c.home().To(rooms...).Except(c.id) }
 
-// Broadcast returns every connection of every node, without this one.
-func (c *Client) Broadcast() Target { return c.hub.Broadcast().Except(c.id) }
+// Broadcast returns every connection of the client's tenant, on every node,
+// without this one.
+func (c *Client) Broadcast() Target { return c.home().Broadcast().Except(c.id) }
 
 // Set stores a value under a key for as long as the connection lasts. The
 // library itself uses no keys.
@@ -279,14 +298,14 @@ func (c *Client) join(ctx context.Context, j *join) (*join, error) {
 	if err := c.mayJoin(j.room); err != nil { // before anything is made for the room
 		return nil, err
 	}
-	t := Topic{Room: j.room}
+	t := c.world().room(j.room)
 	head, err := c.hub.subs.acquire(ctx, t)
 	if err != nil {
 		return nil, err
 	}
 	j.head = head
 	if j.hold && c.hub.cfg.showsUsers(true) { // the answer will list the users
-		_ = c.hub.lookUp(ctx, j.room) // without an answer, the list is incomplete
+		_ = c.hub.lookUp(ctx, t.Room) // without an answer, the list is incomplete
 	}
 	if err := c.hub.await(j, j.done); err != nil {
 		return nil, err
@@ -367,10 +386,7 @@ func (c *Client) setEnd(d Disconnect) bool {
 	}
 	end := d // so that only the first reason is allocated
 	c.mu.end = &end
-	for id, ch := range c.mu.questions {
-		delete(c.mu.questions, id)
-		ch <- answer{err: ErrClientGone}
-	}
+	c.mu.questions.end()
 	if c.mu.cancel != nil {
 		c.mu.cancel(ErrClientGone)
 	}

@@ -15,11 +15,12 @@ import (
 	"github.com/coder/websocket"
 )
 
-func newClient(h *Hub, id Identity, ws *websocket.Conn, conn *wire.Conn) *Client {
+func newClient(h *Hub, id Identity, place place, ws *websocket.Conn, conn *wire.Conn) *Client {
 	c := &Client{
-		hub:  h,
-		id:   newID("c_"),
-		conn: conn,
+		hub:   h,
+		id:    newID("c_"),
+		conn:  conn,
+		place: place,
 	}
 	c.onRead.ws = ws
 	c.mu.preWelcome = &preWelcome{}
@@ -58,16 +59,43 @@ func (c *Client) connect(r *http.Request, right *check) error {
 	}
 	ctx, cancel := h.brokerContext()
 	defer cancel()
-	inbox := Topic{User: c.User().ID}
+	inbox := c.inbox()
 	head, err := h.subs.acquire(ctx, inbox)
 	if err != nil {
 		return err
 	}
-	if err := c.register(ctx, head, right); err != nil {
-		h.release(inbox)
+	err = c.enterWorld(ctx)
+	if err == nil {
+		if err = c.register(ctx, head, right); err == nil {
+			return nil
+		}
+		c.leaveWorld()
+	}
+	h.release(inbox)
+	return err
+}
+
+// enterWorld acquires the topic of everyone of the client's tenant, and finds
+// out who is online there.
+func (c *Client) enterWorld(ctx context.Context) error {
+	if !c.hasTenant() {
+		return nil // every hub hears of everyone
+	}
+	t := c.world().everyone()
+	if _, err := c.hub.subs.acquire(ctx, t); err != nil {
 		return err
 	}
+	if c.hub.cfg.showsUsers(false) {
+		_ = c.hub.lookUp(ctx, t.Room) // without an answer, the list is incomplete
+	}
 	return nil
+}
+
+// leaveWorld undoes enterWorld for a client that is not registered.
+func (c *Client) leaveWorld() {
+	if c.hasTenant() {
+		c.hub.release(c.world().everyone())
+	}
 }
 
 // register has the loop welcome the client and join it to the rooms that
@@ -80,7 +108,7 @@ func (c *Client) register(ctx context.Context, inbox Position, right *check) err
 	reg := &register{c: c, inbox: inbox, right: right, done: make(chan struct{})}
 	defer reg.settle()
 	for _, name := range rooms {
-		head, err := c.hub.subs.acquire(ctx, Topic{Room: name})
+		head, err := c.hub.subs.acquire(ctx, c.world().room(name))
 		if err != nil {
 			return err
 		}
@@ -102,7 +130,7 @@ func (c *Client) register(ctx context.Context, inbox Position, right *check) err
 func (cmd *register) settle() {
 	for _, j := range cmd.joins {
 		if !j.fresh {
-			cmd.c.hub.release(Topic{Room: j.room})
+			cmd.c.hub.release(cmd.c.world().room(j.room))
 		}
 		if j.err != nil {
 			cmd.c.hub.logLimited("join in OnConnect", slog.LevelWarn, "chathub: cannot join a room in OnConnect", func() []any {

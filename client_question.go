@@ -41,6 +41,43 @@ type answer struct {
 	err  error
 }
 
+// questions are those to one client that are not answered yet.
+type questions struct {
+	last    uint64
+	waiting map[string]chan answer // by id
+}
+
+func (qs *questions) add(ch chan answer) (id string) {
+	qs.last++
+	id = "s" + strconv.FormatUint(qs.last, 36)
+	qs.waiting[id] = ch
+	return id
+}
+
+// end answers all questions, since the client has gone.
+func (qs *questions) end() {
+	if qs == nil {
+		return
+	}
+	for id, ch := range qs.waiting {
+		delete(qs.waiting, id)
+		ch <- answer{err: ErrClientGone}
+	}
+}
+
+// takeQuestion returns who waits for the answer to a question, or nil if nobody
+// does any more.
+func (c *Client) takeQuestion(id string) chan answer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.questions == nil {
+		return nil
+	}
+	ch := c.mu.questions.waiting[id]
+	delete(c.mu.questions.waiting, id)
+	return ch
+}
+
 // question sends e as a question and waits for the answer.
 func (c *Client) question(ctx context.Context, e *envelope) answer {
 	ch := make(chan answer, 1) // buffered, so that giving an answer never blocks
@@ -53,19 +90,13 @@ func (c *Client) question(ctx context.Context, e *envelope) answer {
 		c.mu.Unlock()
 		return answer{err: errors.New("chathub: a client cannot be asked before its welcome")}
 	}
-	c.mu.lastQuestion++
-	id := "s" + strconv.FormatUint(c.mu.lastQuestion, 36)
 	if c.mu.questions == nil {
-		c.mu.questions = make(map[string]chan answer)
+		c.mu.questions = &questions{waiting: make(map[string]chan answer)}
 	}
-	c.mu.questions[id] = ch
+	id := c.mu.questions.add(ch)
 	c.readBeside()
 	c.mu.Unlock()
-	defer func() {
-		c.mu.Lock()
-		delete(c.mu.questions, id)
-		c.mu.Unlock()
-	}()
+	defer c.takeQuestion(id)
 
 	q := *e
 	q.id, q.ack = id, true
@@ -84,10 +115,7 @@ func (c *Client) question(ctx context.Context, e *envelope) answer {
 // for it. It reports false if none does: the answer comes too late, or answers
 // no question.
 func (c *Client) takeAnswer(e *Event) bool {
-	c.mu.Lock()
-	ch := c.mu.questions[e.ID]
-	delete(c.mu.questions, e.ID)
-	c.mu.Unlock()
+	ch := c.takeQuestion(e.ID)
 	if ch == nil {
 		return false
 	}

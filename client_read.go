@@ -77,7 +77,7 @@ func (c *Client) handlerBegins() bool {
 	}
 	c.mu.handling = true
 	c.handlerSince.Store(time.Now().UnixNano())
-	if len(c.mu.questions) > 0 {
+	if c.mu.questions != nil && len(c.mu.questions.waiting) > 0 {
 		c.readBeside() // the answer must not wait for the handler
 	}
 	return true

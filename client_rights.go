@@ -178,11 +178,10 @@ func (rev *revocation) concerns(c *Client) bool {
 	case slices.Contains(rev.except, c.id):
 		return false
 	case len(rev.clients) > 0:
-		return slices.Contains(rev.clients, c.id)
+		// Without a target, it is this hub's own.
+		return slices.Contains(rev.clients, c.id) && (len(rev.targets) == 0 || slices.Contains(rev.targets, c.world().everyone()))
 	}
-	return slices.ContainsFunc(rev.targets, func(t Topic) bool {
-		return t == Topic{} || t.User != "" && t.User == c.User().ID
-	})
+	return slices.Contains(rev.targets, c.world().everyone()) || slices.Contains(rev.targets, c.inbox())
 }
 
 // beginPublish is the last check before a message of the client is sent: of
@@ -194,7 +193,7 @@ func (c *Client) beginPublish(t Topic) *Error {
 	switch {
 	case c.mu.lostRights():
 		return Unavailable(ErrClientGone)
-	case t.Room != "" && !slices.Contains(c.mu.rooms, t.Room):
+	case t.Room != "" && !slices.Contains(c.mu.rooms, plain(t.Room)):
 		return errNotInRoom()
 	}
 	c.mu.publishing = true

@@ -86,7 +86,7 @@ func (l *loop) find(n *note.Note) (clients []*Client) {
 		if a == nil {
 			continue
 		}
-		for _, c := range l.recipients(a, &incoming{Routed: note.Routed{Except: n.Except, Clients: n.Clients}}) {
+		for _, c := range l.recipients(a, &incoming{topic: Topic(topic), Routed: note.Routed{Except: n.Except, Clients: n.Clients}}) {
 			if !found[c] {
 				found[c] = true
 				clients = append(clients, c)

@@ -142,6 +142,10 @@ type Config struct {
 	// 32, and off: behind a proxy that is not in TrustedProxies, everyone has
 	// the same address.
 	MaxConns, MaxConnsPerUser, MaxConnsPerAddress int
+	// MaxConnsPerTenant bounds the connections of each tenant to this hub in
+	// the same way, so that one tenant cannot take all of MaxConns. Those
+	// without a tenant do not count. Default half of MaxConns.
+	MaxConnsPerTenant int
 
 	// Rate is how many events per second a client may send on average, and
 	// Burst how many at once. Further events get [CodeRateLimited], and a
@@ -255,6 +259,7 @@ func (cfg Config) withDefaults() Config {
 	def(&cfg.MaxHandshakes, 1000)
 	def(&cfg.MaxConns, 100_000)
 	def(&cfg.MaxConnsPerUser, 32)
+	def(&cfg.MaxConnsPerTenant, halfOf(cfg.MaxConns))
 	def(&cfg.MaxConnsPerAddress, -1)
 	def(&cfg.Rate, 50)
 	def(&cfg.Burst, max(1, int(2*cfg.Rate)))
@@ -295,6 +300,14 @@ func (cfg *Config) origins() *handshake.Origins {
 // answerBytes bounds what one answer has from logs, and so the data of an emit.
 // The other half of an outbox is for what comes meanwhile.
 func (cfg *Config) answerBytes() int { return cfg.MaxOutboxBytes / 2 }
+
+// halfOf returns half of a limit, which is off if that is.
+func halfOf(limit int) int {
+	if limit < 0 {
+		return -1
+	}
+	return (limit + 1) / 2
+}
 
 // offWith returns a default that is off if another limit is off.
 func offWith(other, byDefault float64) float64 {

@@ -78,7 +78,7 @@ func hasTo(_ *Client, e *Event) *Error {
 
 func onMessage(ctx context.Context, c *Client, e *Event) (any, error) {
 	env := envelope{typ: eventMessage, from: c.user(), ts: timestamp(), data: e.Data}
-	return nil, c.hub.sendVolatile(ctx, Message{Body: env.body(&note.Routed{Except: []string{c.id}})})
+	return nil, c.hub.sendVolatile(ctx, Message{Topic: c.world().everyone(), Body: env.body(&note.Routed{Except: []string{c.id}})})
 }
 
 // checkRoomMessage is the check of a room-message. Of what it answers, it only
@@ -109,13 +109,13 @@ func checkPrivateMessage(c *Client, e *Event) *Error {
 
 // checkAnswered returns an error if a room has no message yet at the position
 // that a message answers.
-func (h *Hub) checkAnswered(ctx context.Context, e *Event) error {
+func (h *Hub) checkAnswered(ctx context.Context, t Topic, e *Event) error {
 	if e.Re.Seq == 0 {
 		return nil
 	}
 	head := uint64(0)
 	if err := h.onLoop(func(l *loop) {
-		if r := l.rooms[e.Room]; r != nil {
+		if r := l.rooms[t.Room]; r != nil {
 			head = r.pos.Seq
 		}
 	}); err != nil {
@@ -124,7 +124,7 @@ func (h *Hub) checkAnswered(ctx context.Context, e *Event) error {
 	if e.Re.Seq <= head {
 		return nil
 	}
-	page, err := h.session.Read(ctx, Topic{Room: e.Room}, Range{}) // another node may be ahead
+	page, err := h.session.Read(ctx, t, Range{}) // another node may be ahead
 	if err == nil && e.Re.Seq > page.Head.Seq {
 		return errorf(CodeBadRequest, "re is after the newest message")
 	}
@@ -132,12 +132,13 @@ func (h *Hub) checkAnswered(ctx context.Context, e *Event) error {
 }
 
 func onRoomMessage(ctx context.Context, c *Client, e *Event) (any, error) {
-	if err := c.hub.checkAnswered(ctx, e); err != nil {
+	room := c.world().room(e.Room)
+	if err := c.hub.checkAnswered(ctx, room, e); err != nil {
 		return nil, err
 	}
 	env := envelope{typ: eventRoomMessage, id: durableID(e), room: e.Room, from: c.user(), re: e.answered(), data: e.Data}
 	s := c.sender()
-	return answerOf(s.publish(ctx, s.message(Topic{Room: e.Room}, e, &env, note.Routed{})))
+	return answerOf(s.publish(ctx, s.message(room, e, &env, note.Routed{})))
 }
 
 // durableID returns the id of a durable event. If the client gave none, it is
@@ -185,7 +186,7 @@ var checksumTable = crc64.MakeTable(crc64.ECMA)
 func checksum(b []byte) uint64 { return max(1, crc64.Checksum(b, checksumTable)) }
 
 // sender stores durable events of the client, as long as it has the right to.
-func (c *Client) sender() sender { return sender{c.User().ID, c.hub, c} }
+func (c *Client) sender() sender { return sender{c.User().ID, c.home(), c} }
 
 func (c *Client) publish(ctx context.Context, m Message) (Receipt, error) {
 	if err := c.beginPublish(m.Topic); err != nil {
@@ -204,7 +205,7 @@ func onPrivateMessage(ctx context.Context, c *Client, e *Event) (any, error) {
 func onSendNotification(ctx context.Context, c *Client, e *Event) (any, error) {
 	env := envelope{typ: eventNotification, id: durableID(e), to: e.To, from: c.user(), data: e.Data}
 	s := c.sender()
-	receipt, err := s.publish(ctx, s.message(Topic{User: e.To}, e, &env, note.Routed{}))
+	receipt, err := s.publish(ctx, s.message(c.world().user(e.To), e, &env, note.Routed{}))
 	if err != nil || e.To == c.User().ID {
 		return answerOf(receipt, err)
 	}
@@ -228,7 +229,7 @@ func onOnlineUsers(ctx context.Context, c *Client, _ *Event) (any, error) {
 		return nil, err
 	}
 	return nil, c.hub.onLoop(func(l *loop) {
-		e := envelope{typ: eventOnlineUsers, data: l.snapshotOf(&l.presence.online)}
+		e := envelope{typ: eventOnlineUsers, data: l.snapshotOf(l.onlineOf(c))}
 		c.chargeReplay(len(e.data))
 		l.send(c, e.frame(), wire.Durable)
 	})
@@ -255,7 +256,7 @@ func onRefreshToken(ctx context.Context, c *Client, e *Event) (any, error) {
 	if e2 != nil {
 		return nil, c.tokenRefused(e2)
 	}
-	if id.User.ID != c.User().ID {
+	if id.User.ID != c.User().ID || id.Tenant != c.Tenant() {
 		return nil, c.tokenRefused(errorf(CodeForbidden, "The token is of another user"))
 	}
 	if err := c.hub.onLoop(func(l *loop) { l.identify(c, &id) }); err != nil {

@@ -108,7 +108,7 @@ func changeAction(ctx context.Context, c *Client, e *Event) (a Action, err error
 	}
 	var m *changing
 	if e.Room != "" {
-		m, err = c.hub.roomMessage(ctx, e.Room, *d.Seq)
+		m, err = c.hub.roomMessage(ctx, c.world().room(e.Room), *d.Seq)
 	} else {
 		author := c.User().ID
 		if e.Type == eventReact {
@@ -161,7 +161,11 @@ func onChange(ctx context.Context, c *Client, e *Event) (any, error) {
 		op.ID = changeID(user.ID, e.ID)
 		op.Sum = max(1, crc64.Update(e.dataSum(), checksumTable, []byte(e.Type)))
 	}
-	if err := c.beginPublish(Topic{Room: e.Room}); err != nil {
+	var t Topic
+	if e.Room != "" {
+		t = c.world().room(e.Room)
+	}
+	if err := c.beginPublish(t); err != nil {
 		return nil, err
 	}
 	defer c.endPublish()
@@ -255,9 +259,8 @@ func (h *Hub) messageAt(ctx context.Context, t Topic, seq uint64) (*Message, err
 }
 
 // roomMessage finds a room-message by its position.
-func (h *Hub) roomMessage(ctx context.Context, room string, seq uint64) (*changing, error) {
-	t := Topic{Room: room}
-	m := &changing{room: room, seq: seq, copies: []messageCopy{{topic: t, name: changedName(seq), seq: seq}}}
+func (h *Hub) roomMessage(ctx context.Context, t Topic, seq uint64) (*changing, error) {
+	m := &changing{room: plain(t.Room), seq: seq, copies: []messageCopy{{topic: t, name: changedName(seq), seq: seq}}}
 	found, err := h.messageAt(ctx, t, seq)
 	if err != nil {
 		return nil, err
@@ -341,7 +344,7 @@ func (c *Client) privateMessage(ctx context.Context, peer, author, id string) (*
 		}
 		m.to = me
 	}
-	own, err := c.findPrivate(ctx, Topic{User: me}, m)
+	own, err := c.findPrivate(ctx, c.inbox(), m)
 	switch {
 	case err != nil:
 		return nil, err
@@ -353,7 +356,7 @@ func (c *Client) privateMessage(ctx context.Context, peer, author, id string) (*
 	if peer == me {
 		return m, nil
 	}
-	other, err := c.findPrivate(ctx, Topic{User: peer}, m)
+	other, err := c.findPrivate(ctx, c.world().user(peer), m)
 	if err != nil {
 		return nil, err
 	}

@@ -97,9 +97,9 @@ func onHistory(ctx context.Context, c *Client, e *Event) (any, error) {
 	if err := c.awaitReplay(ctx); err != nil {
 		return nil, err
 	}
-	q := historyQuery{c: c, topic: Topic{Room: e.Room}, peer: e.To, historyData: *d}
+	q := historyQuery{c: c, topic: c.world().room(e.Room), peer: e.To, historyData: *d}
 	if e.Room == "" {
-		q.topic = Topic{User: c.User().ID}
+		q.topic = c.inbox()
 	}
 	q.Limit = min(q.Limit, c.hub.cfg.ReplayLimit)
 	q.budget = max(1, c.hub.cfg.answerBytes())

@@ -125,7 +125,7 @@ func (o *overview) appendRooms(ctx context.Context, b []byte, rooms []string) ([
 	for i, room := range rooms {
 		names[i] = markerName(room, "")
 	}
-	markers, err := o.c.hub.markers(ctx, o.user, names...)
+	markers, err := o.c.hub.markers(ctx, o.c.inbox(), names...)
 	if err != nil {
 		return nil, err
 	}
@@ -335,7 +335,7 @@ func (o *overview) conversationParts(ctx context.Context, list []*conversation, 
 	for i := range list {
 		names[i] = markerName("", list[i].peer.ID)
 	}
-	markers, err := o.c.hub.markers(ctx, o.user, names...)
+	markers, err := o.c.hub.markers(ctx, o.c.inbox(), names...)
 	if err != nil {
 		return nil, err
 	}
@@ -365,7 +365,7 @@ func (o *overview) conversations(ctx context.Context) (list []*conversation, hea
 	byPeer := make(map[string]*conversation)
 	r := Range{Limit: 256, MaxBytes: o.c.hub.cfg.answerBytes(), Ordinary: true}
 	for seen := 0; seen < searchedInbox && len(byPeer) < maxConversations; {
-		page, err := o.c.readLog(ctx, Topic{User: o.user}, r)
+		page, err := o.c.readLog(ctx, o.c.inbox(), r)
 		if err != nil {
 			return nil, head, err
 		}

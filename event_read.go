@@ -60,12 +60,12 @@ func markerName(room, peer string) string {
 	return kindSeen + "/" + peer
 }
 
-// markers reads markers of a user, by name. Those that do not exist are zero.
-func (h *Hub) markers(ctx context.Context, user string, names ...string) (map[string]marker, error) {
+// markers reads markers from the inbox of a user, by name. Those that do not exist are zero.
+func (h *Hub) markers(ctx context.Context, inbox Topic, names ...string) (map[string]marker, error) {
 	if len(names) == 0 {
 		return nil, nil
 	}
-	named, err := h.session.ReadNamed(ctx, []NameQuery{{Topic: Topic{User: user}, Names: names}})
+	named, err := h.session.ReadNamed(ctx, []NameQuery{{Topic: inbox, Names: names}})
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +130,7 @@ func onMarkRead(ctx context.Context, c *Client, e *Event) (any, error) {
 	name := markerName(e.Room, e.To)
 	q := c.unreadAfter(e.Room, e.To, d.Seq)
 	for range changeTries {
-		all, err := c.hub.markers(ctx, c.User().ID, name)
+		all, err := c.hub.markers(ctx, c.inbox(), name)
 		if err != nil {
 			return nil, err
 		}
@@ -173,7 +173,7 @@ func (c *Client) storeMarker(ctx context.Context, e *Event, r *reading, epoch st
 	}
 	mk := marker{Position: Position{Epoch: epoch, Seq: r.Seq}}
 	_, err = c.publish(ctx, Message{
-		Topic:  Topic{User: user.ID},
+		Topic:  c.inbox(),
 		Owner:  user.ID,
 		Notice: true,
 		Name:   markerName(e.Room, e.To),

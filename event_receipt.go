@@ -16,7 +16,7 @@ type receipts struct {
 	hub *Hub
 
 	mu      sync.Mutex
-	rooms   map[string]*gathered
+	rooms   map[string]*gathered // by scoped name
 	stopped bool
 	sending sync.WaitGroup
 }
@@ -35,6 +35,7 @@ func (c *Client) tellReceipt(room string, seq uint64) {
 		return
 	}
 	rc := &c.hub.receipts
+	room = c.world().scoped(room)
 	if rc.add(room, c.User().ID, seq, false) {
 		return
 	}
@@ -116,7 +117,7 @@ func (rc *receipts) send(room string) {
 	if err != nil {
 		return // numbers and strings: it cannot be
 	}
-	env := envelope{typ: eventRead, room: room, ts: timestamp(), data: data}
+	env := envelope{typ: eventRead, room: plain(room), ts: timestamp(), data: data}
 	ctx, cancel := rc.hub.brokerContext()
 	defer cancel()
 	// At most once, as presence.

@@ -81,8 +81,9 @@ func (cu *catchUp) end(answer []byte, ok bool) {
 // so, and is again, since the answer says that it is in the room.
 func (cu *catchUp) sendMissed(l *loop) {
 	for _, t := range cu.topics {
-		if a := l.audienceOf(t); t.Room != "" && (a == nil || cu.c.onLoop.seatIn(a) < 0) && !slices.Contains(cu.lost, t.Room) {
-			l.tellRemoved(cu.c, t.Room, "")
+		room := plain(t.Room)
+		if a := l.audienceOf(t); room != "" && (a == nil || cu.c.onLoop.seatIn(a) < 0) && !slices.Contains(cu.lost, room) {
+			l.tellRemoved(cu.c, room, "")
 		}
 	}
 	for _, m := range cu.missed {
@@ -253,7 +254,7 @@ func (c *Client) rejoin(ctx context.Context, room string, right *check, w replay
 	if err != nil {
 		return nil, false, err
 	}
-	t := Topic{Room: room}
+	t := c.world().room(room)
 	f := c.onHandler.catchUp
 	f.hold(t)
 	if j.fresh {
@@ -343,7 +344,7 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 	// inbox.
 	var inbox [][]byte
 	if data.Inbox != nil {
-		t := Topic{User: c.User().ID}
+		t := c.inbox()
 		var pos Position
 		if err := c.hub.onLoop(func(l *loop) { pos = l.holdInbox(c) }); err != nil {
 			return nil, err
@@ -372,7 +373,7 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 		}
 	}
 	c.completeJoins(ctx, result.Rooms, joins...)
-	f.add(Topic{User: c.User().ID}, inbox)
+	f.add(c.inbox(), inbox)
 	return result, nil
 }
 

@@ -82,13 +82,13 @@ func onSetState(ctx context.Context, c *Client, e *Event) (any, error) {
 	if may == nil || !may(ctx, c, e.Room, d.Key) {
 		return nil, errorf(CodeForbidden, "Clients may not set this key")
 	}
-	s := stateChange{room: e.Room, key: d.Key, value: d.Value, expect: d.Expect, from: c.user(), id: e.ID, publish: c.publish}
+	s := stateChange{topic: c.world().room(e.Room), key: d.Key, value: d.Value, expect: d.Expect, from: c.user(), id: e.ID, publish: c.publish}
 	return answerOf(s.store(ctx, c.hub))
 }
 
 // stateChange sets or removes a key of the state of a room.
 type stateChange struct {
-	room    string
+	topic   Topic
 	key     string
 	value   jsontext.Value
 	expect  *uint64
@@ -99,14 +99,14 @@ type stateChange struct {
 
 func (s *stateChange) store(ctx context.Context, h *Hub) (Receipt, error) {
 	m := Message{
-		Topic:  Topic{Room: s.room},
+		Topic:  s.topic,
 		Name:   kindState + "/" + s.key,
 		Remove: s.value.Kind() == 'n',
 		Expect: s.expect,
 		Notice: true,
 	}
 	if !m.Remove {
-		unlock, err := h.states.lock(ctx, s.room)
+		unlock, err := h.states.lock(ctx, s.topic.Room)
 		if err != nil {
 			return Receipt{}, err
 		}
@@ -125,14 +125,14 @@ func (s *stateChange) store(ctx context.Context, h *Hub) (Receipt, error) {
 		m.Key = m.Owner + "\x02" + s.id // an id of its own kind
 		m.Sum = checksum(data)
 	}
-	env := envelope{typ: eventStateChanged, id: s.id, room: s.room, from: s.from, data: data}
+	env := envelope{typ: eventStateChanged, id: s.id, room: plain(s.topic.Room), from: s.from, data: data}
 	m.Body = env.body(&note.Routed{})
 	return s.publish(ctx, m)
 }
 
 // checkRoom returns an error if the state of the room would be too large.
 func (s *stateChange) checkRoom(ctx context.Context, h *Hub) error {
-	state, err := h.State(ctx, s.room)
+	state, err := h.stateIn(ctx, s.topic)
 	if err != nil {
 		return err
 	}
@@ -154,7 +154,7 @@ func (s *stateChange) checkRoom(ctx context.Context, h *Hub) error {
 // same time. Any goroutine may use it.
 type stateLocks struct {
 	mu    sync.Mutex
-	rooms map[string]*stateLock
+	rooms map[string]*stateLock // by scoped name
 }
 
 type stateLock struct {
@@ -192,13 +192,20 @@ func (ls *stateLocks) lock(ctx context.Context, room string) (unlock func(), err
 
 // State returns the state of a room. See [Target.SetState].
 func (h *Hub) State(ctx context.Context, room string) (map[string]StateValue, error) {
-	if err := h.checkOpen(); err != nil {
+	return h.Tenant("").State(ctx, room)
+}
+
+// State returns the state of a room. See [Target.SetState].
+func (t Tenant) State(ctx context.Context, room string) (map[string]StateValue, error) {
+	topic, err := t.room(room)
+	if err != nil {
 		return nil, err
 	}
-	if err := checkRoom(room); err != nil {
-		return nil, err
-	}
-	named, err := h.session.ReadNamed(ctx, []NameQuery{{Topic: Topic{Room: room}, Kind: kindState}})
+	return t.hub.stateIn(ctx, topic)
+}
+
+func (h *Hub) stateIn(ctx context.Context, room Topic) (map[string]StateValue, error) {
+	named, err := h.session.ReadNamed(ctx, []NameQuery{{Topic: room, Kind: kindState}})
 	if err != nil {
 		return nil, err
 	}
@@ -227,7 +234,7 @@ func (t Target) setState(ctx context.Context, key string, value any, expect *uin
 	if err := t.check(); err != nil {
 		return Receipt{}, err
 	}
-	if len(t.topics) != 1 || t.topics[0].Room == "" {
+	if len(t.topics) != 1 || t.all || t.topics[0].Room == "" {
 		return Receipt{}, badEmit("a state belongs to one room", nil)
 	}
 	if !text.Valid(key, maxStateKey) {
@@ -240,7 +247,7 @@ func (t Target) setState(ctx context.Context, key string, value any, expect *uin
 	if b == nil {
 		b = []byte("null")
 	}
-	s := stateChange{room: t.topics[0].Room, key: key, value: b, expect: expect, publish: t.hub.session.Publish}
+	s := stateChange{topic: t.topics[0], key: key, value: b, expect: expect, publish: t.hub.session.Publish}
 	return s.store(ctx, t.hub)
 }
 

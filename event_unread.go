@@ -18,9 +18,9 @@ const mostUnread = 100
 // is empty, in the conversation with a user.
 func (c *Client) unreadAfter(room, peer string, seq uint64) SurveyQuery {
 	user := c.User().ID
-	q := SurveyQuery{Topic: Topic{Room: room}, After: seq, Reader: user, Most: mostUnread}
+	q := SurveyQuery{Topic: c.world().room(room), After: seq, Reader: user, Most: mostUnread}
 	if room == "" {
-		q.Topic, q.From = Topic{User: user}, peer
+		q.Topic, q.From = c.inbox(), peer
 	}
 	return q
 }
@@ -43,9 +43,9 @@ func (c *Client) joinedOf(ctx context.Context, joins []*join) (map[string]joined
 	asked := make([]NameQuery, len(joins), len(joins)+1)
 	for i, j := range joins {
 		names[i] = markerName(j.room, "")
-		asked[i] = NameQuery{Topic: Topic{Room: j.room}, Kind: kindState}
+		asked[i] = NameQuery{Topic: c.world().room(j.room), Kind: kindState}
 	}
-	named, err := c.hub.session.ReadNamed(ctx, append(asked, NameQuery{Topic: Topic{User: c.User().ID}, Names: names}))
+	named, err := c.hub.session.ReadNamed(ctx, append(asked, NameQuery{Topic: c.inbox(), Names: names}))
 	if err != nil {
 		return nil, err
 	}
@@ -69,9 +69,10 @@ func (c *Client) joinedOf(ctx context.Context, joins []*join) (map[string]joined
 		return all, err
 	}
 	for i, q := range queries {
-		r := all[q.Topic.Room]
+		room := plain(q.Topic.Room)
+		r := all[room]
 		r.Unread = standings[i].Unread
-		all[q.Topic.Room] = r
+		all[room] = r
 	}
 	return all, nil
 }

@@ -48,7 +48,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		id, err = h.identify(r)
 	}
 	if err == nil {
-		err = place.admit(id.User.ID)
+		err = place.admit(world(id.Tenant), id.User.ID)
 	}
 	if err != nil {
 		h.logRefused(r, err, userAttrs(id)...)
@@ -62,8 +62,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		place.release()
 		return
 	}
-	c := newClient(h, id, ws, conn)
-	c.place = place
+	c := newClient(h, id, place, ws, conn)
 	c.takesCompressed = extension != ""
 	// connect needs r before ServeHTTP returns: routers and middleware reuse
 	// what is in its context.
@@ -100,6 +99,9 @@ func (h *Hub) authenticate(ctx context.Context, token string, r *http.Request) (
 	if err == nil {
 		id.User.Name = text.Name(id.User.Name)
 		err = checkUserID(id.User.ID)
+	}
+	if err == nil && world(id.Tenant).check() != nil {
+		err = errors.New("Identity.Tenant is over 64 bytes, or has control characters")
 	}
 	if err == nil && !id.Expires.IsZero() && !time.Now().Before(id.Expires) {
 		ago := time.Since(id.Expires).Round(time.Second)

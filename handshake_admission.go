@@ -18,8 +18,10 @@ type admission struct {
 	closed bool
 	empty  chan struct{} // closed once no connection is left after close
 	places [stageCount]int
-	addrs  map[netip.Addr]int // only if there is a limit
-	users  map[string]*userLimits
+	addrs  map[netip.Addr]int     // only if there is a limit
+	users  map[string]*userLimits // by scoped id
+	// tenants are those that have clients.
+	tenants map[world]*tenant
 	// resting are the users without connections whose limits are not back at
 	// their bursts yet.
 	resting list.List
@@ -45,6 +47,7 @@ func (adm *admission) init(cfg *Config) {
 	adm.empty = make(chan struct{})
 	adm.addrs = make(map[netip.Addr]int)
 	adm.users = make(map[string]*userLimits)
+	adm.tenants = make(map[world]*tenant)
 	adm.conns = make(map[*wire.Conn]struct{})
 }
 
@@ -57,10 +60,11 @@ var errServerFull = errorf(CodeLimitExceeded, "Too many connections")
 // place is what a connection takes up of the limits, from the handshake on. Its
 // holder must release it exactly once.
 type place struct {
-	adm   *admission
-	user  *userLimits // nil until it is admitted
-	addr  *netip.Addr // key in admission.addrs; nil: not counted
-	stage stage
+	adm    *admission
+	user   *userLimits // nil until it is admitted
+	tenant *tenant     // nil until then, and if there is none
+	addr   *netip.Addr // key in admission.addrs; nil: not counted
+	stage  stage
 }
 
 // enter takes a place for a handshake from addr. It fails if a limit is reached
@@ -98,7 +102,7 @@ func network(addr netip.Addr) netip.Addr {
 }
 
 // admit counts the connection for its user, who is authenticated.
-func (pl *place) admit(userID string) *Error {
+func (pl *place) admit(of world, userID string) *Error {
 	adm := pl.adm
 	adm.mu.Lock()
 	defer adm.mu.Unlock()
@@ -106,16 +110,29 @@ func (pl *place) admit(userID string) *Error {
 	if adm.cfg.MaxConns >= 0 && adm.places[admitted] >= adm.cfg.MaxConns {
 		return errServerFull
 	}
-	u := adm.users[userID]
+	t := adm.tenants[of]
+	if t != nil && adm.cfg.MaxConnsPerTenant >= 0 && t.conns >= adm.cfg.MaxConnsPerTenant {
+		return errorf(CodeLimitExceeded, "Too many connections of this tenant")
+	}
+	scoped := of.scoped(userID)
+	u := adm.users[scoped]
 	if u == nil {
-		u = &userLimits{id: userID}
-		adm.users[userID] = u
+		u = &userLimits{id: scoped}
+		adm.users[scoped] = u
 	}
 	if adm.cfg.MaxConnsPerUser >= 0 && int(u.conns) >= adm.cfg.MaxConnsPerUser {
 		return errorf(CodeLimitExceeded, "Too many connections of this user")
 	}
 	u.conns++
 	pl.user = u
+	if of != "" {
+		if t == nil {
+			t = &tenant{world: of}
+			adm.tenants[of] = t
+		}
+		t.conns++
+		pl.tenant = t
+	}
 	pl.move(admitted)
 	return nil
 }
@@ -155,6 +172,11 @@ func (pl *place) leaveUser() {
 		return
 	}
 	pl.user = nil
+	if t := pl.tenant; t != nil { // which stays: clients know it by this
+		if t.conns--; t.conns == 0 {
+			delete(pl.adm.tenants, t.world)
+		}
+	}
 	if u.conns--; u.conns > 0 {
 		return
 	}

@@ -208,10 +208,23 @@ func (h *Hub) Use(m ...Middleware) { h.handlers.use(m) }
 // hides presence from clients, changes nothing here. It fails if ctx or the hub
 // has ended.
 func (h *Hub) OnlineUsers(ctx context.Context) (users []User, err error) {
+	return h.Tenant("").OnlineUsers(ctx)
+}
+
+// OnlineUsers returns the users of the tenant that are online. If this hub has
+// no client of the tenant, it asks the other nodes, as RoomUsers does. See
+// [Hub.OnlineUsers].
+func (t Tenant) OnlineUsers(ctx context.Context) (users []User, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	err = h.onLoop(func(l *loop) { users = l.presence.online.users() })
+	if t.world != "" {
+		if err := t.world.check(); err != nil {
+			return nil, err
+		}
+		return t.hub.usersIn(ctx, t.world.everyone())
+	}
+	err = t.hub.onLoop(func(l *loop) { users = l.presence.online.users() })
 	return users, err
 }
 
@@ -222,15 +235,26 @@ func (h *Hub) OnlineUsers(ctx context.Context) (users []User, err error) {
 // seconds, RoomUsers returns the users it knows of, and an [Error] with
 // [CodeUnavailable]. It fails if ctx or the hub has ended.
 func (h *Hub) RoomUsers(ctx context.Context, room string) (users []User, err error) {
-	if err := checkRoom(room); err != nil {
+	return h.Tenant("").RoomUsers(ctx, room)
+}
+
+// RoomUsers returns the users that are in a room. See [Hub.RoomUsers].
+func (t Tenant) RoomUsers(ctx context.Context, room string) (users []User, err error) {
+	topic, err := t.room(room)
+	if err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	return t.hub.usersIn(ctx, topic)
+}
+
+// usersIn returns the users that are in a room, or in the world of a tenant.
+func (h *Hub) usersIn(ctx context.Context, t Topic) (users []User, err error) {
 	known := false
 	list := func(l *loop) {
-		r := l.rooms[room]
+		r := l.rooms[t.Room]
 		known = len(l.nodes.all) == 0 || r != nil && r.known
 		if r != nil {
 			users = r.presence.users()
@@ -239,12 +263,12 @@ func (h *Hub) RoomUsers(ctx context.Context, room string) (users []User, err err
 	if err := h.onLoop(list); err != nil || known {
 		return users, err
 	}
-	t := Topic{Room: room} // to hear of changes while the others answer
+	// To hear of changes while the others answer.
 	if _, err := h.subs.acquire(ctx, t); err != nil {
 		return nil, err
 	}
 	defer h.release(t)
-	err = errors.Join(h.lookUp(ctx, room), h.onLoop(list))
+	err = errors.Join(h.lookUp(ctx, t.Room), h.onLoop(list))
 	return users, err
 }
 

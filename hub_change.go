@@ -292,7 +292,7 @@ func (w *changer) follow(ctx context.Context, ops []*changeOp, last *changeOp) {
 	second := &last.message.copies[1]
 	r, err := w.followIn(ctx, last)
 	for _, o := range ops {
-		isTheirs := o.from != nil && o.from.ID == second.topic.User
+		isTheirs := o.from != nil && o.from.ID == plain(second.topic.User)
 		switch {
 		case o.err != nil:
 		case err != nil && (isTheirs || !hasCode(err, CodeBadRequest)):
@@ -398,14 +398,19 @@ func (o *changeOp) peer() string {
 // is no such message, the error is an [Error] with [CodeBadRequest], and with
 // [CodeConflict] if it is deleted.
 func (h *Hub) EditMessage(ctx context.Context, room string, seq uint64, data any) (Receipt, error) {
-	env, err := h.newEnvelope(eventRoomMessage, data)
+	return h.Tenant("").EditMessage(ctx, room, seq, data)
+}
+
+// EditMessage replaces the data of a room-message. See [Hub.EditMessage].
+func (t Tenant) EditMessage(ctx context.Context, room string, seq uint64, data any) (Receipt, error) {
+	env, err := t.hub.newEnvelope(eventRoomMessage, data)
 	if err != nil {
 		return Receipt{}, err
 	}
 	if env.data == nil {
 		env.data = []byte("null")
 	}
-	return h.changeMessage(ctx, room, seq, &change.Op{Kind: change.Edit, Data: env.data})
+	return t.changeMessage(ctx, room, seq, &change.Op{Kind: change.Edit, Data: env.data})
 }
 
 // DeleteMessage deletes a room-message, whoever sent it, and tells the room, as
@@ -414,22 +419,25 @@ func (h *Hub) EditMessage(ctx context.Context, room string, seq uint64, data any
 // is no error. If there is no such message, the error is an [Error] with
 // [CodeBadRequest].
 func (h *Hub) DeleteMessage(ctx context.Context, room string, seq uint64) (Receipt, error) {
-	return h.changeMessage(ctx, room, seq, &change.Op{Kind: change.Delete})
+	return h.Tenant("").DeleteMessage(ctx, room, seq)
 }
 
-func (h *Hub) changeMessage(ctx context.Context, room string, seq uint64, op *change.Op) (Receipt, error) {
-	if err := h.checkOpen(); err != nil {
-		return Receipt{}, err
-	}
-	if err := checkRoom(room); err != nil {
+// DeleteMessage deletes a room-message. See [Hub.DeleteMessage].
+func (t Tenant) DeleteMessage(ctx context.Context, room string, seq uint64) (Receipt, error) {
+	return t.changeMessage(ctx, room, seq, &change.Op{Kind: change.Delete})
+}
+
+func (t Tenant) changeMessage(ctx context.Context, room string, seq uint64, op *change.Op) (Receipt, error) {
+	topic, err := t.room(room)
+	if err != nil {
 		return Receipt{}, err
 	}
 	if err := checkSeq("seq", seq); err != nil {
 		return Receipt{}, err
 	}
-	m, err := h.roomMessage(ctx, room, seq)
+	m, err := t.hub.roomMessage(ctx, topic, seq)
 	if err != nil {
 		return Receipt{}, err
 	}
-	return h.changes.apply(ctx, m, op, nil)
+	return t.hub.changes.apply(ctx, m, op, nil)
 }

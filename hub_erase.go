@@ -17,11 +17,16 @@ const erasePage = 256
 // called again, and goes on with what is left. It does not keep the user from
 // writing more: disconnect the user first.
 func (h *Hub) EraseUser(ctx context.Context, userID string, rooms ...string) (deleted int, err error) {
+	return h.Tenant("").EraseUser(ctx, userID, rooms...)
+}
+
+// EraseUser deletes what a user has written in rooms. See [Hub.EraseUser].
+func (t Tenant) EraseUser(ctx context.Context, userID string, rooms ...string) (deleted int, err error) {
 	if !text.Valid(userID, text.MaxUser) {
 		return 0, errorf(CodeBadRequest, "not a user id")
 	}
 	for _, room := range rooms {
-		n, err := h.eraseIn(ctx, userID, room)
+		n, err := t.eraseIn(ctx, userID, room)
 		deleted += n
 		if err != nil {
 			return deleted, err
@@ -30,17 +35,15 @@ func (h *Hub) EraseUser(ctx context.Context, userID string, rooms ...string) (de
 	return deleted, nil
 }
 
-func (h *Hub) eraseIn(ctx context.Context, userID, room string) (deleted int, err error) {
-	if err := h.checkOpen(); err != nil {
+func (t Tenant) eraseIn(ctx context.Context, userID, room string) (deleted int, err error) {
+	topic, err := t.room(room)
+	if err != nil {
 		return 0, err
 	}
-	if err := checkRoom(room); err != nil {
-		return 0, err
-	}
-	t := Topic{Room: room}
+	h := t.hub
 	r := Range{Limit: erasePage, MaxBytes: h.cfg.answerBytes(), Ordinary: true}
 	for more := true; more; {
-		page, err := readSome(r, func(r Range) (Page, error) { return h.session.Read(ctx, t, r) })
+		page, err := readSome(r, func(r Range) (Page, error) { return h.session.Read(ctx, topic, r) })
 		if err != nil {
 			return deleted, err
 		}
@@ -49,7 +52,7 @@ func (h *Hub) eraseIn(ctx context.Context, userID, room string) (deleted int, er
 			if _, s := sentIn(m); s.Type != eventRoomMessage || s.From.ID != userID {
 				continue
 			}
-			_, err := h.DeleteMessage(ctx, room, m.Seq)
+			_, err := t.DeleteMessage(ctx, room, m.Seq)
 			switch {
 			case err == nil:
 				deleted++
@@ -61,12 +64,12 @@ func (h *Hub) eraseIn(ctx context.Context, userID, room string) (deleted int, er
 			r.Before = page.Messages[0].Seq
 		}
 	}
-	return deleted, h.eraseReactions(ctx, userID, room)
+	return deleted, t.eraseReactions(ctx, userID, room)
 }
 
 // eraseReactions takes back all reactions of a user in a room.
-func (h *Hub) eraseReactions(ctx context.Context, userID, room string) error {
-	named, err := h.session.ReadNamed(ctx, []NameQuery{{Topic: Topic{Room: room}, Kind: kindChanged}})
+func (t Tenant) eraseReactions(ctx context.Context, userID, room string) error {
+	named, err := t.hub.session.ReadNamed(ctx, []NameQuery{{Topic: t.world.room(room), Kind: kindChanged}})
 	if err != nil {
 		return err
 	}
@@ -79,7 +82,7 @@ func (h *Hub) eraseReactions(ctx context.Context, userID, room string) error {
 		if len(st.Mine(userID)) == 0 {
 			continue
 		}
-		_, err = h.changeMessage(ctx, room, m.Tied, &change.Op{Kind: change.React, User: userID})
+		_, err = t.changeMessage(ctx, room, m.Tied, &change.Op{Kind: change.React, User: userID})
 		if hasCode(err, CodeBadRequest) || hasCode(err, CodeConflict) {
 			continue // the message has gone meanwhile
 		}

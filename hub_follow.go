@@ -41,7 +41,12 @@ type Entry struct {
 // Head returns the position of the newest event in the log of a room. Its Epoch
 // is empty if the room has no log.
 func (h *Hub) Head(ctx context.Context, room string) (Position, error) {
-	page, err := h.readRoom(ctx, room, Range{})
+	return h.Tenant("").Head(ctx, room)
+}
+
+// Head returns the position of the newest event of a room. See [Hub.Head].
+func (t Tenant) Head(ctx context.Context, room string) (Position, error) {
+	page, err := t.readRoom(ctx, room, Range{})
 	return page.Head, err
 }
 
@@ -50,8 +55,13 @@ func (h *Hub) Head(ctx context.Context, room string) (Position, error) {
 // true, and it returns the newest ones, or the oldest if r.Oldest is set. It
 // needs neither membership nor a right.
 func (h *Hub) History(ctx context.Context, room string, r Range) (entries []Entry, more bool, err error) {
+	return h.Tenant("").History(ctx, room, r)
+}
+
+// History returns messages of a room. See [Hub.History].
+func (t Tenant) History(ctx context.Context, room string, r Range) (entries []Entry, more bool, err error) {
 	r.Ordinary = true
-	page, err := h.readRoom(ctx, room, r)
+	page, err := t.readRoom(ctx, room, r)
 	if err != nil || r.Limit <= 0 || len(page.Messages) == 0 && page.More {
 		return nil, page.More, err
 	}
@@ -63,7 +73,7 @@ func (h *Hub) History(ctx context.Context, room string, r Range) (entries []Entr
 	default:
 		from = page.Messages[0].Seq
 	}
-	states, _, err := h.statesOf(ctx, Topic{Room: room}, from, to)
+	states, _, err := t.hub.statesOf(ctx, t.world.room(room), from, to)
 	if err != nil {
 		return nil, false, err
 	}
@@ -78,14 +88,12 @@ func (h *Hub) History(ctx context.Context, room string, r Range) (entries []Entr
 	return entries, page.More, nil
 }
 
-func (h *Hub) readRoom(ctx context.Context, room string, r Range) (Page, error) {
-	if err := h.checkOpen(); err != nil {
+func (t Tenant) readRoom(ctx context.Context, room string, r Range) (Page, error) {
+	topic, err := t.room(room)
+	if err != nil {
 		return Page{}, err
 	}
-	if err := checkRoom(room); err != nil {
-		return Page{}, err
-	}
-	return h.session.Read(ctx, Topic{Room: room}, r)
+	return t.hub.session.Read(ctx, topic, r)
 }
 
 // entryOf decodes a message of a log. It reports false if that is not an event.
@@ -173,10 +181,19 @@ const followPause = time.Second
 // log keeps what comes. While the broker is unavailable, Follow tries again
 // once a second.
 func (h *Hub) Follow(ctx context.Context, room string, from Position, fn func(ctx context.Context, e Entry) error) error {
-	if err := checkRoom(room); err != nil {
+	return h.Tenant("").Follow(ctx, room, from, fn)
+}
+
+// Follow calls fn for every event of a room. See [Hub.Follow].
+func (t Tenant) Follow(ctx context.Context, room string, from Position, fn func(ctx context.Context, e Entry) error) error {
+	topic, err := t.room(room)
+	if err != nil {
 		return err
 	}
-	t := Topic{Room: room}
+	return t.hub.follow(ctx, topic, from, fn)
+}
+
+func (h *Hub) follow(ctx context.Context, t Topic, from Position, fn func(ctx context.Context, e Entry) error) error {
 	wake, stop := h.follows.add(t)
 	defer stop()
 	f := follower{hub: h, topic: t, at: from, fn: fn}

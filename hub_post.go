@@ -62,17 +62,17 @@ func (t Target) Post(ctx context.Context, p Post) (Receipt, error) {
 	if err := p.check(topic); err != nil {
 		return Receipt{}, err
 	}
-	e := &Event{Type: p.Type, ID: p.ID, Room: topic.Room, To: topic.User, Data: env.data, Re: p.Re}
+	e := &Event{Type: p.Type, ID: p.ID, Room: plain(topic.Room), To: plain(topic.User), Data: env.data, Re: p.Re}
 	if topic.Room != "" {
-		if err := t.hub.checkAnswered(ctx, e); err != nil {
+		if err := t.hub.checkAnswered(ctx, topic, e); err != nil {
 			return Receipt{}, err
 		}
 	}
-	env.id, env.room, env.to, env.re = durableID(e), topic.Room, topic.User, e.answered()
+	env.id, env.room, env.to, env.re = durableID(e), e.Room, e.To, e.answered()
 	if p.From != (User{}) {
 		env.from = &p.From
 	}
-	s := sender{user: p.From.ID, hub: t.hub}
+	s := sender{user: p.From.ID, tenant: Tenant{t.hub, t.world}}
 	if p.Type == eventPrivateMessage && p.From.ID != "" && topic.User != "" {
 		except := note.Routed{Except: t.except}
 		return s.private(ctx, e, env, except, except)
@@ -100,7 +100,7 @@ func (p *Post) check(topic Topic) error {
 // sender stores durable events in the name of a user, or of the application.
 type sender struct {
 	user   string // empty: the application
-	hub    *Hub
+	tenant Tenant
 	client *Client // whose rights are checked; nil: nobody's
 }
 
@@ -108,7 +108,7 @@ func (s *sender) publish(ctx context.Context, m Message) (Receipt, error) {
 	if s.client != nil {
 		return s.client.publish(ctx, m)
 	}
-	return s.hub.session.Publish(ctx, m)
+	return s.tenant.hub.session.Publish(ctx, m)
 }
 
 // message returns the message that stores the envelope of an event. The sender
@@ -141,9 +141,9 @@ func noticeIn(t Topic, typ string) bool {
 // or a repetition, and no message is refused that its recipient has. The
 // character behind the user id keeps the two kinds of keys apart.
 func (s *sender) private(ctx context.Context, e *Event, env *envelope, theirs, own note.Routed) (Receipt, error) {
-	m := s.message(Topic{User: s.user}, e, env, own)
+	m := s.message(s.tenant.world.user(s.user), e, env, own)
 	if env.to != s.user {
-		if _, err := s.publish(ctx, s.message(Topic{User: env.to}, e, env, theirs)); err != nil {
+		if _, err := s.publish(ctx, s.message(s.tenant.world.user(env.to), e, env, theirs)); err != nil {
 			return Receipt{}, err
 		}
 		if m.Key != "" {

@@ -17,10 +17,11 @@ type loop struct {
 	// called.
 	clock time.Time
 
-	everyone audience
+	everyone audience // those without a tenant
+	worlds   []*room  // everyone of each tenant that has clients here
 	clients  map[string]*Client
-	rooms    map[string]*room
-	users    map[string]*user
+	rooms    map[string]*room // by scoped name
+	users    map[string]*user // by scoped id
 
 	out      outgoing
 	presence presences
@@ -50,7 +51,8 @@ type presences struct {
 // sweeping is how far the sweep has come.
 type sweeping struct {
 	began time.Time
-	next  int // index in everyone of the next client to check
+	world int // 0: everyone; else one more than the index in worlds
+	next  int // index in that audience of the next client to check
 }
 
 // newLoop returns the loop of a hub. The caller runs it.

@@ -25,27 +25,58 @@ func (cmd *register) run(l *loop) {
 	if cmd.err = cmd.right.mayConnect(c); cmd.err != nil {
 		return
 	}
-	u := l.userOf(c.User().ID)
+	u := l.userOf(c.inbox().User)
 	u.pos = advance(u.pos, cmd.inbox)
 	l.clients[c.id] = c
 	c.onLoop.registered = true
 	if c.takesCompressed {
 		l.hub.compressedClients.Add(1)
 	}
-	l.add(&l.everyone, c, nil)
+	l.addToWorld(c)
 	l.add(&u.audience, c, nil)
-	l.arrive(&l.presence.online, c.User())
+	online := l.onlineOf(c)
+	l.arrive(online, c.User())
 	l.sendWelcome(c, u.pos)
 	for _, j := range cmd.joins {
 		j.run(l)
 	}
 }
 
+// addToWorld puts a client among everyone of its tenant. Those are the members
+// of a room, which the client does not know of, or else of the hub.
+func (l *loop) addToWorld(c *Client) {
+	if !c.hasTenant() {
+		l.add(&l.everyone, c, nil)
+		return
+	}
+	name := c.world().everyone().Room
+	r := l.rooms[name]
+	if r == nil {
+		r = l.newRoom(name)
+	}
+	if len(r.members) == 0 {
+		l.worlds = append(l.worlds, r)
+	}
+	l.add(&r.audience, c, r)
+	if !r.known {
+		l.lookUp(name, nil)
+	}
+}
+
+// onlineOf returns the presence of everyone of a client's tenant. The client is
+// registered.
+func (l *loop) onlineOf(c *Client) *presence {
+	if !c.hasTenant() {
+		return &l.presence.online
+	}
+	return &l.rooms[c.world().everyone().Room].presence
+}
+
 // sendWelcome sends a client its first frames.
 func (l *loop) sendWelcome(c *Client, inbox Position) {
 	first, frames := l.welcome(c, inbox), 1
-	if l.shows(&l.presence.online) {
-		e := envelope{typ: eventOnlineUsers, data: l.snapshotOf(&l.presence.online)}
+	if online := l.onlineOf(c); l.shows(online) {
+		e := envelope{typ: eventOnlineUsers, data: l.snapshotOf(online)}
 		first = append(first, e.frame()...)
 		frames++
 	}
@@ -107,7 +138,9 @@ func (l *loop) identify(c *Client, id *Identity) {
 	if !c.onLoop.registered {
 		return
 	}
-	l.rename(&l.presence.online, id.User)
+	if !c.hasTenant() {
+		l.rename(&l.presence.online, id.User)
+	}
 	for _, s := range c.onLoop.seats {
 		if s.room != nil {
 			l.rename(&s.room.presence, id.User)
@@ -133,8 +166,10 @@ func (l *loop) unregister(c *Client) {
 			l.remove(c, last)
 		}
 	}
-	l.depart(&l.presence.online, c.User().ID, true)
-	l.hub.release(Topic{User: c.User().ID})
+	if !c.hasTenant() {
+		l.depart(&l.presence.online, c.User().ID, true)
+	}
+	l.hub.release(c.inbox())
 }
 
 // close begins the end of a connection for a reason of the loop's own. The

@@ -69,7 +69,7 @@ func (l *loop) advanceTo(t Topic, seq uint64) *audience {
 func (l *loop) recipients(a *audience, d *incoming) (clients []*Client) {
 	if len(d.Clients) > 0 {
 		for _, id := range d.Clients {
-			if c := l.clients[id]; c != nil && !slices.Contains(d.Except, id) {
+			if c := l.clients[id]; c != nil && c.world() == d.topic.world() && !slices.Contains(d.Except, id) {
 				clients = append(clients, c)
 			}
 		}
@@ -149,7 +149,7 @@ func (l *loop) audienceOf(t Topic) *audience {
 // holdInbox holds the client's inbox, and returns how far it has been
 // delivered.
 func (l *loop) holdInbox(c *Client) Position {
-	u := l.users[c.User().ID]
+	u := l.users[c.inbox().User]
 	if u == nil || !c.onLoop.registered {
 		return Position{}
 	}

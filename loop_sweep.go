@@ -21,16 +21,38 @@ func (l *loop) sweep(now time.Time) time.Duration {
 		l.sweepNodes(now)
 		l.sweeping.began = now
 	}
-	all := l.everyone.members
-	end := min(l.sweeping.next+sweepPart, len(all))
-	for ; l.sweeping.next < end; l.sweeping.next++ {
-		l.check(all[l.sweeping.next].c, now)
-	}
-	if end == len(all) {
-		l.sweeping.next = 0
-	}
-	parts := (len(all) + sweepPart - 1) / sweepPart
+	parts := (l.sweepClients(now) + sweepPart - 1) / sweepPart
 	return sweepInterval / time.Duration(max(parts, 1))
+}
+
+// sweepClients checks the next part of the clients, and returns how many there
+// are in all.
+func (l *loop) sweepClients(now time.Time) (all int) {
+	all = len(l.everyone.members)
+	for _, r := range l.worlds {
+		all += len(r.members)
+	}
+	s := &l.sweeping
+	for left := sweepPart; left > 0; {
+		members := l.everyone.members
+		if s.world > 0 {
+			members = l.worlds[s.world-1].members
+		}
+		end := min(s.next+left, len(members))
+		left -= max(end-s.next, 0)
+		for ; s.next < end; s.next++ {
+			l.check(members[s.next].c, now)
+		}
+		if end < len(members) {
+			break
+		}
+		s.next = 0
+		if s.world++; s.world > len(l.worlds) {
+			s.world = 0
+			break
+		}
+	}
+	return all
 }
 
 // restAfter is how long a silent connection keeps a goroutine that waits for

@@ -16,7 +16,7 @@ import (
 type presence struct {
 	roster   roster.Roster
 	audience *audience
-	room     string    // empty: the hub
+	room     string    // scoped; empty: the hub
 	due      time.Time // of the next settle; zero: the roster is settled
 	round    *round    // not nil while a count is being sent
 	snapshot []byte    // cached data of online-users; nil: none
@@ -24,6 +24,12 @@ type presence struct {
 
 	announcing bool // it is in the loop's list of presences to announce
 }
+
+// isRoom reports whether p is the presence of a room, and not of a hub or
+// tenant.
+func (p *presence) isRoom() bool { return plain(p.room) != "" }
+
+func (p *presence) world() world { return worldOf(p.room) }
 
 // countOnlyFactor is how much longer changes are gathered if only counts are
 // sent. They are sent to many.
@@ -109,7 +115,7 @@ func (l *loop) settle(p *presence, now time.Time) {
 	}
 	if l.shows(p) {
 		in, out := eventUserOnline, eventUserOffline
-		if p.room != "" {
+		if p.isRoom() {
 			in, out = eventUserJoined, eventUserLeft
 		}
 		l.tell(p, in, changes.In)
@@ -128,13 +134,13 @@ func (l *loop) tell(p *presence, typ string, users []note.User) {
 		return
 	}
 	frame := func(users []note.User) []byte {
-		e := envelope{typ: typ, room: p.room, data: l.presenceData(p, users)}
+		e := envelope{typ: typ, room: plain(p.room), data: l.presenceData(p, users)}
 		return e.frame()
 	}
 	d := delivery{frame: frame(users), kind: wire.Volatile}
 	if !l.countsOnly(p) || len(users) == 1 {
 		for i, u := range users {
-			seats := l.seatsOf(p.audience, u.ID)
+			seats := l.seatsOf(p, u.ID)
 			if len(seats) == 0 {
 				continue
 			}
@@ -158,14 +164,14 @@ func (l *loop) tell(p *presence, typ string, users []note.User) {
 	l.deliver(p.audience, d)
 }
 
-// seatsOf returns the indexes in an audience of a user's connections.
-func (l *loop) seatsOf(a *audience, userID string) (at []int) {
-	u := l.users[userID]
+// seatsOf returns the indexes in the audience of p of a user's connections.
+func (l *loop) seatsOf(p *presence, userID string) (at []int) {
+	u := l.users[p.world().scoped(userID)]
 	if u == nil {
 		return nil
 	}
 	for _, m := range u.members {
-		if s := m.c.onLoop.seatIn(a); s >= 0 {
+		if s := m.c.onLoop.seatIn(p.audience); s >= 0 {
 			at = append(at, m.c.onLoop.seats[s].i)
 		}
 	}
@@ -215,7 +221,7 @@ func (l *loop) snapshotOf(p *presence) []byte {
 }
 
 // shows reports whether clients are told of the users of p.
-func (l *loop) shows(p *presence) bool { return l.cfg.showsUsers(p.room != "") }
+func (l *loop) shows(p *presence) bool { return l.cfg.showsUsers(p.isRoom()) }
 
 // showsUsers reports whether clients are told of the users of rooms, or of
 // those of the hub.
@@ -284,7 +290,7 @@ func (l *loop) tellPart(r *round) {
 	from := min(r.next, len(a.members))
 	r.next = max(from-r.part, 0)
 	for _, event := range r.events {
-		e := envelope{typ: event.typ, room: r.p.room, data: r.p.countData()}
+		e := envelope{typ: event.typ, room: plain(r.p.room), data: r.p.countData()}
 		d := delivery{frame: e.frame(), kind: wire.Volatile, except: event.except}
 		for i := from - 1; i >= r.next; i-- {
 			l.deliverTo(&a.members[i], &d)

@@ -7,7 +7,7 @@ import "slices"
 type room struct {
 	audience
 	presence presence
-	name     string
+	name     string   // scoped
 	pos      Position // how far the log has been delivered
 	typing   []typist
 	listed   bool // in the loop's list of rooms with typists
@@ -43,14 +43,14 @@ func (cmd *join) run(l *loop) {
 	if cmd.err = cmd.right.mayJoin(c, cmd.room); cmd.err != nil {
 		return
 	}
-	r := l.rooms[cmd.room]
+	r := l.roomOf(c, cmd.room)
 	member := r != nil && c.onLoop.seatIn(&r.audience) >= 0
 	if !member && l.cfg.MaxRooms >= 0 && c.onLoop.roomCount() >= l.cfg.MaxRooms {
 		cmd.err = errTooManyRooms(l.cfg.MaxRooms)
 		return
 	}
 	if r == nil {
-		r = l.newRoom(cmd.room)
+		r = l.newRoom(c.world().scoped(cmd.room))
 	}
 	r.pos = advance(r.pos, cmd.head)
 	if !member {
@@ -71,6 +71,10 @@ func (cmd *join) run(l *loop) {
 	}
 }
 
+// roomOf returns the room that a client knows by a name, or nil.
+func (l *loop) roomOf(c *Client, name string) *room { return l.rooms[c.world().scoped(name)] }
+
+// newRoom makes a room. Name is scoped.
 func (l *loop) newRoom(name string) *room {
 	r := &room{name: name}
 	r.presence = l.newPresence(&r.audience, name)
@@ -83,16 +87,20 @@ func (l *loop) leave(c *Client, r *room, grace bool) {
 	l.stopTyping(c, r)
 	l.remove(c, c.onLoop.seatIn(&r.audience))
 	if c.onLoop.registered { // a client that is going keeps the names, for OnDisconnect
-		l.noteRoom(c, r.name, false)
+		l.noteRoom(c, plain(r.name), false)
 	}
 	l.depart(&r.presence, c.User().ID, grace)
+	if len(r.members) == 0 && plain(r.name) == "" {
+		l.worlds = slices.DeleteFunc(l.worlds, func(w *room) bool { return w == r })
+		l.sweeping.world = min(l.sweeping.world, len(l.worlds))
+	}
 	l.hub.release(Topic{Room: r.name})
 }
 
 // leaveRoom takes a client out of a room for good, so without a grace. It
 // reports whether the client was in it.
 func (l *loop) leaveRoom(c *Client, name string) bool {
-	r := l.rooms[name]
+	r := l.roomOf(c, name)
 	if r == nil || c.onLoop.seatIn(&r.audience) < 0 {
 		return false
 	}

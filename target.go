@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"slices"
+	"strings"
 
 	"github.com/chathub-go/chathub/internal/note"
 	"github.com/chathub-go/chathub/internal/text"
@@ -14,8 +15,9 @@ import (
 // kept and used concurrently.
 type Target struct {
 	hub      *Hub
-	topics   []Topic
-	all      bool // topics is Topic{}: every connection, or those in clients
+	world    world
+	topics   []Topic // in that world
+	all      bool    // topics is everyone, or those in clients
 	clients  []string
 	except   []string
 	volatile bool
@@ -24,35 +26,22 @@ type Target struct {
 // To returns a Target for everyone in the given rooms. A client in several of
 // them is reached once. Without a room, it reaches nobody.
 func (h *Hub) To(rooms ...string) Target {
-	t := Target{hub: h}
-	for _, r := range unique(rooms) {
-		t.topics = append(t.topics, Topic{Room: r})
-	}
-	return t
+	return h.Tenant("").To(rooms...)
 }
 
 // ToUser returns a Target for all connections of the given users.
 func (h *Hub) ToUser(ids ...string) Target {
-	t := Target{hub: h}
-	for _, id := range unique(ids) {
-		t.topics = append(t.topics, Topic{User: id})
-	}
-	return t
+	return h.Tenant("").ToUser(ids...)
 }
 
 // ToClient returns a Target for the connections with the given ids.
 func (h *Hub) ToClient(ids ...string) Target {
-	if len(ids) == 0 {
-		return Target{hub: h}
-	}
-	t := h.Broadcast()
-	t.clients = unique(ids)
-	return t
+	return h.Tenant("").ToClient(ids...)
 }
 
 // Broadcast returns a Target for every connection of every node.
 func (h *Hub) Broadcast() Target {
-	return Target{hub: h, topics: []Topic{{}}, all: true, volatile: true}
+	return h.Tenant("").Broadcast()
 }
 
 // Emit sends an event to every connection of every node, at most once. It is
@@ -134,7 +123,7 @@ func (t Target) Emit(ctx context.Context, event string, data any) error {
 }
 
 func (t Target) emit(ctx context.Context, topic Topic, r note.Routed, e envelope) error {
-	e.room = topic.Room
+	e.room = plain(topic.Room)
 	if t.volatile {
 		e.ts = timestamp()
 		return t.hub.sendVolatile(ctx, Message{Topic: topic, Body: e.body(&r)})
@@ -151,19 +140,25 @@ func (t Target) check() error {
 	if err := t.hub.checkOpen(); err != nil {
 		return err
 	}
+	if err := t.world.check(); err != nil {
+		return err
+	}
 	for _, topic := range t.topics {
 		switch {
 		case t.all:
 		case topic.User == "":
-			if err := checkRoom(topic.Room); err != nil {
+			if err := checkRoom(t.plain(topic.Room)); err != nil {
 				return err
 			}
-		case !text.Valid(topic.User, text.MaxUser):
+		case !text.Valid(t.plain(topic.User), text.MaxUser):
 			return errorf(CodeBadRequest, "not a user id")
 		}
 	}
 	return nil
 }
+
+// plain returns the name that scoped has made one of in the target's world.
+func (t Target) plain(scoped string) string { return strings.TrimPrefix(scoped, t.world.scoped("")) }
 
 // Join puts the recipients into rooms, without asking Config.Authorize. When it
 // returns, this hub has done so. Other nodes follow when the message reaches

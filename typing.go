@@ -25,7 +25,7 @@ const typingLate = sweepInterval + brokerTimeout
 // onTyping first passes the event on, and then notes the typist. If the client
 // leaves in between, there is nobody to note, and the typing is ended here.
 func onTyping(ctx context.Context, c *Client, e *Event) (any, error) {
-	if err := c.beginPublish(Topic{Room: e.Room}); err != nil {
+	if err := c.beginPublish(c.world().room(e.Room)); err != nil {
 		return nil, err
 	}
 	err := c.hub.sendTyping(ctx, c, eventTyping, e.Room)
@@ -48,7 +48,7 @@ func onTyping(ctx context.Context, c *Client, e *Event) (any, error) {
 func onStopTyping(ctx context.Context, c *Client, e *Event) (any, error) {
 	elsewhere := false
 	err := c.hub.onLoop(func(l *loop) {
-		if r := l.rooms[e.Room]; r != nil {
+		if r := l.roomOf(c, e.Room); r != nil {
 			r.forgetTyping(c, c.User().ID)
 			elsewhere = r.isTyping(c.User().ID)
 		}
@@ -62,13 +62,13 @@ func onStopTyping(ctx context.Context, c *Client, e *Event) (any, error) {
 func (h *Hub) sendTyping(ctx context.Context, c *Client, typ, room string) error {
 	env := envelope{typ: typ, room: room, from: c.user()}
 	body := env.body(&note.Routed{Except: []string{c.id}})
-	return h.sendVolatile(ctx, Message{Topic: Topic{Room: room}, Body: body})
+	return h.sendVolatile(ctx, Message{Topic: c.world().room(room), Body: body})
 }
 
 // startTyping notes that a member is typing, until it says otherwise, leaves,
 // or is silent for the typing timeout. It reports whether c is a member.
 func (l *loop) startTyping(c *Client, name string, now time.Time) (member bool) {
-	r := l.rooms[name]
+	r := l.roomOf(c, name)
 	if r == nil || c.onLoop.seatIn(&r.audience) < 0 {
 		return false
 	}
@@ -121,7 +121,7 @@ func (l *loop) stopTyping(c *Client, r *room) {
 		l.hub.later(func(h *Hub) {
 			ctx, cancel := h.brokerContext()
 			defer cancel()
-			if err := h.sendTyping(ctx, c, eventStopTyping, r.name); err != nil {
+			if err := h.sendTyping(ctx, c, eventStopTyping, plain(r.name)); err != nil {
 				h.log.Warn("chathub: cannot send stop-typing", "room", r.name, "err", err)
 			}
 		})
@@ -182,7 +182,7 @@ func (l *loop) hearTyping(r *room, h *typingNote, now time.Time) {
 // again. It tells only the members on this hub.
 func (l *loop) typingLost(u User, r *room) {
 	if r.forgetTyping(nil, u.ID) && !r.isTyping(u.ID) {
-		e := envelope{typ: eventStopTyping, room: r.name, from: &u}
+		e := envelope{typ: eventStopTyping, room: plain(r.name), from: &u}
 		l.deliver(&r.audience, delivery{frame: e.frame(), kind: wire.Volatile})
 	}
 }

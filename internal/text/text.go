@@ -9,11 +9,12 @@ import (
 
 // Limits of strings, in bytes of UTF-8.
 const (
-	MaxRoom = 128 // the name of a room
-	MaxUser = 128 // the id of a user
-	MaxName = 256 // the display name of a user
-	MaxID   = 64  // the id of an event
-	MaxType = 64  // the name of an event
+	MaxRoom   = 128 // the name of a room
+	MaxUser   = 128 // the id of a user
+	MaxName   = 256 // the display name of a user
+	MaxID     = 64  // the id of an event
+	MaxTenant = 64  // the name of a tenant
+	MaxType   = 64  // the name of an event
 )
 
 // Valid reports whether s is 1 to limit bytes of UTF-8 without control
