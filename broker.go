@@ -93,6 +93,10 @@ type BrokerSession interface {
 // if all fields are empty, every connection of every hub. At most one field is
 // set. Topics are comparable.
 //
+// The names of rooms and users are UTF-8. They have no control characters,
+// except for those of a tenant, which begin with its name of at most 64 bytes
+// and a zero byte; see [Topic.Tenant].
+//
 // Durable messages go to rooms and users only. Topic{} and nodes have no log,
 // so Publish refuses them and Read finds nothing. Every session hears Topic{},
 // and Subscribe refuses it.

@@ -240,6 +240,9 @@ func testBrokerTopics(b *brokerTest) {
 	names := []string{
 		"a", "A", "a b", " a", "a ", "a.b", "a.", ".a", ".", "..", "*", "a.*", ">", "a.>", "$SYS", "_", "-", "/", "a/b", `\`, `"`, "'",
 		"%2A", "=2A", "a\u00a0b", "\u00e9", "e\u0301", "💬", "👩\u200d👩\u200d👧", "日本", "\u202ea", "\ufeff",
+		// Of tenants: the second is everyone of acme.
+		"acme\x00a", "acme\x00", "acme\x00a b", "acm\x00ea", "💬\x00a", "acme=a", "acme=~",
+		strings.Repeat("t", 64) + "\x00" + strings.Repeat("x", 128), strings.Repeat("💬", 16) + "\x00" + strings.Repeat("💬", 32),
 		strings.Repeat("x", 128), strings.Repeat("x", 127), strings.Repeat(".", 128), strings.Repeat("💬", 32),
 	}
 	var topics []chathub.Topic

@@ -24,19 +24,20 @@ import (
 )
 
 // Auth is a [chathub.Authenticator] for tests. The token is the user's id, or
-// "id/name". An empty token is refused.
+// "id/name", or "id/name/tenant". An empty token is refused.
 type Auth struct{}
 
 // Authenticate implements [chathub.Authenticator].
 func (Auth) Authenticate(_ context.Context, token string, _ *http.Request) (chathub.Identity, error) {
-	id, name, ok := strings.Cut(token, "/")
+	id, name, _ := strings.Cut(token, "/")
+	name, tenant, _ := strings.Cut(name, "/")
 	if id == "" {
 		return chathub.Identity{}, &chathub.Error{Code: chathub.CodeUnauthenticated, Message: "Authentication required"}
 	}
-	if !ok {
+	if name == "" {
 		name = id
 	}
-	return chathub.Identity{User: chathub.User{ID: id, Name: name}}, nil
+	return chathub.Identity{User: chathub.User{ID: id, Name: name}, Tenant: tenant}, nil
 }
 
 // New returns a running hub, which is closed when the test ends. If cfg has no

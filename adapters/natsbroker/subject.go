@@ -14,6 +14,7 @@ import (
 //
 //	chathub.log.room.lobby.m.0    durable messages of the room lobby; the
 //	                              stream stores them
+//	chathub.log.room.acme=lobby.m.0  the same of the room lobby of a tenant
 //	chathub.log.user.ana.m.7k     durable messages to the inbox of the user
 //	                              ana, by one share of the senders
 //	chathub.log.user.ana.n.7k     notices to the inbox, by the same senders
@@ -164,8 +165,14 @@ func share(m *chathub.Message) string {
 
 // token returns a name as one token of a subject. A plain name is left as it
 // is, to stay readable. Any other name is in base64, after a '~', which no
-// plain name contains. If that is too long, it is a hash, after "~~".
+// plain name contains. If that is too long, it is a hash, after "~~". A name of
+// a tenant is "acme=lobby", and the one without a room, of everyone, "acme=~".
 func token(name string) string {
+	if tenant, rest, found := strings.Cut(name, "\x00"); found {
+		if t := token(tenant) + "=" + nameToken(rest); len(t) <= maxToken {
+			return t
+		}
+	}
 	if len(name) <= maxToken && plain(name) {
 		return name
 	}
