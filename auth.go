@@ -29,9 +29,9 @@ type Identity struct {
 	// characters and bidirectional overrides are dropped, line breaks become
 	// spaces, and the name is cut to 256 bytes of UTF-8.
 	User User
-	// Tenant is the world that the user lives in, which is closed to all others;
-	// see [Tenant]. At most 64 bytes of UTF-8 without control characters.
-	// Empty: that of users without a tenant.
+	// Tenant is the world that the user lives in, closed to all others; see
+	// [Tenant]. At most 64 bytes of UTF-8 without control characters. Empty:
+	// that of users without a tenant.
 	Tenant string
 	// Expires is when the connection ends with close code 4003, unless the
 	// client presents a new token in time. Zero: never.

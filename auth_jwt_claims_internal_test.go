@@ -113,3 +113,27 @@ func TestJWTMendsName(t *testing.T) {
 		})
 	}
 }
+
+func TestJWTTenant(t *testing.T) {
+	k := jwtKeys()
+	for claims, want := range map[string]string{
+		`"tenant":"acme"`:       "acme",
+		`"tenant":"Bäckerei 7"`: "Bäckerei 7",
+		`"tenant":""`:           "",
+		`"tenant":7`:            "",
+		`"tenant":null`:         "",
+		`"other":"acme"`:        "",
+		`"tenant":"a\u0000b"`:   "",
+		`"tenant":"` + strings.Repeat("x", 65) + `"`: "",
+	} {
+		token := signToken(t, jwt.SigningMethodHS256, k.secret, `{"alg":"HS256"}`,
+			fmt.Sprintf(`{"sub":"u1","exp":%d,%s}`, time.Now().Add(time.Hour).Unix(), claims))
+		j := &JWT{Key: k.secret, TenantClaim: "tenant"}
+		id, err := j.Authenticate(t.Context(), token, nil)
+		if want == "" {
+			checkRefusal(t, id, err, token, CodeUnauthenticated, "Invalid token", "the claim tenant")
+		} else if err != nil || id.Tenant != want {
+			t.Errorf("%s: tenant %q, %v", claims, id.Tenant, err)
+		}
+	}
+}

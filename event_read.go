@@ -60,7 +60,8 @@ func markerName(room, peer string) string {
 	return kindSeen + "/" + peer
 }
 
-// markers reads markers from the inbox of a user, by name. Those that do not exist are zero.
+// markers reads markers from the inbox of a user, by name. Those that do not
+// exist are zero.
 func (h *Hub) markers(ctx context.Context, inbox Topic, names ...string) (map[string]marker, error) {
 	if len(names) == 0 {
 		return nil, nil

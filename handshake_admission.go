@@ -123,14 +123,16 @@ func (pl *place) admit(of world, userID string) *Error {
 	if adm.cfg.MaxConnsPerUser >= 0 && int(u.conns) >= adm.cfg.MaxConnsPerUser {
 		return errorf(CodeLimitExceeded, "Too many connections of this user")
 	}
-	u.conns++
 	pl.user = u
-	if of != "" {
+	if u.conns++; of != "" {
 		if t == nil {
 			t = &tenant{world: of}
 			adm.tenants[of] = t
 		}
 		t.conns++
+		if u.conns == 1 {
+			t.users++
+		}
 		pl.tenant = t
 	}
 	pl.move(admitted)
@@ -172,12 +174,16 @@ func (pl *place) leaveUser() {
 		return
 	}
 	pl.user = nil
+	u.conns--
 	if t := pl.tenant; t != nil { // which stays: clients know it by this
+		if u.conns == 0 {
+			t.users--
+		}
 		if t.conns--; t.conns == 0 {
 			delete(pl.adm.tenants, t.world)
 		}
 	}
-	if u.conns--; u.conns > 0 {
+	if u.conns > 0 {
 		return
 	}
 	switch {
@@ -188,6 +194,29 @@ func (pl *place) leaveUser() {
 		u.resting = true
 		pl.adm.resting.PushBack(u)
 	}
+}
+
+// statsOf returns the figures of a tenant, or of those without one.
+func (adm *admission) statsOf(w world) (stats Stats) {
+	adm.mu.Lock()
+	defer adm.mu.Unlock()
+	if t := adm.tenants[w]; t != nil {
+		return Stats{Connections: t.conns, Users: t.users}
+	}
+	if w != "" {
+		return stats
+	}
+	stats.Connections = adm.places[admitted]
+	for _, u := range adm.users {
+		if u.conns > 0 {
+			stats.Users++
+		}
+	}
+	for _, t := range adm.tenants {
+		stats.Connections -= t.conns
+		stats.Users -= t.users
+	}
+	return stats
 }
 
 // forgetRested forgets users whose limits mean nothing any more. It looks at

@@ -68,7 +68,8 @@ func (topic Topic) Tenant() string { return string(topic.world()) }
 // tenant is what the clients of one tenant share.
 type tenant struct {
 	world world
-	conns int // guarded by admission.mu
+	// These are guarded by admission.mu.
+	conns, users int
 }
 
 // Tenant is the world of one tenant: a customer of a service that serves many.
@@ -89,6 +90,11 @@ type Tenant struct {
 // an [Error] with [CodeBadRequest]. The empty name stands for the clients
 // without a tenant.
 func (h *Hub) Tenant(name string) Tenant { return Tenant{h, world(name)} }
+
+// Stats returns the Connections and Users of the tenant on this hub. The other
+// figures are 0: they are counted for all tenants together. It does not wait
+// for anything.
+func (t Tenant) Stats() Stats { return t.hub.admission.statsOf(t.world) }
 
 // Name returns the name of the tenant.
 func (t Tenant) Name() string { return string(t.world) }

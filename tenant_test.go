@@ -3,6 +3,7 @@ package chathub_test
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -259,4 +260,147 @@ func lineOf(s []string, i int) string {
 		return "nothing"
 	}
 	return s[i]
+}
+
+// dialTenant connects a user of a tenant to a hub with the Authenticator of
+// hubtest.
+func dialTenant(t *testing.T, hub *chathub.Hub, tenant, user string) *hubtest.Client {
+	return hubtest.Dial(t, hub, user+"/"+user+"/"+tenant)
+}
+
+// TestTenantLimits: a tenant that takes all it can get takes nothing from
+// others, whose users have the same ids.
+func TestTenantLimits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := hubtest.New(t, chathub.Config{
+			MaxConns: 6, MaxConnsPerUser: 2,
+			Rate: 1, Burst: 100, UserRate: 1, UserBurst: 3, BroadcastBurst: 2,
+		})
+		first := dialTenant(t, hub, "acme", "ana")
+		second := dialTenant(t, hub, "acme", "ana")
+		refused := func(user, tenant, why string) {
+			t.Helper()
+			c := knock(t, hub, user+"/"+user+"/"+tenant)
+			if f := c.Next(); f.Code() != chathub.CodeLimitExceeded || !strings.Contains(string(f.Data), why) {
+				t.Errorf("%s of %s: %s %s, want %s", user, tenant, f.Type, f.Data, why)
+			}
+		}
+		refused("ana", "acme", "of this user")
+		dialTenant(t, hub, "acme", "ben")
+		refused("cem", "acme", "of this tenant") // half of MaxConns
+		other := dialTenant(t, hub, "bex", "ana")
+		dialTenant(t, hub, "", "ana")
+
+		for name, want := range map[string]chathub.Stats{
+			"acme": {Connections: 3, Users: 2}, "bex": {Connections: 1, Users: 1}, "": {Connections: 1, Users: 1}, "none": {},
+		} {
+			if got := hub.Tenant(name).Stats(); got != want {
+				t.Errorf("%q: %+v, want %+v", name, got, want)
+			}
+		}
+
+		for _, c := range []*hubtest.Client{first, second} {
+			for range 5 {
+				c.Request(hubtest.Frame{Type: "online-users"})
+			}
+		}
+		if r := first.Request(hubtest.Frame{Type: "online-users"}); r.Code() != chathub.CodeRateLimited {
+			t.Errorf("the seventh event of a user: %s %s", r.Type, r.Data)
+		}
+		for range 2 {
+			other.Must(hubtest.Frame{Type: "message", Data: raw("1")})
+		}
+
+		for _, c := range []*hubtest.Client{first, second} {
+			c.Drop()
+		}
+		synctest.Wait()
+		dialTenant(t, hub, "acme", "cem")
+		if got, want := hub.Tenant("acme").Stats(), (chathub.Stats{Connections: 2, Users: 2}); got != want {
+			t.Errorf("afterwards: %+v, want %+v", got, want)
+		}
+	})
+}
+
+// TestTenantNames: no name leads into another tenant.
+func TestTenantNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := hubtest.New(t, chathub.Config{})
+		ana := dialTenant(t, hub, "acme", "ana")
+		enter(ana, "lobby")
+		mallory := hubtest.Dial(t, hub, "mallory")
+		enter(mallory, "lobby")
+		arrived(ana)
+		for _, name := range []string{"acme\x00lobby", "acme\x00", "\x00lobby", "\x00"} {
+			for what, err := range map[string]error{
+				"To":         hub.To(name).Emit(t.Context(), "sneak", nil),
+				"ToUser":     hub.ToUser(name).Emit(t.Context(), "sneak", nil),
+				"Disconnect": hub.ToUser(name).Disconnect(t.Context(), ""),
+				"Tenant":     hub.Tenant(name).Emit(t.Context(), "sneak", nil),
+				"a tenant":   hub.Tenant("ac").To("me"+name).Emit(t.Context(), "sneak", nil),
+				"Join":       hub.ToUser("mallory").Join(t.Context(), name),
+				"Follow":     hub.Follow(t.Context(), name, chathub.Position{}, nil),
+			} {
+				if e, ok := errors.AsType[*chathub.Error](err); !ok || e.Code != chathub.CodeBadRequest {
+					t.Errorf("%s %q: %v", what, name, err)
+				}
+			}
+			if _, err := hub.RoomUsers(t.Context(), name); err == nil {
+				t.Errorf("RoomUsers %q is answered", name)
+			}
+			if _, err := hub.Tenant(name).OnlineUsers(t.Context()); err == nil {
+				t.Errorf("OnlineUsers of %q is answered", name)
+			}
+			for _, f := range []hubtest.Frame{
+				{Type: "join-room", Room: name}, {Type: "private-message", To: name, Data: raw("1")},
+				{Type: "overview", Data: hubtest.Data(map[string]any{"rooms": []string{name}})},
+				{Type: "resume", Data: hubtest.Data(map[string]any{"rooms": map[string]any{name: map[string]any{"epoch": "", "seq": 0}}})},
+			} {
+				if r := mallory.Request(f); r.Type != "error" && !strings.Contains(string(r.Data), "bad_request") {
+					t.Errorf("%s %q: %s", f.Type, name, r.Data)
+				}
+			}
+		}
+		time.Sleep(time.Second)
+		if got := heard(ana); len(got) > 0 {
+			t.Errorf("ana of acme heard %q", got)
+		}
+	})
+}
+
+// TestTenantRefresh: a connection stays in its tenant, whatever the new token
+// says.
+func TestTenantRefresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var server *chathub.Client
+		hub := hubtest.New(t, chathub.Config{OnConnect: func(_ context.Context, c *chathub.Client, _ *http.Request) error {
+			server = c
+			return nil
+		}})
+		ana := dialTenant(t, hub, "acme", "ana")
+		for token, want := range map[string]string{"ana/Ana/acme": "ack", "ana/Ana/bex": "error", "ana/Ana": "error"} {
+			r := ana.Request(hubtest.Frame{Type: "refresh-token", Data: hubtest.Data(map[string]string{"token": token})})
+			if r.Type != want || want == "error" && r.Code() != chathub.CodeForbidden {
+				t.Errorf("%s: %s %s", token, r.Type, r.Data)
+			}
+		}
+		if got := server.Tenant(); got != "acme" {
+			t.Errorf("the tenant is %q", got)
+		}
+	})
+}
+
+// TestTenantIsInvalid: an Authenticator that names an impossible tenant lets
+// nobody in.
+func TestTenantIsInvalid(t *testing.T) {
+	for _, name := range []string{strings.Repeat("x", 65), "a\x00b", "a\nb", "\xff"} {
+		synctest.Test(t, func(t *testing.T) {
+			hub := hubtest.New(t, chathub.Config{Auth: authFunc(func(string, *http.Request) (chathub.Identity, error) {
+				return chathub.Identity{User: chathub.User{ID: "ana"}, Tenant: name}, nil
+			})})
+			if f := knock(t, hub, "any").Next(); f.Code() != chathub.CodeInternal {
+				t.Errorf("%q: %s %s", name, f.Type, f.Data)
+			}
+		})
+	}
 }
