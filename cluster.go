@@ -99,6 +99,8 @@ func (cmd *incomingNote) run(l *loop) {
 		l.hearQuestionDone(from, n)
 	case note.OpRevoke:
 		l.hearRevoke(from, n)
+	case note.OpTold:
+		l.hearTold(n)
 	}
 }
 
@@ -122,6 +124,7 @@ func (l *loop) hear(id string) *node {
 
 // meet makes a node known, tells it of this one, and asks for all its state.
 func (l *loop) meet(to *node) {
+	led := l.hook.led && l.leads()
 	l.nodes.all[to.id] = to
 	l.countNodes()
 	if !l.hub.noteCourierRuns {
@@ -133,6 +136,14 @@ func (l *loop) meet(to *node) {
 	}
 	l.sendNote(Topic{Node: to.id}, &note.Note{Op: note.OpBeat, ID: l.nodes.beats, Seq: l.position(&l.presence.online)})
 	l.checkAll(to)
+	if l.cfg.OnPresence != nil {
+		for _, r := range l.worlds {
+			l.sendWhole(to, &r.presence)
+		}
+	}
+	if led {
+		l.tellHooked(to)
+	}
 }
 
 func (l *loop) countNodes() {
@@ -167,6 +178,9 @@ func (h *Hub) sendNote(m Message) {
 	ctx, cancel := h.brokerContext()
 	defer cancel()
 	err := h.session.Send(ctx, m)
+	if err == nil {
+		h.noteSentAt.Store(time.Now().UnixNano())
+	}
 	if failing := err != nil; failing != h.notesFailing.Swap(failing) && h.life.ctx.Err() == nil {
 		if failing {
 			h.log.Warn("chathub: other nodes cannot be told of this one", "err", err)
@@ -213,6 +227,7 @@ func (l *loop) sweepNodes(now time.Time) {
 	if len(s.all) > 0 {
 		l.checkSome(now)
 	}
+	l.sweepHooks(now)
 	l.sweepLookup(now)
 	l.sweepQuestions(now)
 }
@@ -289,6 +304,10 @@ func (l *loop) hearCheck(from *node, n *note.Note) {
 	empty := presence{roster: roster.New(&l.nodes.self)}
 	for _, m := range n.Marks {
 		p := l.presenceOf(m.Room)
+		if p == nil && m.Seq == 0 && l.hooked(m.Room) {
+			p = &l.newRoom(m.Room).presence
+			l.checkOne(from, p)
+		}
 		if p == nil {
 			p = &empty
 			p.room = m.Room

@@ -20,7 +20,7 @@ func (l *loop) presenceOf(room string) *presence {
 
 // followed reports whether this hub hears and keeps what other nodes announce
 // of the room.
-func (r *room) followed() bool { return len(r.members) > 0 || r.known || r.lookup != nil }
+func (r *room) followed() bool { return len(r.members) > 0 || r.known || r.lookup != nil || r.hooked }
 
 // unfollow forgets what other nodes have announced of a room.
 func (l *loop) unfollow(r *room) {
@@ -37,6 +37,9 @@ func (p *presence) mark(of *node) note.Mark {
 // hearState takes in what another node has announced.
 func (l *loop) hearState(from *node, n *note.Note) {
 	p := l.presenceOf(n.Room)
+	if p == nil && l.hooked(n.Room) {
+		p = &l.newRoom(n.Room).presence
+	}
 	if p == nil || n.Room != "" && !l.rooms[n.Room].followed() {
 		return
 	}
@@ -74,7 +77,11 @@ func (l *loop) announcePresence() {
 func (l *loop) announce(p *presence) {
 	for _, n := range p.roster.Announce() {
 		n.Room = p.room
-		l.sendNote(Topic{Room: p.room}, n)
+		t := Topic{Room: p.room}
+		if l.hooked(p.room) {
+			t = Topic{}
+		}
+		l.sendNote(t, n)
 	}
 }
 

@@ -70,6 +70,19 @@ type Config struct {
 	OnConnect func(ctx context.Context, c *Client, r *http.Request) error
 	// OnDisconnect runs after a client that was welcomed has gone.
 	OnDisconnect func(c *Client, d Disconnect)
+	// OnPresence is told of each user of the cluster who comes online or goes
+	// for good, which is after PresenceGrace. One node calls it for all: a user
+	// whose connections are on three nodes comes once. For one user, the calls
+	// come one after another, and each says the opposite of the one before. So
+	// a change that is over before it could be told is left out. If a call
+	// returns an error, it is repeated after some seconds, unless the change is
+	// over by then. A call is also repeated if the node that made it is killed
+	// before the others know. A hub that ends tells nothing of its users.
+	//
+	// Calls run on their own goroutines, eight at a time, and delay nothing
+	// else. Their ctx ends after 30s. All hubs of a cluster must set it, or
+	// none. Default: nobody is told.
+	OnPresence func(ctx context.Context, change PresenceChange) error
 	// Authorize may refuse an action that a client asks for, before any part of
 	// it happens. It runs on every join, resume, history request and send, and
 	// on every event of the application. List what is allowed and refuse the

@@ -44,6 +44,7 @@ type Hub struct {
 
 	lines             lineLimits
 	nodeCount         atomic.Int64 // other nodes that are alive
+	noteSentAt        atomic.Int64 // when a note was sent last, in Unix nanoseconds
 	notesFailing      atomic.Bool  // other nodes could not be reached lately
 	noteCourier       courier      // for what is sent to other nodes
 	noteCourierRuns   bool         // owned by the loop, then by shutdown once the loop has ended
@@ -60,7 +61,7 @@ func New(cfg Config) (*Hub, error) {
 	h := &Hub{
 		cfg:      cfg,
 		log:      cfg.Logger,
-		node:     newID("n_"),
+		node:     newNodeID(),
 		commands: make(chan command, commandQueue),
 	}
 	h.life.init()
@@ -108,6 +109,10 @@ func newID(prefix string) string {
 	b := make([]byte, 0, 24)
 	return string(idEncoding.AppendEncode(append(b, prefix...), random[:]))
 }
+
+// newNodeID returns the id of a hub. It begins with the time, so that ids of
+// older nodes are lower.
+func newNodeID() string { return newID(fmt.Sprintf("n_%012x_", time.Now().UnixMilli())) }
 
 var idEncoding = base32.StdEncoding.WithPadding(base32.NoPadding)
 

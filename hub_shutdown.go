@@ -82,7 +82,7 @@ func (h *Hub) shutdown() {
 	_ = h.onLoop((*loop).drain)
 	select {
 	case <-gone:
-		h.awaitCourier()
+		h.awaitLast()
 	case why := <-h.life.cutShort:
 		h.cutShort(gone, why)
 	}
@@ -127,15 +127,19 @@ func (h *Hub) cutShort(gone <-chan struct{}, why error) {
 	h.admission.abort()
 }
 
-// awaitCourier waits until the courier has sent what departed clients leave to
-// be sent, such as the end of their typing.
-func (h *Hub) awaitCourier() {
-	ctx, cancel := h.brokerContext()
+// awaitLast waits until the courier has sent what departed clients leave to be
+// sent, such as the end of their typing, and until the application has been
+// told what it is being told.
+func (h *Hub) awaitLast() {
+	ctx, cancel := context.WithCancel(h.life.ctx)
 	defer cancel()
 	said := make(chan struct{})
 	go func() {
 		defer close(said)
-		_ = h.barrier(ctx) // nothing else can be done about it now
+		short, cancel := context.WithTimeout(ctx, brokerTimeout)
+		defer cancel()
+		_ = h.barrier(short) // nothing else can be done about it now
+		h.awaitHooks(ctx)
 	}()
 	select {
 	case <-said:

@@ -27,6 +27,7 @@ type loop struct {
 	presence presences
 	typing   []*room // rooms in which someone types
 	nodes    nodes   // the other nodes
+	hook     presenceHook
 	sweeping sweeping
 }
 
@@ -69,6 +70,7 @@ func newLoop(h *Hub) *loop {
 		l.presence.interval = time.Second // the interval still ends graces
 	}
 	l.nodes.init(h)
+	l.hook.init(&h.cfg)
 	l.presence.online = l.newPresence(&l.everyone, "")
 	return l
 }
@@ -139,7 +141,7 @@ func (l *loop) run() {
 		if linger == nil && len(l.out.dirty) > 0 {
 			linger = time.After(l.cfg.Linger)
 		}
-		if gather == nil && len(l.presence.changed)+len(l.nodes.pending) > 0 {
+		if gather == nil && len(l.presence.changed)+len(l.nodes.pending)+len(l.hook.told) > 0 {
 			gather = time.After(l.presence.interval)
 		}
 		if rounds == nil && len(l.presence.rounds) > 0 {

@@ -120,7 +120,9 @@ func (l *loop) joinLater(clients []*Client, rooms []string) {
 func (l *loop) forgetTopic(t Topic) {
 	if r := l.rooms[t.Room]; t.Room != "" && r != nil && len(r.members) == 0 {
 		r.pos = Position{}
-		l.unfollow(r)
+		if !r.hooked {
+			l.unfollow(r)
+		}
 		l.dropIfUnused(r)
 	}
 	if u := l.users[t.User]; t.User != "" && u != nil && len(u.members) == 0 {

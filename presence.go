@@ -92,6 +92,7 @@ func (l *loop) countsOnly(p *presence) bool {
 func (l *loop) gatherPresence() {
 	l.announcePresence()
 	l.settlePresence(l.now())
+	l.tellHooked(nil)
 }
 
 // settlePresence settles what is due, and keeps in l.presence.changed what has
@@ -112,6 +113,10 @@ func (l *loop) settle(p *presence, now time.Time) {
 	p.due = time.Time{}
 	if p.roster.Unsettled() {
 		p.due = now.Add(l.gatherTime(p)) // graces will end
+	}
+	if l.cfg.OnPresence != nil && !p.isRoom() {
+		l.hookChanges(p.world(), changes.In, true)
+		l.hookChanges(p.world(), changes.Out, false)
 	}
 	if l.shows(p) {
 		in, out := eventUserOnline, eventUserOffline

@@ -11,6 +11,7 @@ type room struct {
 	pos      Position // how far the log has been delivered
 	typing   []typist
 	listed   bool // in the loop's list of rooms with typists
+	hooked   bool // see loop.hooked
 	known    bool // the presence of other nodes is known and kept up to date
 	lookup   *lookup
 }
@@ -76,7 +77,7 @@ func (l *loop) roomOf(c *Client, name string) *room { return l.rooms[c.world().s
 
 // newRoom makes a room. Name is scoped.
 func (l *loop) newRoom(name string) *room {
-	r := &room{name: name}
+	r := &room{name: name, hooked: l.hooked(name)}
 	r.presence = l.newPresence(&r.audience, name)
 	l.rooms[name] = r
 	return r

@@ -16,6 +16,9 @@ type Stats struct {
 	// few milliseconds, the loop is at its limit and senders are being slowed
 	// down.
 	QueueAge time.Duration `json:"-"`
+	// PresenceWaiting is how many calls of Config.OnPresence are due, or are to
+	// be repeated.
+	PresenceWaiting int `json:"presenceWaiting"`
 	// Since the hub started:
 	Accepted uint64 `json:"accepted"` // connections that were welcomed
 	Refused  uint64 `json:"refused"`  // handshakes that were refused
@@ -35,7 +38,7 @@ type counters struct {
 	delivered, dropped, slowConsumers atomic.Uint64
 
 	// Set by the loop at the end of each burst.
-	connections, users, rooms atomic.Int64
+	connections, users, rooms, presenceWaiting atomic.Int64
 	// queuedSince is when commands began to wait without a break, in Unix
 	// nanoseconds. It is 0 if none wait.
 	queuedSince atomic.Int64
@@ -45,18 +48,19 @@ type counters struct {
 func (h *Hub) Stats() Stats {
 	n := &h.counters
 	stats := Stats{
-		Connections:   int(n.connections.Load()),
-		Users:         int(n.users.Load()),
-		Rooms:         int(n.rooms.Load()),
-		QueueLength:   len(h.commands),
-		Accepted:      n.accepted.Load(),
-		Refused:       n.refused.Load(),
-		Received:      n.received.Load(),
-		Malformed:     n.malformed.Load(),
-		RateLimited:   n.rateLimited.Load(),
-		Delivered:     n.delivered.Load(),
-		Dropped:       n.dropped.Load(),
-		SlowConsumers: n.slowConsumers.Load(),
+		Connections:     int(n.connections.Load()),
+		Users:           int(n.users.Load()),
+		Rooms:           int(n.rooms.Load()),
+		QueueLength:     len(h.commands),
+		PresenceWaiting: int(n.presenceWaiting.Load()),
+		Accepted:        n.accepted.Load(),
+		Refused:         n.refused.Load(),
+		Received:        n.received.Load(),
+		Malformed:       n.malformed.Load(),
+		RateLimited:     n.rateLimited.Load(),
+		Delivered:       n.delivered.Load(),
+		Dropped:         n.dropped.Load(),
+		SlowConsumers:   n.slowConsumers.Load(),
 	}
 	if since := n.queuedSince.Load(); since != 0 {
 		stats.QueueAge = time.Since(time.Unix(0, since))

@@ -51,6 +51,9 @@ const (
 	// Rooms or, without Rooms, to be disconnected, for the reason in Data. A
 	// node answers with OpAnswers without replies when it has done so.
 	OpRevoke
+	// OpTold, to everyone: the application has been told that Users, of those
+	// online in Room, came or went.
+	OpTold
 	opNoteEnd
 )
 
@@ -185,6 +188,12 @@ func (n *Note) fields(c *coder) {
 			c.user(&m.User)
 			enum(c, &m.How, howEnd)
 			c.duration(&m.Age)
+		})
+	case OpTold:
+		c.text(&n.Room)
+		each(c, &n.Users, func(m *Movement) {
+			c.user(&m.User)
+			enum(c, &m.How, howEnd)
 		})
 	case OpCheck:
 		c.flag(&n.Fresh)

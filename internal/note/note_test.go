@@ -43,6 +43,10 @@ var golden = []struct {
 		"C\x03n_1\x01\x01\x02\x00\x01\x03red\x00",
 	},
 	{note.Note{Op: note.OpCheck}, "C\x03n_1\x00\x00\x00"},
+	{
+		note.Note{Op: note.OpTold, Room: "red", Users: []note.Movement{{User: unal}, {User: unal, How: note.Went}}},
+		"I\x03n_1\x00\x03red\x02\x02u1\x05Ünal\x00\x02u1\x05Ünal\x01",
+	},
 	{note.Note{Op: note.OpCheckDone, ID: 1}, "D\x03n_1\x01"},
 	{
 		note.Note{
