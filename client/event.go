@@ -22,6 +22,7 @@ const (
 	TypeUserOnline     = "user-online"
 	TypeUserOffline    = "user-offline"
 	TypeOnlineUsers    = "online-users"
+	TypeStateChanged   = "state-changed"
 	TypeRemoved        = "removed" // the application took this client out of the room
 
 	// TypeGap is an event of the client itself, and no server can send it. The

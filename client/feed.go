@@ -29,14 +29,17 @@ func (f *feed) disconnected() { f.member, f.live, f.asked = false, false, false 
 
 // part is the answer to a join, or a part of the answer to resume.
 type part struct {
-	Epoch     string         `json:"epoch"`
-	Seq       uint64         `json:"seq"`
-	Users     []User         `json:"users"`
-	Count     *int           `json:"count"`
-	Recovered bool           `json:"recovered"`
-	Read      uint64         `json:"read"`
-	Unread    *int           `json:"unread"`
-	Error     jsontext.Value `json:"error"`
+	Epoch     string `json:"epoch"`
+	Seq       uint64 `json:"seq"`
+	Users     []User `json:"users"`
+	Count     *int   `json:"count"`
+	Recovered bool   `json:"recovered"`
+	Read      uint64 `json:"read"`
+	Unread    *int   `json:"unread"`
+	// State is nil if the room has none, and null if it was left out.
+	State    jsontext.Value    `json:"state"`
+	Versions map[string]uint64 `json:"versions"`
+	Error    jsontext.Value    `json:"error"`
 }
 
 // decodePart returns the answer for one log.
@@ -259,6 +262,8 @@ func (l *loop) deliverToRoom(r *Room, fr frame) {
 		if ok && r.roster.change(p, fr.Type == TypeUserJoined) && r.roster.due(time.Now()) {
 			l.listRoom(r)
 		}
+	case TypeStateChanged:
+		r.state.change(fr)
 	case TypeRemoved:
 		var d struct {
 			Reason string `json:"reason"`

@@ -29,6 +29,7 @@ type Room struct {
 	history int
 	queue   *queue
 	roster  roster
+	state   roomState
 
 	feed     feed        // the loop's
 	joining  func(error) // the loop's; nil once Join has an answer
@@ -93,6 +94,7 @@ func (r *Room) take(p part) {
 		count = *p.Count
 	}
 	r.roster.whole(presence{Users: p.Users, Count: count})
+	r.state.whole(p)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.marker = Marker{Seq: p.Read, Unread: -1, Head: p.Seq}
