@@ -172,6 +172,7 @@ var behaviours = map[string]func(t *testing.T, s *stage){
 		must[client.Receipt](t)(ana.Private("ben").Send(t.Context(), "before"))
 		s.nets[1].serve(nil)
 		s.nets[1].cut()
+		until(t, ben, client.Waiting)
 		for n := 1; n <= 2; n++ {
 			for _, r := range hers {
 				must[client.Receipt](t)(r.Send(t.Context(), n))
