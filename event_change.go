@@ -1,6 +1,7 @@
 package chathub
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -299,8 +300,8 @@ func (h *Hub) checkKept(ctx context.Context, at *messageCopy) error {
 	if found, err := h.messageAt(ctx, at.topic, at.seq); found != nil || err != nil {
 		return err
 	}
-	st, _, err := h.stateOf(ctx, at.topic, at.name)
-	if err == nil && st.Deleted == 0 {
+	st, m, err := h.stateOf(ctx, at.topic, at.name)
+	if err == nil && (st.Deleted == 0 || m.Tied != at.seq) {
 		return errNoMessage()
 	}
 	return err
@@ -363,21 +364,28 @@ func (c *Client) privateMessage(ctx context.Context, peer, author, id string) (*
 	if other != nil {
 		m.copies = append(m.copies, *other)
 	}
-	if peer < me { // every node takes them in this order
-		slices.Reverse(m.copies)
-	}
+	m.inOrder()
 	return m, nil
+}
+
+// inOrder puts the copies of a private message into the order in which every
+// node takes them.
+func (m *changing) inOrder() {
+	slices.SortFunc(m.copies, func(a, b messageCopy) int { return cmp.Compare(a.topic.User, b.topic.User) })
 }
 
 // findPrivate finds the copy of a private message in an inbox, or returns nil.
 // It searches the inbox unless the message has changed before. If m has the
-// time of one copy, it searches for the other one back to searchedBack.
+// time of one copy, it searches for the other one back to searchedBack. Of two
+// messages of one name, it is the one that has changed, or else the newer one.
+// One that was deleted is found only if it has not been sent again.
 func (c *Client) findPrivate(ctx context.Context, t Topic, m *changing) (*messageCopy, error) {
 	at := &messageCopy{topic: t, name: changedPrivateName(m.author, m.to, m.id)}
-	if known, err := c.findChanged(ctx, at); known || err != nil {
+	known, err := c.findChanged(ctx, at)
+	if err != nil || known && at.body != nil {
 		return at, err
 	}
-	if found, err := c.searchPrivate(ctx, at, m); found || err != nil {
+	if found, err := c.searchPrivate(ctx, at, m); found || known || err != nil {
 		return at, err
 	}
 	// It may have been deleted meanwhile.
@@ -409,9 +417,10 @@ func (c *Client) findChanged(ctx context.Context, at *messageCopy) (known bool, 
 	return err == nil && st.Deleted > 0, err
 }
 
-// searchPrivate searches the inbox for the copy of a message as it was sent.
+// searchPrivate searches the inbox after at.seq for the copy of a message as it
+// was sent.
 func (c *Client) searchPrivate(ctx context.Context, at *messageCopy, m *changing) (found bool, err error) {
-	r := Range{Limit: 256, MaxBytes: c.hub.cfg.answerBytes(), Ordinary: true}
+	r := Range{After: at.seq, Limit: 256, MaxBytes: c.hub.cfg.answerBytes(), Ordinary: true}
 	for {
 		if err := c.awaitReplay(ctx); err != nil {
 			return false, err

@@ -15,3 +15,18 @@ func liveHeap() int64 {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
 }
+
+// settledHeap returns the live heap once it does not shrink any more. On a busy
+// machine, goroutines may be late to give back what they hold.
+func settledHeap() int64 {
+	least, since := liveHeap(), 0
+	for since < 2 {
+		runtime.Gosched()
+		if now := liveHeap(); now < least {
+			least, since = now, 0
+		} else {
+			since++
+		}
+	}
+	return least
+}

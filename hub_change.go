@@ -22,10 +22,12 @@ type changes struct {
 	running map[changeKey]*changer
 }
 
-// changeKey is the message that changes, in the log that decides first.
+// changeKey is the message that changes, in the log that decides first. An id
+// that was used again names several private messages, so a name does not do.
 type changeKey struct {
 	topic Topic
 	name  string
+	seq   uint64
 }
 
 // mergeTime is for how long reactions to one message are gathered after one was
@@ -48,10 +50,16 @@ type changer struct {
 
 	// Of the goroutine that runs:
 	state   *change.State // nil: to be read
-	version Message       // that says so; Seq 0: the message never changed
+	version Message       // that the next one replaces; Seq 0: none
+	by      origin        // the last change in state
+	copies  int           // how many were read for state
+	// stored is what the first copy has become. It is behind state if a change
+	// has only reached the second one.
+	stored *change.State
 }
 
-// changeOp is a change that somebody waits for.
+// changeOp is a change that somebody waits for. One without a Kind brings the
+// copies of a private message together.
 type changeOp struct {
 	change.Op
 	message *changing
@@ -60,6 +68,13 @@ type changeOp struct {
 
 	receipt Receipt
 	err     error
+}
+
+// origin is where a change comes from, as its audience is told.
+type origin struct {
+	from *User  // nil: the application
+	to   string // of a private message: the other user
+	kind change.Kind
 }
 
 // apply carries out a change and returns where it is stored. If ctx ends first,
@@ -83,7 +98,7 @@ func (ch *changes) apply(ctx context.Context, m *changing, op *change.Op, from *
 // add hands a change to the changer of its message.
 func (ch *changes) add(o *changeOp) *changer {
 	at := &o.message.copies[0]
-	key := changeKey{at.topic, at.name}
+	key := changeKey{at.topic, at.name, at.seq}
 	ch.mu.Lock()
 	w := ch.running[key]
 	isNew := w == nil
@@ -158,13 +173,12 @@ func (w *changer) store(ops []*changeOp) error {
 	ctx, cancel := w.all.hub.brokerContext()
 	defer cancel()
 	for range changeTries {
-		remembered := w.state != nil
+		widest := widest(ops)
+		remembered := w.state != nil && w.copies >= len(widest.message.copies)
 		if !remembered {
-			st, m, err := w.all.hub.stateOf(ctx, w.key.topic, w.key.name)
-			if err != nil {
+			if err := w.read(ctx, widest.message); err != nil {
 				return err
 			}
-			w.state, w.version = st, m
 		}
 		next := w.state.Clone()
 		last := w.decide(next, ops)
@@ -172,7 +186,13 @@ func (w *changer) store(ops []*changeOp) error {
 			w.state = nil // nothing is stored that would tell whether it is out of date
 			continue
 		}
-		if last == nil {
+		by := w.by
+		switch {
+		case last != nil:
+			by = origin{last.from, last.peer(), last.Kind}
+		case w.stored.Count < w.state.Count:
+			last = widest
+		default:
 			var err error
 			if last, err = w.unerased(ctx, ops); err != nil {
 				return err
@@ -183,15 +203,19 @@ func (w *changer) store(ops []*changeOp) error {
 			w.follow(ctx, ops, nil)
 			return nil
 		}
-		r, err := w.publish(ctx, 0, last, w.state, next, &w.version.Seq)
+		r, err := w.publish(ctx, 0, last, by, w.stored, next, &w.version.Seq)
 		if err == nil {
-			w.state, w.version = next, Message{Seq: r.Seq, Time: r.Time}
+			w.by = by
+			w.state, w.stored, w.version = next, next, Message{Seq: r.Seq, Time: r.Time}
 			w.settle(ops, r)
 			w.follow(ctx, ops, last)
 			return nil
 		}
 		w.state = nil
 		if err := w.mayRetry(ctx, &last.message.copies[0], err); err != nil {
+			for _, o := range ops { // those refused may be because of what is not stored
+				o.err = nil
+			}
 			return err
 		}
 	}
@@ -240,7 +264,10 @@ func (w *changer) decide(st *change.State, ops []*changeOp) (last *changeOp) {
 	now := timestamp()
 	for _, o := range ops {
 		o.err, o.receipt = nil, Receipt{}
-		err := st.Apply(&o.Op, now)
+		err := change.ErrUnchanged
+		if o.Kind != "" {
+			err = st.Apply(&o.Op, now)
+		}
 		switch {
 		case err == nil:
 			last = o
@@ -266,7 +293,7 @@ func (w *changer) settle(ops []*changeOp, stored Receipt) {
 		case o.err != nil:
 		case o.receipt.Duplicate:
 			o.receipt = Receipt{Epoch: stored.Epoch, Seq: w.version.Seq, Time: w.version.Time, Duplicate: true}
-			if w.version.Seq == 0 { // it never changed
+			if w.state.Count == 0 { // it never changed
 				o.receipt.Seq, o.receipt.Time = o.message.seq, o.message.time
 			}
 		default:
@@ -275,94 +302,33 @@ func (w *changer) settle(ops []*changeOp, stored Receipt) {
 	}
 }
 
-// follow brings the other copy of a private message up to date, and makes the
-// receipts those of the users who wait. Last is the change that was stored, or
-// nil if all were carried out before.
-func (w *changer) follow(ctx context.Context, ops []*changeOp, last *changeOp) {
-	if last == nil || len(last.message.copies) < 2 {
-		i := slices.IndexFunc(ops, func(o *changeOp) bool { return o.err == nil && len(o.message.copies) > 1 })
-		if i < 0 {
-			return
-		}
-		last = ops[i]
-	}
-	if w.version.Seq == 0 {
-		return
-	}
-	second := &last.message.copies[1]
-	r, err := w.followIn(ctx, last)
-	for _, o := range ops {
-		isTheirs := o.from != nil && o.from.ID == plain(second.topic.User)
-		switch {
-		case o.err != nil:
-		case err != nil && (isTheirs || !hasCode(err, CodeBadRequest)):
-			o.receipt, o.err = Receipt{}, err
-		case err == nil && isTheirs:
-			r.Duplicate = o.receipt.Duplicate
-			o.receipt = r
-		}
-	}
-}
-
-// followIn stores the state in the second inbox, unless that is up to date.
-func (w *changer) followIn(ctx context.Context, o *changeOp) (Receipt, error) {
-	at := &o.message.copies[1]
-	for range changeTries {
-		st, m, err := w.all.hub.stateOf(ctx, at.topic, at.name)
-		if err != nil {
-			return Receipt{}, err
-		}
-		if m.Seq > 0 && st.Count >= w.state.Count {
-			var text *Message
-			if w.state.Deleted > 0 {
-				if text, err = w.all.hub.messageAt(ctx, at.topic, at.seq); err != nil {
-					return Receipt{}, err
-				}
-			}
-			if text == nil {
-				return Receipt{Seq: m.Seq, Time: m.Time}, nil
-			}
-		}
-		r, err := w.publish(ctx, 1, o, st, w.state.Clone(), &m.Seq)
-		if err == nil {
-			return r, nil
-		}
-		if err := w.mayRetry(ctx, at, err); err != nil {
-			return Receipt{}, err
-		}
-	}
-	return Receipt{}, errOthersChange()
-}
-
 // publish stores a state in the log of one copy of the message, in place of an
-// old one, and tells its audience.
-func (w *changer) publish(ctx context.Context, i int, o *changeOp, old, st *change.State, expect *uint64) (Receipt, error) {
+// old one, and tells its audience who has made it. The user of o is charged.
+func (w *changer) publish(ctx context.Context, i int, o *changeOp, by origin, old, st *change.State, expect *uint64) (Receipt, error) {
 	m := o.message
 	at := &m.copies[i]
-	kind := o.Kind
 	if st.Deleted > 0 {
-		kind = change.Delete
+		by.kind = change.Delete
 		if at.body != nil {
 			st.Head, _ = splitData(at.body)
 		}
 		st.Seq, st.Time = at.seq, at.time
 	}
-	env := envelope{typ: eventMessageChanged, room: m.room, from: o.from}
+	env := envelope{typ: eventMessageChanged, room: m.room, from: by.from, to: by.to}
 	data := append(make([]byte, 0, 256+len(st.Data)), '{')
 	if m.room != "" {
 		data = append(data, `"seq":`...)
 		data = strconv.AppendUint(data, m.seq, 10)
 	} else {
-		env.to = o.peer()
 		data = append(data, `"id":`...)
 		data = appendQuoted(data, m.id)
 		data = appendField(data, "author", m.author)
 	}
 	data = append(data, `,"change":"`...)
-	data = append(data, kind...)
+	data = append(data, by.kind...)
 	data = append(data, `","message":`...)
 	env.data = append(st.AppendMessage(data), '}')
-	if most := w.all.hub.cfg.answerBytes(); len(env.data) > most && (kind == change.Edit || o.On) {
+	if most := w.all.hub.cfg.answerBytes(); len(env.data) > most && (by.kind == change.Edit || o.On) {
 		return Receipt{}, errorf(CodeTooLarge, "The message and its reactions would have more than %d bytes", most)
 	}
 	r := note.Routed{Op: note.OpChange, State: st.Encode()}

@@ -142,13 +142,23 @@ func noticeIn(t Topic, typ string) bool {
 // character behind the user id keeps the two kinds of keys apart.
 func (s *sender) private(ctx context.Context, e *Event, env *envelope, theirs, own note.Routed) (Receipt, error) {
 	m := s.message(s.tenant.world.user(s.user), e, env, own)
-	if env.to != s.user {
-		if _, err := s.publish(ctx, s.message(s.tenant.world.user(env.to), e, env, theirs)); err != nil {
-			return Receipt{}, err
-		}
-		if m.Key != "" {
-			m.Key = s.user + "\x01" + strconv.FormatUint(m.Sum, 36) + "\x00" + e.ID
-		}
+	if env.to == s.user {
+		return s.publish(ctx, m)
 	}
-	return s.publish(ctx, m)
+	first := s.message(s.tenant.world.user(env.to), e, env, theirs)
+	r, err := s.publish(ctx, first)
+	if err != nil {
+		return Receipt{}, err
+	}
+	if m.Key != "" {
+		m.Key = s.user + "\x01" + strconv.FormatUint(m.Sum, 36) + "\x00" + e.ID
+	}
+	ours, err := s.publish(ctx, m)
+	if err == nil && r.Duplicate {
+		err = s.together(ctx, env, messageCopy{topic: first.Topic, seq: r.Seq, time: r.Time}, messageCopy{topic: m.Topic, seq: ours.Seq, time: ours.Time})
+	}
+	if err != nil {
+		return Receipt{}, err
+	}
+	return ours, nil
 }

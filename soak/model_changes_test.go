@@ -384,45 +384,57 @@ func (w *world) checkDup(o *op) {
 	if o.sent > 1 {
 		return
 	}
-	t := o.decides()
-	for _, l := range w.truth.lives(t) {
-		m := l.find(t, o)
-		if m == nil {
-			continue
-		}
-		if from := o.known[0]; from.life == l && o.kind == "reacted" {
-			// It was so at some time since the request was sent.
-			st, _ := l.became(m.seq, from.seq)
-			so := st.has(o.user, o.key) == o.on
-			for _, v := range l.changes[m.seq] {
-				so = so || v.seq > from.seq && v.change.Message.has(o.user, o.key) == o.on
+	for _, t := range w.logs(o) {
+		for _, l := range w.truth.lives(t) {
+			for _, m := range l.find(t, o) {
+				from := o.known[0]
+				if from.life != l || o.kind != "reacted" {
+					if o.kind == "reacted" || o.kind == "deleted" && l.isDeleted(m.seq) {
+						return
+					}
+					continue
+				}
+				// It was so at some time since the request was sent.
+				st, _ := l.became(m.seq, from.seq)
+				so := st.has(o.user, o.key) == o.on
+				for _, v := range l.changes[m.seq] {
+					so = so || v.seq > from.seq && v.change.Message.has(o.user, o.key) == o.on
+				}
+				if so {
+					return
+				}
 			}
-			if so {
-				return
-			}
-			continue
-		}
-		if o.kind == "reacted" || o.kind == "deleted" && l.isDeleted(m.seq) {
-			return
 		}
 	}
 	w.fatalf("%s acked as done before, but it was not", o)
 }
 
-// find returns the message that an op is about, or nil.
-func (l *life) find(t chathub.Topic, o *op) *entry {
+// logs returns the logs that may have decided about an op. The one that does
+// may not have had the message: a private one is in one inbox only until its
+// sender completes it, or if the other inbox has dropped it.
+func (w *world) logs(o *op) []chathub.Topic {
+	t := o.decides()
+	if t.Room != "" || w.kept(t, o, o.known[0].seq) {
+		return []chathub.Topic{t}
+	}
+	return []chathub.Topic{t, {User: max(o.user, o.peer)}}
+}
+
+// find returns the messages that an op may be about: several if an id was used
+// again after the server had forgotten it.
+func (l *life) find(t chathub.Topic, o *op) (all []*entry) {
 	if t.Room != "" {
 		if e := l.at(o.seq); e.isMessage(t) {
-			return e
+			all = append(all, e)
 		}
-		return nil
+		return all
 	}
 	for _, e := range l.entries {
 		if e.isMessage(t) && e.id == o.id && e.user.ID == o.author && (e.event.To == o.peer || e.event.To == o.user) {
-			return e
+			all = append(all, e)
 		}
 	}
-	return nil
+	return all
 }
 
 // checkOpError checks that a refused change has a cause.
@@ -436,21 +448,36 @@ func (c *conn) checkOpError(r *request, f hubtest.Frame) (known bool) {
 		return w.faulty || w.slow // a change may take longer than the hub waits
 	case chathub.CodeForbidden:
 		for _, l := range lives {
-			if m := l.find(o.topic, o); m != nil && m.user.ID != o.user && (o.kind == "edited" || o.kind == "deleted" && o.user != moderator) {
-				return true
+			for _, m := range l.find(o.topic, o) {
+				if m.user.ID != o.user && (o.kind == "edited" || o.kind == "deleted" && o.user != moderator) {
+					return true
+				}
 			}
 		}
 	case chathub.CodeConflict: // the other copy may not be deleted yet
-		t := o.decides()
-		for _, l := range w.truth.lives(t) {
-			if m := l.find(t, o); m != nil && l.isDeleted(m.seq) && o.kind != "deleted" {
-				return true
+		for _, t := range w.logs(o) {
+			for _, l := range w.truth.lives(t) {
+				if o.kind != "deleted" && slices.ContainsFunc(l.find(t, o), func(m *entry) bool { return l.isDeleted(m.seq) }) {
+					return true
+				}
 			}
 		}
 	case chathub.CodeBadRequest:
-		l, _ := w.truth.latest(o.topic)
-		m := l.find(o.topic, o)
-		return m == nil || m.seq > r.known[o.topic].seq || m.seq <= w.truth.trimmed(o.topic, l) || len(lives) > 1
+		// The user's log may have dropped it when the other one had decided, or
+		// the other way round.
+		o.unknown = o.topic != o.decides()
+		return !w.kept(o.topic, o, r.known[o.topic].seq) || !w.kept(o.decides(), o, o.known[len(o.known)-1].seq)
 	}
 	return false
+}
+
+// kept reports whether a log has had the message that an op is about all the
+// time since it had a head of known.
+func (w *world) kept(t chathub.Topic, o *op, known uint64) bool {
+	lives := w.truth.lives(t)
+	if len(lives) != 1 {
+		return false
+	}
+	trimmed := w.truth.trimmed(t, lives[0])
+	return slices.ContainsFunc(lives[0].find(t, o), func(e *entry) bool { return trimmed < e.seq && e.seq <= known })
 }

@@ -122,15 +122,6 @@ func (w *world) opEdit(t *rapid.T) {
 		}
 		by.change(tg, &op{kind: "edited", data: string(w.payload(t))})
 	}
-	w.calmDown(tg)
-}
-
-// calmDown lets the changes of a private message come to an end before anything
-// else. An id that was forgotten and is used again would name two messages.
-func (w *world) calmDown(tg target) {
-	if tg.topic.Room == "" {
-		w.settle()
-	}
 }
 
 // pickConnOf picks a connection of a user that can see a log.
@@ -148,7 +139,6 @@ func (w *world) opDelete(t *rapid.T) {
 		tg.topic = c.d.inbox
 	}
 	c.change(tg, &op{kind: "deleted"})
-	w.calmDown(tg)
 }
 
 // opReact lets one or many react to a message.
@@ -174,7 +164,6 @@ func (w *world) opReact(t *rapid.T) {
 			on:   rapid.IntRange(0, 2).Draw(t, "off") > 0,
 		})
 	}
-	w.calmDown(tg)
 }
 
 // opFlip lets a user react and change their mind, on one device and another. If

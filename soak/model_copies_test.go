@@ -36,11 +36,12 @@ func (w *world) checkCopies() {
 			peer := l.at(seq).with(u.ID)
 			other := chathub.Topic{User: peer}
 			ol, _ := w.truth.latest(other)
-			om := ol.find(other, &op{user: u.ID, peer: peer, id: n.id, author: n.author})
-			if om == nil || om.seq <= w.truth.trimmed(other, ol) {
+			found := ol.find(other, &op{user: u.ID, peer: peer, id: n.id, author: n.author})
+			if len(found) == 0 || found[0].seq <= w.truth.trimmed(other, ol) {
 				continue
 			}
-			ost, _ := ol.became(om.seq, forever)
+			// There is one, since all keys are known.
+			ost, _ := ol.became(found[0].seq, forever)
 			if ost.bare() != st.bare() {
 				w.fatalf("message %v: %s for %s, %s for %s", n, st.bare(), u.ID, ost.bare(), peer)
 			}
