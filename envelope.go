@@ -56,16 +56,17 @@ const (
 
 // envelope is an envelope from the server; see protocol/README.md, section 1.
 type envelope struct {
-	typ  string
-	id   string
-	room string
-	to   string
-	from *User
-	re   []byte // the message that is answered, as JSON; nil: none
-	seq  uint64
-	ts   int64
-	ack  bool
-	data []byte // a JSON value; nil: none
+	typ   string
+	id    string
+	room  string
+	to    string
+	from  *User
+	re    []byte // the message that is answered, as JSON; nil: none
+	seq   uint64
+	ts    int64
+	ack   bool
+	trace string // a traceparent; empty: none
+	data  []byte // a JSON value; nil: none
 }
 
 // envelopeOverhead is the size in bytes of names, numbers, punctuation and most
@@ -97,6 +98,7 @@ func (env *envelope) append(b []byte) []byte {
 	if env.ack {
 		b = append(b, `,"ack":true`...)
 	}
+	b = appendField(b, "trace", env.trace)
 	if env.data != nil {
 		b = append(b, `,"data":`...)
 		b = append(b, env.data...)

@@ -76,6 +76,12 @@ func (ev *Event) decode(dec *jsontext.Decoder, b []byte) *Error {
 			continue
 		}
 		s, ok := stringOf(value)
+		if field == fieldTrace {
+			if ok && text.IsTrace(s) { // else it is ignored, as the standard wants
+				ev.Trace = s
+			}
+			continue
+		}
 		if !ok {
 			note(errorf(CodeBadRequest, "%s must be a string", field))
 			continue
@@ -121,13 +127,14 @@ func (ev *Event) decode(dec *jsontext.Decoder, b []byte) *Error {
 type field string
 
 const (
-	fieldNone field = ""
-	fieldType field = "type"
-	fieldID   field = "id"
-	fieldRoom field = "room"
-	fieldTo   field = "to"
-	fieldData field = "data"
-	fieldRe   field = "re"
+	fieldNone  field = ""
+	fieldType  field = "type"
+	fieldID    field = "id"
+	fieldRoom  field = "room"
+	fieldTo    field = "to"
+	fieldData  field = "data"
+	fieldRe    field = "re"
+	fieldTrace field = "trace"
 )
 
 // fieldOf returns the field with the given quoted name, which may have escapes.
@@ -152,6 +159,8 @@ func fieldOf(name []byte) field {
 		return fieldData
 	case "re":
 		return fieldRe
+	case "trace":
+		return fieldTrace
 	}
 	return fieldNone
 }

@@ -26,6 +26,12 @@ type Event struct {
 	// Re is the message that a room-message or private-message answers.
 	Re MessageRef
 
+	// Trace is where the event belongs in a distributed trace, as a traceparent
+	// (W3C Trace Context, section 3.2), or empty. Clients may set it. Whatever
+	// the event becomes carries it on, so middleware that continues the trace
+	// puts that of its own span here, as adapters/otel does.
+	Trace string
+
 	// re is Re as the client sent it, for any event.
 	re jsontext.Value
 	// message is the one that an edit-message, delete-message or react is
@@ -143,6 +149,14 @@ type eventKey struct{}
 func EventFrom(ctx context.Context) *Event {
 	e, _ := ctx.Value(eventKey{}).(*Event)
 	return e
+}
+
+// traceIn returns the trace of the event that is being handled, if any.
+func traceIn(ctx context.Context) string {
+	if e := EventFrom(ctx); e != nil {
+		return e.Trace
+	}
+	return ""
 }
 
 type validator interface{ Validate() error }

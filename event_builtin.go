@@ -77,7 +77,7 @@ func hasTo(_ *Client, e *Event) *Error {
 }
 
 func onMessage(ctx context.Context, c *Client, e *Event) (any, error) {
-	env := envelope{typ: eventMessage, from: c.user(), ts: timestamp(), data: e.Data}
+	env := envelope{typ: eventMessage, trace: e.Trace, from: c.user(), ts: timestamp(), data: e.Data}
 	return nil, c.hub.sendVolatile(ctx, Message{Topic: c.world().everyone(), Body: env.body(&note.Routed{Except: []string{c.id}})})
 }
 
@@ -136,7 +136,7 @@ func onRoomMessage(ctx context.Context, c *Client, e *Event) (any, error) {
 	if err := c.hub.checkAnswered(ctx, room, e); err != nil {
 		return nil, err
 	}
-	env := envelope{typ: eventRoomMessage, id: durableID(e), room: e.Room, from: c.user(), re: e.answered(), data: e.Data}
+	env := envelope{typ: eventRoomMessage, trace: e.Trace, id: durableID(e), room: e.Room, from: c.user(), re: e.answered(), data: e.Data}
 	s := c.sender()
 	return answerOf(s.publish(ctx, s.message(room, e, &env, note.Routed{})))
 }
@@ -197,13 +197,13 @@ func (c *Client) publish(ctx context.Context, m Message) (Receipt, error) {
 }
 
 func onPrivateMessage(ctx context.Context, c *Client, e *Event) (any, error) {
-	env := envelope{typ: eventPrivateMessage, id: durableID(e), to: e.To, from: c.user(), re: e.answered(), data: e.Data}
+	env := envelope{typ: eventPrivateMessage, trace: e.Trace, id: durableID(e), to: e.To, from: c.user(), re: e.answered(), data: e.Data}
 	s := c.sender()
 	return answerOf(s.private(ctx, e, &env, note.Routed{}, note.Routed{Except: []string{c.id}}))
 }
 
 func onSendNotification(ctx context.Context, c *Client, e *Event) (any, error) {
-	env := envelope{typ: eventNotification, id: durableID(e), to: e.To, from: c.user(), data: e.Data}
+	env := envelope{typ: eventNotification, trace: e.Trace, id: durableID(e), to: e.To, from: c.user(), data: e.Data}
 	s := c.sender()
 	receipt, err := s.publish(ctx, s.message(c.world().user(e.To), e, &env, note.Routed{}))
 	if err != nil || e.To == c.User().ID {

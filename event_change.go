@@ -170,6 +170,7 @@ func onChange(ctx context.Context, c *Client, e *Event) (any, error) {
 		return nil, err
 	}
 	defer c.endPublish()
+	e.message.trace = e.Trace
 	return answerOf(c.hub.changes.apply(ctx, e.message, &op, &user))
 }
 
@@ -196,6 +197,7 @@ func (m *changing) isOf(e *Event, d *changeData) bool {
 type changing struct {
 	event  string // the type of the event that changes it
 	peer   string // whom the event is to
+	trace  string // of that event
 	room   string
 	author string // id of the user who sent it; empty: the application
 	// Of a private message: its id, and the recipient.

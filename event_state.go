@@ -82,7 +82,7 @@ func onSetState(ctx context.Context, c *Client, e *Event) (any, error) {
 	if may == nil || !may(ctx, c, e.Room, d.Key) {
 		return nil, errorf(CodeForbidden, "Clients may not set this key")
 	}
-	s := stateChange{topic: c.world().room(e.Room), key: d.Key, value: d.Value, expect: d.Expect, from: c.user(), id: e.ID, publish: c.publish}
+	s := stateChange{topic: c.world().room(e.Room), key: d.Key, value: d.Value, expect: d.Expect, from: c.user(), id: e.ID, trace: e.Trace, publish: c.publish}
 	return answerOf(s.store(ctx, c.hub))
 }
 
@@ -94,6 +94,7 @@ type stateChange struct {
 	expect  *uint64
 	from    *User  // nil: the application
 	id      string // of the client's event
+	trace   string
 	publish func(context.Context, Message) (Receipt, error)
 }
 
@@ -125,7 +126,7 @@ func (s *stateChange) store(ctx context.Context, h *Hub) (Receipt, error) {
 		m.Key = m.Owner + "\x02" + s.id // an id of its own kind
 		m.Sum = checksum(data)
 	}
-	env := envelope{typ: eventStateChanged, id: s.id, room: plain(s.topic.Room), from: s.from, data: data}
+	env := envelope{typ: eventStateChanged, id: s.id, room: plain(s.topic.Room), from: s.from, trace: s.trace, data: data}
 	m.Body = env.body(&note.Routed{})
 	return s.publish(ctx, m)
 }
@@ -247,7 +248,7 @@ func (t Target) setState(ctx context.Context, key string, value any, expect *uin
 	if b == nil {
 		b = []byte("null")
 	}
-	s := stateChange{topic: t.topics[0], key: key, value: b, expect: expect, publish: t.hub.session.Publish}
+	s := stateChange{topic: t.topics[0], key: key, value: b, expect: expect, trace: traceIn(ctx), publish: t.hub.session.Publish}
 	return s.store(ctx, t.hub)
 }
 

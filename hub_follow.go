@@ -22,6 +22,8 @@ type Entry struct {
 	From User // zero: the application
 	// Re is the message that a room-message answers.
 	Re MessageRef
+	// Trace is a traceparent, or empty; see [Event].Trace.
+	Trace string
 	// Data is nil if the event has none, or was deleted. Its bytes must not be
 	// modified.
 	Data jsontext.Value
@@ -106,15 +108,16 @@ func entryOf(m *Message, epoch string) (Entry, bool) {
 
 func decodeEntry(body []byte) (Entry, error) {
 	var env struct {
-		Type string         `json:"type"`
-		ID   string         `json:"id"`
-		Room string         `json:"room"`
-		From User           `json:"from"`
-		Re   uint64         `json:"re"`
-		Data jsontext.Value `json:"data"`
+		Type  string         `json:"type"`
+		ID    string         `json:"id"`
+		Room  string         `json:"room"`
+		From  User           `json:"from"`
+		Re    uint64         `json:"re"`
+		Trace string         `json:"trace"`
+		Data  jsontext.Value `json:"data"`
 	}
 	err := json.Unmarshal(body, &env)
-	return Entry{Type: env.Type, ID: env.ID, Room: env.Room, From: env.From, Re: MessageRef{Seq: env.Re}, Data: env.Data}, err
+	return Entry{Type: env.Type, ID: env.ID, Room: env.Room, From: env.From, Re: MessageRef{Seq: env.Re}, Trace: env.Trace, Data: env.Data}, err
 }
 
 func appendDeleted(entries []Entry, epoch string, st *present) []Entry {

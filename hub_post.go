@@ -1,6 +1,7 @@
 package chathub
 
 import (
+	"cmp"
 	"context"
 	"strconv"
 	"unicode/utf8"
@@ -24,6 +25,9 @@ type Post struct {
 	ID string
 	// Re is the message that this one answers, if it is not zero.
 	Re MessageRef
+	// Trace is a traceparent; see [Event].Trace. Default: that of the event
+	// that is being handled, if any.
+	Trace string
 	// Data has the form that [Target.Emit] describes.
 	Data any
 }
@@ -72,6 +76,7 @@ func (t Target) Post(ctx context.Context, p Post) (Receipt, error) {
 	if p.From != (User{}) {
 		env.from = &p.From
 	}
+	env.trace = cmp.Or(p.Trace, traceIn(ctx))
 	s := sender{user: p.From.ID, tenant: Tenant{t.hub, t.world}}
 	if p.Type == eventPrivateMessage && p.From.ID != "" && topic.User != "" {
 		except := note.Routed{Except: t.except}
@@ -92,6 +97,9 @@ func (p *Post) check(topic Topic) error {
 		return badEmit("Re of a message in a room is a Seq", nil)
 	case topic.User != "" && p.Re != (MessageRef{}) && (p.Re.Seq > 0 || p.Re.ID == "" || len(p.Re.ID) > text.MaxID || !text.Valid(p.Re.Author, text.MaxUser)):
 		return badEmit("Re of a private message is an ID and an Author", nil)
+	}
+	if p.Trace != "" && !text.IsTrace(p.Trace) {
+		return badEmit("Trace is not a traceparent of version 00", nil)
 	}
 	p.From.Name = text.Name(p.From.Name)
 	return nil

@@ -107,6 +107,7 @@ func (t Target) Emit(ctx context.Context, event string, data any) error {
 	if err := t.check(); err != nil {
 		return err
 	}
+	e.trace = traceIn(ctx)
 	r := note.Routed{Except: t.except, Clients: t.clients}
 	if len(t.topics) > 1 {
 		r.Once = 1 + rand.Uint64N(1<<63)

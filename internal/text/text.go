@@ -45,6 +45,23 @@ func Excerpt(s string, limit int) string {
 	return quoted[1:len(quoted)-1] + more
 }
 
+// IsTrace reports whether s is a traceparent of version 00 (W3C Trace Context,
+// section 3.2), such as
+// 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01.
+func IsTrace(s string) bool {
+	const zeros = "00000000000000000000000000000000"
+	if len(s) != 55 || s[:3] != "00-" || s[35] != '-' || s[52] != '-' || s[3:35] == zeros || s[36:52] == zeros[:16] {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if isHex := '0' <= c && c <= '9' || 'a' <= c && c <= 'f'; !isHex && i != 2 && i != 35 && i != 52 {
+			return false
+		}
+	}
+	return true
+}
+
 // ValidType reports whether s is an event name: [a-z0-9][a-z0-9:._-]{0,63}.
 func ValidType(s string) bool {
 	if s == "" || len(s) > MaxType {
