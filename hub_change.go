@@ -314,7 +314,7 @@ func (w *changer) publish(ctx context.Context, i int, o *changeOp, by origin, ol
 		}
 		st.Seq, st.Time = at.seq, at.time
 	}
-	env := envelope{typ: eventMessageChanged, room: m.room, from: by.from, to: by.to}
+	env := envelope{typ: eventMessageChanged, room: m.room, from: by.from, to: by.to, trace: m.trace}
 	data := append(make([]byte, 0, 256+len(st.Data)), '{')
 	if m.room != "" {
 		data = append(data, `"seq":`...)

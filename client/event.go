@@ -74,6 +74,9 @@ type Event struct {
 	Time time.Time
 	// Re is the message that this one replies to, if any.
 	Re Ref
+	// Trace is where the event belongs in a distributed trace, as a traceparent
+	// (W3C Trace Context, section 3.2), or empty.
+	Trace string
 	// Data is the payload. Nil if there is none, as in a deleted message.
 	Data jsontext.Value
 
@@ -180,6 +183,7 @@ type frame struct {
 	TS        int64               `json:"ts"`
 	Ack       bool                `json:"ack"`
 	Re        jsontext.Value      `json:"re"`
+	Trace     string              `json:"trace"`
 	Version   uint64              `json:"version"`
 	Edited    int64               `json:"edited"`
 	Deleted   int64               `json:"deleted"`
@@ -218,7 +222,7 @@ func isType(s string) bool {
 // event returns the frame as the application sees it.
 func (f *frame) event(epoch string) Event {
 	e := Event{
-		Type: f.Type, ID: f.ID, Room: f.Room, To: f.To, Time: timeOf(f.TS), Re: f.ref(), Data: f.Data,
+		Type: f.Type, ID: f.ID, Room: f.Room, To: f.To, Time: timeOf(f.TS), Re: f.ref(), Trace: f.Trace, Data: f.Data,
 		Version: f.Version, Edited: timeOf(f.Edited), Deleted: timeOf(f.Deleted), Reactions: f.Reactions, Mine: f.Mine,
 	}
 	if f.From != nil {
@@ -257,12 +261,13 @@ func timeOf(ms int64) time.Time {
 
 // request is an envelope to the server.
 type request struct {
-	Type string         `json:"type"`
-	ID   string         `json:"id,omitzero"`
-	Room string         `json:"room,omitzero"`
-	To   string         `json:"to,omitzero"`
-	Re   jsontext.Value `json:"re,omitzero"`
-	Data jsontext.Value `json:"data,omitzero"`
+	Type  string         `json:"type"`
+	ID    string         `json:"id,omitzero"`
+	Room  string         `json:"room,omitzero"`
+	To    string         `json:"to,omitzero"`
+	Re    jsontext.Value `json:"re,omitzero"`
+	Trace string         `json:"trace,omitzero"`
+	Data  jsontext.Value `json:"data,omitzero"`
 }
 
 // encode returns the bytes of an envelope, which are the same each time that it

@@ -117,28 +117,29 @@ func (v *Conversation) Post(ctx context.Context, p Post) (Receipt, error) {
 	if p.Re.ID != "" {
 		re = map[string]string{"id": p.Re.ID, "author": p.Re.Author}
 	}
-	return v.keep(ctx, p.ID, TypePrivateMessage, re, p.Data)
+	return v.keep(ctx, p.ID, request{Type: TypePrivateMessage, Trace: p.Trace}, re, p.Data)
 }
 
 // Edit replaces the data of this user's own message with that id.
 func (v *Conversation) Edit(ctx context.Context, id string, data any) (Receipt, error) {
-	return v.keep(ctx, "", "edit-message", nil, map[string]any{"id": id, "data": data})
+	return v.keep(ctx, "", request{Type: "edit-message"}, nil, map[string]any{"id": id, "data": data})
 }
 
 // Delete erases this user's own message with that id.
 func (v *Conversation) Delete(ctx context.Context, id string) (Receipt, error) {
-	return v.keep(ctx, "", "delete-message", nil, map[string]any{"id": id})
+	return v.keep(ctx, "", request{Type: "delete-message"}, nil, map[string]any{"id": id})
 }
 
 // React adds a reaction to a message, or takes it back if on is false.
 func (v *Conversation) React(ctx context.Context, message Ref, key string, on bool) (Receipt, error) {
-	return v.keep(ctx, "", "react", nil, map[string]any{
+	return v.keep(ctx, "", request{Type: "react"}, nil, map[string]any{
 		"id": message.ID, "author": message.Author, "key": key, "on": on,
 	})
 }
 
-func (v *Conversation) keep(ctx context.Context, id, event string, re, data any) (Receipt, error) {
-	return v.c.keep(ctx, nil, id, request{Type: event, To: v.user}, re, data)
+func (v *Conversation) keep(ctx context.Context, id string, event request, re, data any) (Receipt, error) {
+	event.To = v.user
+	return v.c.keep(ctx, nil, id, event, re, data)
 }
 
 // MarkRead says that this user has read the conversation up to seq, a position

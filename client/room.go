@@ -193,8 +193,11 @@ type Post struct {
 	// another run of the program within some minutes. Default: a random one.
 	ID string
 	// Re is the message that this one replies to. The zero value is no reply.
-	Re   Ref
-	Data any // is sent as JSON
+	Re Ref
+	// Trace is a traceparent (W3C Trace Context, section 3.2) that the server
+	// carries on, or empty.
+	Trace string
+	Data  any // is sent as JSON
 }
 
 // Send sends a message, and returns once the server has stored it. It is in the
@@ -210,7 +213,7 @@ func (r *Room) Reply(ctx context.Context, seq uint64, data any) (Receipt, error)
 
 // Post sends a message.
 func (r *Room) Post(ctx context.Context, p Post) (Receipt, error) {
-	return r.keep(ctx, p.ID, request{Type: TypeRoomMessage}, p.Re.Seq, p.Data)
+	return r.keep(ctx, p.ID, request{Type: TypeRoomMessage, Trace: p.Trace}, p.Re.Seq, p.Data)
 }
 
 // Edit replaces the data of this user's own message at seq.

@@ -108,3 +108,30 @@ func TestStateOrder(t *testing.T) {
 		wantState(t, red, map[string]string{"a": "1", "c": `"x"`})
 	})
 }
+
+// TestTrace: a trace is sent and received with a message.
+func TestTrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := hubtest.New(t, chathub.Config{})
+		ana, _ := dial(t, hub, client.Options{})
+		inbox, err := ana.Inbox(t.Context(), client.InboxOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		red := join(t, ana, "red", client.JoinOptions{})
+		const trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+		if _, err := red.Post(t.Context(), client.Post{Trace: trace, Data: 1}); err != nil {
+			t.Error(err)
+		}
+		if e := next(t, red, client.TypeRoomMessage); e.Trace != trace {
+			t.Errorf("the trace is %q", e.Trace)
+		}
+		bob, _ := dial(t, hub, client.Options{Token: token("bob")})
+		if _, err := bob.Private("ana").Post(t.Context(), client.Post{Trace: trace, Data: 1}); err != nil {
+			t.Error(err)
+		}
+		if e := next(t, inbox, client.TypePrivateMessage); e.Trace != trace {
+			t.Errorf("the trace is %q", e.Trace)
+		}
+	})
+}

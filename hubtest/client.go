@@ -17,16 +17,17 @@ import (
 
 // Frame is an envelope of the protocol, in either direction.
 type Frame struct {
-	Type string         `json:"type"`
-	ID   string         `json:"id,omitzero"`
-	Room string         `json:"room,omitzero"`
-	To   string         `json:"to,omitzero"`
-	From *chathub.User  `json:"from,omitzero"`
-	Seq  uint64         `json:"seq,omitzero"`
-	TS   int64          `json:"ts,omitzero"`
-	Re   jsontext.Value `json:"re,omitzero"`
-	Ack  bool           `json:"ack,omitzero"`
-	Data jsontext.Value `json:"data,omitzero"`
+	Type  string         `json:"type"`
+	ID    string         `json:"id,omitzero"`
+	Room  string         `json:"room,omitzero"`
+	To    string         `json:"to,omitzero"`
+	From  *chathub.User  `json:"from,omitzero"`
+	Seq   uint64         `json:"seq,omitzero"`
+	TS    int64          `json:"ts,omitzero"`
+	Re    jsontext.Value `json:"re,omitzero"`
+	Ack   bool           `json:"ack,omitzero"`
+	Trace string         `json:"trace,omitzero"`
+	Data  jsontext.Value `json:"data,omitzero"`
 
 	// What a message in its present form has besides.
 	Edited    int64               `json:"edited,omitzero"`

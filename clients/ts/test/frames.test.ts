@@ -72,6 +72,7 @@ const OTHERWISE = new Set([
   'resume',
   'refresh-token',
   // What it does not send yet.
+  'room-message of a trace',
   'room-message in reply',
   'private-message in reply',
   'history, newer',
