@@ -44,7 +44,7 @@ func BenchmarkTenants(b *testing.B) {
 					if refused != nil {
 						b.Fatal(refused)
 					}
-					c := newClient(hub, id, place, nil, wire.New(discard{}, nil, wire.Limits{}))
+					c := newClient(hub, id, place, nil, wire.New(discard{}, nil, wire.Limits{Outbox: 1 << 20}))
 					head, err := hub.subs.acquire(b.Context(), c.inbox())
 					if err == nil {
 						err = c.enterWorld(b.Context())

@@ -41,6 +41,9 @@ func (h *Hub) deliver(m Message) {
 			d.typing = typingOf(d.Body)
 		}
 	}
+	if d.Emits() {
+		h.tails.show(&m)
+	}
 	_ = h.post(d) // a closed hub has nobody to deliver to
 	if m.Seq > 0 {
 		h.follows.wake(m.Topic)

@@ -174,6 +174,7 @@ func (c *Client) reportDisconnected(err error) {
 // last step in the life of a connection.
 func (c *Client) releasePlace() {
 	c.hub.dispose(c.onRead.ws, c.conn)
+	c.hub.infos.remove(c)
 	c.place.release()
 }
 

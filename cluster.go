@@ -99,6 +99,8 @@ func (cmd *incomingNote) run(l *loop) {
 		l.hearQuestionDone(from, n)
 	case note.OpRevoke:
 		l.hearRevoke(from, n)
+	case note.OpInspect:
+		l.hearInspect(from, n)
 	case note.OpTold:
 		l.hearTold(n)
 	}

@@ -113,6 +113,10 @@ type Config struct {
 	// Broker carries and stores messages. Default: a [MemoryBroker] for this
 	// hub alone.
 	Broker Broker
+	// KeepConnectionInfo keeps the address, the User-Agent and the time of each
+	// connection, some 200 bytes, for [Hub.Connections]. Default: they are not
+	// kept.
+	KeepConnectionInfo bool
 	// Logger gets what an operator should know. Default: slog.Default().
 	Logger *slog.Logger
 	// Trace observes the hub. Default: nothing is observed.

@@ -64,6 +64,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	c := newClient(h, id, place, ws, conn)
 	c.takesCompressed = extension != ""
+	h.infos.add(c, r)
 	// connect needs r before ServeHTTP returns: routers and middleware reuse
 	// what is in its context.
 	refused := c.connect(r, right)

@@ -38,6 +38,8 @@ type Hub struct {
 	changes   changes
 	receipts  receipts
 	follows   follows
+	tails     tails
+	infos     infos
 	states    stateLocks
 	courier   courier
 	counters  counters

@@ -54,6 +54,9 @@ const (
 	// OpTold, to everyone: the application has been told that Users, of those
 	// online in Room, came or went.
 	OpTold
+	// OpInspect, to everyone: which of the connections or rooms (Event) of a
+	// node are on the page that Data asks for? A node answers with OpAnswers.
+	OpInspect
 	opNoteEnd
 )
 
@@ -201,6 +204,11 @@ func (n *Note) fields(c *coder) {
 			c.text(&m.Room)
 			c.number(&m.Seq)
 		})
+	case OpInspect:
+		c.duration(&n.Timeout)
+		c.number(&n.Have)
+		c.text(&n.Event)
+		c.bytes(&n.Data)
 	case OpQuestion:
 		c.duration(&n.Timeout)
 		c.number(&n.Have)

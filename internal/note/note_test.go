@@ -47,6 +47,10 @@ var golden = []struct {
 		note.Note{Op: note.OpTold, Room: "red", Users: []note.Movement{{User: unal}, {User: unal, How: note.Went}}},
 		"I\x03n_1\x00\x03red\x02\x02u1\x05Ünal\x00\x02u1\x05Ünal\x01",
 	},
+	{
+		note.Note{Op: note.OpInspect, ID: 2, Timeout: time.Second, Have: 3, Event: "rooms", Data: []byte(`{}`)},
+		"J\x03n_1\x02\xe8\a\x03\x05rooms\x01\x02{}",
+	},
 	{note.Note{Op: note.OpCheckDone, ID: 1}, "D\x03n_1\x01"},
 	{
 		note.Note{

@@ -287,6 +287,13 @@ func (c *Conn) wakeReader() {
 // Heard returns when bytes last came from the peer.
 func (c *Conn) Heard() time.Time { return timeOf(c.heard.Load()) }
 
+// Waiting returns the number of bytes that wait to be written.
+func (c *Conn) Waiting() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.waiting
+}
+
 // MessageBegun returns when the message began that is still arriving. It is
 // zero if there is none.
 func (c *Conn) MessageBegun() time.Time { return timeOf(c.begun.Load()) }
