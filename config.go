@@ -101,8 +101,9 @@ type Config struct {
 	Visible func(ctx context.Context, c *Client, rooms []string) ([]string, error)
 	// ReadReceipts tells the members of a room how far the others have read.
 	// Receipts are gathered for PresenceInterval (100ms if that is off). There
-	// are none while a room has more than PresenceListLimit users. Default:
-	// only a user's own connections are told.
+	// are none while a room has more than PresenceListLimit users. They name
+	// those who have read, even if HideRoomUsers is set. Default: only a user's
+	// own connections are told.
 	ReadReceipts bool
 
 	// ClientState reports whether a client may set a key of the state of a room
