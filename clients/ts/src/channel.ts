@@ -1,8 +1,9 @@
 import { isEnvelope, isObject, isReading } from './check.js';
 import type { Connection } from './connection.js';
 import { invalid, lostLog } from './error.js';
-import type { Emitter, Unsubscribe } from './events.js';
+import { type Emitter, newEmitter, type Unsubscribe } from './events.js';
 import { newId } from './id.js';
+import type { Log } from './log.js';
 import type { Outbox } from './outbox.js';
 import {
   type Changed,
@@ -12,6 +13,7 @@ import {
   type Re,
   type Reading,
   type Receipt,
+  type User,
   withEpoch,
 } from './protocol.js';
 import type { Requests, WaitOptions } from './requests.js';
@@ -38,20 +40,24 @@ export interface HistoryOptions<Ref extends Re = Re> {
   re?: Ref | undefined;
 }
 
+export interface CallOptions extends SendOptions {
+  room?: string | undefined;
+  to?: string | undefined;
+}
+
 /** What a channel needs of its client. */
 export interface ChannelHost {
-  readonly connection: Connection;
-  readonly outbox: Outbox;
-  readonly requests: Requests;
-  readonly events: Emitter;
-  /** The id of the user that the client is connected as. */
-  me(): string | undefined;
-  epochOf(to: { room?: string | undefined }): string | undefined;
-  /** The position from which everything of a log was heard. */
-  heardFrom(to: { room?: string }): number;
+  readonly _connection: Connection;
+  readonly _outbox: Outbox;
+  readonly _requests: Requests;
+  /** Whom the server last connected this client as. */
+  _user: User | undefined;
+  /** Takes whatever code of the application throws. */
+  _report(err: unknown): void;
+  // biome-ignore lint/suspicious/noExplicitAny: what it is depends on the type
+  _send(type: string, data: unknown, options?: CallOptions): Promise<any>;
   /** Has the server say anew what is unread. */
-  count(to: { room?: string; to?: string }): Promise<unknown>;
-  send(type: Durable, data: unknown, options: SendOptions & { room?: string; to?: string }): Promise<Receipt>;
+  _count(to: { room?: string; to?: string }): Promise<unknown>;
 }
 
 const MANY = 100; // unread messages: no more are counted
@@ -64,10 +70,14 @@ const MANY = 100; // unread messages: no more are counted
 export class Channel<Data = unknown, Ref extends Re = Re> {
   /** The name of the room, or the id of the other user. */
   declare readonly name: string;
-  readonly #host: ChannelHost;
+  /** @internal */
+  readonly _core: ChannelHost;
+  /** The log that its messages are in. @internal */
+  readonly _log: Log;
+  /** Calls those who listen here. @internal */
+  readonly _events: Emitter;
   readonly #type: Durable;
   readonly #to: { room?: string; to?: string };
-  readonly #onRead: string; // the name of the client's own event
   #epoch: string | undefined; // of the reading
   #reading: Reading | undefined;
   #seen: Envelope[] = []; // the newest messages of others
@@ -78,17 +88,18 @@ export class Channel<Data = unknown, Ref extends Re = Re> {
   #marking: Promise<Reading> | undefined;
 
   /** @internal */
-  constructor(host: ChannelHost, type: Durable, name: string) {
-    this.#host = host;
+  constructor(core: ChannelHost, type: Durable, name: string, log: Log) {
+    this._core = core;
+    this._log = log;
+    this._events = newEmitter(core._report);
     this.#type = type;
     this.name = name;
-    this.#onRead = `\nread\n${type}\n${name}`;
     this.#to = type === 'room-message' ? { room: name } : { to: name };
   }
 
   /** Sends a message, and repeats it until the server has stored it. */
   send(data: Data, options?: SendOptions<Ref>): Promise<Receipt> {
-    return this.#host.send(this.#type, data, { ...options, ...this.#to });
+    return this._core._send(this.#type, data, { ...options, ...this.#to });
   }
 
   /** Replaces the data of a message of one's own. Repeated like `send`. */
@@ -111,7 +122,7 @@ export class Channel<Data = unknown, Ref extends Re = Re> {
 
   #change(type: Durable, message: Re, more: object, options?: WaitOptions): Promise<Receipt> {
     const data = { ...(typeof message === 'number' ? { seq: message } : message), ...more };
-    return this.#host.send(type, data, { ...options, ...this.#to });
+    return this._core._send(type, data, { ...options, ...this.#to });
   }
 
   /**
@@ -122,9 +133,9 @@ export class Channel<Data = unknown, Ref extends Re = Re> {
    * to wait, which this does.
    */
   async history(options: HistoryOptions<Ref> = {}): Promise<History<Data>> {
-    const { data } = await this.#host.requests.send({ type: 'history', ...this.#to, data: options }, 'read');
+    const { data } = await this._core._requests._send({ type: 'history', ...this.#to, data: options }, 'read');
     if (!isObject(data) || !Array.isArray(data.messages)) throw invalid();
-    const messages = data.messages.filter(isEnvelope).map((e) => withEpoch(e, this.#host.epochOf(this.#to)));
+    const messages = data.messages.filter(isEnvelope).map((e) => withEpoch(e, this._log._epoch));
     const { more, newer, next } = data as unknown as History;
     return { messages: messages as Envelope<never>[], more: more === true, newer: newer === true, next };
   }
@@ -145,7 +156,7 @@ export class Channel<Data = unknown, Ref extends Re = Re> {
 
   /** Calls `fn` after changes of `read` and `unread`. */
   onRead(fn: () => void): Unsubscribe {
-    return this.#host.events.on(this.#onRead, fn);
+    return this._events.on('\nread', fn);
   }
 
   /**
@@ -166,16 +177,16 @@ export class Channel<Data = unknown, Ref extends Re = Re> {
     for (;;) {
       const seq = this.#mark;
       const event = { type: 'mark-read', ...this.#to, data: { seq } };
-      const { data } = await this.#host.requests.send(event, 'read', { id: this.#markId, timeout: Infinity });
+      const { data } = await this._core._requests._send(event, 'read', { id: this.#markId, timeout: Infinity });
       if (!isReading(data)) throw invalid();
-      this.learn(data);
+      this._learn(data);
       if (seq === this.#mark) return data;
     }
   }
 
   /** Takes what the server says about the marker. @internal */
-  learn(reading: Reading, epoch = this.#epoch): void {
-    if (this.#epoch !== undefined && epoch !== this.#epoch) this.renew();
+  _learn(reading: Reading, epoch = this.#epoch): void {
+    if (this.#epoch !== undefined && epoch !== this.#epoch) this._renew();
     this.#epoch = epoch;
     const { seq, head } = this.#reading ?? reading;
     // An older answer may come later.
@@ -185,20 +196,20 @@ export class Channel<Data = unknown, Ref extends Re = Re> {
   }
 
   /** Another log begins, whose positions do not compare. @internal */
-  renew(): void {
+  _renew(): void {
     this.#reading = this.#epoch = undefined;
     this.#seen = [];
-    this.#host.requests.answer(this.#markId, lostLog());
+    this._core._requests._answer(this.#markId, lostLog());
   }
 
   /** Updates the state from an event. @internal */
-  observe(e: Envelope): void {
+  _observe(e: Envelope): void {
     if (e.type === 'read') {
       if (!isReading(e.data)) return;
-      this.learn(e.data);
+      this._learn(e.data);
       // It lacks messages that this client has not heard of.
-      if (this.#reading === e.data && e.data.head < this.#host.heardFrom(this.#to)) void this.#count();
-    } else if (e.type === this.#type && e.deleted === undefined && e.from?.id !== this.#host.me()) {
+      if (this.#reading === e.data && e.data.head < this._log._heardFrom) void this.#count();
+    } else if (e.type === this.#type && e.deleted === undefined && e.from?.id !== this._core._user?.id) {
       this.#seen = [...this.#seen.slice(1 - MANY), e];
       this.#tell();
     } else if (e.type === 'message-changed' && (e.data as Changed).change === 'deleted') {
@@ -227,12 +238,12 @@ export class Channel<Data = unknown, Ref extends Re = Re> {
     this.#counting = true;
     while (this.#stale) {
       this.#stale = false;
-      await this.#host.count(this.#to).catch(() => {});
+      await this._core._count(this.#to).catch(() => {});
     }
     this.#counting = false;
   }
 
   #tell(): void {
-    this.#host.events.emit(this.#onRead);
+    this._events._emit('\nread');
   }
 }

@@ -69,34 +69,37 @@ export type Listener<Data> = (data: Data, event: Envelope<Data>) => void;
 /** Removes the listener. */
 export type Unsubscribe = () => void;
 
+type Fn = (...args: never[]) => void;
+
+/** Functions by name, to call. */
+export interface Emitter {
+  on(name: string, fn: Fn): Unsubscribe;
+  /** If one throws, the others are called all the same. */
+  _emit(name: string, ...args: unknown[]): void;
+}
+
 /**
- * Calls the functions that were registered under a name: the type of an event,
- * `TYPE\nROOM`, or a name of the client's own, which begins with a line break.
- * If one throws, the others are called all the same.
+ * Makes an Emitter. A name is the type of an event, `TYPE\nROOM`, or one of the
+ * client's own, which begins with a line break. `report` receives whatever a
+ * listener throws.
  */
-export class Emitter {
-  readonly #listeners = new Map<string, Set<(...args: never[]) => void>>();
-  readonly #report: (err: unknown) => void;
-
-  /** `report` receives whatever a listener throws. */
-  constructor(report: (err: unknown) => void) {
-    this.#report = report;
-  }
-
-  on(name: string, fn: (...args: never[]) => void): Unsubscribe {
-    const entry = (...args: never[]) => fn(...args); // the same function can be registered twice
-    const set = this.#listeners.get(name) ?? new Set();
-    this.#listeners.set(name, set.add(entry));
-    return () => void set.delete(entry);
-  }
-
-  emit(name: string, ...args: unknown[]): void {
-    for (const fn of [...(this.#listeners.get(name) ?? [])]) {
-      try {
-        fn(...(args as never[]));
-      } catch (err) {
-        this.#report(err);
+export function newEmitter(report: (err: unknown) => void): Emitter {
+  const listeners = new Map<string, Set<readonly [Fn]>>();
+  return {
+    on(name, fn) {
+      const entry = [fn] as const; // the same function can be registered twice
+      const set = listeners.get(name) ?? new Set();
+      listeners.set(name, set.add(entry));
+      return () => void set.delete(entry);
+    },
+    _emit(name, ...args) {
+      for (const [fn] of [...(listeners.get(name) ?? [])]) {
+        try {
+          fn(...(args as never[]));
+        } catch (err) {
+          report(err);
+        }
       }
-    }
-  }
+    },
+  };
 }

@@ -1,5 +1,5 @@
-export type { Channel, HistoryOptions, SendOptions } from './channel.js';
-export { type CallOptions, ChatClient, type InboxInfo } from './client.js';
+export type { CallOptions, Channel, HistoryOptions, SendOptions } from './channel.js';
+export { ChatClient, type InboxInfo } from './client.js';
 export type { ConnectionState, DisconnectReason } from './connection.js';
 export { ChatError } from './error.js';
 export type {

@@ -1,7 +1,7 @@
 import type { Connection } from './connection.js';
 import { ChatError, closed, conflict, overflow, timedOut, tooLarge } from './error.js';
 import { newId } from './id.js';
-import { Pace } from './pace.js';
+import { newPace } from './pace.js';
 import type { Envelope } from './protocol.js';
 import { isOver, toJSON, wellFormed } from './text.js';
 
@@ -29,124 +29,128 @@ export interface WaitOptions {
 }
 
 interface Pending {
-  readonly id: string;
-  readonly text: string;
-  readonly mode: Mode;
+  readonly _id: string;
+  readonly _text: string;
+  readonly _mode: Mode;
   /** Whether it was sent on this connection and has no answer yet. */
-  inFlight: boolean;
-  settle(answer: Answer): void;
+  _inFlight?: boolean;
+  _settle(answer: Answer): void;
   /** Sets a new time to give up after, in ms from now. */
-  readonly expireIn: ((ms: number) => void) | undefined;
+  readonly _expireIn: ((ms: number) => void) | undefined;
 }
 
 /**
- * Requests sends events that the server does not keep in a log, and matches
- * them with their answers.
+ * Sends events that the server does not keep in a log, and matches them with
+ * their answers.
  */
-export class Requests {
-  readonly #connection: Connection;
-  readonly #max: number;
-  readonly #timeout: number;
-  readonly #pending = new Map<string, Pending>();
-  readonly #pace = new Pace(() => this.flush()); // of each `read` and `now`
+export interface Requests {
   /** Size of the largest message that the server accepts, in bytes. */
-  maxMessage = Infinity;
-
-  constructor(connection: Connection, max = 256, timeout = 10_000) {
-    this.#connection = connection;
-    this.#max = max;
-    this.#timeout = timeout;
-  }
-
+  _maxMessage: number;
   /**
    * Sends an event and resolves with its answer. Without a `timeout` in the
    * options, it waits as long as the server asks to.
    */
-  send(event: object, mode: Mode, options: WaitOptions = {}): Promise<Envelope> {
-    const { timeout = this.#timeout } = options;
-    const id = wellFormed(options.id ?? newId());
-    return cancellable<Envelope>(
-      (settle, expireIn) =>
-        this.ask(event, mode, settle, id, mode === 'once' || options.timeout !== undefined ? undefined : expireIn),
-      (error) => this.answer(id, error),
-      { ...options, timeout },
-    );
-  }
-
+  _send(event: object, mode: Mode, options?: WaitOptions): Promise<Envelope>;
   /**
    * Sends an event and calls `settle` with its answer, before the client
    * handles the frames that follow the answer.
    */
-  ask(
-    event: object,
-    mode: Mode,
-    settle: (answer: Answer) => void,
-    id = newId(),
-    expireIn?: (ms: number) => void,
-  ): void {
-    const text = encode({ ...event, id });
-    const waits = mode !== 'now' && !(this.#pace.allows(this.#pending.size) && this.#connection.ready);
-    if (text instanceof ChatError) return settle(text);
-    if (this.#connection.stopped) return settle(closed());
-    if (isOver(text, this.maxMessage)) return settle(tooLarge());
-    if (waits && this.#pending.size >= this.#max) return settle(overflow());
-    if (this.#pending.has(id)) return settle(conflict());
-    this.#pending.set(id, { id, text, mode, inFlight: false, settle, expireIn });
-    this.flush();
-  }
-
+  _ask(event: object, mode: Mode, settle: (answer: Answer) => void, id?: string, expireIn?: (ms: number) => void): void;
   /**
    * Ends the request with that id, with an answer or an error. Ignores an
    * unknown id.
    */
-  answer(id: string, answer: Answer): void {
-    const p = this.#pending.get(id);
-    if (!p) return;
-    this.#pending.delete(id);
-    if (answer instanceof ChatError && answer.temporary && p.mode !== 'once') {
-      this.#pending.set(id, p); // behind the others
-      p.inFlight = false;
-      p.expireIn?.(Infinity);
-      return this.#connection.postpone(this.#pace.refused(answer));
-    }
-    p.settle(answer);
-    if (p.mode !== 'once') this.#pace.answered(this.#pending.size);
-  }
-
+  _answer(id: string, answer: Answer): void;
   /** Forgets a request. Its answer is ignored. */
-  forget(id: string): void {
-    this.#pending.delete(id);
-    this.flush();
-  }
-
+  _forget(id: string): void;
   /** The connection is gone. With an `error`, it will not come back. */
-  dropped(error?: ChatError): void {
-    this.#pace.reset();
-    for (const p of this.#pending.values()) {
-      if (error || p.mode === 'now' || (p.mode === 'once' && p.inFlight)) {
-        this.answer(p.id, error ?? new ChatError('disconnected'));
-      } else {
-        p.inFlight = false;
-        p.expireIn?.(this.#timeout);
+  _dropped(error?: ChatError): void;
+  /** Sends all that can be sent now. */
+  _flush(): void;
+}
+
+export function newRequests(connection: Connection, max = 256, timeout = 10_000): Requests {
+  const pending = new Map<string, Pending>();
+  const pace = newPace(flush); // of each `read` and `now`
+
+  function flush() {
+    let waiting = 0;
+    for (const p of pending.values()) {
+      const once = p._mode === 'once';
+      if (!p._inFlight) {
+        if (p._mode !== 'now' && !connection._ready) continue;
+        // What was sent earlier is in front of it.
+        if (!once && !pace._allows(waiting)) continue;
+        p._inFlight = true;
+        p._expireIn?.(timeout);
+        connection._write(p._text);
       }
+      if (!once) waiting++;
     }
   }
 
-  /** Sends all that can be sent now. */
-  flush(): void {
-    let waiting = 0;
-    for (const p of this.#pending.values()) {
-      if (!p.inFlight) {
-        if (p.mode !== 'now' && !this.#connection.ready) continue;
-        // What was sent earlier is in front of it.
-        if (p.mode !== 'once' && !this.#pace.allows(waiting)) continue;
-        p.inFlight = true;
-        p.expireIn?.(this.#timeout);
-        this.#connection.write(p.text);
-      }
-      if (p.mode !== 'once') waiting++;
+  function answer(id: string, result: Answer) {
+    const p = pending.get(id);
+    if (!p) return;
+    pending.delete(id);
+    const once = p._mode === 'once';
+    if (!once && result instanceof ChatError && result.temporary) {
+      pending.set(id, p); // behind the others
+      p._inFlight = false;
+      p._expireIn?.(Infinity);
+      return connection._postpone(pace._refused(result));
     }
+    p._settle(result);
+    if (!once) pace._answered(pending.size);
   }
+
+  const requests: Requests = {
+    _maxMessage: Infinity,
+    _send(event, mode, options = {}) {
+      const id = wellFormed(options.id ?? newId());
+      return cancellable<Envelope>(
+        (settle, expireIn) =>
+          requests._ask(
+            event,
+            mode,
+            settle,
+            id,
+            mode === 'once' || options.timeout !== undefined ? undefined : expireIn,
+          ),
+        (error) => answer(id, error),
+        { ...options, timeout: options.timeout ?? timeout },
+      );
+    },
+    _ask(event, mode, settle, id = newId(), expireIn) {
+      const text = encode({ ...event, id });
+      const waits = mode !== 'now' && !(pace._allows(pending.size) && connection._ready);
+      if (text instanceof ChatError) return settle(text);
+      if (connection._stopped) return settle(closed());
+      if (isOver(text, requests._maxMessage)) return settle(tooLarge());
+      if (waits && pending.size >= max) return settle(overflow());
+      if (pending.has(id)) return settle(conflict());
+      pending.set(id, { _id: id, _text: text, _mode: mode, _settle: settle, _expireIn: expireIn });
+      flush();
+    },
+    _answer: answer,
+    _forget(id) {
+      pending.delete(id);
+      flush();
+    },
+    _dropped(error) {
+      pace._reset();
+      for (const p of pending.values()) {
+        if (error || p._mode === 'now' || (p._mode === 'once' && p._inFlight)) {
+          answer(p._id, error ?? new ChatError('disconnected'));
+        } else {
+          p._inFlight = false;
+          p._expireIn?.(timeout);
+        }
+      }
+    },
+    _flush: flush,
+  };
+  return requests;
 }
 
 export function encode(envelope: object): string | ChatError {

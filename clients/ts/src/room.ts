@@ -3,8 +3,9 @@ import { isJoined } from './check.js';
 import { ChatError, invalid } from './error.js';
 import type { ChatEvents, EventData, Listener, Unsubscribe } from './events.js';
 import { newId } from './id.js';
+import { Log } from './log.js';
 import type { Envelope, Joined, Position, Presence, Receipt, Removed, StateChanged, User } from './protocol.js';
-import type { Answer, WaitOptions } from './requests.js';
+import type { WaitOptions } from './requests.js';
 import { has, listing, NOBODY, type Users, usersAfter, usersOf, without } from './users.js';
 
 /** Immutable: a change makes a new object. */
@@ -14,12 +15,12 @@ export interface RoomState extends Users {
    * `error` says why.
    */
   readonly status: 'left' | 'joining' | 'joined' | 'refused';
-  readonly error?: ChatError;
+  readonly error?: ChatError | undefined;
   /**
    * Set if the application took this client out of the room. The status is
    * `refused` then, and the client does not join again by itself.
    */
-  readonly removed?: Removed;
+  readonly removed?: Removed | undefined;
   /** The other users who are typing. */
   readonly typing: readonly User[];
   /** The values that were set with `setState`, by key. */
@@ -58,39 +59,35 @@ export interface JoinedRoom extends Joined {
 const TYPING_EVERY = 2_000;
 const TYPING_END = 4_000; // without another key
 
-const LEFT: RoomState = { ...NOBODY, status: 'left', typing: [], state: {}, versions: {} };
+const LEFT: RoomState = {
+  ...NOBODY,
+  status: 'left',
+  error: undefined,
+  removed: undefined,
+  typing: [],
+  state: {},
+  versions: {},
+};
 
 /**
  * A room, from `client.room(name)`. Once joined, it is joined again after each
  * reconnect, until `leave()`.
  */
 export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, number> {
-  readonly #host: ChannelHost;
-  #state: RoomState = LEFT;
+  #state = LEFT;
   #wanted: JoinOptions | null = null;
-  #position: Position | null = null; // of the last message
   #joinSent = false; // whether a join was sent on this connection
   #joinId = ''; // of the last request to join
-  #live = false; // whether the next message comes after the position
   #joining: Promise<JoinedRoom> | null = null;
   #resolve!: (info: JoinedRoom) => void; // for `#joining`
   #reject!: (error: ChatError) => void;
-  // The answer to another join has the whole list.
-  readonly #list = listing(() =>
-    this.#askToJoin(undefined, (answer) => {
-      if (!this.#live || answer instanceof ChatError || !isJoined(answer.data)) return;
-      this.#set({ ...this.#state, ...usersOf(answer.data) });
-    }),
-  );
-  /** Everything after this position was heard. @internal */
-  heardFrom = 0;
+  readonly #list = listing(() => this.#refresh());
   #typingSince = 0; // when `typing` was sent last, or 0
   #typingTimer: ReturnType<typeof setTimeout> | undefined;
 
   /** @internal */
-  constructor(name: string, host: ChannelHost) {
-    super(host, 'room-message', name);
-    this.#host = host;
+  constructor(core: ChannelHost, name: string) {
+    super(core, 'room-message', name, new Log());
   }
 
   get state(): RoomState {
@@ -107,12 +104,12 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
    * `join({since})`.
    */
   get position(): Position | null {
-    return this.#position;
+    return this._log._position;
   }
 
   /** Calls `fn` after each change of `state`. */
   onState(fn: (state: RoomState) => void): Unsubscribe {
-    return this.#host.events.on(`\nstate\n${this.name}`, fn);
+    return this._events.on('\nstate', fn);
   }
 
   /**
@@ -120,12 +117,12 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
    * `recovered: false` some messages may be missing.
    */
   onJoined(fn: (info: JoinedRoom) => void): Unsubscribe {
-    return this.#host.events.on(`\njoined\n${this.name}`, fn);
+    return this._events.on('\njoined', fn);
   }
 
   /** Listens to one type of event in this room. */
   on<K extends string>(type: K, fn: Listener<EventData<E, K>>): Unsubscribe {
-    return this.#host.events.on(`${type}\n${this.name}`, fn);
+    return this._events.on(type, fn);
   }
 
   /**
@@ -136,13 +133,13 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
   join(options: JoinOptions = {}): Promise<JoinedRoom> {
     if (!this.#wanted || !this.#joining) {
       this.#wanted = { ...options };
-      this.#position = options.since ?? null;
+      this._log._position = options.since ?? null;
       this.#joining = new Promise((resolve, reject) => {
         this.#resolve = resolve;
         this.#reject = reject;
       });
       this.#set({ ...LEFT, status: 'joining' });
-      if (this.#host.connection.ready) this.#joinNow();
+      if (this._core._connection._ready) this.#joinNow();
     }
     return this.#joining;
   }
@@ -164,7 +161,7 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
    * the application allows it. Repeated like `send`.
    */
   setState(key: string, value: unknown, { expect, ...options }: SetStateOptions = {}): Promise<Receipt> {
-    return this.#host.send('set-state', { key, value, expect }, { ...options, room: this.name });
+    return this._core._send('set-state', { key, value, expect }, { ...options, room: this.name });
   }
 
   /**
@@ -172,7 +169,7 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
    * again 4 s after the last call, that typing has ended.
    */
   typing(): void {
-    if (!this.#live) return;
+    if (!this._log._live) return;
     clearTimeout(this.#typingTimer);
     this.#typingTimer = setTimeout(() => this.stopTyping(), TYPING_END);
     const now = Date.now();
@@ -184,173 +181,175 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
   /** Notifies the others at once that typing has ended. */
   stopTyping(): void {
     clearTimeout(this.#typingTimer);
-    if (this.#typingSince === 0) return;
+    if (this.#typingSince > 0) this.#write('stop-typing');
     this.#typingSince = 0;
-    this.#write('stop-typing');
   }
 
   /**
    * Whether messages can be sent. Undefined if the application has not joined.
    * @internal
    */
-  get canSend(): boolean | undefined {
-    return this.#wanted ? this.#live : undefined;
-  }
-
-  /** The epoch of the room's events. Undefined if it is unknown. @internal */
-  get epoch(): string | undefined {
-    return this.#live ? this.#position?.epoch : undefined;
+  get _canSend(): boolean | undefined {
+    return this.#wanted ? this._log._live : undefined;
   }
 
   /** The position to resume from. Null if there is none. @internal */
-  get resumeFrom(): Position | null {
-    return this.#wanted && this.#position;
+  get _resumeFrom(): Position | null {
+    return this.#wanted && this._log._position;
   }
 
   /** The connection is gone. @internal */
-  dropped(): void {
+  _dropped(): void {
     this.#rest();
-    if (this.#wanted) this.#set({ ...this.#state, status: 'joining', typing: [] });
+    if (this.#wanted) this.#set({ status: 'joining', typing: [] });
   }
 
   /** The connection is back. Joins if it was not resumed. @internal */
-  rejoin(): void {
-    if (this.#wanted && !this.#live && !this.#joinSent) this.#joinNow();
+  _rejoin(): void {
+    if (this.#wanted && !this._log._live && !this.#joinSent) this.#joinNow();
   }
 
   /** Another user has connected, who has seen nothing yet. @internal */
-  forget(): void {
-    this.#position = this.#wanted?.since ?? null;
-    this.renew();
+  _forget(): void {
+    this._log._position = this.#wanted?.since ?? null;
+    this._renew();
   }
 
   /** Takes this room's part of the answer to `resume`. @internal */
-  resumed(answer: Joined | ChatError): void {
+  _resumed(answer: Joined | ChatError): void {
     if (!this.#wanted) return this.#write('leave-room'); // left meanwhile
-    if (!(answer instanceof ChatError)) this.#joined(answer);
-    else if (!answer.temporary) this.#refused(answer); // if it is, rejoin follows
+    if (!(answer instanceof ChatError)) {
+      this.#joined(answer);
+      if (answer.state === null) this.#refresh(); // there were too many
+    } else if (!answer.temporary) this.#refused(answer); // if it is, rejoin follows
   }
 
   /** The server says that the client is not in this room. @internal */
-  lost(error: ChatError): void {
-    if (this.#live) this.#refused(error);
+  _lost(error: ChatError): void {
+    if (this._log._live) this.#refused(error);
   }
 
   /**
    * Whether a durable event is new. If so, moves the position to it. @internal
    */
-  isNew(seq: number): boolean {
+  _isNew(seq: number): boolean {
     if (!this.#wanted) return true; // the server put the client into this room
+    if (this._log._live) return this._log._isNew(seq);
     // Events that come before the answer come again after it, in their place.
-    if (!this.#live || !this.#position) return this.#position === null && !this.#wanted.history;
-    if (seq <= this.#position.seq) return false;
-    this.#position = { epoch: this.#position.epoch, seq };
-    return true;
+    return this._log._position === null && !this.#wanted.history;
   }
 
   /** @internal */
-  override observe(e: Envelope): void {
-    super.observe(e);
-    if (!this.#live) return; // the answer to the join has the users
+  override _observe(e: Envelope): void {
+    super._observe(e);
+    if (!this._log._live) return; // the answer to the join has the users
     const s = this.#state;
-    const data = e.data as Presence;
-    switch (e.type) {
-      case 'user-joined':
-      case 'user-left': {
-        const came = e.type === 'user-joined';
-        const typing = came ? s.typing : without(s.typing, data.users ?? []);
-        this.#set({ ...s, ...usersAfter(s, data, came), typing });
-        return this.#list(data, this.#state);
-      }
-      case 'removed': {
-        const removed = e.data as Removed;
-        return this.#refused(new ChatError('not_in_room', removed.reason || 'Removed from the room'), { removed });
-      }
-      case 'state-changed': {
-        const { key, value } = e.data as StateChanged;
-        const seq = e.seq as number;
-        if (seq <= (s.versions[key] as number)) return; // false if there is none
-        const state = { ...s.state, [key]: value };
-        const versions = { ...s.versions, [key]: seq };
-        if (value === null) {
-          delete state[key];
-          delete versions[key];
-        }
-        return this.#set({ ...s, state, versions });
-      }
-      case 'typing':
-        if (!e.from || e.from.id === this.#host.me() || has(s.typing, e.from)) return;
-        return this.#set({ ...s, typing: [...s.typing, e.from] });
-      case 'stop-typing':
-      case 'room-message':
-        if (has(s.typing, e.from)) this.#set({ ...s, typing: without(s.typing, [e.from]) });
+    const { type, from } = e;
+    const data = e.data as Presence & Removed & StateChanged;
+    if (type === 'user-joined' || type === 'user-left') {
+      const came = type === 'user-joined';
+      this.#set({ ...usersAfter(s, data, came), typing: came ? s.typing : without(s.typing, data.users ?? []) });
+      this.#list(data, this.#state);
+    } else if (type === 'removed') {
+      const removed = e.data as Removed;
+      this.#refused(new ChatError('not_in_room', removed.reason || 'Removed from the room'), removed);
+    } else if (type === 'state-changed') {
+      const { key, value } = data;
+      const seq = e.seq as number;
+      if (seq <= (s.versions[key] as number)) return; // false if there is none
+      const after = <T>(map: Readonly<Record<string, T>>, next: T) => {
+        const changed = { ...map, [key]: next };
+        if (value === null) delete changed[key];
+        return changed;
+      };
+      this.#set({ state: after(s.state, value), versions: after(s.versions, seq) });
+    } else if (type === 'typing') {
+      if (from && from.id !== this._core._user?.id && !has(s.typing, from)) this.#set({ typing: [...s.typing, from] });
+    } else if ((type === 'stop-typing' || type === 'room-message') && has(s.typing, from)) {
+      this.#set({ typing: without(s.typing, [from]) });
     }
   }
 
   #joinNow(): void {
     this.#joinSent = true;
     const wanted = this.#wanted;
-    const since = this.#position;
-    const data = since ? { since } : wanted?.history ? { history: wanted.history } : undefined;
-    this.#askToJoin(data, (answer) => {
+    const since = this._log._position;
+    this.#askToJoin(since ? { since } : wanted?.history ? { history: wanted.history } : undefined, (answer) => {
       if (wanted !== this.#wanted) return; // left meanwhile
-      if (answer instanceof ChatError) {
-        // If the connection is gone, the next one joins.
-        if (this.#host.connection.ready) this.#refused(answer);
-      } else if (isJoined(answer.data)) this.#joined(answer.data);
-      else this.#refused(invalid());
+      if (!(answer instanceof ChatError)) this.#joined(answer);
+      // If the connection is gone, the next one joins.
+      else if (this._core._connection._ready) this.#refused(answer);
     });
   }
 
-  #askToJoin(data: object | undefined, settle: (answer: Answer) => void): void {
-    this.#host.requests.forget(this.#joinId);
+  #askToJoin(data: object | undefined, settle: (answer: Joined | ChatError) => void): void {
+    const requests = this._core._requests;
+    requests._forget(this.#joinId);
     this.#joinId = newId();
-    this.#host.requests.ask({ type: 'join-room', room: this.name, data }, 'now', settle, this.#joinId);
+    requests._ask(
+      { type: 'join-room', room: this.name, data },
+      'now',
+      (answer) => settle(answer instanceof ChatError ? answer : isJoined(answer.data) ? answer.data : invalid()),
+      this.#joinId,
+    );
+  }
+
+  // The answer to another join has the whole list of users, and the state.
+  #refresh(): void {
+    const { versions } = this.#state;
+    this.#askToJoin(undefined, (answer) => {
+      if (!this._log._live || answer instanceof ChatError) return;
+      // A state-changed that came meanwhile may be newer.
+      if (versions !== this.#state.versions) this.#refresh();
+      else this.#set({ ...usersOf(answer), ...stateOf(answer) });
+    });
   }
 
   #joined(info: Joined): void {
-    const { epoch, seq, recovered, read, unread, state = {}, versions = {} } = info;
-    const asked = this.#position;
-    if (asked) this.#position = { epoch, seq: recovered ? asked.seq : 0 };
-    else this.#position = { epoch, seq: this.#wanted?.history ? 0 : seq };
-    this.heardFrom = asked && recovered ? asked.seq : seq;
-    this.#live = true;
+    const { epoch, seq, read, unread } = info;
+    const resumed = this._log._begin(info, this.#wanted?.history ? 0 : seq);
     this.#joinSent = false;
-    if (read !== undefined && unread !== undefined) this.learn({ seq: read, unread, head: seq }, epoch);
-    const known = state && { state, versions };
-    this.#set({ ...this.#state, status: 'joined', ...usersOf(info), typing: [], ...known });
-    const joined = { ...info, resumed: asked !== null };
-    this.#host.events.emit(`\njoined\n${this.name}`, joined);
+    if (read !== undefined && unread !== undefined) this._learn({ seq: read, unread, head: seq }, epoch);
+    this.#set({ status: 'joined', ...usersOf(info), typing: [], ...stateOf(info) });
+    const joined = { ...info, resumed };
+    this._events._emit('\njoined', joined);
     this.#resolve(joined);
-    this.#host.outbox.flush();
+    this._core._outbox._flush();
   }
 
-  #refused(error: ChatError, more: { removed?: Removed } = {}): void {
-    this.#end({ ...LEFT, status: 'refused', error, ...more }, error);
+  #refused(error: ChatError, removed?: Removed): void {
+    this.#end({ ...LEFT, status: 'refused', error, removed }, error);
   }
 
   #end(state: RoomState, error: ChatError): void {
-    this.#wanted = this.#position = this.#joining = null;
+    this.#wanted = this._log._position = this.#joining = null;
     this.#rest();
-    this.#host.requests.forget(this.#joinId); // it may be waiting to be sent again
+    this._core._requests._forget(this.#joinId); // it may be waiting to be sent again
     this.#reject(error);
     this.#set(state);
-    this.#host.outbox.fail((m) => m.room === this.name, error);
+    this._core._outbox._fail((m) => m.room === this.name, error);
   }
 
   #rest(): void {
-    this.#live = this.#joinSent = false;
-    this.heardFrom = 0;
+    this.#joinSent = false;
+    this._log._end();
     clearTimeout(this.#typingTimer);
     this.#typingSince = 0;
   }
 
-  #set(state: RoomState): void {
-    this.#state = state;
-    this.#host.events.emit(`\nstate\n${this.name}`, state);
+  #set(change: Partial<RoomState>): void {
+    this.#state = { ...this.#state, ...change };
+    this._events._emit('\nstate', this.#state);
   }
 
   #write(type: string): void {
-    if (this.#host.connection.ready) this.#host.connection.write({ type, room: this.name });
+    if (this._core._connection._ready) this._core._connection._write({ type, room: this.name });
   }
+}
+
+// The state of a room in an answer. Nothing if the server could not find it out
+// or it was too large, so that what is known stays.
+function stateOf({ unread, state, versions = {} }: Joined): Partial<RoomState> {
+  if (state === null || (!state && unread === undefined)) return {};
+  return { state: state ?? {}, versions };
 }

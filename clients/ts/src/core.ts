@@ -1,0 +1,326 @@
+// The part of a client that applications do not see: it resumes on each
+// connection, hands events to where they belong, and keeps what is sent.
+import { Channel, type ChannelHost, type SendOptions } from './channel.js';
+import {
+  isChanged,
+  isCount,
+  isJoined,
+  isObject,
+  isOverview,
+  isPosition,
+  isPresence,
+  isRead,
+  isReceipt,
+  isStateChanged,
+  isText,
+  positionOf,
+  shape,
+} from './check.js';
+import { newConnection } from './connection.js';
+import { ChatError, closed, errorOf, invalid, otherUser, tooLarge } from './error.js';
+import { type Emitter, newEmitter } from './events.js';
+import { newId } from './id.js';
+import { Log } from './log.js';
+import type { ChatOptions } from './options.js';
+import { newOutbox, type Outgoing } from './outbox.js';
+import {
+  type Envelope,
+  isDurable,
+  type Joined,
+  type Overview,
+  type Presence,
+  type Receipt,
+  type Welcome,
+  withEpoch,
+} from './protocol.js';
+import { cancellable, encode, newRequests, type WaitOptions } from './requests.js';
+import { Room } from './room.js';
+import { isOver, toJSON, wellFormed } from './text.js';
+import { listing, NOBODY, type Users, usersAfter, usersOf } from './users.js';
+
+/** The answer to `resume`. */
+interface Resumed {
+  readonly inbox: Joined;
+  /** A Joined for each room, or an object with an `error`. */
+  readonly rooms: Readonly<Record<string, unknown>>;
+}
+
+export interface Core extends ChannelHost {
+  readonly _events: Emitter;
+  /** Answer the server's questions, by type. */
+  readonly _answers: Map<string, (data: never, event: Envelope<never>) => unknown>;
+  readonly _inbox: Log;
+  _off: readonly string[];
+  _online: Users;
+  _room(name: string): Room<never>;
+  _conversation(userId: string): Channel<never, never>;
+  _overview(what: object, options?: WaitOptions): Promise<Overview>;
+}
+
+const isResumed = shape<Resumed>({ inbox: isJoined, rooms: isObject });
+
+const INVALID_TEXT = 1007; // close codes
+const TOO_BIG = 1009;
+const REMEMBERED = 1_000; // ids of own private messages
+const CHECKS = [
+  [/^(online-users|user-(online|offline|joined|left))$/, isPresence],
+  [/^message-changed$/, isChanged],
+  [/^state-changed$/, isStateChanged],
+  [/^read$/, isRead],
+] as const;
+
+export function newCore(url: string, options: ChatOptions): Core {
+  const { inbox: start, maxOutbox, onError = rethrow } = options;
+  const rooms = new Map<string, Room<never>>();
+  const conversations = new Map<string, Channel<never, never>>();
+  const own = new Set<string>(); // ids of private messages sent by this client
+  const inbox = new Log();
+  if (isPosition(start)) inbox._position = start;
+  const list = listing(() => connection._write({ type: 'online-users' }));
+
+  // An onError that throws must not stop the client either.
+  function report(err: unknown) {
+    try {
+      onError(err);
+    } catch (thrown) {
+      rethrow(thrown);
+    }
+  }
+
+  const events = newEmitter(report);
+  const connection = newConnection(url, options, {
+    _welcome: welcomed,
+    _receive: receive,
+    _dropped(code) {
+      inbox._end();
+      // The same message would end the next connection too.
+      if (code === TOO_BIG || code === INVALID_TEXT) outbox._fail((_, inFlight) => inFlight === true, tooLarge());
+      outbox._dropped();
+      for (const room of rooms.values()) room._dropped();
+      requests._dropped();
+    },
+    _changed(state) {
+      if (connection._stopped) {
+        requests._dropped(closed());
+        outbox._abandon(closed());
+      }
+      events._emit('\nstate', state);
+    },
+    async _refresh(token) {
+      const { data } = await requests._send({ type: 'refresh-token', data: { token } }, 'now');
+      return isObject(data) && isCount(data.expires) ? data.expires : undefined;
+    },
+  });
+  const outbox = newOutbox(
+    {
+      _roomReady: (room) => rooms.get(room)?._canSend,
+      _epochOf: ({ room }) => logOf(room)?._epoch,
+      _write: connection._write,
+      _changed(event) {
+        events._emit('\nsend', event);
+        if (event.status === 'failed' && event.error.code === 'not_in_room') {
+          rooms.get(event.message.room ?? '')?._lost(event.error);
+        }
+      },
+      _report: report,
+    },
+    maxOutbox,
+    options.storage,
+  );
+  const requests = newRequests(connection, maxOutbox, options.timeout);
+
+  const logOf = (room: string | undefined) => (room === undefined ? inbox : rooms.get(room)?._log);
+
+  // Connecting.
+
+  function renewConversations() {
+    for (const conversation of conversations.values()) conversation._renew();
+  }
+
+  function welcomed({ user, inbox: head, off = [], maxMessage }: Welcome) {
+    if (core._user && core._user.id !== user.id) {
+      inbox._position = null;
+      own.clear();
+      requests._dropped(otherUser());
+      for (const room of rooms.values()) room._forget();
+      renewConversations();
+    }
+    core._user = user;
+    core._off = off;
+    requests._maxMessage = maxMessage || Infinity;
+    const resumed = inbox._position !== null;
+    inbox._position ??= { epoch: head.epoch, seq: start === 'new' ? head.seq : 0 };
+    let resuming = [...rooms.values()].filter((r) => r._resumeFrom);
+    // fromEntries defines own properties, so a room may be called __proto__.
+    const data = { rooms: Object.fromEntries(resuming.map((r) => [r.name, r._resumeFrom])), inbox: inbox._position };
+    if (isOver(JSON.stringify(data), requests._maxMessage - 100)) {
+      data.rooms = {};
+      resuming = []; // rejoin takes them one by one
+    }
+    requests._ask({ type: 'resume', data }, 'now', (answer) => {
+      if (answer instanceof ChatError) {
+        if (answer.code !== 'disconnected') connection._lost(answer);
+      } else if (isResumed(answer.data)) whenResumed(answer.data, resuming, resumed);
+      else connection._lost(invalid());
+    });
+  }
+
+  // The missed messages follow in the same task, so this must not wait for a
+  // microtask.
+  function whenResumed({ inbox: info, rooms: parts }: Resumed, resuming: readonly Room<never>[], resumed: boolean) {
+    if (info.epoch !== inbox._position?.epoch) renewConversations();
+    inbox._begin(info);
+    const { _socket } = connection;
+    const gone = () => _socket !== connection._socket; // closed by a listener
+    connection._markReady();
+    if (gone()) return;
+    events._emit('\ninbox', { ...info, resumed });
+    const answers = new Map(Object.entries(parts));
+    for (const room of resuming) {
+      const part = answers.get(room.name);
+      if (gone()) return;
+      if (isJoined(part)) room._resumed(part);
+      // If not, rejoin follows.
+      else if (isObject(part) && part.error) room._resumed(errorOf(part.error));
+    }
+    if (gone()) return;
+    for (const room of rooms.values()) room._rejoin();
+    if (core._user) outbox._opened(core._user.id, requests._maxMessage);
+    requests._flush();
+  }
+
+  // Receiving.
+
+  function receive(e: Envelope) {
+    const { type, room: name, id = '' } = e;
+    if (CHECKS.some(([types, check]) => types.test(type) && !check(e.data))) return;
+    if (type === 'ack' || type === 'error') {
+      const error = type === 'error' && errorOf(e.data);
+      const done = outbox._answer(id, error || (isReceipt(e.data) ? { ...e.data, id } : { id }));
+      return done || requests._answer(id, error || e);
+    }
+    if (type === 'online-users') setOnline(usersOf(e.data as Presence));
+    else if (type === 'user-online' || type === 'user-offline') {
+      setOnline(usersAfter(core._online, e.data as Presence, type === 'user-online'));
+      list(e.data as Presence, core._online);
+    } else if (type === 'removed' && !(isObject(e.data) && isText(e.data.reason))) e = { ...e, data: { reason: '' } };
+    if (e.ack) return reply(e);
+    const { from, to = '' } = e;
+    const channel =
+      name === undefined
+        ? conversations.get((from?.id === core._user?.id ? to : from?.id) ?? '')
+        : (rooms.get(name) as Room<never> | undefined);
+    // A marker is kept in the inbox, that of a room too. Its position is in
+    // data.
+    const isRead = type === 'read';
+    const log = logOf(isRead ? undefined : name);
+    const seq = isRead ? positionOf(e.data) : e.seq;
+    if (seq !== undefined) {
+      if (log === inbox ? !isNew(e, seq) : !(rooms.get(name ?? '')?._isNew(seq) ?? true)) return;
+      e = withEpoch(e, log?._epoch);
+    }
+    channel?._observe(e);
+    events._emit(type, e.data, e);
+    channel?._events._emit(type, e.data, e);
+  }
+
+  // For events of the inbox. After a reconnect it repeats the user's own
+  // private messages, which this client has already.
+  function isNew({ id, from }: Envelope, seq: number): boolean {
+    return inbox._isNew(seq) && !(id !== undefined && from?.id === core._user?.id && own.has(id));
+  }
+
+  function setOnline(online: Users) {
+    core._online = online;
+    events._emit('\nonline', online);
+  }
+
+  async function reply({ type, id, ...e }: Envelope) {
+    const { _socket } = connection;
+    let text: string;
+    try {
+      const fn = core._answers.get(type);
+      if (!fn) throw new ChatError('unknown_type');
+      const data = (await fn(e.data as never, { type, id, ...e } as Envelope<never>)) ?? null;
+      text = toJSON({ type: 'ack', id, data });
+    } catch (err) {
+      const known = err instanceof ChatError;
+      if (!known) report(err);
+      const { code, message } = known ? err : new ChatError('internal', 'Internal error');
+      text = toJSON({ type: 'error', id, data: { code, message } });
+    }
+    if (_socket === connection._socket) connection._write(text);
+  }
+
+  // Sending.
+
+  async function keep(event: Omit<Outgoing, 'id'>, options: SendOptions): Promise<Receipt> {
+    const { room = '', type } = event;
+    const epoch = type === 'room-message' ? undefined : rooms.get(room)?._resumeFrom?.epoch;
+    const text = encode({ id: options.id ?? newId(), ...event, epoch });
+    if (text instanceof ChatError) throw text;
+    // As the server gets it. If the application changed its data later, what
+    // the storage keeps would be another message with the same id.
+    const message: Outgoing = JSON.parse(text);
+    if (message.type === 'private-message') own.add(message.id);
+    if (own.size > REMEMBERED) own.delete(own.values().next().value as string);
+    return cancellable<Receipt>(
+      (settle) => {
+        outbox._add(message, text, settle);
+        if (connection._stopped) outbox._abandon(closed());
+      },
+      (error) => outbox._fail((m) => m === message, error),
+      options,
+    );
+  }
+
+  const core: Core = {
+    _connection: connection,
+    _outbox: outbox,
+    _requests: requests,
+    _events: events,
+    _answers: new Map(),
+    _inbox: inbox,
+    _user: undefined,
+    _off: [],
+    _online: NOBODY,
+    _report: report,
+    _room: (name) => named(rooms, name, (name) => new Room(core, name)),
+    _conversation: (id) => named(conversations, id, (id) => new Channel(core, 'private-message', id, inbox)),
+    async _send(type, data, options = {}) {
+      const [room, to] = [options.room, options.to].map((name) => name && wellFormed(name));
+      const event = { type, room, to, re: options.re, data };
+      return isDurable(type) ? keep(event, options) : (await requests._send(event, 'once', options)).data;
+    },
+    async _overview(what, options) {
+      const { data } = await requests._send({ type: 'overview', data: what }, 'read', options);
+      if (!isOverview(data)) throw invalid();
+      for (const [name, { epoch, seq, read, unread }] of Object.entries(data.rooms)) {
+        rooms.get(name)?._learn({ seq: read, unread, head: seq }, epoch);
+      }
+      for (const { user, read, unread, last } of data.conversations ?? []) {
+        const { seq, epoch } = data.inbox ?? { seq: last?.seq ?? 0 };
+        core._conversation(user.id)._learn({ seq: read, unread, head: seq }, epoch);
+      }
+      return data;
+    },
+    _count: ({ room }) => core._overview(room === undefined ? { inbox: true } : { rooms: [room] }),
+  };
+  return core;
+}
+
+// Returns the value of a name, as the server's events have it. Makes it first
+// if it is not there.
+function named<V>(map: Map<string, V>, name: string, make: (name: string) => V): V {
+  name = wellFormed(name);
+  const value = map.get(name) ?? make(name);
+  map.set(name, value);
+  return value;
+}
+
+// Makes it an uncaught error, which the platform reports.
+function rethrow(err: unknown): void {
+  queueMicrotask(() => {
+    throw err;
+  });
+}
