@@ -4,7 +4,6 @@ import { invalid, lostLog } from './error.js';
 import { type Emitter, newEmitter, type Unsubscribe } from './events.js';
 import { newId } from './id.js';
 import type { Log } from './log.js';
-import type { Outbox } from './outbox.js';
 import {
   type Changed,
   type Durable,
@@ -16,7 +15,7 @@ import {
   type User,
   withEpoch,
 } from './protocol.js';
-import type { Requests, WaitOptions } from './requests.js';
+import type { Queue, WaitOptions } from './queue.js';
 
 export interface SendOptions<Ref extends Re = Re> extends WaitOptions {
   /** The message that this one answers. */
@@ -48,8 +47,7 @@ export interface CallOptions extends SendOptions {
 /** What a channel needs of its client. */
 export interface ChannelHost {
   readonly _connection: Connection;
-  readonly _outbox: Outbox;
-  readonly _requests: Requests;
+  readonly _queue: Queue;
   /** Whom the server last connected this client as. */
   _user: User | undefined;
   /** Takes whatever code of the application throws. */
@@ -133,7 +131,7 @@ export class Channel<Data = unknown, Ref extends Re = Re> {
    * to wait, which this does.
    */
   async history(options: HistoryOptions<Ref> = {}): Promise<History<Data>> {
-    const { data } = await this._core._requests._send({ type: 'history', ...this.#to, data: options }, 'read');
+    const { data } = await this._core._queue._send({ type: 'history', ...this.#to, data: options }, 'read');
     if (!isObject(data) || !Array.isArray(data.messages)) throw invalid();
     const messages = data.messages.filter(isEnvelope).map((e) => withEpoch(e, this._log._epoch));
     const { more, newer, next } = data as unknown as History;
@@ -177,7 +175,7 @@ export class Channel<Data = unknown, Ref extends Re = Re> {
     for (;;) {
       const seq = this.#mark;
       const event = { type: 'mark-read', ...this.#to, data: { seq } };
-      const { data } = await this._core._requests._send(event, 'read', { id: this.#markId, timeout: Infinity });
+      const { data } = await this._core._queue._send(event, 'read', { id: this.#markId, timeout: Infinity });
       if (!isReading(data)) throw invalid();
       this._learn(data);
       if (seq === this.#mark) return data;
@@ -199,7 +197,7 @@ export class Channel<Data = unknown, Ref extends Re = Re> {
   _renew(): void {
     this.#reading = this.#epoch = undefined;
     this.#seen = [];
-    this._core._requests._answer(this.#markId, lostLog());
+    this._core._queue._answer(this.#markId, lostLog());
   }
 
   /** Updates the state from an event. @internal */

@@ -14,9 +14,8 @@ import type {
   Unsubscribe,
 } from './events.js';
 import type { ChatOptions } from './options.js';
-import type { Outgoing, SendEvent } from './outbox.js';
 import type { Durable, Envelope, Overview, Position, PrivateRef, Receipt, User } from './protocol.js';
-import type { WaitOptions } from './requests.js';
+import type { Outgoing, SendEvent, WaitOptions } from './queue.js';
 import type { Room } from './room.js';
 import { wellFormed } from './text.js';
 import type { Users } from './users.js';
@@ -204,13 +203,13 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
   /** Requests the whole list again, and resolves with it. */
   async onlineUsers(options?: SendOptions): Promise<Users> {
     // The list comes before its ack.
-    await this.#core._requests._send({ type: 'online-users' }, 'read', options);
+    await this.#core._queue._send({ type: 'online-users' }, 'read', options);
     return this.#core._online;
   }
 
   /** Durable messages that the server has not acknowledged, oldest first. */
   get outbox(): readonly Outgoing[] {
-    return this.#core._outbox.messages;
+    return this.#core._queue.messages;
   }
 
   /**
@@ -226,6 +225,6 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
    * server may have it already.
    */
   discard(id: string): boolean {
-    return this.#core._outbox._fail((m) => m.id === wellFormed(id), new ChatError('aborted'));
+    return this.#core._queue._fail((m) => m.id === wellFormed(id), new ChatError('aborted'));
   }
 }

@@ -1,6 +1,6 @@
 // The part of a client that applications do not see: it resumes on each
 // connection, hands events to where they belong, and keeps what is sent.
-import { Channel, type ChannelHost, type SendOptions } from './channel.js';
+import { Channel, type ChannelHost } from './channel.js';
 import {
   isChanged,
   isCount,
@@ -10,7 +10,6 @@ import {
   isPosition,
   isPresence,
   isRead,
-  isReceipt,
   isStateChanged,
   isText,
   positionOf,
@@ -22,18 +21,16 @@ import { type Emitter, newEmitter } from './events.js';
 import { newId } from './id.js';
 import { Log } from './log.js';
 import type { ChatOptions } from './options.js';
-import { newOutbox, type Outgoing } from './outbox.js';
 import {
   type Envelope,
   isDurable,
   type Joined,
   type Overview,
   type Presence,
-  type Receipt,
   type Welcome,
   withEpoch,
 } from './protocol.js';
-import { cancellable, encode, newRequests, type WaitOptions } from './requests.js';
+import { newQueue, type WaitOptions } from './queue.js';
 import { Room } from './room.js';
 import { isOver, toJSON, wellFormed } from './text.js';
 import { listing, NOBODY, type Users, usersAfter, usersOf } from './users.js';
@@ -70,7 +67,7 @@ const CHECKS = [
 ] as const;
 
 export function newCore(url: string, options: ChatOptions): Core {
-  const { inbox: start, maxOutbox, onError = rethrow } = options;
+  const { inbox: start, onError = rethrow } = options;
   const rooms = new Map<string, Room<never>>();
   const conversations = new Map<string, Channel<never, never>>();
   const own = new Set<string>(); // ids of private messages sent by this client
@@ -94,28 +91,24 @@ export function newCore(url: string, options: ChatOptions): Core {
     _dropped(code) {
       inbox._end();
       // The same message would end the next connection too.
-      if (code === TOO_BIG || code === INVALID_TEXT) outbox._fail((_, inFlight) => inFlight === true, tooLarge());
-      outbox._dropped();
+      if (code === TOO_BIG || code === INVALID_TEXT) queue._fail((_, inFlight) => inFlight === true, tooLarge());
       for (const room of rooms.values()) room._dropped();
-      requests._dropped();
+      queue._dropped();
     },
     _changed(state) {
-      if (connection._stopped) {
-        requests._dropped(closed());
-        outbox._abandon(closed());
-      }
+      if (connection._stopped) queue._dropped(closed());
       events._emit('\nstate', state);
     },
     async _refresh(token) {
-      const { data } = await requests._send({ type: 'refresh-token', data: { token } }, 'now');
+      const { data } = await queue._send({ type: 'refresh-token', data: { token } }, 'now');
       return isObject(data) && isCount(data.expires) ? data.expires : undefined;
     },
   });
-  const outbox = newOutbox(
+  const queue = newQueue(
+    connection,
     {
       _roomReady: (room) => rooms.get(room)?._canSend,
       _epochOf: ({ room }) => logOf(room)?._epoch,
-      _write: connection._write,
       _changed(event) {
         events._emit('\nsend', event);
         if (event.status === 'failed' && event.error.code === 'not_in_room') {
@@ -124,10 +117,8 @@ export function newCore(url: string, options: ChatOptions): Core {
       },
       _report: report,
     },
-    maxOutbox,
-    options.storage,
+    options,
   );
-  const requests = newRequests(connection, maxOutbox, options.timeout);
 
   const logOf = (room: string | undefined) => (room === undefined ? inbox : rooms.get(room)?._log);
 
@@ -141,23 +132,23 @@ export function newCore(url: string, options: ChatOptions): Core {
     if (core._user && core._user.id !== user.id) {
       inbox._position = null;
       own.clear();
-      requests._dropped(otherUser());
+      queue._dropped(otherUser());
       for (const room of rooms.values()) room._forget();
       renewConversations();
     }
     core._user = user;
     core._off = off;
-    requests._maxMessage = maxMessage || Infinity;
+    queue._maxMessage = maxMessage || Infinity;
     const resumed = inbox._position !== null;
     inbox._position ??= { epoch: head.epoch, seq: start === 'new' ? head.seq : 0 };
     let resuming = [...rooms.values()].filter((r) => r._resumeFrom);
     // fromEntries defines own properties, so a room may be called __proto__.
     const data = { rooms: Object.fromEntries(resuming.map((r) => [r.name, r._resumeFrom])), inbox: inbox._position };
-    if (isOver(JSON.stringify(data), requests._maxMessage - 100)) {
+    if (isOver(JSON.stringify(data), queue._maxMessage - 100)) {
       data.rooms = {};
       resuming = []; // rejoin takes them one by one
     }
-    requests._ask({ type: 'resume', data }, 'now', (answer) => {
+    queue._ask({ type: 'resume', data }, 'now', (answer) => {
       if (answer instanceof ChatError) {
         if (answer.code !== 'disconnected') connection._lost(answer);
       } else if (isResumed(answer.data)) whenResumed(answer.data, resuming, resumed);
@@ -185,8 +176,7 @@ export function newCore(url: string, options: ChatOptions): Core {
     }
     if (gone()) return;
     for (const room of rooms.values()) room._rejoin();
-    if (core._user) outbox._opened(core._user.id, requests._maxMessage);
-    requests._flush();
+    if (core._user) queue._opened(core._user.id);
   }
 
   // Receiving.
@@ -195,9 +185,7 @@ export function newCore(url: string, options: ChatOptions): Core {
     const { type, room: name, id = '' } = e;
     if (CHECKS.some(([types, check]) => types.test(type) && !check(e.data))) return;
     if (type === 'ack' || type === 'error') {
-      const error = type === 'error' && errorOf(e.data);
-      const done = outbox._answer(id, error || (isReceipt(e.data) ? { ...e.data, id } : { id }));
-      return done || requests._answer(id, error || e);
+      return queue._answer(id, type === 'error' ? errorOf(e.data) : e);
     }
     if (type === 'online-users') setOnline(usersOf(e.data as Presence));
     else if (type === 'user-online' || type === 'user-offline') {
@@ -252,32 +240,9 @@ export function newCore(url: string, options: ChatOptions): Core {
     if (_socket === connection._socket) connection._write(text);
   }
 
-  // Sending.
-
-  async function keep(event: Omit<Outgoing, 'id'>, options: SendOptions): Promise<Receipt> {
-    const { room = '', type } = event;
-    const epoch = type === 'room-message' ? undefined : rooms.get(room)?._resumeFrom?.epoch;
-    const text = encode({ id: options.id ?? newId(), ...event, epoch });
-    if (text instanceof ChatError) throw text;
-    // As the server gets it. If the application changed its data later, what
-    // the storage keeps would be another message with the same id.
-    const message: Outgoing = JSON.parse(text);
-    if (message.type === 'private-message') own.add(message.id);
-    if (own.size > REMEMBERED) own.delete(own.values().next().value as string);
-    return cancellable<Receipt>(
-      (settle) => {
-        outbox._add(message, text, settle);
-        if (connection._stopped) outbox._abandon(closed());
-      },
-      (error) => outbox._fail((m) => m === message, error),
-      options,
-    );
-  }
-
   const core: Core = {
     _connection: connection,
-    _outbox: outbox,
-    _requests: requests,
+    _queue: queue,
     _events: events,
     _answers: new Map(),
     _inbox: inbox,
@@ -290,10 +255,15 @@ export function newCore(url: string, options: ChatOptions): Core {
     async _send(type, data, options = {}) {
       const [room, to] = [options.room, options.to].map((name) => name && wellFormed(name));
       const event = { type, room, to, re: options.re, data };
-      return isDurable(type) ? keep(event, options) : (await requests._send(event, 'once', options)).data;
+      if (!isDurable(type)) return (await queue._send(event, 'once', options)).data;
+      const id = wellFormed(options.id ?? newId());
+      if (type === 'private-message') own.add(id);
+      if (own.size > REMEMBERED) own.delete(own.values().next().value as string);
+      const epoch = type === 'room-message' ? undefined : rooms.get(room ?? '')?._resumeFrom?.epoch;
+      return queue._keep({ ...event, epoch }, { ...options, id });
     },
     async _overview(what, options) {
-      const { data } = await requests._send({ type: 'overview', data: what }, 'read', options);
+      const { data } = await queue._send({ type: 'overview', data: what }, 'read', options);
       if (!isOverview(data)) throw invalid();
       for (const [name, { epoch, seq, read, unread }] of Object.entries(data.rooms)) {
         rooms.get(name)?._learn({ seq: read, unread, head: seq }, epoch);

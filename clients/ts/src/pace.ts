@@ -10,6 +10,8 @@ const GAP_MAX = 300; // ms
  * of them again, and close the connection of a client that goes on so.
  */
 export interface Pace {
+  /** How many events wait for their answers, by the owner's count. */
+  _waiting: number;
   /** Whether to send another event while so many wait for their answers. */
   _allows(waiting: number): boolean;
   /** The server has asked to wait. Returns how long, in ms. */
@@ -41,6 +43,7 @@ export function newPace(send: () => void): Pace {
   }
 
   return {
+    _waiting: 0,
     _allows: (waiting) => !stopped && waiting < (slow ? 1 : CROWD),
     _refused({ retryAfterMs }) {
       const ms = retryAfterMs || 1_000;

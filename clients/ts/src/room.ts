@@ -5,7 +5,7 @@ import type { ChatEvents, EventData, Listener, Unsubscribe } from './events.js';
 import { newId } from './id.js';
 import { Log } from './log.js';
 import type { Envelope, Joined, Position, Presence, Receipt, Removed, StateChanged, User } from './protocol.js';
-import type { WaitOptions } from './requests.js';
+import type { WaitOptions } from './queue.js';
 import { has, listing, NOBODY, type Users, usersAfter, usersOf, without } from './users.js';
 
 /** Immutable: a change makes a new object. */
@@ -283,10 +283,10 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
   }
 
   #askToJoin(data: object | undefined, settle: (answer: Joined | ChatError) => void): void {
-    const requests = this._core._requests;
-    requests._forget(this.#joinId);
+    const queue = this._core._queue;
+    queue._forget(this.#joinId);
     this.#joinId = newId();
-    requests._ask(
+    queue._ask(
       { type: 'join-room', room: this.name, data },
       'now',
       (answer) => settle(answer instanceof ChatError ? answer : isJoined(answer.data) ? answer.data : invalid()),
@@ -314,7 +314,6 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
     const joined = { ...info, resumed };
     this._events._emit('\njoined', joined);
     this.#resolve(joined);
-    this._core._outbox._flush();
   }
 
   #refused(error: ChatError, removed?: Removed): void {
@@ -324,10 +323,10 @@ export class Room<E = ChatEvents> extends Channel<EventData<E, 'room-message'>, 
   #end(state: RoomState, error: ChatError): void {
     this.#wanted = this._log._position = this.#joining = null;
     this.#rest();
-    this._core._requests._forget(this.#joinId); // it may be waiting to be sent again
+    this._core._queue._forget(this.#joinId); // it may be waiting to be sent again
     this.#reject(error);
     this.#set(state);
-    this._core._outbox._fail((m) => m.room === this.name, error);
+    this._core._queue._fail((m) => m.room === this.name, error);
   }
 
   #rest(): void {
