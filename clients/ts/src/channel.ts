@@ -4,6 +4,7 @@ import { invalid, lostLog } from './error.js';
 import { type Emitter, newEmitter, type Unsubscribe } from './events.js';
 import { newId } from './id.js';
 import type { Log } from './log.js';
+import type { WaitOptions } from './outbox.js';
 import {
   type Changed,
   type Durable,
@@ -15,7 +16,7 @@ import {
   type User,
   withEpoch,
 } from './protocol.js';
-import type { Queue, WaitOptions } from './queue.js';
+import type { Queue } from './queue.js';
 
 export interface SendOptions<Ref extends Re = Re> extends WaitOptions {
   /** The message that this one answers. */

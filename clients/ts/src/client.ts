@@ -14,8 +14,8 @@ import type {
   Unsubscribe,
 } from './events.js';
 import type { ChatOptions } from './options.js';
+import type { Outgoing, SendEvent, WaitOptions } from './outbox.js';
 import type { Durable, Envelope, Overview, Position, PrivateRef, Receipt, User } from './protocol.js';
-import type { Outgoing, SendEvent, WaitOptions } from './queue.js';
 import type { Room } from './room.js';
 import { wellFormed } from './text.js';
 import type { Users } from './users.js';

@@ -112,7 +112,7 @@ export function newConnection(url: string, options: ChatOptions, owner: Owner): 
 
   const after = (ms: number, fn: () => void) => {
     clearTimeout(timer);
-    timer = setTimeout(fn, ms);
+    timer = setTimeout(fn, Math.min(ms, TIMER_MAX));
   };
 
   const setState = (next: ConnectionState) => {
@@ -165,7 +165,7 @@ export function newConnection(url: string, options: ChatOptions, owner: Owner): 
   }
 
   function expectWithin(more = 0) {
-    after(Math.min((options.connectTimeout ?? 10_000) + more, TIMER_MAX), late);
+    after((options.connectTimeout ?? 10_000) + more, late);
   }
 
   const late = () => lost(timedOut());
@@ -244,7 +244,7 @@ export function newConnection(url: string, options: ChatOptions, owner: Owner): 
       owner._welcome(d);
     } else if (type === 'connect-error') refusal = errorOf(d);
     else if (type === 'reconnect') {
-      if (isObject(d) && isCount(d.afterMs)) restartAt = lastFrame + Math.min(d.afterMs, TIMER_MAX);
+      if (isObject(d) && isCount(d.afterMs)) restartAt = lastFrame + d.afterMs;
     } else if (type !== 'pong') owner._receive(e);
   }
 
@@ -252,7 +252,7 @@ export function newConnection(url: string, options: ChatOptions, owner: Owner): 
   // sends pings of its own when the server has been silent for a while.
   function heartbeat() {
     pinging = false;
-    const own = Math.min(Math.max(welcome?.pingInterval || 25_000, PING_MIN), TIMER_MAX);
+    const own = Math.max(welcome?.pingInterval || 25_000, PING_MIN);
     const left = lastFrame + (options.pingInterval ?? own) - Date.now();
     if (left <= 0) ping();
     else after(left, heartbeat);

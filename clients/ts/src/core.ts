@@ -21,6 +21,7 @@ import { type Emitter, newEmitter } from './events.js';
 import { newId } from './id.js';
 import { Log } from './log.js';
 import type { ChatOptions } from './options.js';
+import type { WaitOptions } from './outbox.js';
 import {
   type Envelope,
   isDurable,
@@ -30,7 +31,7 @@ import {
   type Welcome,
   withEpoch,
 } from './protocol.js';
-import { newQueue, type WaitOptions } from './queue.js';
+import { newQueue } from './queue.js';
 import { Room } from './room.js';
 import { isOver, toJSON, wellFormed } from './text.js';
 import { listing, NOBODY, type Users, usersAfter, usersOf } from './users.js';
@@ -166,9 +167,8 @@ export function newCore(url: string, options: ChatOptions): Core {
     connection._markReady();
     if (gone()) return;
     events._emit('\ninbox', { ...info, resumed });
-    const answers = new Map(Object.entries(parts));
     for (const room of resuming) {
-      const part = answers.get(room.name);
+      const part = parts[room.name]; // no room is called like a method with an epoch
       if (gone()) return;
       if (isJoined(part)) room._resumed(part);
       // If not, rejoin follows.

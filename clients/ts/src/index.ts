@@ -16,6 +16,7 @@ export type {
 } from './events.js';
 export { newId } from './id.js';
 export type { ChatOptions, TokenReason, WebSocketConstructor, WebSocketLike } from './options.js';
+export type { OutboxStorage, Outgoing, SendEvent, StoredOutbox, WaitOptions } from './outbox.js';
 export type {
   Changed,
   ClientErrorCode,
@@ -40,6 +41,5 @@ export type {
   StateChanged,
   User,
 } from './protocol.js';
-export type { OutboxStorage, Outgoing, SendEvent, StoredOutbox, WaitOptions } from './queue.js';
 export type { JoinedRoom, JoinOptions, Room, RoomState, SetStateOptions } from './room.js';
 export type { Users } from './users.js';

@@ -1,4 +1,4 @@
-import type { OutboxStorage } from './queue.js';
+import type { OutboxStorage } from './outbox.js';
 
 /**
  * The part of a browser's WebSocket that the client uses. React Native and the

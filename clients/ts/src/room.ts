@@ -4,8 +4,8 @@ import { ChatError, invalid } from './error.js';
 import type { ChatEvents, EventData, Listener, Unsubscribe } from './events.js';
 import { newId } from './id.js';
 import { Log } from './log.js';
+import type { WaitOptions } from './outbox.js';
 import type { Envelope, Joined, Position, Presence, Receipt, Removed, StateChanged, User } from './protocol.js';
-import type { WaitOptions } from './queue.js';
 import { has, listing, NOBODY, type Users, usersAfter, usersOf, without } from './users.js';
 
 /** Immutable: a change makes a new object. */

@@ -1,8 +1,8 @@
 // The entry `chathub-client/storage`: keeps the outbox, so that it outlives the
 // page.
 import { isObject, isRe, isText, shape } from './check.js';
+import type { OutboxStorage, Outgoing } from './outbox.js';
 import { isDurable } from './protocol.js';
-import type { OutboxStorage, Outgoing } from './queue.js';
 
 /** Where to keep it: localStorage, sessionStorage, AsyncStorage. */
 export interface StorageLike {

@@ -75,6 +75,45 @@ describe('the state of a room', () => {
     expect(room.state).toMatchObject({ status: 'joined', state: {} });
   });
 
+  test('is asked for again if it was too large for a resume', async () => {
+    const room = await joined();
+    set('topic', 1);
+    await pass();
+    const big = { state: { topic: 2, pinned: [8] }, versions: { topic: 7, pinned: 8 } };
+    let asked = 0;
+    f.hub.change = (e) => {
+      const { type, data } = e as { type: string; data?: { recovered?: boolean; rooms?: { a?: object } } };
+      if (type !== 'ack') return e;
+      if (data?.rooms) return { ...e, data: { ...data, rooms: { a: { ...data.rooms.a, state: null } } } };
+      if (data?.recovered === undefined) return e;
+      asked++;
+      // A key is set before the first answer arrives, which does not have it.
+      if (asked === 1) f.hub.socket.say({ type: 'state-changed', room: 'a', seq: 9, data: { key: 'new', value: 1 } });
+      if (asked === 1) return { ...e, data: { ...data, ...big } };
+      return {
+        ...e,
+        data: { ...data, state: { ...big.state, new: 1 }, versions: { ...big.versions, new: 9 } },
+      };
+    };
+    f.hub.socket.end();
+    await pass(1_000);
+    expect(room.state).toMatchObject({ status: 'joined', state: { topic: 2, pinned: [8], new: 1 } });
+    expect(room.state.versions).toEqual({ topic: 7, pinned: 8, new: 9 });
+    expect(asked).toBe(2);
+    await pass(60_000);
+    expect(asked).toBe(2);
+  });
+
+  test('stays if the server could not find it out', async () => {
+    const room = await joined();
+    set('topic', 1);
+    await pass();
+    answers({ read: undefined, unread: undefined });
+    f.hub.socket.end();
+    await pass(1_000);
+    expect(room.state).toMatchObject({ status: 'joined', state: { topic: 1 } });
+  });
+
   test('is set with the version that is expected, and repeated until it is stored', async () => {
     const room = await joined();
     f.hub.script.set('set-state', () => true);

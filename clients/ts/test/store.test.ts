@@ -73,7 +73,7 @@ describe('a message', () => {
     await pass(1);
     const say = async (seq: number, message: object, change = 'edited') => {
       f.hub.socket.say({ type: 'message-changed', room: 'b', seq, data: { seq: 1, change, message } });
-      store.take({ type: 'message-changed', room: 'a', seq, data: { seq: 1, change, message } });
+      store._take({ type: 'message-changed', room: 'a', seq, data: { seq: 1, change, message } });
       await pass(1);
     };
     await say(5, { data: 'five', edited: 5 });
@@ -270,6 +270,24 @@ describe('an own change', () => {
     expect(at(store, 0).data).toBe('new');
     await release();
     expect(at(store, 0)).toMatchObject({ data: 'new', version: 2 });
+  });
+
+  test('of a message in a log that the server has lost is an error', async () => {
+    const { store } = await openRoom();
+    await store.actions.send('old');
+    await pass(1);
+    f.hub.forget();
+    f.hub.socket.end();
+    await pass(1_000);
+    await store.actions.send('new');
+    await pass(1);
+    const old = at(store, 0);
+    expect([old.data, old.seq]).toEqual(['old', at(store, 1).seq]);
+    await expect(store.actions.edit(old, 'x')).rejects.toMatchObject({ code: 'bad_request' });
+    await expect(store.actions.remove(old)).rejects.toMatchObject({ code: 'bad_request' });
+    expect(await store.actions.markRead(old)).toBe(undefined);
+    expect(lines(store)).toEqual(['old', 'new']);
+    expect(f.hub.socket.of('edit-message').concat(f.hub.socket.of('delete-message'))).toEqual([]);
   });
 
   test('of a message that is not stored yet is an error', async () => {

@@ -14,7 +14,7 @@ import { Messages, missing } from './messages.js';
 import { type AnyClient, Store } from './store.js';
 
 /** The part of a message that names it. */
-export type Named = Pick<Message, 'id' | 'seq' | 'from'>;
+export type Named = Pick<Message, 'id' | 'seq' | 'from' | 'epoch'>;
 
 /** What rooms and private conversations show. */
 export interface Shown<Data = unknown> {
@@ -87,8 +87,8 @@ const KEEP = 1_000; // live messages
 
 /** The messages of a room, or those with one user. */
 export abstract class MessageStore<S extends Shown> extends Store<S> {
-  protected readonly client: AnyClient;
-  protected readonly messages: Messages;
+  protected readonly _client: AnyClient;
+  protected readonly _messages: Messages;
   readonly #channel: Channel;
   readonly #types: readonly string[];
   readonly #limit: number;
@@ -103,31 +103,31 @@ export abstract class MessageStore<S extends Shown> extends Store<S> {
 
   constructor(client: AnyClient, initial: S, channel: Channel, types: readonly string[], limit: number) {
     super(client, initial);
-    this.client = client;
+    this._client = client;
     this.#channel = channel;
     this.#types = types;
     this.#limit = limit || 50;
-    this.messages = new Messages(KEEP, () => client.user?.id);
+    this._messages = new Messages(KEEP, () => client.user?.id);
   }
 
   /** What names a message on the wire. Undefined if it is not stored yet. */
-  protected abstract ref(message: Named): Re | undefined;
+  protected abstract _ref(message: Named): Re | undefined;
 
   /** Whether something in the outbox belongs here. */
-  protected abstract isMine(m: Outgoing): boolean;
+  protected abstract _isMine(m: Outgoing): boolean;
 
   /** Whether pages can be loaded. */
-  protected abstract get ready(): boolean;
+  protected abstract get _ready(): boolean;
 
   /** Whether the log may have something before the messages, as a guess. */
-  protected abstract get mayHaveMore(): boolean;
+  protected abstract get _mayHaveMore(): boolean;
 
   get #hasMore(): boolean {
-    return this.#more ?? this.mayHaveMore;
+    return this.#more ?? this._mayHaveMore;
   }
 
-  protected get shown(): Shown {
-    const { all, oldest, isOlder } = this.messages;
+  protected get _shown(): Shown {
+    const { all, oldest, isOlder } = this._messages;
     const line = this.#line;
     // Older messages that are not loaded may be unread too.
     const known = line !== undefined && ((oldest ?? Infinity) <= line || !this.#hasMore);
@@ -138,38 +138,41 @@ export abstract class MessageStore<S extends Shown> extends Store<S> {
       loading: this.#loading,
       read: this.#channel.read,
       unread: this.#channel.unread,
-      firstUnread: known ? this.messages.firstAfter(line)?.key : undefined,
+      firstUnread: known ? this._messages.firstAfter(line)?.key : undefined,
     };
   }
 
   override readonly actions: Actions = {
     send: (data) => this.#send(newId(), data),
-    reply: (to, data) => this.#send(newId(), data, this.ref(to)),
-    retry: (id) => this.messages.again(id, (id, data, re) => this.#send(id, data, re)),
+    reply: (to, data) => this.#send(newId(), data, this._ref(to)),
+    retry: (id) => this._messages.again(id, (id, data, re) => this.#send(id, data, re)),
     discard: (id) => {
-      this.client.discard(id);
-      this.messages.remove(id);
-      this.changed();
+      this._client.discard(id);
+      this._messages.remove(id);
+      this._changed();
     },
     edit: (message, data) => this.#change(message, (ref) => this.#channel.edit(ref, data)),
     remove: (message) => this.#change(message, (ref) => this.#channel.remove(ref)),
     react: (message, key, on) => this.#change(message, (ref) => this.#channel.react(ref, key, on)),
-    markRead: async ({ seq = 0 } = { seq: this.messages.newest }) =>
-      seq > (this.#channel.read ?? 0) ? this.#channel.markRead(seq) : undefined,
+    markRead: async (message) => {
+      const { seq = 0 } = message ?? { seq: this._messages.newest };
+      if (message && this._ref(message) === undefined) return; // of another life of the log
+      return seq > (this.#channel.read ?? 0) ? this.#channel.markRead(seq) : undefined;
+    },
     loadMore: async (limit) => {
-      while (this.#hasMore && (await this.#load('before', this.#before ?? this.messages.oldest, limit)) === 0);
+      while (this.#hasMore && (await this.#load('before', this.#before ?? this._messages.oldest, limit)) === 0);
     },
     loadNewer: async (limit) => {
-      while (this.messages.isOlder && (await this.#load('after', this.#after ?? this.messages.newest, limit)) === 0);
+      while (this._messages.isOlder && (await this.#load('after', this.#after ?? this._messages.newest, limit)) === 0);
     },
     loadAround: async (seq, limit) => {
-      if (!this.messages.has(seq)) await this.#load('around', seq, limit);
+      if (!this._messages.has(seq)) await this.#load('around', seq, limit);
     },
     showNewest: () => {
-      if (!this.messages.isOlder) return;
-      this.messages.showNewest();
-      this.dropped(true);
-      this.changed();
+      if (!this._messages.isOlder) return;
+      this._messages.showNewest();
+      this._dropped(true);
+      this._changed();
     },
   };
 
@@ -179,28 +182,28 @@ export abstract class MessageStore<S extends Shown> extends Store<S> {
   }
 
   #change(message: Named, send: (ref: Re) => Promise<Receipt>): Promise<Receipt> {
-    const ref = this.ref(message);
+    const ref = this._ref(message);
     return handled(ref === undefined ? missing() : send(ref));
   }
 
   // Loads a page, and returns how many messages it has. Undefined if it is not
   // wanted.
   async #load(where: 'before' | 'after' | 'around', seq: number | undefined, limit = this.#limit) {
-    if (this.#loading || !this.ready) return;
+    if (this.#loading || !this._ready) return;
     const gaps = this.#gaps;
     this.#loading = true;
     this.#late = [];
-    this.changed();
+    this._changed();
     try {
       const page = await this.#channel.history({ [where]: seq, limit, types: this.#types });
       if (gaps !== this.#gaps) return; // there would be a hole next to it
       const found = page.messages.filter((e) => this.#types.includes(e.type));
       if (where === 'around') {
-        this.messages.showOlder();
+        this._messages.showOlder();
         this.#before = this.#after = undefined;
       }
-      this.messages.take(found, false);
-      for (const e of this.#late) this.messages.change(e);
+      this._messages.take(found, false);
+      for (const e of this.#late) this._messages.change(e);
       const seqs = page.messages.map((e) => e.seq ?? Infinity);
       if (where !== 'after') {
         const first = (where === 'before' && page.next) || Math.min(...seqs);
@@ -209,73 +212,73 @@ export abstract class MessageStore<S extends Shown> extends Store<S> {
       }
       if (where !== 'before') {
         const last = (where === 'after' && page.next) || Math.max(...seqs.filter((s) => s < Infinity));
-        this.messages.join(!(page.newer && last > (this.#after ?? 0)));
+        this._messages.join(!(page.newer && last > (this.#after ?? 0)));
         this.#after = last;
       }
       return found.length;
     } finally {
       this.#loading = false;
-      this.changed();
+      this._changed();
     }
   }
 
   /**
    * Another log begins. Its messages follow those of the old one. @internal
    */
-  newLife(): void {
-    this.messages.newLife();
-    this.dropped(undefined);
-    this.changed();
+  _newLife(): void {
+    this._messages.newLife();
+    this._dropped(undefined);
+    this._changed();
   }
 
   /** Forgets everything. @internal */
-  clear(): void {
-    this.messages.clear();
+  _clear(): void {
+    this._messages.clear();
     this.#unread = this.#line = undefined;
-    this.dropped(undefined);
-    this.changed();
+    this._dropped(undefined);
+    this._changed();
   }
 
   /** To be called after changes of the channel's marker. @internal */
-  marked(): void {
+  _marked(): void {
     const { read, unread } = this.#channel;
     if (unread && !this.#unread) this.#line = read;
     this.#unread = unread;
-    this.changed();
+    this._changed();
   }
 
   /** Takes a live event. @internal */
-  take(e: Envelope): void {
+  _take(e: Envelope): void {
     if (e.type === 'message-changed') {
-      this.messages.change(e as Envelope<Changed>);
+      this._messages.change(e as Envelope<Changed>);
       if (this.#loading) this.#late.push(e as Envelope<Changed>);
     } else {
-      this.messages.take([e], true);
-      if (this.messages.trim()) this.dropped(true);
+      this._messages.take([e], true);
+      if (this._messages.trim()) this._dropped(true);
     }
-    this.changed();
+    this._changed();
   }
 
-  protected override get busy(): boolean {
-    return this.client.outbox.some((m) => this.isMine(m));
+  protected override get _busy(): boolean {
+    return this._client.outbox.some((m) => this._isMine(m));
   }
 
   /** Takes what happens to something in the outbox. @internal */
-  sending(event: SendEvent): void {
+  _sending(event: SendEvent): void {
     const { message } = event;
-    if (!this.isMine(message)) return;
+    if (!this._isMine(message)) return;
     if (!/^(room|private)-message$/.test(message.type)) {
-      if (event.status === 'queued') this.messages.drafted(message);
-      else this.messages.settled(message, event.status === 'sent' ? event.receipt : undefined);
-    } else if (event.status === 'queued') this.messages.queued(message, this.client.user);
-    else if (event.status === 'sent') this.messages.acknowledged(message, event.receipt);
-    else this.messages.failed(message, event.error, this.client.user);
-    this.changed();
-    if (event.status !== 'queued') setTimeout(() => this.release());
+      if (event.status === 'queued') this._messages.drafted(message);
+      else this._messages.settled(message, event.status === 'sent' ? event.receipt : undefined);
+    } else if (event.status === 'queued') this._messages.queued(message, this._client.user);
+    else if (event.status === 'sent') this._messages.acknowledged(message, event.receipt);
+    else this._messages.failed(message, event.error, this._client.user);
+    this._changed();
+    if (event.status !== 'queued') setTimeout(() => this._release());
   }
 
   /** Events next to the pages are no longer here. */
-  protected dropped(more: boolean | undefined): void {
+  protected _dropped(more: boolean | undefined): void {
     this.#gaps++;
     this.#more = more;
     this.#before = this.#after = undefined;

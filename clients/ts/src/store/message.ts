@@ -40,6 +40,12 @@ export function refersTo(ref: unknown, m: Pick<Message, 'seq' | 'id' | 'from'>, 
   return id === undefined ? seq !== undefined && seq === m.seq : id === m.id && author === m.from?.id;
 }
 
+/** A message as a `message-changed` says that it is now. */
+export function changed<M extends object>(m: M & { readonly data: unknown }, by: Changed, version: number): M {
+  const { edited, deleted, reactions, data = m.data } = by.message;
+  return { ...m, data: deleted === undefined ? data : undefined, edited, deleted, reactions, version };
+}
+
 /** A message as it will be after a change. */
 export function applied(m: Message, { type, epoch, data }: Outgoing, me = ''): Message {
   if ((epoch ?? m.epoch) !== m.epoch || m.deleted !== undefined) return m;

@@ -8,7 +8,7 @@ import {
   type Receipt,
   type User,
 } from '../index.js';
-import { applied, type Message, mineOf, refersTo } from './message.js';
+import { applied, changed, type Message, mineOf, refersTo } from './message.js';
 
 /** A change by this client that is shown before the server has told of it. */
 interface Draft {
@@ -146,13 +146,10 @@ export class Messages {
   }
 
   /** Takes a `message-changed`. Ignores it if a newer one has come. */
-  change({ seq = 0, data: changed }: Envelope<Changed>): void {
-    this.#update(changed, (m, { mine }) => {
+  change({ seq = 0, data }: Envelope<Changed>): void {
+    this.#update(data, (m, { mine }) => {
       if (m.deleted !== undefined || (m.version ?? 0) >= seq) return m;
-      const { edited, deleted, reactions, data = m.data } = changed.message;
-      const gone = deleted !== undefined;
-      const keys = mineOf(mine, reactions, this.#me());
-      return { ...m, data: gone ? undefined : data, edited, deleted, reactions, mine: keys, version: seq };
+      return { ...changed(m, data, seq), mine: mineOf(mine, data.message.reactions, this.#me()) };
     });
   }
 

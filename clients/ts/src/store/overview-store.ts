@@ -1,5 +1,5 @@
-import type { Changed, ChatError, Envelope, OverviewConversation, OverviewRoom } from '../index.js';
-import { refersTo } from './message.js';
+import type { ChatError, Envelope, OverviewConversation, OverviewRoom } from '../index.js';
+import { changed, refersTo } from './message.js';
 import { type AnyClient, Store } from './store.js';
 
 /** Rooms and conversations for a sidebar. Immutable. */
@@ -51,7 +51,7 @@ export class OverviewStore extends Store<OverviewSnapshot> {
     this.#options = options;
   }
 
-  protected override read(): OverviewSnapshot {
+  protected override _read(): OverviewSnapshot {
     return {
       rooms: Object.fromEntries(this.#rooms),
       conversations: [...this.#conversations.values()].reverse(),
@@ -88,12 +88,12 @@ export class OverviewStore extends Store<OverviewSnapshot> {
       this.#error = err as ChatError;
     }
     this.#loading = false;
-    this.changed();
+    this._changed();
   };
 
   override readonly actions = { refresh: this.refresh };
 
-  protected override start(): () => void {
+  protected override _start(): () => void {
     const client = this.#client;
     const { every } = this.#options;
     const ends = [
@@ -108,7 +108,9 @@ export class OverviewStore extends Store<OverviewSnapshot> {
         this.#conversation(sent, () => sent);
       }),
       client.on('message-changed', (data, e) => {
-        const next: Next = (last) => last && changed(last, data, e.seq);
+        // It may be of another message.
+        const isNew = (last: Envelope) => refersTo(data, last) && (e.seq ?? 0) > (last.version ?? 0);
+        const next: Next = (last) => (last && isNew(last) ? changed(last, data, e.seq ?? 0) : last);
         if (e.room !== undefined) this.#room(e.room, next);
         else this.#conversation(e, next);
       }),
@@ -130,7 +132,7 @@ export class OverviewStore extends Store<OverviewSnapshot> {
     const last = next(old?.last);
     const { epoch = '', seq = 0 } = { ...old, ...last };
     this.#rooms.set(name, { epoch, seq, read, unread, ...(last && { last }) });
-    this.changed();
+    this._changed();
   }
 
   #conversation({ from, to = '' }: Pick<Envelope, 'from' | 'to'>, next: Next): void {
@@ -143,7 +145,7 @@ export class OverviewStore extends Store<OverviewSnapshot> {
     if (last?.seq !== old?.last?.seq) this.#conversations.delete(id);
     this.#conversations.set(id, { user: other ?? old?.user ?? { id, name: id }, read, unread, ...(last && { last }) });
     this.#follow(id);
-    this.changed();
+    this._changed();
   }
 
   #follow(to: string): void {
@@ -153,17 +155,4 @@ export class OverviewStore extends Store<OverviewSnapshot> {
       this.#client.conversation(to).onRead(() => this.#conversation({ to }, same)),
     );
   }
-}
-
-// The newest message after a change, which may be of another message.
-function changed(last: Envelope, data: Changed, version = 0): Envelope {
-  if (!refersTo(data, last) || version <= (last.version ?? 0)) return last;
-  const { edited, reactions, ...kept } = last;
-  const { message } = data;
-  return {
-    ...kept,
-    ...message,
-    version,
-    data: message.deleted === undefined ? (message.data ?? last.data) : undefined,
-  };
 }

@@ -26,43 +26,43 @@ export class ConversationStore extends MessageStore<Conversation> {
     this.#channel = channel as Channel;
   }
 
-  protected override ref({ id, from }: Named): PrivateRef | undefined {
+  protected override _ref({ id, from }: Named): PrivateRef | undefined {
     return id === undefined || from === undefined ? undefined : { id, author: from.id };
   }
 
-  protected override isMine({ room, to, type }: Outgoing): boolean {
+  protected override _isMine({ room, to, type }: Outgoing): boolean {
     return room === undefined && to === this.#channel.name && type !== 'send-notification';
   }
 
-  protected override read(): Conversation {
+  protected override _read(): Conversation {
     const userId = this.#channel.name;
-    const user = this.user ?? this.client.online.users.find((u) => u.id === userId);
-    return { userId, user, ...this.shown };
+    const user = this.user ?? this._client.online.users.find((u) => u.id === userId);
+    return { userId, user, ...this._shown };
   }
 
-  protected override get ready(): boolean {
-    return this.client.inbox !== null;
+  protected override get _ready(): boolean {
+    return this._client.inbox !== null;
   }
 
-  protected override get mayHaveMore(): boolean {
+  protected override get _mayHaveMore(): boolean {
     return true;
   }
 
-  protected override start(): () => void {
+  protected override _start(): () => void {
     // An older server does not know it.
     const ask = () => {
-      if (this.ready && this.#channel.unread === undefined) this.client.overview({ inbox: true }).catch(() => {});
+      if (this._ready && this.#channel.unread === undefined) this._client.overview({ inbox: true }).catch(() => {});
     };
-    const ends = [this.#all.subscribe(() => {}), this.client.onInbox(ask)];
+    const ends = [this.#all.subscribe(() => {}), this._client.onInbox(ask)];
     ask();
     return () => {
       for (const end of ends) end();
     };
   }
 
-  protected override changed(): void {
-    super.changed();
-    this.#all.update();
+  protected override _changed(): void {
+    super._changed();
+    this.#all._update();
   }
 }
 
@@ -80,7 +80,7 @@ export class PrivateStore extends Store<readonly Conversation[]> {
   }
 
   /** The conversations that have messages, the most recent first. */
-  protected override read(): readonly Conversation[] {
+  protected override _read(): readonly Conversation[] {
     return [...this.#recent].reverse().map((store) => store.snapshot);
   }
 
@@ -91,18 +91,18 @@ export class PrivateStore extends Store<readonly Conversation[]> {
     if (!store) {
       store = new ConversationStore(this.#client, channel, this);
       this.#stores.set(channel.name, store);
-      channel.onRead(() => store?.marked());
-      store.marked();
+      channel.onRead(() => store?._marked());
+      store._marked();
     }
     return store;
   }
 
   /** A conversation has changed. @internal */
-  update(): void {
-    this.changed();
+  _update(): void {
+    this._changed();
   }
 
-  protected override start(): () => void {
+  protected override _start(): () => void {
     const client = this.#client;
     this.#me = client.user?.id;
     for (const message of client.outbox) this.#sending({ status: 'queued', message });
@@ -114,7 +114,7 @@ export class PrivateStore extends Store<readonly Conversation[]> {
         if (this.#me !== undefined && this.#me !== client.user?.id) this.#clear();
         this.#me = client.user?.id;
         if (this.#epoch !== undefined && this.#epoch !== epoch) {
-          for (const store of this.#stores.values()) store.newLife();
+          for (const store of this.#stores.values()) store._newLife();
         }
         this.#epoch = epoch;
       }),
@@ -130,7 +130,7 @@ export class PrivateStore extends Store<readonly Conversation[]> {
     const store = this.with((mine ? e.to : e.from?.id) ?? '');
     if (!mine && e.from) store.user = e.from;
     if (e.type === 'private-message') this.#first(store);
-    store.take(e);
+    store._take(e);
   }
 
   #sending(event: SendEvent): void {
@@ -138,7 +138,7 @@ export class PrivateStore extends Store<readonly Conversation[]> {
     if (event.message.room !== undefined || type === 'send-notification') return;
     const store = this.with(to);
     if (event.status === 'queued' && type === 'private-message') this.#first(store);
-    store.sending(event);
+    store._sending(event);
   }
 
   #first(store: ConversationStore): void {
@@ -150,7 +150,7 @@ export class PrivateStore extends Store<readonly Conversation[]> {
     this.#recent.clear();
     for (const store of this.#stores.values()) {
       store.user = undefined;
-      store.clear();
+      store._clear();
     }
   }
 }

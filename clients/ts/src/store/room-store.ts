@@ -54,58 +54,59 @@ export class RoomStore extends MessageStore<RoomSnapshot> {
     Object.assign(this.actions, { setTyping: () => room.typing(), stopTyping: () => room.stopTyping() });
   }
 
-  protected override ref({ seq }: Named): number | undefined {
-    return seq;
+  // The numbers of another life of the log would mean other messages.
+  protected override _ref({ seq, epoch = this.#epoch }: Named): number | undefined {
+    return epoch === this.#epoch ? seq : undefined;
   }
 
-  protected override isMine({ room }: Outgoing): boolean {
+  protected override _isMine({ room }: Outgoing): boolean {
     return room === this.#room.name;
   }
 
-  protected override read(): RoomSnapshot {
-    return { ...this.#room.state, recovered: this.#recovered, ...this.shown };
+  protected override _read(): RoomSnapshot {
+    return { ...this.#room.state, recovered: this.#recovered, ...this._shown };
   }
 
-  protected override get ready(): boolean {
+  protected override get _ready(): boolean {
     return this.#room.state.status === 'joined';
   }
 
   // Nothing comes before seq 1, but gaps in the numbers mean nothing.
-  protected override get mayHaveMore(): boolean {
-    return (this.messages.oldest ?? this.#head) > 1;
+  protected override get _mayHaveMore(): boolean {
+    return (this._messages.oldest ?? this.#head) > 1;
   }
 
-  protected override start(): () => void {
+  protected override _start(): () => void {
     const room = this.#room;
-    for (const message of this.client.outbox) this.sending({ status: 'queued', message });
-    this.marked();
+    for (const message of this._client.outbox) this._sending({ status: 'queued', message });
+    this._marked();
     const ends = [
-      this.client.onSend((event) => this.sending(event)),
-      room.onRead(() => this.marked()),
-      room.onState(() => this.changed()),
+      this._client.onSend((event) => this._sending(event)),
+      room.onRead(() => this._marked()),
+      room.onState(() => this._changed()),
       room.onJoined(({ epoch, seq, recovered, resumed }) => {
         this.#recovered = recovered || !resumed;
-        if (this.#user !== undefined && this.#user !== this.client.user?.id) this.messages.clear();
-        this.#user = this.client.user?.id;
+        if (this.#user !== undefined && this.#user !== this._client.user?.id) this._messages.clear();
+        this.#user = this._client.user?.id;
         if (this.#epoch !== epoch || !resumed || !recovered) {
           // Between what is here and what follows there may be other messages.
-          if (this.#epoch === epoch) this.messages.dropLog();
-          else if (this.#epoch !== undefined) this.messages.newLife();
-          this.dropped(undefined);
+          if (this.#epoch === epoch) this._messages.dropLog();
+          else if (this.#epoch !== undefined) this._messages.newLife();
+          this._dropped(undefined);
         }
         this.#epoch = epoch;
         this.#head = seq;
-        this.changed();
+        this._changed();
       }),
-      ...[...this.#types, 'message-changed'].map((type) => room.on(type, (_, e) => this.take(e))),
+      ...[...this.#types, 'message-changed'].map((type) => room.on(type, (_, e) => this._take(e))),
     ];
     room.join({ history: this.#history }).catch(() => {}); // the state has the error
-    this.changed();
-    if (this.ready) {
+    this._changed();
+    if (this._ready) {
       // The application joined it before, and its messages came then.
       this.#epoch = room.position?.epoch;
-      this.dropped(true);
-      this.changed();
+      this._dropped(true);
+      this._changed();
       if (this.#history > 0) this.actions.loadMore(this.#history).catch(() => {});
     }
     return () => {
@@ -114,7 +115,7 @@ export class RoomStore extends MessageStore<RoomSnapshot> {
       this.#epoch = undefined;
       this.#head = 0;
       this.#recovered = true;
-      this.clear();
+      this._clear();
     };
   }
 }

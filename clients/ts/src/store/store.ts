@@ -16,7 +16,7 @@ class Pace {
   readonly #late = new Set<() => void>();
   #notified = 0;
 
-  tell(fn: () => void): void {
+  _tell(fn: () => void): void {
     if (this.#notified >= AT_ONCE) return void this.#late.add(fn);
     if (this.#notified++ === 0) setTimeout(() => this.#pause());
     fn();
@@ -54,21 +54,21 @@ export abstract class Store<T> {
 
   /** Immutable, and the same object until something changes. */
   get snapshot(): T {
-    this.#snapshot ??= this.read();
+    this.#snapshot ??= this._read();
     return this.#snapshot;
   }
 
   /** Makes a snapshot. */
-  protected abstract read(): T;
+  protected abstract _read(): T;
 
   /**
    * Called for the first subscriber. Returns a function that undoes it, which
    * is called after the last one.
    */
-  protected abstract start(): () => void;
+  protected abstract _start(): () => void;
 
   /** Whether it must go on without subscribers. */
-  protected get busy(): boolean {
+  protected get _busy(): boolean {
     return false;
   }
 
@@ -81,24 +81,24 @@ export abstract class Store<T> {
     this.#listeners.add(listener);
     if (!this.#stop) {
       this.#snapshot = undefined;
-      this.#stop = this.start();
+      this.#stop = this._start();
     }
     return () => {
       // StrictMode and a change of pages subscribe again at once.
-      if (this.#listeners.delete(listener)) setTimeout(() => this.release());
+      if (this.#listeners.delete(listener)) setTimeout(() => this._release());
     };
   };
 
   /** Stops, unless it is still needed. */
-  protected release(): void {
-    if (this.#listeners.size > 0 || this.busy) return;
+  protected _release(): void {
+    if (this.#listeners.size > 0 || this._busy) return;
     this.#stop?.();
     this.#stop = undefined;
   }
 
-  protected changed(): void {
+  protected _changed(): void {
     this.#snapshot = undefined;
-    this.#pace.tell(this.#tell);
+    this.#pace._tell(this.#tell);
   }
 
   readonly #tell = (): void => {
@@ -108,16 +108,16 @@ export abstract class Store<T> {
 
 /** A state that the client has already. */
 export class View<T> extends Store<T> {
-  protected readonly read: () => T;
+  protected readonly _read: () => T;
   readonly #on: (fn: () => void) => () => void;
 
   constructor(client: AnyClient, initial: T, on: (fn: () => void) => () => void, read: () => T) {
     super(client, initial);
     this.#on = on;
-    this.read = read;
+    this._read = read;
   }
 
-  protected override start(): () => void {
-    return this.#on(() => this.changed());
+  protected override _start(): () => void {
+    return this.#on(() => this._changed());
   }
 }
