@@ -62,6 +62,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 		Origins:      cfg.origins,
 		Rate:         cfg.rate,
 		ReadReceipts: true,
+		ClientState:  maySet,
 		Logger:       log,
 	})
 	if err != nil {
@@ -96,6 +97,12 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 	shutdown(context.WithoutCancel(ctx), srv, hub, log)
 	log.Info("bye")
 	return nil
+}
+
+// maySet lets the members of a room set its topic, and pin messages. Whoever is
+// in a room can set these two keys to anything, so the page checks the values.
+func maySet(_ context.Context, _ *chathub.Client, _, key string) bool {
+	return key == "topic" || key == "pinned"
 }
 
 // shutdown ends the server and the hub at the same time. Both are needed, since

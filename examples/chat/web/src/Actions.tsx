@@ -16,6 +16,8 @@ export interface RowActions {
   react(m: Message, key: string, on: boolean): void;
   /** Undefined if there are no links to these messages. */
   copyLink: ((m: Message) => void) | undefined;
+  /** Pins it, or takes the pin back. Undefined if there are no pins here. */
+  pin: ((m: Message, on: boolean) => void) | undefined;
   /** Shows the message that it answers. */
   jump(m: Message): void;
   /** Shows what can be done in a dialog, on a screen without hovering. */
@@ -36,11 +38,12 @@ const REACTIONS = {
 interface Props {
   message: Message;
   mine: boolean;
+  pinned: boolean;
   on: RowActions;
 }
 
 /** The bar of a message that the pointer is over, or that has focus. */
-export function ActionBar({ message, mine, on }: Props): ReactNode {
+export function ActionBar({ message, mine, pinned, on }: Props): ReactNode {
   const [picking, setPicking] = useState(false);
   const bar = useRef<HTMLFieldSetElement>(null);
   const picked = useRef(picking);
@@ -66,7 +69,7 @@ export function ActionBar({ message, mine, on }: Props): ReactNode {
       ) : (
         <>
           <IconButton icon="react" label="React" onClick={() => setPicking(true)} />
-          {actionsOf({ message, mine, on }).map(({ icon, label, act }) => (
+          {actionsOf({ message, mine, pinned, on }).map(({ icon, label, act }) => (
             <IconButton key={label} icon={icon} label={label} onClick={act} />
           ))}
         </>
@@ -75,8 +78,8 @@ export function ActionBar({ message, mine, on }: Props): ReactNode {
   );
 }
 
-function actionsOf({ message, mine, on }: Props): { icon: IconName; label: string; act: () => void }[] {
-  const { copyLink } = on;
+function actionsOf({ message, mine, pinned, on }: Props): { icon: IconName; label: string; act: () => void }[] {
+  const { copyLink, pin } = on;
   return [
     { icon: 'reply', label: 'Reply', act: () => on.reply(message) },
     ...(mine
@@ -85,11 +88,14 @@ function actionsOf({ message, mine, on }: Props): { icon: IconName; label: strin
           { icon: 'delete', label: 'Delete', act: () => on.remove(message) },
         ] as const)
       : []),
+    ...(pin
+      ? [{ icon: pinned ? 'unpin' : 'pin', label: pinned ? 'Unpin' : 'Pin', act: () => pin(message, !pinned) } as const]
+      : []),
     ...(copyLink ? [{ icon: 'link', label: 'Copy link', act: () => copyLink(message) } as const] : []),
   ];
 }
 
-function Palette({ message, on, onPick }: Omit<Props, 'mine'> & { onPick: () => void }): ReactNode {
+function Palette({ message, on, onPick }: Omit<Props, 'mine' | 'pinned'> & { onPick: () => void }): ReactNode {
   return Object.entries(REACTIONS).map(([key, name]) => {
     const pressed = message.mine?.includes(key) ?? false;
     return (

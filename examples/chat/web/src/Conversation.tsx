@@ -1,13 +1,15 @@
 import type { User } from 'chathub-client';
 import { type Message, useChat, useConnection, usePrivateMessages, useRoom } from 'chathub-client/react';
-import { type ReactNode, useEffect, useState } from 'react';
+import { type ReactNode, useEffect, useMemo, useState } from 'react';
 import { peopleText, refusalText } from './format.js';
-import { linkTo } from './link.js';
+import { type Link, linkTo } from './link.js';
 import { useOnline } from './online.js';
 import { PeopleDialog, PeopleList } from './People.js';
-import { Avatar, IconButton, Name, RoomAvatar } from './parts.js';
+import { Avatar, Icon, IconButton, Name, RoomAvatar } from './parts.js';
 import { QuotedRoom } from './Quote.js';
+import { PinsDialog, Topic, TopicDialog } from './RoomHead.js';
 import type { Receipts } from './receipts.js';
+import { pin, pinsOf, topicOf } from './roomState.js';
 import { type Shared, Thread } from './Thread.js';
 import { privately, room } from './types.js';
 
@@ -24,6 +26,15 @@ export function RoomConversation({ name, receipts, onLeave, ...shared }: RoomPro
   const { status, error, removed, users, count, typing } = view;
   const client = useChat();
   const [listing, setListing] = useState(false);
+  const [open, setOpen] = useState<'topic' | 'pins'>();
+  const [wanted, setWanted] = useState<Link | null>(null);
+  const pins = useMemo(() => pinsOf({ state: view.state }), [view.state]);
+  const here = client.room(name);
+  const close = () => setOpen(undefined);
+  const setPinned = (seq: number, on: boolean) => {
+    const failed = (err: Error) => shared.say(on ? 'Not pinned' : 'Not unpinned', `${err.message}.`);
+    pin(here, seq, on).catch(failed);
+  };
   // Without a connection, the last known people are shown.
   const refused = status === 'refused' && refusalText(removed);
   const sub = refused || (count > 0 ? peopleText(count) : 'Joining…');
@@ -47,22 +58,44 @@ export function RoomConversation({ name, receipts, onLeave, ...shared }: RoomPro
   return (
     <>
       <div className="conversation">
-        <Head title={name} sub={sub} picture={<RoomAvatar />} onBack={shared.onBack}>
+        <Head
+          title={name}
+          sub={sub}
+          more={<Topic topic={topicOf(view)} onChange={status === 'joined' ? () => setOpen('topic') : undefined} />}
+          picture={<RoomAvatar />}
+          onBack={shared.onBack}
+        >
+          {pins.length > 0 && (
+            <IconButton
+              icon="pin"
+              label={pins.length === 1 ? '1 pinned message' : `${pins.length} pinned messages`}
+              count={pins.length}
+              onClick={() => setOpen('pins')}
+            />
+          )}
           <IconButton icon="people" label="Who is here" className="people-toggle" onClick={() => setListing(true)} />
           <button type="button" className="leave" aria-label="Leave the room" onClick={onLeave}>
-            Leave
+            <Icon of="exit" />
+            <span>Leave</span>
           </button>
         </Head>
         <QuotedRoom value={name}>
           <Thread
             {...shared}
+            link={wanted ?? shared.link}
+            onLinked={() => {
+              setWanted(null);
+              shared.onLinked();
+            }}
+            pins={pins}
+            onPin={({ seq }, on) => seq !== undefined && setPinned(seq, on)}
             place={room(name)}
             title={name}
             label={`Messages in ${name}`}
             intro={status === 'joined' ? intro : null}
             of={view}
             ready={status === 'joined'}
-            epoch={client.room(name).position?.epoch}
+            epoch={here.position?.epoch}
             dataOf={(text) => ({ text })}
             receipts={count <= FEW ? receipts : undefined}
             copyLink={copyLink}
@@ -88,6 +121,18 @@ export function RoomConversation({ name, receipts, onLeave, ...shared }: RoomPro
         </h2>
         <PeopleList me={shared.me} users={users} count={count} onMessage={shared.onMessage} />
       </aside>
+      {open === 'topic' && <TopicDialog room={here} onClosed={close} />}
+      {open === 'pins' && (
+        <PinsDialog
+          room={name}
+          pins={pins}
+          messages={view.messages}
+          epoch={here.position?.epoch}
+          onJump={(seq) => setWanted({ room: name, seq })}
+          onUnpin={(seq) => setPinned(seq, false)}
+          onClosed={close}
+        />
+      )}
       {listing && (
         <PeopleDialog
           me={shared.me}
@@ -153,12 +198,14 @@ const onlineText = {
 interface HeadProps {
   title: string;
   sub: string;
+  /** Beside it. */
+  more?: ReactNode;
   picture: ReactNode;
   onBack: () => void;
   children?: ReactNode;
 }
 
-function Head({ title, sub, picture, onBack, children }: HeadProps): ReactNode {
+function Head({ title, sub, more, picture, onBack, children }: HeadProps): ReactNode {
   return (
     <header className="bar">
       <IconButton icon="back" label="Back to the conversations" className="narrow-only" onClick={onBack} />
@@ -167,7 +214,10 @@ function Head({ title, sub, picture, onBack, children }: HeadProps): ReactNode {
         <h2 tabIndex={-1}>
           <Name of={title} />
         </h2>
-        <p>{sub}</p>
+        <p>
+          <span>{sub}</span>
+          {more}
+        </p>
       </div>
       {children}
     </header>

@@ -3,6 +3,7 @@ import type { Message } from 'chathub-client/react';
 import { Fragment, type KeyboardEvent, type ReactNode, useContext } from 'react';
 import type { RowActions } from './Actions.js';
 import type { Break } from './breaks.js';
+import type { Refused } from './Editor.js';
 import { dayKey, dayOf } from './format.js';
 import { KnownUsers } from './names.js';
 import { Icon } from './parts.js';
@@ -24,6 +25,10 @@ interface Props {
   firstNew: string | undefined;
   /** The key of the message that is edited. */
   editing: string | undefined;
+  /** What refused edits have left, by the keys of the messages. */
+  refused: ReadonlyMap<string, Refused>;
+  /** The positions of the pinned messages. */
+  pins: readonly number[];
   /** The key of a message to go to. */
   target: string | undefined;
   breaks: readonly Break[];
@@ -40,7 +45,23 @@ interface Props {
 
 /** The messages of a conversation, by days and in groups of one sender. */
 export function Log(props: Props): ReactNode {
-  const { me, label, intro, messages, epoch, firstNew, editing, target, breaks, more, newer, receipts, on } = props;
+  const {
+    me,
+    label,
+    intro,
+    messages,
+    epoch,
+    firstNew,
+    editing,
+    refused,
+    pins,
+    target,
+    breaks,
+    more,
+    newer,
+    receipts,
+    on,
+  } = props;
   const { ref, atEnd, missed, toEnd, lineAbove, toLine } = useScroll(messages, me.id, more, newer, target, props.onEnd);
   const known = useContext(KnownUsers);
   const broken = brokenAfter(messages, breaks);
@@ -80,6 +101,8 @@ export function Log(props: Props): ReactNode {
                 end={ends || !together(m, after)}
                 current={m.epoch === epoch}
                 editing={m.key === editing}
+                refused={refused.get(m.key)}
+                pinned={m.epoch === epoch && m.seq !== undefined && pins.includes(m.seq)}
                 marked={m.key === target}
                 readBy={readers.get(m) ?? ''}
                 answered={m.re === undefined ? undefined : answered(m)}

@@ -1,10 +1,8 @@
-import type { Envelope } from 'chathub-client';
-import { type Message, useChat, useEvent } from 'chathub-client/react';
-import { createContext, type ReactNode, useContext, useEffect, useState } from 'react';
+import type { Message } from 'chathub-client/react';
+import { createContext, type ReactNode, useContext } from 'react';
+import { type Quoted, useFetched } from './fetched.js';
 import { Name, Spoken } from './parts.js';
 import { shortOf } from './types.js';
-
-type Quoted = Pick<Message, 'from' | 'data' | 'deleted'>;
 
 /** The room that quotes are looked up in. Undefined for private messages. */
 export const QuotedRoom = createContext<string | undefined>(undefined);
@@ -28,27 +26,7 @@ export function Quote({ message, answered, onJump }: Props): ReactNode {
 
 /** A message that is further up, and not loaded. */
 function Fetched({ room, seq, onJump }: { room: string; seq: number; onJump: () => void }): ReactNode {
-  const client = useChat();
-  const [found, setFound] = useState<Quoted | null>(null);
-  const [version, setVersion] = useState(0);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: a new version is asked for
-  useEffect(() => {
-    let wanted = true;
-    client
-      .room(room)
-      .history({ before: seq + 1, limit: 1, types: ['room-message'] })
-      .then(
-        ({ messages }) => wanted && setFound((messages as Envelope[]).find((e) => e.seq === seq) ?? null),
-        () => {}, // it still leads there
-      );
-    return () => {
-      wanted = false;
-    };
-  }, [client, room, seq, version]);
-  useEvent('message-changed', (data, e) => {
-    if (e.room === room && (data as { seq?: number }).seq === seq) setVersion((n) => n + 1);
-  });
-  return <Shown of={found} onJump={onJump} />;
+  return <Shown of={useFetched(room, seq) ?? null} onJump={onJump} />;
 }
 
 function Shown({ of, onJump }: { of: Quoted | null; onJump: (() => void) | undefined }): ReactNode {

@@ -1,7 +1,7 @@
 import type { Message } from 'chathub-client/react';
 import { memo, type ReactNode, type TouchEvent, useEffect, useId, useRef, useState } from 'react';
 import { ActionBar, type RowActions } from './Actions.js';
-import { Editor } from './Editor.js';
+import { Editor, type Refused } from './Editor.js';
 import { fullTimeOf, linked, timeOf } from './format.js';
 import { Avatar, colored, Icon, Name, Spoken } from './parts.js';
 import { Quote } from './Quote.js';
@@ -18,6 +18,9 @@ interface Props {
   /** Whether the server still has its log, so that it can be changed. */
   current: boolean;
   editing: boolean;
+  pinned: boolean;
+  /** What a refused edit has left, and why it was refused. */
+  refused: Refused | undefined;
   /** Whether a jump has led here. */
   marked: boolean;
   /** Who has read it, as text. Empty if nobody is known to have. */
@@ -29,7 +32,8 @@ interface Props {
 
 /** One message. */
 export const Row = memo(function Row(props: Props): ReactNode {
-  const { message, mine, withName, first, end, current, editing, marked, readBy, answered, on } = props;
+  const { message, mine, withName, first, end, current, editing, pinned, refused, marked, readBy, answered, on } =
+    props;
   const { key, id = '', from, data, status, error, ts, edited, deleted, re } = message;
   const own = useId();
   const name = from?.name ?? 'Server';
@@ -74,13 +78,24 @@ export const Row = memo(function Row(props: Props): ReactNode {
           <Quote message={message} answered={answered} onJump={current ? () => on.jump(message) : undefined} />
         )}
         {editing ? (
-          <Editor text={textOf(data)} onSave={(text) => on.edited(message, text)} onCancel={() => on.edited(message)} />
+          <Editor
+            text={textOf(data)}
+            refused={refused}
+            onSave={(text) => on.edited(message, text)}
+            onCancel={() => on.edited(message)}
+          />
         ) : (
           <div className="bubble" id={`${own}text`}>
             <span className="text" dir="auto">
               {gone ? DELETED : <Whole key={edited} text={textOf(data)} />}
             </span>
             <span className="meta">
+              {pinned && (
+                <span className="state" title="Pinned">
+                  <Icon of="pin" />
+                  <Spoken>Pinned</Spoken>
+                </span>
+              )}
               {edited !== undefined && !gone && <span title={`Edited ${fullTimeOf(edited)}`}>edited</span>}
               {ts !== undefined && (
                 <time dateTime={new Date(ts).toISOString()} title={fullTimeOf(ts)}>
@@ -103,7 +118,7 @@ export const Row = memo(function Row(props: Props): ReactNode {
             </button>
           </p>
         )}
-        {able && (over || focused) && !editing && <ActionBar message={message} mine={mine} on={on} />}
+        {able && (over || focused) && !editing && <ActionBar message={message} mine={mine} pinned={pinned} on={on} />}
         {able && (
           <button type="button" className="sr more" tabIndex={-1} onClick={() => on.menu(message)}>
             Actions

@@ -210,9 +210,10 @@ function RoomItem({
   const last = lastOf(messages, overview);
   const preview = () => {
     if (status === 'refused') return refusalText(removed);
-    if (typing.length > 0) return `${typingText(typing)}…`;
-    if (last)
-      return `\u2068${last.from?.id === props.me.id ? 'You' : (last.from?.name ?? 'Server')}\u2069: ${shortOf(last)}`;
+    // A mark of the direction comes first, so that a name does not decide it.
+    if (typing.length > 0) return `\u200e${typingText(typing)}…`;
+    const who = last?.from?.id === props.me.id ? 'You' : (last?.from?.name ?? 'Server');
+    if (last) return `\u200e\u2068${who}\u2069: \u2068${shortOf(last)}\u2069`;
     return count > 0 ? peopleText(count) : 'Joining…';
   };
   return (
@@ -232,7 +233,11 @@ function PrivateItem({
   useInboxBreaks(messages, (found) => props.onBreak(place, found));
   const online = useOnline()(user.id);
   const last = lastOf(messages, overview);
-  const preview = last ? (last.from?.id === props.me.id ? `You: ${shortOf(last)}` : shortOf(last)) : 'No messages yet';
+  const preview = last
+    ? last.from?.id === props.me.id
+      ? `\u200eYou: \u2068${shortOf(last)}\u2069`
+      : shortOf(last)
+    : 'No messages yet';
   return (
     <Item {...props} place={place} title={user.name} preview={preview} unread={unread} online={online}>
       <Avatar id={user.id} name={user.name} online={online} />

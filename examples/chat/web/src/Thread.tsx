@@ -7,6 +7,7 @@ import type { Break } from './breaks.js';
 import { Composer, phone } from './Composer.js';
 import { DeleteDialog } from './dialogs.js';
 import type { Drafts } from './drafts.js';
+import type { Refused } from './Editor.js';
 import { type Heads, useNews } from './following.js';
 import { typingText } from './format.js';
 import { Log } from './Log.js';
@@ -61,23 +62,28 @@ interface Props extends Shared {
   /** How far the others have read. Undefined if that is not shown. */
   receipts?: Receipts | undefined;
   copyLink?: (m: Message) => void;
+  /** The positions of the pinned messages. */
+  pins?: readonly number[];
+  onPin?: (m: Message, on: boolean) => void;
   typing?: readonly User[];
   refusal?: Refusal | undefined;
   onTyping?: (is: boolean) => void;
 }
 
+const NO_PINS: readonly number[] = [];
 const MANY = 100; // the server counts no more unread messages
 
 /** The messages of a conversation, and the field for the next one. */
 export function Thread(props: Props): ReactNode {
   const { me, drafts, heads, breaks, say, onSeeing, place, title, label, intro, of, epoch, dataOf } = props;
-  const { receipts, typing = [], refusal, onTyping } = props;
+  const { receipts, typing = [], pins = NO_PINS, refusal, onTyping } = props;
   const { messages, hasMore, hasNewer, loading, loadMore, loadNewer, showNewest } = of;
   const skip = place.kind === 'room' ? heads.of(place) : -1;
   const { firstNew, firstVisit, seeing, hideNew, seen } = useReading(of, skip);
   const news = useNews(messages, me, heads.of(place), hasNewer);
   const { target, go } = useJump(props);
   const [editing, setEditing] = useState<string>();
+  const [refused, setRefused] = useState<ReadonlyMap<string, Refused>>(new Map());
   const [replyTo, setReplyTo] = useState<Message>();
   const [menu, setMenu] = useState<Message>();
   const [deleting, setDeleting] = useState<Message>();
@@ -112,11 +118,22 @@ export function Thread(props: Props): ReactNode {
       edited: (m, text) => {
         setEditing(undefined);
         focusComposer();
-        if (text !== undefined) of().edit(m, latest.current.props.dataOf(text)).catch(tell('Not edited'));
+        setRefused((all) => new Map([...all].filter(([key]) => key !== m.key)));
+        if (text === undefined) return;
+        const { dataOf, say } = latest.current.props;
+        of()
+          .edit(m, dataOf(text))
+          .catch((err: ChatError) => {
+            say('Not edited', `${err.message}.`);
+            // The text comes back into the field, or does when it is edited next.
+            setRefused((all) => new Map(all).set(m.key, { text, reason: err.message }));
+            setEditing((other) => other ?? m.key);
+          });
       },
       remove: setDeleting,
       react: (m, key, is) => void of().react(m, key, is).catch(tell('No reaction')),
       copyLink: latest.current.props.copyLink && ((m) => latest.current.props.copyLink?.(m)),
+      pin: latest.current.props.onPin && ((m, is) => latest.current.props.onPin?.(m, is)),
       jump: (m) => latest.current.go(m.re),
       menu: setMenu,
     };
@@ -149,6 +166,8 @@ export function Thread(props: Props): ReactNode {
         epoch={epoch}
         firstNew={firstNew}
         editing={editing}
+        refused={refused}
+        pins={pins}
         target={target}
         breaks={breaks}
         more={{ has: hasMore && props.ready, loading, load: loadMore }}
@@ -192,7 +211,13 @@ export function Thread(props: Props): ReactNode {
         onTyping={onTyping}
       />
       {menu && (
-        <ActionSheet message={menu} mine={menu.from?.id === me.id} on={on} onClosed={() => setMenu(undefined)} />
+        <ActionSheet
+          message={menu}
+          mine={menu.from?.id === me.id}
+          pinned={menu.seq !== undefined && pins.includes(menu.seq)}
+          on={on}
+          onClosed={() => setMenu(undefined)}
+        />
       )}
       {deleting && (
         <DeleteDialog

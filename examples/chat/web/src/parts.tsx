@@ -19,6 +19,8 @@ const paths = {
   edit: 'M5 19l.8-3.8L16.5 4.5a1.9 1.9 0 0 1 2.9 2.9L8.8 18.2L5 19M14.5 6.5l3 3',
   delete: 'M4.5 7h15M9.5 7V4.5h5V7M6.5 7l1 12.5h9l1-12.5M10.2 11v5M13.8 11v5',
   link: 'M10 13.5a4 4 0 0 0 5.7.3l2.8-2.8a4 4 0 0 0-5.7-5.7l-1.300 1.300M14 10.5a4 4 0 0 0-5.7-.3l-2.8 2.8a4 4 0 0 0 5.7 5.7l1.300-1.300',
+  pin: 'M9 4.5h6l-1 6 3 3.500v1H7v-1l3-3.500-1-6M12 14.500V20',
+  unpin: 'M9 4.5h6l-1 6 3 3.500v1H7v-1l3-3.500-1-6M12 14.500V20M4 4l16 16',
   bell: 'M6.5 16.5V11a5.5 5.5 0 0 1 11 0v5.5l1.5 1.5H5l1.5-1.5M10 20.5h4',
   muted: 'M6.5 16.5V11a5.5 5.5 0 0 1 11 0v5.5l1.5 1.5H5l1.5-1.5M10 20.5h4M4 4l16 16',
   alert: 'M20.5 12a8.5 8.5 0 1 1-17 0a8.5 8.5 0 0 1 17 0M12 7.5v5.5M12 16v.2',
@@ -39,12 +41,15 @@ interface ButtonProps {
   label: string;
   onClick: () => void;
   className?: string;
+  /** Shown beside the icon. The label says it too. */
+  count?: number;
 }
 
-export function IconButton({ icon, label, onClick, className = '' }: ButtonProps): ReactNode {
+export function IconButton({ icon, label, onClick, className = '', count }: ButtonProps): ReactNode {
   return (
     <button type="button" className={`icon-button ${className}`} aria-label={label} title={label} onClick={onClick}>
       <Icon of={icon} />
+      {count !== undefined && <span className="icon-count">{count}</span>}
     </button>
   );
 }

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect, test } from 'vitest';
+import { sendAs } from './actions.js';
 import { atEnd, context, current, logIn, openPage, POLL, takeComplaints, type User, withBrowser } from './browser.js';
 
 withBrowser(); // fails a test if a dialog opens or another server is asked
@@ -87,29 +88,42 @@ test('hostile text is shown as text in edits, reactions, replies and links', asy
   for (const user of [ana, ben]) await harmless(user);
 });
 
-/** Sends events over another connection. Returns the last answer. */
-function sendAs(user: User, ...events: object[]): Promise<{ seq: number }> {
-  return user.page.evaluate(async (events) => {
-    const { token } = JSON.parse(sessionStorage.getItem('chathub:session') ?? '');
-    const ws = new WebSocket(new URL('ws', document.baseURI), ['chathub.v1', `chathub.bearer.${token}`]);
-    await new Promise((resolve) => ws.addEventListener('open', resolve));
-    let last = { seq: 0 };
-    for (const event of [{ type: 'join-room', room: 'lobby' }, ...events]) {
-      const id = crypto.randomUUID();
-      const answer = new Promise<typeof last>((resolve, reject) => {
-        ws.addEventListener('message', ({ data: text }) => {
-          const { type, id: of, data } = JSON.parse(text);
-          if (of === id && type === 'ack') resolve(data);
-          if (of === id && type === 'error') reject(new Error(text));
-        });
-      });
-      ws.send(JSON.stringify({ id, ...event }));
-      last = await answer;
-    }
-    ws.close();
-    return last;
-  }, events);
-}
+test('the state of a room may be anything', async () => {
+  const ana = await logIn('Ana');
+  const ben = await logIn('Ben');
+  await ben.write('Harmless');
+  const to = { room: 'lobby' };
+  const set = (key: string, value: unknown) => ({ type: 'set-state', ...to, data: { key, value } });
+  const { seq } = await sendAs(ben, { type: 'room-message', ...to, data: { text: HOSTILE[0] } });
+  const topic = ana.page.locator('.topic');
+  for (const text of HOSTILE) {
+    await sendAs(ben, set('topic', text));
+    await expect.poll(() => topic.textContent(), POLL).toBe(text);
+    await harmless(ana);
+  }
+  await sendAs(ben, set('topic', 'x'.repeat(30_000)));
+  await expect.poll(() => topic.textContent(), POLL).toBe('x'.repeat(120));
+  for (const odd of [1, true, [HOSTILE[0]], { text: HOSTILE[0] }, { toString: 1 }]) {
+    await sendAs(ben, set('topic', 'Another'));
+    await expect.poll(() => topic.textContent(), POLL).toBe('Another');
+    await sendAs(ben, set('topic', odd));
+    await expect.poll(() => topic.textContent(), POLL).toBe('Add a topic');
+  }
+  const pins = ana.page.getByRole('button', { name: /pinned message/ });
+  for (const odd of [1, 'x', HOSTILE[1], { length: 3 }, [null, -1, 0, 0.5, '1', [], {}, 1e300]]) {
+    await sendAs(ben, set('pinned', [seq]));
+    await pins.waitFor();
+    await sendAs(ben, set('pinned', odd));
+    await pins.waitFor({ state: 'detached' });
+  }
+  await sendAs(ben, set('pinned', [null, seq, HOSTILE[1], seq, 2 ** 53, 999_999, ...Array(1_000).fill(1)]));
+  await ana.page.getByRole('button', { name: '3 pinned messages' }).click();
+  await ana.page
+    .getByRole('dialog', { name: 'Pinned messages' })
+    .getByText(HOSTILE[0] as string)
+    .waitFor();
+  await harmless(ana);
+});
 
 test('only web addresses become links', async () => {
   const ana = await logIn('Ana');

@@ -1,39 +1,10 @@
-import type { CDPSession, Locator } from 'playwright-core';
+import type { Locator } from 'playwright-core';
 import { expect, test } from 'vitest';
 import { accessible } from './access.js';
+import { act, edit, focusedRow, inSight, longPress, react, remove } from './actions.js';
 import { current, dataDirectory, logIn, network, POLL, type User, withBrowser } from './browser.js';
 
 withBrowser();
-
-/** Points at a message, and clicks a button of its bar. */
-async function act(user: User, text: string, label: string): Promise<void> {
-  await user.row(text).locator('.bubble').hover();
-  await user.row(text).getByRole('button', { name: label, exact: true }).click();
-}
-
-async function edit(user: User, text: string, to: string): Promise<void> {
-  await act(user, text, 'Edit');
-  const field = user.page.getByLabel('Edit the message');
-  expect(await field.inputValue()).toBe(text);
-  await field.fill(to);
-  await field.press('Enter');
-}
-
-async function remove(user: User, text: string): Promise<void> {
-  await act(user, text, 'Delete');
-  await user.page
-    .getByRole('dialog', { name: 'Delete this message?' })
-    .getByRole('button', { name: 'Delete', exact: true })
-    .click();
-}
-
-async function react(user: User, text: string, name: string): Promise<void> {
-  await act(user, text, 'React');
-  await user
-    .row(text)
-    .getByRole('button', { name: `React with ${name}` })
-    .click();
-}
 
 const reactions = (user: User, text: string) => user.row(text).locator('.reaction');
 
@@ -93,7 +64,7 @@ test('two people and three tabs edit, delete, react and reply', async () => {
       .row('Hello')
       .locator('.actions button')
       .evaluateAll((all) => all.map((b) => b.ariaLabel)),
-  ).toEqual(['React', 'Reply', 'Copy link']);
+  ).toEqual(['React', 'Reply', 'Pin', 'Copy link']);
   await ben.row(GONE).locator('.bubble').hover();
   expect(await ben.row(GONE).locator('.actions').count()).toBe(0);
 });
@@ -207,8 +178,25 @@ test('a change that the server refuses is taken back, and the reason is shown', 
   const toast = ana.page.locator('.toasts');
   await edit(ana, 'As it is', 'As it was');
   await toast.getByText('No edit-message after 22:00.').waitFor();
+  // The text is not lost: it is in the field again, with the reason.
+  const field = ana.page.getByLabel('Edit the message');
+  await expect.poll(() => field.inputValue(), POLL).toBe('As it was');
+  await ana.log.getByText('Not edited: No edit-message after 22:00.').waitFor();
+  await expect.poll(() => field.evaluate((e) => e === document.activeElement), POLL).toBe(true);
+  await accessible(ana.page);
+  await field.press('Escape');
   await ana.sees('As it is');
   expect(await ana.row('As it is').getByText('edited').count()).toBe(0);
+  // It does not interrupt somebody who is writing something else.
+  await act(ana, 'As it is', 'Edit');
+  await field.fill('As it will be');
+  await ana.composer('lobby').fill('Meanwhile');
+  await field.press('Enter');
+  await expect.poll(() => field.inputValue(), POLL).toBe('As it will be');
+  expect(await ana.composer('lobby').evaluate((e) => e === document.activeElement)).toBe(true);
+  expect(await ana.composer('lobby').inputValue()).toBe('Meanwhile');
+  await field.press('Escape');
+  await ana.composer('lobby').fill('');
   await remove(ana, 'As it is');
   await toast.getByText('No delete-message after 22:00.').waitFor();
   await ana.sees('As it is');
@@ -293,7 +281,7 @@ test('a long press on a phone opens what can be done', async () => {
 
   await press('From Ben');
   await accessible(ana.page);
-  expect(await sheet.locator('li').allTextContents()).toEqual(['Reply', 'Copy link']);
+  expect(await sheet.locator('li').allTextContents()).toEqual(['Reply', 'Pin', 'Copy link']);
   await sheet.getByRole('button', { name: 'React with party' }).tap();
   await expect.poll(() => reactions(ben, 'From Ben').allTextContents(), POLL).toEqual(['🎉 1']);
   await press('From Ana');
@@ -315,18 +303,6 @@ test('a long press on a phone opens what can be done', async () => {
   expect(await sheet.count()).toBe(0);
   expect(await ana.page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0);
 });
-
-/** Holds a finger on an element until another one is there. */
-async function longPress(touch: CDPSession, on: Locator, until: Locator): Promise<void> {
-  await until.waitFor({ state: 'detached' });
-  const box = await on.boundingBox();
-  if (!box) throw new Error('It is not visible');
-  const touchPoints = [{ x: box.x + box.width / 2, y: box.y + box.height / 2 }];
-  await touch.send('Input.dispatchTouchEvent', { type: 'touchStart', touchPoints });
-  await until.waitFor();
-  await touch.send('Input.dispatchTouchEvent', { type: 'touchEnd', touchPoints: [] });
-  await until.waitFor(); // it does not close again
-}
 
 test('a message of 2,000 ago is found by a link and by a reply', async () => {
   const data = await dataDirectory();
@@ -381,19 +357,6 @@ test('a message of 2,000 ago is found by a link and by a reply', async () => {
   await chris.isIn('club');
   await chris.page.locator('.toasts').getByText('This message is no longer there.').waitFor();
 });
-
-async function focusedRow(user: User, text: string): Promise<void> {
-  await user.row(text).waitFor();
-  await expect.poll(() => user.row(text).evaluate((e) => e === document.activeElement), POLL).toBe(true);
-  await expect.poll(() => inSight(user.row(text)), POLL).toBe(true);
-}
-
-const inSight = (row: Locator): Promise<boolean> =>
-  row.evaluate((element) => {
-    const { top, bottom } = element.getBoundingClientRect();
-    const log = element.closest('.log')?.getBoundingClientRect();
-    return log !== undefined && top >= log.top - 1 && bottom <= log.bottom + 1;
-  });
 
 /** Sends many messages, the last of which answers another one. */
 async function flood(user: User, count: number, re: number): Promise<void> {
