@@ -52,11 +52,11 @@ export function shape<T>(
 ): (value: unknown) => value is T;
 export function shape<T>(must: { readonly [K in keyof T]: Check }): (value: unknown) => value is T;
 export function shape(must: object, may = {}): Check {
-  const all = (fields: object, value: Readonly<Record<string, unknown>>, absent?: boolean) =>
-    Object.entries<Check>(fields as never).every(
-      ([name, check]) => (absent && value[name] === undefined) || check(value[name]),
-    );
-  return (value) => isObject(value) && all(must, value) && all(may, value, true);
+  const [needed = [], optional = []] = [must, may].map((fields) => Object.entries<Check>(fields as never));
+  return (value) =>
+    isObject(value) &&
+    needed.every(([name, check]) => check(value[name])) &&
+    optional.every(([name, check]) => value[name] === undefined || check(value[name]));
 }
 
 const isUser = shape<User>({ id: isText, name: isText });

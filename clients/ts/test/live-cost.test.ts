@@ -1,4 +1,6 @@
 // A live message costs about the same however many messages are shown.
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { expect, test } from 'vitest';
 import type { Envelope } from '../src/index.js';
 import { type RoomStore, storesOf } from '../src/store/index.js';
@@ -6,6 +8,10 @@ import { FakeHub, type FakeSocket } from './fake.js';
 
 const LIVE = 500; // messages per round
 const ROUNDS = 8;
+const FEW = 50; // messages without a collection of garbage
+
+setFlagsFromString('--expose-gc');
+const gc: () => void = runInNewContext('gc');
 
 interface Shown {
   store: RoomStore;
@@ -59,6 +65,25 @@ function round(shown: Shown, readEach: boolean): number {
   return (time * 1_000) / (2 * LIVE);
 }
 
+/**
+ * Returns the garbage of a live message, in bytes: the most of some rounds,
+ * since a collection during a round hides some.
+ */
+function garbage(shown: Shown, readEach: boolean): number {
+  let most = 0;
+  for (let n = 0; n < ROUNDS; n++) {
+    const frames = Array.from({ length: FEW }, () => JSON.stringify(event(++shown.seq)));
+    gc();
+    const before = process.memoryUsage().heapUsed;
+    for (const data of frames) {
+      shown.socket.onmessage?.({ data } as never);
+      if (readEach) void shown.store.snapshot;
+    }
+    most = Math.max(most, process.memoryUsage().heapUsed - before);
+  }
+  return most / FEW;
+}
+
 test('with 1,000 and with 10,000 shown', async () => {
   const rooms = [await show(1_000), await show(10_000)];
   for (const readEach of [false, true]) {
@@ -74,6 +99,9 @@ test('with 1,000 and with 10,000 shown', async () => {
     // Ten times if it walked over them. The time of a copy depends on the
     // machine.
     if (!readEach) expect(many / few).toBeLessThan(5);
+    const [little = 1, much = 0] = rooms.map((room) => garbage(room, readEach));
+    console.log(`its garbage: ${Math.round(little)} and ${Math.round(much)} bytes`);
+    if (!readEach) expect(much / little).toBeLessThan(5);
   }
   for (const room of rooms) room.close();
 });

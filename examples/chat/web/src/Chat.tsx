@@ -7,6 +7,7 @@ import { useBreaks } from './breaks.js';
 import { PrivateConversation, RoomConversation } from './Conversation.js';
 import { JoinDialog, LogoutDialog } from './dialogs.js';
 import { Drafts } from './drafts.js';
+import type { Refused } from './Editor.js';
 import { useHeads } from './following.js';
 import { useLink } from './link.js';
 import { KnownUsers, useNames } from './names.js';
@@ -44,6 +45,7 @@ export function Chat({ session, onEnd }: Props): ReactNode {
   const heads = useHeads();
   const receipts = useReceipts();
   const breaks = useBreaks();
+  const { refused, onRefused } = useRefused();
   const { toasts, say } = useToasts();
   const notifications = useNotifications(me.id, unread, (place, seq) => seq > heads.of(place), open);
   const { link, forget } = useLink((link) => open(room(link.room)));
@@ -113,6 +115,8 @@ export function Chat({ session, onEnd }: Props): ReactNode {
     drafts,
     heads,
     breaks: active ? breaks.of(keyOf(active)) : [],
+    refused,
+    onRefused,
     link: active?.kind === 'room' && active.name === link?.room ? link : null,
     onLinked: forget,
     say,
@@ -223,6 +227,18 @@ function useTitle(active: Place | null, unread: ReadonlyMap<string, number>): vo
     const icon = document.querySelector<HTMLLinkElement>('link[rel=icon]');
     if (icon) icon.href = count ? './icon-unread.svg' : './icon.svg';
   }, [count, title]);
+}
+
+/** Keeps the texts of edits that were refused, until they are saved or left. */
+function useRefused() {
+  const [refused, setRefused] = useState<ReadonlyMap<string, Refused>>(new Map());
+  const onRefused = useCallback((key: string, left?: Refused) => {
+    setRefused((all) => {
+      const rest = [...all].filter(([other]) => other !== key);
+      return new Map(left ? [...rest, [key, left]] : rest);
+    });
+  }, []);
+  return { refused, onRefused };
 }
 
 const TOAST = 7_000;

@@ -23,6 +23,9 @@ export interface Shared {
   drafts: Drafts;
   heads: Heads;
   breaks: readonly Break[];
+  /** What refused edits have left, by the keys of the messages. */
+  refused: ReadonlyMap<string, Refused>;
+  onRefused: (key: string, left?: Refused) => void;
   /** A message to show, if a link leads here. */
   link: Link | null;
   /** The page has begun to follow it. */
@@ -83,7 +86,6 @@ export function Thread(props: Props): ReactNode {
   const news = useNews(messages, me, heads.of(place), hasNewer);
   const { target, go } = useJump(props);
   const [editing, setEditing] = useState<string>();
-  const [refused, setRefused] = useState<ReadonlyMap<string, Refused>>(new Map());
   const [replyTo, setReplyTo] = useState<Message>();
   const [menu, setMenu] = useState<Message>();
   const [deleting, setDeleting] = useState<Message>();
@@ -118,15 +120,15 @@ export function Thread(props: Props): ReactNode {
       edited: (m, text) => {
         setEditing(undefined);
         focusComposer();
-        setRefused((all) => new Map([...all].filter(([key]) => key !== m.key)));
+        const { dataOf, say, onRefused } = latest.current.props;
+        onRefused(m.key);
         if (text === undefined) return;
-        const { dataOf, say } = latest.current.props;
         of()
           .edit(m, dataOf(text))
           .catch((err: ChatError) => {
             say('Not edited', `${err.message}.`);
-            // The text comes back into the field, or does when it is edited next.
-            setRefused((all) => new Map(all).set(m.key, { text, reason: err.message }));
+            // The text comes back into the field, now or when it is edited next.
+            onRefused(m.key, { text, reason: err.message });
             setEditing((other) => other ?? m.key);
           });
       },
@@ -166,7 +168,7 @@ export function Thread(props: Props): ReactNode {
         epoch={epoch}
         firstNew={firstNew}
         editing={editing}
-        refused={refused}
+        refused={props.refused}
         pins={pins}
         target={target}
         breaks={breaks}
