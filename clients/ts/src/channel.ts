@@ -66,64 +66,20 @@ const MANY = 100; // unread messages: no more are counted
  * `client.conversation(userId)`. `Ref` names a message: its `seq` in a room,
  * and a PrivateRef in private.
  */
-export class Channel<Data = unknown, Ref extends Re = Re> {
+export interface Channel<Data = unknown, Ref extends Re = Re> {
   /** The name of the room, or the id of the other user. */
-  declare readonly name: string;
-  /** @internal */
-  readonly _core: ChannelHost;
-  /** The log that its messages are in. @internal */
-  readonly _log: Log;
-  /** Calls those who listen here. @internal */
-  readonly _events: Emitter;
-  readonly #type: Durable;
-  readonly #to: { room?: string; to?: string };
-  #epoch: string | undefined; // of the reading
-  #reading: Reading | undefined;
-  #seen: Envelope[] = []; // the newest messages of others
-  #stale = false; // whether a deletion has come since the last count
-  #counting = false;
-  #mark = 0; // the highest position to mark as read
-  readonly #markId = newId();
-  #marking: Promise<Reading> | undefined;
-
-  /** @internal */
-  constructor(core: ChannelHost, type: Durable, name: string, log: Log) {
-    this._core = core;
-    this._log = log;
-    this._events = newEmitter(core._report);
-    this.#type = type;
-    this.name = name;
-    this.#to = type === 'room-message' ? { room: name } : { to: name };
-  }
-
+  readonly name: string;
   /** Sends a message, and repeats it until the server has stored it. */
-  send(data: Data, options?: SendOptions<Ref>): Promise<Receipt> {
-    return this._core._send(this.#type, data, { ...options, ...this.#to });
-  }
-
+  send(data: Data, options?: SendOptions<Ref>): Promise<Receipt>;
   /** Replaces the data of a message of one's own. Repeated like `send`. */
-  edit(message: Ref, data: Data, options?: WaitOptions): Promise<Receipt> {
-    return this.#change('edit-message', message, { data }, options);
-  }
-
+  edit(message: Ref, data: Data, options?: WaitOptions): Promise<Receipt>;
   /** Deletes a message for everyone. Repeated like `send`. */
-  remove(message: Ref, options?: WaitOptions): Promise<Receipt> {
-    return this.#change('delete-message', message, {}, options);
-  }
-
+  remove(message: Ref, options?: WaitOptions): Promise<Receipt>;
   /**
    * Reacts to a message, or takes the reaction back if `on` is false. `key` is
    * 1 to 32 bytes. Repeated like `send`.
    */
-  react(message: Ref, key: string, on = true, options?: WaitOptions): Promise<Receipt> {
-    return this.#change('react', message, { key, on }, options);
-  }
-
-  #change(type: Durable, message: Re, more: object, options?: WaitOptions): Promise<Receipt> {
-    const data = { ...(typeof message === 'number' ? { seq: message } : message), ...more };
-    return this._core._send(type, data, { ...options, ...this.#to });
-  }
-
+  react(message: Ref, key: string, on?: boolean, options?: WaitOptions): Promise<Receipt>;
   /**
    * Reads the server's log, or one's own inbox for private messages: the
    * newest messages, unless the options say otherwise. The application's other
@@ -131,118 +87,158 @@ export class Channel<Data = unknown, Ref extends Re = Re> {
    * check the `type`. The server may return fewer than `limit`. It may also ask
    * to wait, which this does.
    */
-  async history(options: HistoryOptions<Ref> = {}): Promise<History<Data>> {
-    const { data } = await this._core._queue._send({ type: 'history', ...this.#to, data: options }, 'read');
-    if (!isObject(data) || !Array.isArray(data.messages)) throw invalid();
-    const messages = data.messages.filter(isEnvelope).map((e) => withEpoch(e, this._log._epoch));
-    const { more, newer, next } = data as unknown as History;
-    return { messages: messages as Envelope<never>[], more: more === true, newer: newer === true, next };
-  }
-
+  history(options?: HistoryOptions<Ref>): Promise<History<Data>>;
   /** The position up to which this user has read. Undefined if unknown. */
-  get read(): number | undefined {
-    return this.#reading?.seq;
-  }
-
+  readonly read: number | undefined;
   /**
    * How many messages of others follow the marker. 100 means 100 or more.
    * Undefined if unknown: until the room is joined, or `overview` was called.
    */
-  get unread(): number | undefined {
-    const r = this.#reading;
-    return r && Math.min(r.unread + this.#seen.filter((e) => (e.seq ?? 0) > r.head).length, MANY);
-  }
-
+  readonly unread: number | undefined;
   /** Calls `fn` after changes of `read` and `unread`. */
-  onRead(fn: () => void): Unsubscribe {
-    return this._events.on('\nread', fn);
-  }
-
+  onRead(fn: () => void): Unsubscribe;
   /**
    * Marks everything up to a position as read, on all devices. It is sent until
    * the server has answered. Of several calls at once, the highest position is
    * sent. Resolves with the marker, which only moves forward.
    */
-  markRead(seq: number): Promise<Reading> {
-    this.#mark = Math.max(this.#mark, seq);
-    this.#marking ??= this.#sendMark().finally(() => {
-      this.#marking = undefined;
-      this.#mark = 0;
-    });
-    return this.#marking;
-  }
+  markRead(seq: number): Promise<Reading>;
 
-  async #sendMark(): Promise<Reading> {
-    for (;;) {
-      const seq = this.#mark;
-      const event = { type: 'mark-read', ...this.#to, data: { seq } };
-      const { data } = await this._core._queue._send(event, 'read', { id: this.#markId, timeout: Infinity });
-      if (!isReading(data)) throw invalid();
-      this._learn(data);
-      if (seq === this.#mark) return data;
-    }
-  }
-
+  /** Calls those who listen here. @internal */
+  readonly _events: Emitter;
   /** Takes what the server says about the marker. @internal */
-  _learn(reading: Reading, epoch = this.#epoch): void {
-    if (this.#epoch !== undefined && epoch !== this.#epoch) this._renew();
-    this.#epoch = epoch;
-    const { seq, head } = this.#reading ?? reading;
-    // An older answer may come later.
-    if (reading.seq < seq || (reading.seq === seq && reading.head < head)) return;
-    this.#reading = reading;
-    this.#tell();
-  }
-
+  _learn(reading: Reading, epoch: string | undefined): void;
   /** Another log begins, whose positions do not compare. @internal */
-  _renew(): void {
-    this.#reading = this.#epoch = undefined;
-    this.#seen = [];
-    this._core._queue._answer(this.#markId, lostLog());
-  }
-
+  _renew(): void;
   /** Updates the state from an event. @internal */
-  _observe(e: Envelope): void {
-    if (e.type === 'read') {
-      if (!isReading(e.data)) return;
-      this._learn(e.data);
-      // It lacks messages that this client has not heard of.
-      if (this.#reading === e.data && e.data.head < this._log._heardFrom) void this.#count();
-    } else if (e.type === this.#type && e.deleted === undefined && e.from?.id !== this._core._user?.id) {
-      this.#seen = [...this.#seen.slice(1 - MANY), e];
-      this.#tell();
-    } else if (e.type === 'message-changed' && (e.data as Changed).change === 'deleted') {
-      const { seq, id } = e.data as Changed;
-      const gone = this.#seen.find((m) => (id === undefined ? m.seq === seq : m.id === id));
-      this.#deleted(gone?.seq ?? seq, gone, e.seq);
+  _observe(e: Envelope): void;
+}
+
+/** Makes a channel of a log. `type` is that of its messages. */
+export function newChannel<Data, Ref extends Re>(
+  host: ChannelHost,
+  type: Durable,
+  name: string,
+  log: Log,
+): Channel<Data, Ref> {
+  const events = newEmitter(host._report);
+  const queue = host._queue;
+  const to: { room?: string; to?: string } = type === 'room-message' ? { room: name } : { to: name };
+  let epoch: string | undefined; // of the reading
+  let reading: Reading | undefined;
+  let seen: Envelope[] = []; // the newest messages of others
+  let stale = false; // whether a deletion has come since the last count
+  let counting = false;
+  let mark = 0; // the highest position to mark as read
+  const markId = newId();
+  let marking: Promise<Reading> | undefined;
+
+  function change(type: Durable, message: Re, more: object, options?: WaitOptions): Promise<Receipt> {
+    const data = { ...(typeof message === 'number' ? { seq: message } : message), ...more };
+    return host._send(type, data, { ...options, ...to });
+  }
+
+  async function sendMark(): Promise<Reading> {
+    for (;;) {
+      const seq = mark;
+      const event = { type: 'mark-read', ...to, data: { seq } };
+      const { data } = await queue._send(event, 'read', { id: markId, timeout: Infinity });
+      if (!isReading(data)) throw invalid();
+      learn(data, epoch);
+      if (seq === mark) return data;
     }
   }
 
-  #deleted(at = Infinity, gone?: Envelope, when = 0): void {
-    this.#seen = this.#seen.filter((m) => m !== gone);
-    const r = this.#reading;
+  function learn(next: Reading, of: string | undefined) {
+    if (epoch !== undefined && of !== epoch) renew();
+    epoch = of;
+    const { seq, head } = reading ?? next;
+    // An older answer may come later.
+    if (next.seq < seq || (next.seq === seq && next.head < head)) return;
+    reading = next;
+    tell();
+  }
+
+  function renew() {
+    reading = epoch = undefined;
+    seen = [];
+    queue._answer(markId, lostLog());
+  }
+
+  function deleted(at = Infinity, gone?: Envelope, when = 0) {
+    seen = seen.filter((m) => m !== gone);
     // The server has counted it, unless it knew of the deletion.
-    if (r?.unread && at > r.seq && (at <= r.head || !gone) && when > r.head) {
-      if (gone && r.unread < MANY) this.#reading = { ...r, unread: r.unread - 1 };
-      else void this.#count();
+    if (reading?.unread && at > reading.seq && (at <= reading.head || !gone) && when > reading.head) {
+      if (gone && reading.unread < MANY) reading = { ...reading, unread: reading.unread - 1 };
+      else void count();
     }
-    this.#tell();
+    tell();
   }
 
   // For a message that is not known here, or if the server has not counted all.
   // Deletions in quick succession are counted together.
-  async #count(): Promise<void> {
-    this.#stale = true;
-    if (this.#counting) return;
-    this.#counting = true;
-    while (this.#stale) {
-      this.#stale = false;
-      await this._core._count(this.#to).catch(() => {});
+  async function count() {
+    stale = true;
+    if (counting) return;
+    counting = true;
+    while (stale) {
+      stale = false;
+      await host._count(to).catch(() => {});
     }
-    this.#counting = false;
+    counting = false;
   }
 
-  #tell(): void {
-    this._events._emit('\nread');
+  function tell() {
+    events._emit('\nread');
   }
+
+  return {
+    name,
+    send: (data, options) => host._send(type, data, { ...options, ...to }),
+    edit: (message, data, options) => change('edit-message', message, { data }, options),
+    remove: (message, options) => change('delete-message', message, {}, options),
+    react: (message, key, on = true, options) => change('react', message, { key, on }, options),
+    async history(options = {}) {
+      const { data } = await queue._send({ type: 'history', ...to, data: options }, 'read');
+      if (!isObject(data) || !Array.isArray(data.messages)) throw invalid();
+      const messages = data.messages.filter(isEnvelope).map((e) => withEpoch(e, log._epoch)) as Envelope<never>[];
+      const { more, newer, next } = data as unknown as History;
+      return { messages, more: more === true, newer: newer === true, next };
+    },
+    get read() {
+      return reading?.seq;
+    },
+    get unread() {
+      const r = reading;
+      return r && Math.min(r.unread + seen.filter((e) => (e.seq ?? 0) > r.head).length, MANY);
+    },
+    onRead: (fn) => events.on('\nread', fn),
+    markRead(seq) {
+      mark = Math.max(mark, seq);
+      marking ??= sendMark().finally(() => {
+        marking = undefined;
+        mark = 0;
+      });
+      return marking;
+    },
+    _events: events,
+    _learn: learn,
+    _renew: renew,
+    _observe(e) {
+      const { data } = e;
+      if (e.type === 'read') {
+        if (!isReading(data)) return;
+        learn(data, epoch);
+        // It lacks messages that this client has not heard of.
+        if (reading === data && data.head < log._heardFrom) void count();
+      } else if (e.type === type && e.deleted === undefined && e.from?.id !== host._user?.id) {
+        seen = [...seen.slice(1 - MANY), e];
+        tell();
+      } else if (e.type === 'message-changed' && (data as Changed).change === 'deleted') {
+        const { seq, id } = data as Changed;
+        const gone = seen.find((m) => (id === undefined ? m.seq === seq : m.id === id));
+        deleted(gone?.seq ?? seq, gone, e.seq);
+      }
+    },
+  };
 }

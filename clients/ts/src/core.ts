@@ -1,6 +1,6 @@
 // The part of a client that applications do not see: it resumes on each
 // connection, hands events to where they belong, and keeps what is sent.
-import { Channel, type ChannelHost } from './channel.js';
+import { type Channel, type ChannelHost, newChannel } from './channel.js';
 import {
   isChanged,
   isCount,
@@ -19,7 +19,7 @@ import { newConnection } from './connection.js';
 import { ChatError, closed, errorOf, invalid, otherUser, tooLarge } from './error.js';
 import { type Emitter, newEmitter } from './events.js';
 import { newId } from './id.js';
-import { Log } from './log.js';
+import { type Log, newLog } from './log.js';
 import type { ChatOptions } from './options.js';
 import type { WaitOptions } from './outbox.js';
 import {
@@ -32,7 +32,7 @@ import {
   withEpoch,
 } from './protocol.js';
 import { newQueue } from './queue.js';
-import { Room } from './room.js';
+import { newRoom, type Room } from './room.js';
 import { isOver, toJSON, wellFormed } from './text.js';
 import { listing, NOBODY, type Users, usersAfter, usersOf } from './users.js';
 
@@ -72,7 +72,7 @@ export function newCore(url: string, options: ChatOptions): Core {
   const rooms = new Map<string, Room<never>>();
   const conversations = new Map<string, Channel<never, never>>();
   const own = new Set<string>(); // ids of private messages sent by this client
-  const inbox = new Log();
+  const inbox = newLog();
   if (isPosition(start)) inbox._position = start;
   const list = listing(() => connection._write({ type: 'online-users' }));
 
@@ -250,8 +250,8 @@ export function newCore(url: string, options: ChatOptions): Core {
     _off: [],
     _online: NOBODY,
     _report: report,
-    _room: (name) => named(rooms, name, (name) => new Room(core, name)),
-    _conversation: (id) => named(conversations, id, (id) => new Channel(core, 'private-message', id, inbox)),
+    _room: (name) => named(rooms, name, (name) => newRoom(name, core)),
+    _conversation: (id) => named(conversations, id, (id) => newChannel(core, 'private-message', id, inbox)),
     async _send(type, data, options = {}) {
       const [room, to] = [options.room, options.to].map((name) => name && wellFormed(name));
       const event = { type, room, to, re: options.re, data };

@@ -1,42 +1,58 @@
 import type { Joined, Position } from './protocol.js';
 
 /** How far this client has read the log of a room, or its inbox. */
-export class Log {
+export interface Log {
   /** Of the last event. */
-  _position: Position | null = null;
+  _position: Position | null;
   /** Whether the next event comes after the position. */
-  _live = false;
+  readonly _live: boolean;
   /** Everything after this position was heard. */
-  _heardFrom = 0;
-
+  readonly _heardFrom: number;
   /** The epoch of the events that come now. Undefined if it is unknown. */
-  get _epoch(): string | undefined {
-    return this._live ? this._position?.epoch : undefined;
-  }
-
+  readonly _epoch: string | undefined;
   /**
    * Takes the answer after which events come. They begin after the position, or
    * after `first` if there is none. Returns whether there was one.
    */
-  _begin({ epoch, seq, recovered }: Joined, first = 0): boolean {
-    const asked = this._position;
-    const from = recovered ? asked?.seq : undefined;
-    this._position = { epoch, seq: asked ? (from ?? 0) : first };
-    this._heardFrom = from ?? seq;
-    this._live = true;
-    return asked !== null;
-  }
-
+  _begin(answer: Joined, first?: number): boolean;
   /** Events come no longer. */
-  _end(): void {
-    this._live = false;
-    this._heardFrom = 0;
-  }
-
+  _end(): void;
   /** Whether an event is new. If so, moves the position to it. */
-  _isNew(seq: number): boolean {
-    if (!this._live || !this._position || seq <= this._position.seq) return false;
-    this._position = { epoch: this._position.epoch, seq };
-    return true;
-  }
+  _isNew(seq: number): boolean;
+}
+
+export function newLog(): Log {
+  let live = false;
+  let heardFrom = 0;
+  const log: Log = {
+    _position: null,
+    get _live() {
+      return live;
+    },
+    get _heardFrom() {
+      return heardFrom;
+    },
+    get _epoch() {
+      return live ? log._position?.epoch : undefined;
+    },
+    _begin({ epoch, seq, recovered }, first = 0) {
+      const asked = log._position;
+      const from = recovered ? asked?.seq : undefined;
+      log._position = { epoch, seq: asked ? (from ?? 0) : first };
+      heardFrom = from ?? seq;
+      live = true;
+      return asked !== null;
+    },
+    _end() {
+      live = false;
+      heardFrom = 0;
+    },
+    _isNew(seq) {
+      const { _position } = log;
+      if (!live || !_position || seq <= _position.seq) return false;
+      log._position = { epoch: _position.epoch, seq };
+      return true;
+    },
+  };
+  return log;
 }

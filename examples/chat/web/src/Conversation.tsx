@@ -75,7 +75,7 @@ export function RoomConversation({ name, receipts, onLeave, ...shared }: RoomPro
           )}
           <IconButton icon="people" label="Who is here" className="people-toggle" onClick={() => setListing(true)} />
           <button type="button" className="leave" aria-label="Leave the room" onClick={onLeave}>
-            <Icon of="exit" />
+            <Icon of="leave" />
             <span>Leave</span>
           </button>
         </Head>
