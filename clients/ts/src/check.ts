@@ -65,7 +65,7 @@ const position = { epoch: isText, seq: isCount };
 export const isPosition = shape<Position>(position);
 
 const users = listOf(isUser);
-export const isPresence = shape<Presence>({ count: isCount }, { users });
+const isPresence = shape<Presence>({ count: isCount }, { users });
 export const isJoined = shape<Joined>(
   { ...position, recovered: isFlag },
   {
@@ -105,19 +105,28 @@ export const isEnvelope = shape<Omit<Envelope, 'data'>>(
   },
 ) as (value: unknown) => value is Envelope;
 
-export const isChanged = shape<Changed>(
+const isChanged = shape<Changed>(
   { change: isText, message: shape<Omit<Changed['message'], 'data'>>({}, content) },
   { seq: isCount, id: isText, author: isText },
 );
 
-export const isStateChanged = shape<Pick<StateChanged, 'key'>>({ key: isText });
+const isStateChanged = shape<Pick<StateChanged, 'key'>>({ key: isText });
 
-/** The position in the inbox that a `read` has in its data. */
-export const positionOf = (data: unknown): number | undefined =>
-  isObject(data) && isCount(data.position) ? data.position : undefined;
 export const isReading = shape<Reading>({ seq: isCount, unread: isCount, head: isCount });
 const isReaders = shape({ users: listOf(shape({ id: isText, seq: isCount })) });
-export const isRead: Check = (value) => isReading(value) || isReaders(value);
+const isRead: Check = (value) => isReading(value) || isReaders(value);
+
+/** Checks the data of events, by type. */
+export const CHECKS: Readonly<Record<string, Check>> = Object.assign(Object.create(null), {
+  'online-users': isPresence,
+  'user-online': isPresence,
+  'user-offline': isPresence,
+  'user-joined': isPresence,
+  'user-left': isPresence,
+  'message-changed': isChanged,
+  'state-changed': isStateChanged,
+  read: isRead,
+});
 
 const counts = { read: isCount, unread: isCount };
 const last = { last: isEnvelope };

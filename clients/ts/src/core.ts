@@ -1,20 +1,7 @@
 // The part of a client that applications do not see: it resumes on each
 // connection, hands events to where they belong, and keeps what is sent.
 import { type Channel, type ChannelHost, newChannel } from './channel.js';
-import {
-  isChanged,
-  isCount,
-  isJoined,
-  isObject,
-  isOverview,
-  isPosition,
-  isPresence,
-  isRead,
-  isStateChanged,
-  isText,
-  positionOf,
-  shape,
-} from './check.js';
+import { CHECKS, isCount, isJoined, isObject, isOverview, isPosition, isText, shape } from './check.js';
 import { newConnection } from './connection.js';
 import { ChatError, closed, errorOf, invalid, otherUser, tooLarge } from './error.js';
 import { type Emitter, newEmitter } from './events.js';
@@ -60,12 +47,6 @@ const isResumed = shape<Resumed>({ inbox: isJoined, rooms: isObject });
 const INVALID_TEXT = 1007; // close codes
 const TOO_BIG = 1009;
 const REMEMBERED = 1_000; // ids of own private messages
-const CHECKS = [
-  [/^(online-users|user-(online|offline|joined|left))$/, isPresence],
-  [/^message-changed$/, isChanged],
-  [/^state-changed$/, isStateChanged],
-  [/^read$/, isRead],
-] as const;
 
 export function newCore(url: string, options: ChatOptions): Core {
   const { inbox: start, onError = rethrow } = options;
@@ -183,7 +164,7 @@ export function newCore(url: string, options: ChatOptions): Core {
 
   function receive(e: Envelope) {
     const { type, room: name, id = '' } = e;
-    if (CHECKS.some(([types, check]) => types.test(type) && !check(e.data))) return;
+    if (CHECKS[type]?.(e.data) === false) return;
     if (type === 'ack' || type === 'error') {
       return queue._answer(id, type === 'error' ? errorOf(e.data) : e);
     }
@@ -202,7 +183,7 @@ export function newCore(url: string, options: ChatOptions): Core {
     // data.
     const isRead = type === 'read';
     const log = logOf(isRead ? undefined : name);
-    const seq = isRead ? positionOf(e.data) : e.seq;
+    const seq = isRead ? (e.data as { position?: number }).position : e.seq;
     if (seq !== undefined) {
       if (log === inbox ? !isNew(e, seq) : !(rooms.get(name ?? '')?._isNew(seq) ?? true)) return;
       e = withEpoch(e, log?._epoch);
@@ -223,13 +204,14 @@ export function newCore(url: string, options: ChatOptions): Core {
     events._emit('\nonline', online);
   }
 
-  async function reply({ type, id, ...e }: Envelope) {
+  async function reply(e: Envelope) {
+    const { type, id } = e;
     const { _socket } = connection;
     let text: string;
     try {
       const fn = core._answers.get(type);
       if (!fn) throw new ChatError('unknown_type');
-      const data = (await fn(e.data as never, { type, id, ...e } as Envelope<never>)) ?? null;
+      const data = (await fn(e.data as never, e as Envelope<never>)) ?? null;
       text = toJSON({ type: 'ack', id, data });
     } catch (err) {
       const known = err instanceof ChatError;
@@ -253,13 +235,13 @@ export function newCore(url: string, options: ChatOptions): Core {
     _room: (name) => named(rooms, name, (name) => newRoom(name, core)),
     _conversation: (id) => named(conversations, id, (id) => newChannel(core, 'private-message', id, inbox)),
     async _send(type, data, options = {}) {
-      const [room, to] = [options.room, options.to].map((name) => name && wellFormed(name));
-      const event = { type, room, to, re: options.re, data };
+      const { room, to, re } = options;
+      const event = { type, room, to, re, data };
       if (!isDurable(type)) return (await queue._send(event, 'once', options)).data;
       const id = wellFormed(options.id ?? newId());
       if (type === 'private-message') own.add(id);
       if (own.size > REMEMBERED) own.delete(own.values().next().value as string);
-      const epoch = type === 'room-message' ? undefined : rooms.get(room ?? '')?._resumeFrom?.epoch;
+      const epoch = type === 'room-message' ? undefined : rooms.get(wellFormed(room ?? ''))?._resumeFrom?.epoch;
       return queue._keep({ ...event, epoch }, { ...options, id });
     },
     async _overview(what, options) {

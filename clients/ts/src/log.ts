@@ -5,9 +5,9 @@ export interface Log {
   /** Of the last event. */
   _position: Position | null;
   /** Whether the next event comes after the position. */
-  readonly _live: boolean;
+  _live: boolean;
   /** Everything after this position was heard. */
-  readonly _heardFrom: number;
+  _heardFrom: number;
   /** The epoch of the events that come now. Undefined if it is unknown. */
   readonly _epoch: string | undefined;
   /**
@@ -22,34 +22,28 @@ export interface Log {
 }
 
 export function newLog(): Log {
-  let live = false;
-  let heardFrom = 0;
   const log: Log = {
     _position: null,
-    get _live() {
-      return live;
-    },
-    get _heardFrom() {
-      return heardFrom;
-    },
+    _live: false,
+    _heardFrom: 0,
     get _epoch() {
-      return live ? log._position?.epoch : undefined;
+      return log._live ? log._position?.epoch : undefined;
     },
     _begin({ epoch, seq, recovered }, first = 0) {
       const asked = log._position;
       const from = recovered ? asked?.seq : undefined;
       log._position = { epoch, seq: asked ? (from ?? 0) : first };
-      heardFrom = from ?? seq;
-      live = true;
+      log._heardFrom = from ?? seq;
+      log._live = true;
       return asked !== null;
     },
     _end() {
-      live = false;
-      heardFrom = 0;
+      log._live = false;
+      log._heardFrom = 0;
     },
     _isNew(seq) {
       const { _position } = log;
-      if (!live || !_position || seq <= _position.seq) return false;
+      if (!log._live || !_position || seq <= _position.seq) return false;
       log._position = { epoch: _position.epoch, seq };
       return true;
     },

@@ -8,11 +8,9 @@ export function wellFormed(text: string): string {
 
 /** Encodes a value as JSON, with well-formed texts and names only. */
 export function toJSON(value: object): string {
-  const json = JSON.stringify(value);
   // JSON.stringify escapes unpaired surrogates, and no other character from
   // U+D000 on. The dot skips over other escapes, such as that of a backslash.
-  if (!json.includes('\\ud')) return json;
-  return json.replace(/\\(?:ud...|.)/g, (found) => (found.length > 2 ? '\ufffd' : found));
+  return JSON.stringify(value).replace(/\\(?:ud...|.)/g, (found) => (found.length > 2 ? '\ufffd' : found));
 }
 
 /** Whether a JSON text is longer than `max` bytes of UTF-8. */
