@@ -106,8 +106,11 @@ export interface Channel<Data = unknown, Ref extends Re = Re> {
 
   /** Calls those who listen here. @internal */
   readonly _events: Emitter;
-  /** Takes what the server says about the marker. @internal */
-  _learn(reading: Reading, epoch: string | undefined): void;
+  /**
+   * Takes what the server says about the marker. Returns whether it is news.
+   * @internal
+   */
+  _learn(next: Reading, epoch: string | undefined): boolean;
   /** Another log begins, whose positions do not compare. @internal */
   _renew(): void;
   /** Updates the state from an event. @internal */
@@ -149,14 +152,15 @@ export function newChannel<Data, Ref extends Re>(
     }
   }
 
-  function learn(next: Reading, of: string | undefined) {
+  function learn(next: Reading, of: string | undefined): boolean {
     if (epoch !== undefined && of !== epoch) renew();
     epoch = of;
     const { seq, head } = reading ?? next;
     // An older answer may come later.
-    if (next.seq < seq || (next.seq === seq && next.head < head)) return;
+    if (next.seq < seq || (next.seq === seq && next.head < head)) return false;
     reading = next;
     tell();
+    return true;
   }
 
   function renew() {
@@ -228,9 +232,8 @@ export function newChannel<Data, Ref extends Re>(
       const { data } = e;
       if (e.type === 'read') {
         if (!isReading(data)) return;
-        learn(data, epoch);
-        // It lacks messages that this client has not heard of.
-        if (reading === data && data.head < log._heardFrom) void count();
+        // It may lack messages that this client has not heard of.
+        if (learn(data, epoch) && data.head < log._heardFrom) void count();
       } else if (e.type === type && e.deleted === undefined && e.from?.id !== host._user?.id) {
         seen = [...seen.slice(1 - MANY), e];
         tell();

@@ -11,6 +11,7 @@ import type {
   Presence,
   PrivateRef,
   Reaction,
+  Read,
   Reading,
   Receipt,
   StateChanged,
@@ -112,12 +113,17 @@ const isChanged = shape<Changed>(
 
 const isStateChanged = shape<Pick<StateChanged, 'key'>>({ key: isText });
 
-export const isReading = shape<Reading>({ seq: isCount, unread: isCount, head: isCount });
-const isReaders = shape({ users: listOf(shape({ id: isText, seq: isCount })) });
+const inInbox = { position: isCount }; // of the marker
+export const isReading = shape<Reading & { position?: number }>(
+  { seq: isCount, unread: isCount, head: isCount },
+  inInbox,
+);
+const isReaders = shape<Read>({ users: listOf(shape({ id: isText, seq: isCount })) } as never, inInbox as never);
 const isRead: Check = (value) => isReading(value) || isReaders(value);
 
 /** Checks the data of events, by type. */
-export const CHECKS: Readonly<Record<string, Check>> = Object.assign(Object.create(null), {
+export const CHECKS = {
+  __proto__: null, // no type is called like a method
   'online-users': isPresence,
   'user-online': isPresence,
   'user-offline': isPresence,
@@ -126,7 +132,7 @@ export const CHECKS: Readonly<Record<string, Check>> = Object.assign(Object.crea
   'message-changed': isChanged,
   'state-changed': isStateChanged,
   read: isRead,
-});
+} as unknown as Readonly<Record<string, Check | undefined>>;
 
 const counts = { read: isCount, unread: isCount };
 const last = { last: isEnvelope };

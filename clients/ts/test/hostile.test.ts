@@ -104,6 +104,7 @@ describe('changes and markers with wrong data are dropped', () => {
     ).map((data) => ({ type: 'message-changed', data })),
     ...ODD.concat(
       ...['seq', 'unread', 'head'].flatMap((name) => ODD.slice(1, 3).map((v) => ({ ...read, [name]: v }))),
+      ...['x', -1, null, {}].map((position) => ({ ...read, position })),
       { users: {} },
       { users: [null] },
       { users: [{ id: 'u2' }] },

@@ -127,7 +127,7 @@ export function Thread(props: Props): ReactNode {
           .edit(m, dataOf(text))
           .catch((err: ChatError) => {
             say('Not edited', `${err.message}.`);
-            // The text comes back into the field, now or when it is edited next.
+            // The text is in the field again, now or at the next edit.
             onRefused(m.key, { text, reason: err.message });
             setEditing((other) => other ?? m.key);
           });
