@@ -220,6 +220,9 @@ export function newConnection(url: string, options: ChatOptions, owner: Owner): 
 
   function stop(reason: DisconnectReason, error?: ChatError, code?: number) {
     drop();
+    token = null;
+    tokenReason = 'connect';
+    readySince = restartAt = 0;
     listen('removeEventListener');
     disconnected(reason, null, error, code);
   }
@@ -323,9 +326,7 @@ export function newConnection(url: string, options: ChatOptions, owner: Owner): 
     },
     _open() {
       if (!isEnded()) return;
-      attempt = readySince = restartAt = 0;
-      token = null;
-      tokenReason = 'connect';
+      attempt = 0;
       listen('addEventListener');
       open();
     },

@@ -54,7 +54,12 @@ test('a private conversation is answered and loads older messages', async () => 
 test('an overview asks once for the same rooms, and follows the marker', async () => {
   hub.message('a', 1);
   hub.whisper('u1', 'psst');
-  const overview = await render(() => useOverview(['a', 'b'], { inbox: true }));
+  // Another array in each render, in any order.
+  let names = ['b', 'a'];
+  const overview = await render(() => {
+    names = [...names].reverse();
+    return useOverview(names, { inbox: true });
+  });
   expect(overview.now).toMatchObject({
     loading: false,
     rooms: { a: { unread: 1, last: { data: 1 } } },

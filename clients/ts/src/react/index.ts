@@ -152,7 +152,7 @@ export function useOverview<E = ChatEvents>(
   { inbox, every }: OverviewOptions = {},
 ): OverviewView<EventData<E, 'room-message'>, EventData<E, 'private-message'>> {
   const stores = useStores();
-  const names = JSON.stringify(rooms);
+  const names = JSON.stringify([...rooms].sort()); // an array with the same rooms changes nothing
   const store = useMemo(() => stores.overview(JSON.parse(names), { inbox, every }), [stores, names, inbox, every]);
   return useActions(store) as never;
 }
