@@ -7,8 +7,8 @@ import (
 )
 
 // Settle waits until every node has dealt with the log of a room up to seq, the
-// position of a message that is stored, as in its [Receipt]. On each node, the members of the
-// room have then been sent everything up to there, and every running
+// position of a stored message, as in its [Receipt]. On each node, the members
+// of the room have then been sent everything up to there, and every running
 // [Hub.Follow] of the room has called its function for it, and the function has
 // returned. A node without members and without a Follow has nothing to do.
 //
