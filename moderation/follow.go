@@ -88,10 +88,10 @@ func (m *Moderation) hear(ctx context.Context, e *chathub.Entry) {
 }
 
 func newsIn(e *chathub.Entry) (n news, at slot, err error) {
-	if err := json.Unmarshal(e.Data, &n); err != nil || e.Type != newsEvent {
-		return n, at, fmt.Errorf("moderation: %s at %d is not an announcement: %w", e.Type, e.Seq, err)
+	if e.Type != newsEvent {
+		return n, at, fmt.Errorf("moderation: %s at %d is not an announcement", e.Type, e.Seq)
 	}
-	if n.Slot != "" {
+	if err = json.Unmarshal(e.Data, &n); err == nil && n.Slot != "" {
 		at, err = parseSlot(n.Slot)
 	}
 	return n, at, err

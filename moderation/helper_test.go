@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -51,6 +52,7 @@ func stoppedNode(t *testing.T, cfg moderation.Config, hubCfg chathub.Config) *no
 		hubCfg.Rate = -1
 	}
 	hubCfg.PresenceInterval = -1
+	hubCfg.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	n := &node{Moderation: moderation.New(cfg), t: t}
 	n.Install(&hubCfg)
 	n.hub = hubtest.New(t, hubCfg)
@@ -238,7 +240,9 @@ type flaky struct {
 	mu     sync.Mutex
 	errs   map[string]error
 	counts map[string]int
-	before func(method string, room string) // called before each call; may be nil
+	// Called before a call of Publish, if they are not nil.
+	before    func(method, room string)
+	failAfter func(method, room string) error // whose error it returns
 }
 
 // set has calls of a method fail, or work again.
@@ -286,6 +290,11 @@ func (s *flakySession) Publish(ctx context.Context, m chathub.Message) (chathub.
 	}
 	if before := s.broker.before; before != nil {
 		before("Publish", m.Topic.Room)
+	}
+	if fail := s.broker.failAfter; fail != nil {
+		if err := fail("Publish", m.Topic.Room); err != nil {
+			return chathub.Receipt{}, err
+		}
 	}
 	return s.BrokerSession.Publish(ctx, m)
 }

@@ -176,9 +176,10 @@ func (m *Moderation) Start(ctx context.Context, hub *chathub.Hub) error {
 // "moderation" of its state. If the state is full, the error is one with
 // [chathub.CodeLimitExceeded], and the decision holds nevertheless.
 //
-// If a node does not confirm the decision within NodeLease, the error is a
-// [chathub.Error] with [chathub.CodeUnavailable], and the decision may hold or
-// not: call Decide again. If the store is full, which it is with some 50,000
+// If a node does not confirm the decision within NodeLease, or before ctx ends,
+// the error is a [chathub.Error] with [chathub.CodeUnavailable]. What is stored
+// is carried out nevertheless, which may take until after the end of ctx. Call
+// Decide again to be sure. If the store is full, which it is with some 50,000
 // decisions, the code is CodeLimitExceeded. A decision that is not valid is
 // CodeBadRequest.
 //
@@ -214,6 +215,9 @@ func (m *Moderation) change(ctx context.Context, i id, d *Decision) (pos chathub
 		return pos, err
 	}
 	err = m.hub.Settle(ctx, newsRoom, announced)
+	if ctx.Err() != nil { // what is stored is carried out
+		ctx = context.WithoutCancel(ctx)
+	}
 	switch {
 	case i.kind == Ban && d != nil:
 		// Every node refuses what begins now. This ends what began before.
