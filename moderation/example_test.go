@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/client"
 	"github.com/chathub-go/chathub/hubtest"
 	"github.com/chathub-go/chathub/moderation"
 	"github.com/go-json-experiment/json"
@@ -175,4 +176,13 @@ func ExampleModeration_MayWrite() {
 	// Output:
 	// ana: chathub: forbidden: You are banned
 	// ben: posted at 1
+}
+
+// say prints what becomes of a message.
+func say(room *client.Room, user, text string) {
+	if _, err := room.Send(context.Background(), text); err != nil {
+		fmt.Println(user, "cannot say that:", err)
+		return
+	}
+	fmt.Println(user, "says", text)
 }

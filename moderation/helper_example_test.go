@@ -2,7 +2,6 @@ package moderation_test
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 
 	"github.com/chathub-go/chathub"
@@ -41,13 +40,4 @@ func enter(hub *chathub.Hub, user string) *client.Room {
 		panic(err)
 	}
 	return lobby
-}
-
-// say prints what becomes of a message.
-func say(room *client.Room, user, text string) {
-	if _, err := room.Send(context.Background(), text); err != nil {
-		fmt.Println(user, "cannot say that:", err)
-		return
-	}
-	fmt.Println(user, "says", text)
 }

@@ -167,15 +167,20 @@ func TestBanUnderWay(t *testing.T) {
 	}
 }
 
+// delay is how long a broker takes.
+func delay(string, string) {
+	time.Sleep(time.Duration(rand.IntN(5)) * time.Millisecond)
+}
+
 // TestDecisionsCut: on two nodes, with many who write all the time, nothing is
 // in the log after the position of a decision that the decision forbids, until
 // it is lifted.
 func TestDecisionsCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const seed = 1
-		random := rand.New(rand.NewPCG(seed, seed)) //nolint:gosec // repeatable
+		random := rand.New(rand.NewPCG(seed, seed))
 		broker := &flaky{MemoryBroker: chathub.MemoryBroker{MaxMessages: -1, MaxBytes: -1}}
-		broker.before = func(string, string) { time.Sleep(time.Duration(rand.IntN(5)) * time.Millisecond) } //nolint:gosec // a delay
+		broker.before = delay
 		a, b := cluster(t, moderation.Config{}, chathub.Config{Broker: broker})
 		nodes := []*node{a, b}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -252,7 +257,7 @@ func write(ctx context.Context, t *testing.T, n *node, user, prefix string) {
 func TestStartMeanwhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := &flaky{}
-		broker.before = func(string, string) { time.Sleep(time.Duration(rand.IntN(3)) * time.Millisecond) } //nolint:gosec // a delay
+		broker.before = delay
 		a := newNode(t, moderation.Config{}, chathub.Config{Broker: broker})
 		ctx, cancel := context.WithCancel(t.Context())
 		var mu sync.Mutex
