@@ -33,7 +33,7 @@ func Example() {
 	// Now it may serve.
 
 	lobby := enter(hub, "ana")
-	say(lobby, "ana", "hello")
+	fmt.Println(say(lobby, "ana", "hello"))
 	mute := moderation.Decision{
 		Kind: moderation.Mute, Room: "lobby", User: "ana",
 		Until: time.Now().Add(time.Hour), Reason: "Please read the rules",
@@ -43,7 +43,7 @@ func Example() {
 		panic(err)
 	}
 	fmt.Println("nothing of ana is in the log after", position.Seq)
-	say(lobby, "ana", "hello again")
+	fmt.Println(say(lobby, "ana", "hello again"))
 	// Output:
 	// ana says hello
 	// nothing of ana is in the log after 1
@@ -68,8 +68,8 @@ func ExampleConfig_moderator() {
 	if err := mia.Emit(ctx, "moderate", freeze, nil); err != nil {
 		panic(err)
 	}
-	say(ana, "ana", "hello")
-	say(mia, "mia", "Let us wait a minute")
+	fmt.Println(say(ana, "ana", "hello"))
+	fmt.Println(say(mia, "mia", "Let us wait a minute"))
 	// Output:
 	// ana: chathub client: forbidden: Only moderators may do this
 	// ana cannot say that: chathub client: forbidden: The room is frozen
@@ -95,7 +95,7 @@ func ExampleConfig_words() {
 	defer hub.Close()
 	lobby := enter(hub, "ana")
 	for _, text := range []string{"Visit my casino", "darn", "http://example.com"} {
-		say(lobby, "ana", text)
+		fmt.Println(say(lobby, "ana", text))
 	}
 	ctx := context.Background()
 	entries, _, err := hub.History(ctx, "lobby", chathub.Range{Limit: 10})
@@ -178,11 +178,10 @@ func ExampleModeration_MayWrite() {
 	// ben: posted at 1
 }
 
-// say prints what becomes of a message.
-func say(room *client.Room, user, text string) {
+// say returns what becomes of a message.
+func say(room *client.Room, user, text string) string {
 	if _, err := room.Send(context.Background(), text); err != nil {
-		fmt.Println(user, "cannot say that:", err)
-		return
+		return fmt.Sprintf("%s cannot say that: %v", user, err)
 	}
-	fmt.Println(user, "says", text)
+	return user + " says " + text
 }
