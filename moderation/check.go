@@ -43,7 +43,7 @@ const stateKey = "moderation"
 func (m *Moderation) wrap(cfg *chathub.Config) {
 	if connect := cfg.OnConnect; true {
 		cfg.OnConnect = func(ctx context.Context, c *chathub.Client, r *http.Request) error {
-			if err := m.MayEnter(c.User().ID, ""); err != nil || connect == nil {
+			if err := m.mayEnter(person{c.Tenant(), c.User().ID}, ""); err != nil || connect == nil {
 				return err
 			}
 			return connect(ctx, c, r)
@@ -55,7 +55,7 @@ func (m *Moderation) wrap(cfg *chathub.Config) {
 				return m.mayRead(ctx, c, a)
 			}
 			if a.Room != "" {
-				if err := m.MayEnter(c.User().ID, a.Room); err != nil {
+				if err := m.mayEnter(person{c.Tenant(), c.User().ID}, a.Room); err != nil {
 					return err
 				}
 			}
@@ -73,7 +73,7 @@ func (m *Moderation) wrap(cfg *chathub.Config) {
 				switch {
 				case room == ReportsRoom:
 					reports = m.cfg.Moderator(ctx, c, "")
-				case !isReserved(room) && m.MayEnter(c.User().ID, room) == nil:
+				case !isReserved(room) && m.mayEnter(person{c.Tenant(), c.User().ID}, room) == nil:
 					may = append(may, room)
 				}
 			}
@@ -136,23 +136,23 @@ func (m *Moderation) middleware(next chathub.Handler) chathub.Handler {
 // write checks an event and carries it out. A new decision waits until it is
 // done.
 func (m *Moderation) write(ctx context.Context, c *chathub.Client, e *chathub.Event, w writing, next chathub.Handler) (any, error) {
-	user := c.User().ID
+	user, at := person{c.Tenant(), c.User().ID}, place{c.Tenant(), e.Room}
 	f := m.flights.begin(user, e.Room)
 	defer m.flights.end(f)
 	if err := m.maySpeak(user, e.Room); err != nil {
 		return nil, err
 	}
-	if err := m.frozen(e.Room); err != nil && !m.cfg.Exempt(ctx, c, e.Room) {
+	if err := m.frozen(at); err != nil && !m.cfg.Exempt(ctx, c, e.Room) {
 		return nil, err
 	}
 	if !w.isSlow {
 		return next(ctx, c, e)
 	}
-	d := m.book.ofRoom(Slow, e.Room)
+	d := m.book.ofRoom(Slow, at)
 	if d == nil || m.cfg.Exempt(ctx, c, e.Room) {
 		return next(ctx, c, e)
 	}
-	turn, err := m.slow.take(ctx, d, user, e.ID)
+	turn, err := m.slow.take(ctx, d, user.user, e.ID)
 	if err != nil {
 		return nil, err
 	}

@@ -31,6 +31,7 @@ func (k Kind) isAboutUser() bool { return k == Mute || k == Ban }
 // The bounds of a Decision.
 const (
 	maxName   = 128 // bytes of the name of a room and the id of a user, as in chathub
+	maxTenant = 64  // bytes, as in chathub
 	maxReason = 256 // bytes
 	minEvery  = time.Second
 	maxEvery  = 24 * time.Hour
@@ -56,15 +57,18 @@ type Decision struct {
 	By string
 	// At is when it was decided. It is set by [Moderation.Decide].
 	At time.Time
+
+	tenant string
 }
 
 // id names a decision.
 type id struct {
+	tenant     string
 	kind       Kind
 	room, user string
 }
 
-func (d *Decision) id() id { return id{d.Kind, d.Room, d.User} }
+func (d *Decision) id() id { return id{d.tenant, d.Kind, d.Room, d.User} }
 
 // holds reports whether the decision has not ended.
 func (d *Decision) holds(now time.Time) bool {
@@ -86,6 +90,8 @@ func bad(format string, args ...any) *chathub.Error {
 // check returns what is wrong with a name of a decision.
 func (i id) check() error {
 	switch {
+	case i.tenant != "" && (!isName(i.tenant) || len(i.tenant) > maxTenant):
+		return bad("not the name of a tenant")
 	case i.kind != Mute && i.kind != Ban && i.kind != Slow && i.kind != Freeze:
 		return bad("unknown kind of decision")
 	case i.room == "" && !i.kind.isAboutUser():
@@ -127,6 +133,7 @@ func isName(s string) bool {
 // record is a decision as JSON, in the store and for moderators. Times are Unix
 // times in milliseconds.
 type record struct {
+	Tenant  string `json:"tenant,omitzero"` // in the store only
 	Kind    Kind   `json:"kind"`
 	Room    string `json:"room,omitzero"`
 	User    string `json:"user,omitzero"`
@@ -138,11 +145,11 @@ type record struct {
 }
 
 func (d *Decision) record() record {
-	return record{d.Kind, d.Room, d.User, d.Every.Milliseconds(), millis(d.Until), d.Reason, d.By, millis(d.At)}
+	return record{d.tenant, d.Kind, d.Room, d.User, d.Every.Milliseconds(), millis(d.Until), d.Reason, d.By, millis(d.At)}
 }
 
 func (r *record) decision() Decision {
-	return Decision{r.Kind, r.Room, r.User, time.Duration(r.EveryMS) * time.Millisecond, timeOf(r.Until), r.Reason, r.By, timeOf(r.At)}
+	return Decision{r.Kind, r.Room, r.User, time.Duration(r.EveryMS) * time.Millisecond, timeOf(r.Until), r.Reason, r.By, timeOf(r.At), r.Tenant}
 }
 
 // millis returns 0 for the zero time.

@@ -1,7 +1,7 @@
 package moderation
 
 // TakeReport counts a report of a user.
-func TakeReport(m *Moderation, user string) error { return m.reports.take(user) }
+func TakeReport(m *Moderation, user string) error { return m.reports.take(person{"", user}) }
 
 // Reporters returns how many users are remembered who have reported something.
 func Reporters(m *Moderation) int {

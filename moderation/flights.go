@@ -19,8 +19,9 @@ type flights struct {
 
 // flight is something that a client is writing.
 type flight struct {
-	user, room string
-	landed     chan struct{} // closed at the end; nil if nobody waits
+	user   person
+	room   string
+	landed chan struct{} // closed at the end; nil if nobody waits
 }
 
 func (fs *flights) init() {
@@ -33,10 +34,10 @@ func (fs *flights) init() {
 
 // begin notes that a user writes in a room. It comes before the check, so that
 // a new decision either finds the flight or is found by the check.
-func (fs *flights) begin(user, room string) *flight {
+func (fs *flights) begin(user person, room string) *flight {
 	f := fs.pool.Get().(*flight)
 	f.user, f.room = user, room
-	b := &fs.buckets[maphash.String(fs.seed, user)%uint64(len(fs.buckets))]
+	b := &fs.buckets[maphash.String(fs.seed, user.user)%uint64(len(fs.buckets))]
 	b.mu.Lock()
 	b.flights[f] = struct{}{}
 	b.mu.Unlock()
@@ -44,7 +45,7 @@ func (fs *flights) begin(user, room string) *flight {
 }
 
 func (fs *flights) end(f *flight) {
-	b := &fs.buckets[maphash.String(fs.seed, f.user)%uint64(len(fs.buckets))]
+	b := &fs.buckets[maphash.String(fs.seed, f.user.user)%uint64(len(fs.buckets))]
 	b.mu.Lock()
 	delete(b.flights, f)
 	if f.landed != nil {
@@ -57,7 +58,7 @@ func (fs *flights) end(f *flight) {
 
 // concerns reports whether a decision is about what is being written.
 func (d *Decision) concerns(f *flight) bool {
-	return (d.User == "" || d.User == f.user) && (d.Room == "" || d.Room == f.room)
+	return d.tenant == f.user.tenant && (d.User == "" || d.User == f.user.user) && (d.Room == "" || d.Room == f.room)
 }
 
 // wait waits for what is being written that a decision is about. It reports

@@ -98,7 +98,7 @@ func New(cfg Config) *Moderation {
 	m.writes = writingsOf(cfg.Events)
 	m.book.init()
 	m.flights.init()
-	m.slow = slowRooms{mod: m, rooms: make(map[string]*slowRoom)}
+	m.slow = slowRooms{mod: m, rooms: make(map[place]*slowRoom)}
 	m.reports.init()
 	return m
 }
@@ -186,23 +186,30 @@ func (m *Moderation) Start(ctx context.Context, hub *chathub.Hub) error {
 // Do not call Decide in a handler of what the decision is about, or in
 // middleware after Start, since it would wait for that event to end.
 func (m *Moderation) Decide(ctx context.Context, d Decision) (chathub.Position, error) {
-	now := time.Now()
-	d.At, d.Until = now.Truncate(time.Millisecond), d.Until.Truncate(time.Millisecond)
-	if err := d.check(now); err != nil {
-		return chathub.Position{}, err
-	}
-	return m.change(ctx, d.id(), &d)
+	return m.Tenant("").Decide(ctx, d)
 }
 
 // Lift ends a decision. Room and user are those of the decision. It is no error
 // if there is none. See [Moderation.Decide] for what it returns.
 func (m *Moderation) Lift(ctx context.Context, kind Kind, room, user string) (chathub.Position, error) {
-	i := id{kind, room, user}
-	if err := i.check(); err != nil {
-		return chathub.Position{}, err
-	}
-	return m.change(ctx, i, nil)
+	return m.Tenant("").Lift(ctx, kind, room, user)
 }
+
+// Decisions returns the decisions that hold in a room, or, if room is empty,
+// those of the whole service, newest first. They are those that this node
+// knows.
+func (m *Moderation) Decisions(room string) []Decision { return m.Tenant("").Decisions(room) }
+
+// MayEnter returns the error with which a user is refused who is banned from a
+// room or, if room is empty, from the whole service. It is for code of the
+// application that joins clients itself, which asks no Authorize.
+func (m *Moderation) MayEnter(user, room string) error { return m.Tenant("").MayEnter(user, room) }
+
+// MayWrite returns the error with which a message of a user is refused who is
+// muted or banned, or who wants to write in a frozen room. An empty room is for
+// private messages. It is for code of the application that posts for users.
+// Decide does not wait for what is posted, and no slow mode applies to it.
+func (m *Moderation) MayWrite(user, room string) error { return m.Tenant("").MayWrite(user, room) }
 
 // change stores a decision, or that there is none, and has all nodes carry that
 // out.
@@ -221,7 +228,7 @@ func (m *Moderation) change(ctx context.Context, i id, d *Decision) (pos chathub
 	switch {
 	case i.kind == Ban && d != nil:
 		// Every node refuses what begins now. This ends what began before.
-		target := m.hub.ToUser(i.user)
+		target := m.hub.Tenant(i.tenant).ToUser(i.user)
 		if i.room == "" {
 			err = errors.Join(err, target.Disconnect(ctx, cmp.Or(d.Reason, "Banned")))
 		} else {
@@ -230,24 +237,17 @@ func (m *Moderation) change(ctx context.Context, i id, d *Decision) (pos chathub
 	case i.kind == Mute:
 		m.tell(ctx, i, d)
 	case !i.kind.isAboutUser():
-		pos, showErr := m.show(ctx, i.room)
+		pos, showErr := m.show(ctx, place{i.tenant, i.room})
 		return pos, errors.Join(err, showErr)
 	}
 	if i.room != "" && err == nil {
-		pos, err = m.hub.Head(ctx, i.room)
+		pos, err = m.hub.Tenant(i.tenant).Head(ctx, i.room)
 	}
 	return pos, err
 }
 
-// Decisions returns the decisions that hold in a room, or, if room is empty,
-// those of the whole service, newest first. They are those that this node
-// knows.
-func (m *Moderation) Decisions(room string) []Decision { return m.book.in(room) }
-
-// MayEnter returns the error with which a user is refused who is banned from a
-// room or, if room is empty, from the whole service. It is for code of the
-// application that joins clients itself, which asks no Authorize.
-func (m *Moderation) MayEnter(user, room string) error {
+// mayEnter returns an error if a user is banned.
+func (m *Moderation) mayEnter(user person, room string) error {
 	if !m.ready.Load() {
 		return errStarting()
 	}
@@ -261,20 +261,9 @@ func (m *Moderation) MayEnter(user, room string) error {
 	}
 }
 
-// MayWrite returns the error with which a message of a user is refused who is
-// muted or banned, or who wants to write in a frozen room. An empty room is for
-// private messages. It is for code of the application that posts for users.
-// Decide does not wait for what is posted, and no slow mode applies to it.
-func (m *Moderation) MayWrite(user, room string) error {
-	if err := m.maySpeak(user, room); err != nil {
-		return err
-	}
-	return m.frozen(room)
-}
-
-// maySpeak is MayWrite without regard to a freeze.
-func (m *Moderation) maySpeak(user, room string) error {
-	if err := m.MayEnter(user, room); err != nil {
+// maySpeak returns an error if a user is banned or muted.
+func (m *Moderation) maySpeak(user person, room string) error {
+	if err := m.mayEnter(user, room); err != nil {
 		return err
 	}
 	if d := m.book.about(Mute, user, room); d != nil {
@@ -283,8 +272,8 @@ func (m *Moderation) maySpeak(user, room string) error {
 	return nil
 }
 
-func (m *Moderation) frozen(room string) error {
-	if d := m.book.ofRoom(Freeze, room); d != nil {
+func (m *Moderation) frozen(at place) error {
+	if d := m.book.ofRoom(Freeze, at); d != nil {
 		return d.refusal("The room is frozen")
 	}
 	return nil

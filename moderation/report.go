@@ -23,6 +23,8 @@ type Report struct {
 	// ReportsRoom.
 	Position chathub.Position `json:"-"`
 	Time     time.Time        `json:"-"`
+	// Tenant is that of By, in whose ReportsRoom the report is.
+	Tenant string `json:"-"`
 	// By is who reports. Zero: Config.Words.
 	By chathub.User `json:"-"`
 	// Room and Seq name a message in a room, whose Author is known from its
@@ -88,7 +90,7 @@ func (d *reportData) Validate() error {
 // onReport handles a report of a client.
 func (m *Moderation) onReport(ctx context.Context, c *chathub.Client, d reportData) error {
 	e := chathub.EventFrom(ctx)
-	r := Report{By: c.User(), Room: e.Room, To: e.To, Reason: d.Reason, Quote: d.Quote}
+	r := Report{Tenant: c.Tenant(), By: c.User(), Room: e.Room, To: e.To, Reason: d.Reason, Quote: d.Quote}
 	switch {
 	case (e.Room == "") == (e.To == ""):
 		return bad("either room or to")
@@ -99,11 +101,11 @@ func (m *Moderation) onReport(ctx context.Context, c *chathub.Client, d reportDa
 	case e.To != "" && d.ID == "":
 		return bad("data.id is missing")
 	}
-	if err := m.reports.take(r.By.ID); err != nil {
+	if err := m.reports.take(person{r.Tenant, r.By.ID}); err != nil {
 		return err
 	}
 	if r.Room != "" {
-		entries, _, err := m.hub.History(ctx, r.Room, chathub.Range{After: d.Seq - 1, Before: d.Seq + 1, Limit: 1})
+		entries, _, err := m.hub.Tenant(r.Tenant).History(ctx, r.Room, chathub.Range{After: d.Seq - 1, Before: d.Seq + 1, Limit: 1})
 		if err != nil {
 			return err
 		}
@@ -124,7 +126,7 @@ func (m *Moderation) reportSaid(ctx context.Context, c *chathub.Client, e *chath
 	if !ok {
 		return nil
 	}
-	r := Report{Room: e.Room, To: e.To, ID: e.ID, Author: c.User().ID, Reason: reason}
+	r := Report{Tenant: c.Tenant(), Room: e.Room, To: e.To, ID: e.ID, Author: c.User().ID, Reason: reason}
 	if e.Room != "" {
 		r.Seq = receipt.Seq
 	}
@@ -137,7 +139,7 @@ func (m *Moderation) report(ctx context.Context, r Report, messageID string) err
 	if len(r.Reason) > maxReportReason || !utf8.ValidString(r.Reason) {
 		return errors.New("moderation: the reason of a report must be UTF-8 of at most 1000 bytes")
 	}
-	receipt, err := m.hub.To(ReportsRoom).Post(ctx, chathub.Post{Type: reportEvent, From: r.By, ID: messageID, Data: r})
+	receipt, err := m.hub.Tenant(r.Tenant).To(ReportsRoom).Post(ctx, chathub.Post{Type: reportEvent, From: r.By, ID: messageID, Data: r})
 	if err != nil || m.cfg.OnReport == nil {
 		return err
 	}
@@ -150,14 +152,14 @@ func (m *Moderation) report(ctx context.Context, r Report, messageID string) err
 // use it.
 type reporters struct {
 	mu     sync.Mutex
-	users  map[string]*rate.Limiter
+	users  map[person]*rate.Limiter
 	pruned int // users that were left at the last pruning
 }
 
-func (rs *reporters) init() { rs.users = make(map[string]*rate.Limiter) }
+func (rs *reporters) init() { rs.users = make(map[person]*rate.Limiter) }
 
 // take returns an error if a user reports too much.
-func (rs *reporters) take(user string) error {
+func (rs *reporters) take(user person) error {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	now := time.Now()

@@ -24,7 +24,7 @@ type slowRooms struct {
 	mod *Moderation
 
 	mu    sync.Mutex
-	rooms map[string]*slowRoom
+	rooms map[place]*slowRoom
 	ended bool
 }
 
@@ -119,11 +119,12 @@ func (r *slowRoom) heard(e *chathub.Entry) {
 // room returns what is known of a room in slow mode, once that is everything.
 func (sr *slowRooms) room(ctx context.Context, d *Decision) (*slowRoom, error) {
 	sr.mu.Lock()
-	r := sr.rooms[d.Room]
+	at := place{d.tenant, d.Room}
+	r := sr.rooms[at]
 	if r == nil && !sr.ended {
 		follow, cancel := context.WithCancel(context.Background())
 		r = &slowRoom{cancel: cancel, ready: make(chan struct{}), turns: make(map[string]turn), usedAt: time.Now()}
-		sr.rooms[d.Room] = r
+		sr.rooms[at] = r
 		go sr.follow(follow, r, d)
 	}
 	sr.mu.Unlock()
@@ -145,7 +146,7 @@ func (sr *slowRooms) follow(ctx context.Context, r *slowRoom, d *Decision) {
 	defer r.cancel()
 	head, err := sr.readBack(ctx, r, d)
 	if err != nil {
-		sr.drop(d.Room, r)
+		sr.drop(place{d.tenant, d.Room}, r)
 		r.mu.Lock()
 		r.failed = err
 		r.mu.Unlock()
@@ -153,11 +154,11 @@ func (sr *slowRooms) follow(ctx context.Context, r *slowRoom, d *Decision) {
 		return
 	}
 	close(r.ready)
-	err = sr.mod.hub.Follow(ctx, d.Room, head, func(_ context.Context, e chathub.Entry) error {
+	err = sr.mod.hub.Tenant(d.tenant).Follow(ctx, d.Room, head, func(_ context.Context, e chathub.Entry) error {
 		r.heard(&e)
 		return nil
 	})
-	sr.drop(d.Room, r)
+	sr.drop(place{d.tenant, d.Room}, r)
 	if ctx.Err() == nil {
 		sr.mod.log.Debug("moderation: a room in slow mode is not followed any more", "room", d.Room, "err", err)
 	}
@@ -165,14 +166,14 @@ func (sr *slowRooms) follow(ctx context.Context, r *slowRoom, d *Decision) {
 
 // readBack reads who wrote in the room lately, and returns where the log ends.
 func (sr *slowRooms) readBack(ctx context.Context, r *slowRoom, d *Decision) (chathub.Position, error) {
-	head, err := sr.mod.hub.Head(ctx, d.Room)
+	head, err := sr.mod.hub.Tenant(d.tenant).Head(ctx, d.Room)
 	if err != nil {
 		return head, err
 	}
 	since := time.Now().Add(-d.Every)
 	page := chathub.Range{Limit: readBack}
 	for range pagesBack {
-		entries, more, err := sr.mod.hub.History(ctx, d.Room, page)
+		entries, more, err := sr.mod.hub.Tenant(d.tenant).History(ctx, d.Room, page)
 		if err != nil {
 			return head, err
 		}
@@ -187,26 +188,26 @@ func (sr *slowRooms) readBack(ctx context.Context, r *slowRoom, d *Decision) (ch
 	return head, nil
 }
 
-func (sr *slowRooms) drop(room string, r *slowRoom) {
+func (sr *slowRooms) drop(at place, r *slowRoom) {
 	sr.mu.Lock()
 	defer sr.mu.Unlock()
-	if sr.rooms[room] == r {
-		delete(sr.rooms, room)
+	if sr.rooms[at] == r {
+		delete(sr.rooms, at)
 	}
 }
 
 // sweep forgets rooms that are not in slow mode any more, or in which nobody
 // writes. Every returns the slow mode of a room.
-func (sr *slowRooms) sweep(every func(room string) time.Duration) {
+func (sr *slowRooms) sweep(every func(place) time.Duration) {
 	sr.mu.Lock()
 	defer sr.mu.Unlock()
-	for name, r := range sr.rooms {
+	for at, r := range sr.rooms {
 		r.mu.Lock()
 		idle := time.Since(r.usedAt)
 		r.mu.Unlock()
-		if e := every(name); e == 0 || idle > max(idleSlow, e) {
+		if e := every(at); e == 0 || idle > max(idleSlow, e) {
 			r.cancel()
-			delete(sr.rooms, name)
+			delete(sr.rooms, at)
 		}
 	}
 }

@@ -42,7 +42,7 @@ type slot struct{ shard, key byte }
 
 func (i id) slot() slot {
 	// Names have no control characters.
-	sum := sha256.Sum256([]byte(string(i.kind) + "\x00" + i.room + "\x00" + i.user))
+	sum := sha256.Sum256([]byte(i.tenant + "\x00" + string(i.kind) + "\x00" + i.room + "\x00" + i.user))
 	return slot{sum[0], sum[1] % keys}
 }
 
@@ -72,9 +72,16 @@ func parseSlot(text string) (slot, error) {
 	return slot{b[0], b[1]}, nil
 }
 
+// maxPerTenant is how many decisions a tenant may have, so that no tenant fills
+// the store. Clients without a tenant have it for themselves.
+const maxPerTenant = 4000
+
 // put stores a decision, or, without one, that there is none, and announces it.
 // It returns the position of the announcement.
 func (m *Moderation) put(ctx context.Context, i id, d *Decision) (uint64, error) {
+	if known, n := m.book.has(i); d != nil && !known && i.tenant != "" && n >= maxPerTenant {
+		return 0, &chathub.Error{Code: chathub.CodeLimitExceeded, Message: "Too many decisions"}
+	}
 	at := i.slot()
 	room := shardRoom(at.shard)
 	for {

@@ -27,9 +27,9 @@ func started(t testing.TB, cfg chathub.Config) *Moderation {
 // sharing returns users whose bans are in one shard.
 func sharing(t testing.TB, n int) (users []string) {
 	t.Helper()
-	first := id{Ban, "", "user0"}.slot()
+	first := id{"", Ban, "", "user0"}.slot()
 	for i := 0; len(users) < n; i++ {
-		if user := fmt.Sprint("user", i); (id{Ban, "", user}).slot().shard == first.shard {
+		if user := fmt.Sprint("user", i); (id{"", Ban, "", user}).slot().shard == first.shard {
 			users = append(users, user)
 		}
 	}
@@ -82,7 +82,7 @@ func TestStoreYoung(t *testing.T) {
 		if _, err := m.Decide(t.Context(), Decision{Kind: Ban, User: "ana"}); err != nil {
 			t.Fatal(err)
 		}
-		at := id{Ban, "", "ana"}.slot()
+		at := id{"", Ban, "", "ana"}.slot()
 		for range 3 {
 			time.Sleep(7 * time.Hour)
 			state, err := m.hub.State(t.Context(), shardRoom(at.shard))
@@ -132,6 +132,42 @@ func TestStoreUnreadable(t *testing.T) {
 		}
 		if _, err := m.Decide(t.Context(), Decision{Kind: Ban, User: "ana"}); err != nil {
 			t.Errorf("after announcements that cannot be read: %v", err)
+		}
+	})
+}
+
+// TestTenantFull: a tenant that has too many decisions takes no place of
+// others.
+func TestTenantFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := started(t, chathub.Config{})
+		at := id{"red", Mute, "", "user0"}.slot()
+		fill := func(seq uint64, n int) {
+			var all []*Decision
+			for i := range n {
+				all = append(all, &Decision{Kind: Mute, User: fmt.Sprint("user", i), tenant: "red"})
+			}
+			m.book.replace(at, page{seq: seq, decisions: all})
+		}
+		mute := func(tenant, user string) error {
+			_, err := m.Tenant(tenant).Decide(t.Context(), Decision{Kind: Mute, User: user})
+			return err
+		}
+		fill(1, maxPerTenant)
+		if e, ok := errors.AsType[*chathub.Error](mute("red", "one more")); !ok || e.Code != chathub.CodeLimitExceeded {
+			t.Errorf("one more: %v", e)
+		}
+		for _, tenant := range []string{"blue", ""} {
+			if err := mute(tenant, "one more"); err != nil {
+				t.Errorf("tenant %q: %v", tenant, err)
+			}
+		}
+		fill(2, maxPerTenant-1)
+		if err := mute("red", "one more"); err != nil {
+			t.Errorf("when there is room: %v", err)
+		}
+		if err := mute("red", "one more"); err != nil {
+			t.Errorf("one that is there: %v", err)
 		}
 	})
 }

@@ -51,8 +51,9 @@ func (m *Moderation) onModerate(ctx context.Context, c *chathub.Client, d modera
 		return nil, &chathub.Error{Code: chathub.CodeForbidden, Message: "Only moderators may do this"}
 	}
 	kind, lifts := kindOf(d.Action)
+	tenant := m.Tenant(c.Tenant())
 	if lifts {
-		return positionOf(m.Lift(ctx, kind, room, d.User))
+		return positionOf(tenant.Lift(ctx, kind, room, d.User))
 	}
 	if d.ForMS < 0 || d.ForMS > maxMillis || d.EveryMS < 0 || d.EveryMS > maxMillis {
 		return nil, bad("data.forMs and data.everyMs must be durations in milliseconds")
@@ -67,7 +68,7 @@ func (m *Moderation) onModerate(ctx context.Context, c *chathub.Client, d modera
 	if d.ForMS > 0 {
 		decision.Until = time.Now().Add(time.Duration(d.ForMS) * time.Millisecond)
 	}
-	return positionOf(m.Decide(ctx, decision))
+	return positionOf(tenant.Decide(ctx, decision))
 }
 
 // kindOf returns the kind in an action, and whether the action lifts it.
@@ -96,32 +97,33 @@ type shown struct {
 	FrozenUntil int64 `json:"frozenUntil,omitzero"`
 }
 
-func (m *Moderation) shown(room string) (s shown) {
-	if d := m.book.ofRoom(Slow, room); d != nil {
+func (m *Moderation) shown(at place) (s shown) {
+	if d := m.book.ofRoom(Slow, at); d != nil {
 		s.EveryMS, s.SlowUntil = d.Every.Milliseconds(), millis(d.Until)
 	}
-	if d := m.book.ofRoom(Freeze, room); d != nil {
+	if d := m.book.ofRoom(Freeze, at); d != nil {
 		s.Frozen, s.FrozenUntil = true, millis(d.Until)
 	}
 	return s
 }
 
 // show sets the state of a room, and returns the position of that.
-func (m *Moderation) show(ctx context.Context, room string) (chathub.Position, error) {
+func (m *Moderation) show(ctx context.Context, at place) (chathub.Position, error) {
+	tenant := m.hub.Tenant(at.tenant)
 	for {
-		state, err := m.hub.State(ctx, room)
+		state, err := tenant.State(ctx, at.room)
 		if err != nil {
 			return chathub.Position{}, err
 		}
 		var value any // none
-		if s := m.shown(room); s != (shown{}) {
+		if s := m.shown(at); s != (shown{}) {
 			value = s
 		}
 		old := state[stateKey].Seq
 		if value == nil && old == 0 {
-			return m.hub.Head(ctx, room)
+			return tenant.Head(ctx, at.room)
 		}
-		receipt, err := m.hub.To(room).SetStateIf(ctx, stateKey, value, old)
+		receipt, err := tenant.To(at.room).SetStateIf(ctx, stateKey, value, old)
 		if e, ok := errors.AsType[*chathub.Error](err); ok && e.Code == chathub.CodeConflict {
 			continue // another node was faster, and may have shown less
 		}
@@ -148,7 +150,7 @@ func (m *Moderation) tell(ctx context.Context, i id, d *Decision) {
 	if d != nil {
 		n = d.notice()
 	}
-	if err := m.hub.ToUser(i.user).Volatile().Emit(ctx, mutedEvent, n); err != nil {
+	if err := m.hub.Tenant(i.tenant).ToUser(i.user).Volatile().Emit(ctx, mutedEvent, n); err != nil {
 		m.log.Debug("moderation: a user is not told of a mute", "user", i.user, "err", err)
 	}
 }
@@ -177,16 +179,18 @@ func (m *Moderation) onStatus(ctx context.Context, c *chathub.Client, _ struct{}
 		return status{}, &chathub.Error{Code: chathub.CodeNotInRoom, Message: "Join the room first"}
 	}
 	if room != "" {
-		s.shown, s.Exempt = m.shown(room), m.cfg.Exempt(ctx, c, room)
+		s.shown, s.Exempt = m.shown(place{c.Tenant(), room}), m.cfg.Exempt(ctx, c, room)
 	}
-	if d := m.book.about(Mute, c.User().ID, room); d != nil {
+	if d := m.book.about(Mute, person{c.Tenant(), c.User().ID}, room); d != nil {
 		s.Muted = d.notice()
 	}
 	if s.Moderator {
-		list := m.Decisions(room)
+		list := m.Tenant(c.Tenant()).Decisions(room)
 		s.More = len(list) > maxListed
 		for _, d := range list[:min(len(list), maxListed)] {
-			s.Decisions = append(s.Decisions, d.record())
+			r := d.record()
+			r.Tenant = "" // clients know nothing of tenants
+			s.Decisions = append(s.Decisions, r)
 		}
 	}
 	return s, nil
