@@ -105,6 +105,22 @@ func (b *book) about(kind Kind, user person, room string) *Decision {
 	return nil
 }
 
+// bannedFrom returns the rooms that a user is banned from.
+func (b *book) bannedFrom(user person) (rooms []string) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if b.users[user] == 0 {
+		return nil
+	}
+	now := time.Now()
+	for _, d := range b.decisions {
+		if d.Kind == Ban && d.Room != "" && d.tenant == user.tenant && d.User == user.user && d.holds(now) {
+			rooms = append(rooms, d.Room)
+		}
+	}
+	return rooms
+}
+
 // ofRoom returns a decision about a room that holds.
 func (b *book) ofRoom(kind Kind, at place) *Decision {
 	b.mu.RLock()

@@ -43,10 +43,15 @@ const stateKey = "moderation"
 func (m *Moderation) wrap(cfg *chathub.Config) {
 	if connect := cfg.OnConnect; true {
 		cfg.OnConnect = func(ctx context.Context, c *chathub.Client, r *http.Request) error {
-			if err := m.mayEnter(person{c.Tenant(), c.User().ID}, ""); err != nil || connect == nil {
+			user := person{c.Tenant(), c.User().ID}
+			if err := m.mayEnter(user, ""); err != nil || connect == nil {
 				return err
 			}
-			return connect(ctx, c, r)
+			if err := connect(ctx, c, r); err != nil {
+				return err
+			}
+			// It may have joined rooms, about which Authorize was not asked.
+			return c.Leave(ctx, m.book.bannedFrom(user)...)
 		}
 	}
 	if authorize := cfg.Authorize; true {

@@ -134,6 +134,27 @@ func TestBanRoom(t *testing.T) {
 	})
 }
 
+// TestBanOnConnect: an application that joins every client to a room does not
+// let in those who are banned from it.
+func TestBanOnConnect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newNode(t, moderation.Config{}, chathub.Config{
+			OnConnect: func(ctx context.Context, c *chathub.Client, _ *http.Request) error { return c.Join(ctx, "lobby", "hall") },
+		})
+		a.decide(moderation.Decision{Kind: moderation.Ban, Room: "lobby", User: "ana"})
+		ana, ben := a.dial("ana"), a.dial("ben")
+		expect(t, "banned", ana, text("lobby", "1"), "not_in_room: Join the room first")
+		expect(t, "another room", ana, text("hall", "1"), "ack")
+		expect(t, "another user", ben, text("lobby", "1"), "ack")
+		synctest.Wait()
+		for _, f := range ana.Pending() {
+			if f.Room == "lobby" {
+				t.Errorf("the user has heard %s of the room", f.Type)
+			}
+		}
+	})
+}
+
 // TestBanEverywhere: a ban without a room closes a user's connections on every
 // node, and refuses new ones until it ends.
 func TestBanEverywhere(t *testing.T) {
