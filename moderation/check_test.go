@@ -139,7 +139,9 @@ func TestBanRoom(t *testing.T) {
 func TestBanOnConnect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newNode(t, moderation.Config{}, chathub.Config{
-			OnConnect: func(ctx context.Context, c *chathub.Client, _ *http.Request) error { return c.Join(ctx, "lobby", "hall") },
+			OnConnect: func(ctx context.Context, c *chathub.Client, _ *http.Request) error {
+				return c.Join(ctx, "lobby", "hall")
+			},
 		})
 		a.decide(moderation.Decision{Kind: moderation.Ban, Room: "lobby", User: "ana"})
 		ana, ben := a.dial("ana"), a.dial("ben")
