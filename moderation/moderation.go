@@ -76,14 +76,16 @@ type Moderation struct {
 	patience time.Duration // for what was checked before a decision
 	writes   map[string]writing
 
-	hub     *chathub.Hub
-	start   sync.Mutex // held by Start
-	ready   atomic.Bool
-	begun   bool // guarded by start: handlers are registered
-	book    book
-	flights flights
-	slow    slowRooms
-	reports reporters
+	hub   *chathub.Hub
+	start sync.Mutex // held by Start
+	ready atomic.Bool
+	begun bool // guarded by start: handlers are registered
+	// installed is set before there is a hub.
+	installed bool
+	book      book
+	flights   flights
+	slow      slowRooms
+	reports   reporters
 }
 
 // New returns a Moderation. It does nothing before Install and Start.
@@ -113,12 +115,15 @@ func (m *Moderation) Install(cfg *chathub.Config) {
 	// A Settle has given up by then, so it does not confirm what is not true.
 	m.patience = 2 * cmp.Or(cfg.NodeLease, 5*time.Second)
 	m.wrap(cfg)
+	m.installed = true
 }
 
 // errStarting refuses everything until the decisions are known.
 func errStarting() error {
 	return &chathub.Error{Code: chathub.CodeUnavailable, Message: "Try again", RetryAfter: time.Second, Err: errNotStarted}
 }
+
+var errNotInstalled = errors.New("moderation: Install must be called before chathub.New")
 
 var errNotStarted = errors.New("moderation: decisions are not known yet; see Moderation.Start")
 
@@ -130,7 +135,10 @@ var errNotStarted = errors.New("moderation: decisions are not known yet; see Mod
 func (m *Moderation) Start(ctx context.Context, hub *chathub.Hub) error {
 	m.start.Lock()
 	defer m.start.Unlock()
-	if m.ready.Load() {
+	switch {
+	case !m.installed:
+		return errNotInstalled
+	case m.ready.Load():
 		return nil
 	}
 	if !m.begun {

@@ -62,6 +62,14 @@ func TestNotStarted(t *testing.T) {
 	})
 }
 
+// TestNotInstalled: a Moderation without its checks does not start.
+func TestNotInstalled(t *testing.T) {
+	hub := hubtest.New(t, chathub.Config{})
+	if err := moderation.New(moderation.Config{}).Start(t.Context(), hub); err == nil || !strings.Contains(err.Error(), "Install") {
+		t.Errorf("it returned %v", err)
+	}
+}
+
 // TestRestart: decisions outlive all nodes, as long as the broker has them.
 func TestRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
