@@ -109,7 +109,6 @@ func TestBansCut(t *testing.T) {
 				t.Fatal(err)
 			}
 			for range 5 {
-				time.Sleep(100 * time.Millisecond)
 				if d.Room == "" {
 					if reached, err := a.hub.ToUser(user).EmitWithAck(t.Context(), "ask", nil); err != nil || len(reached) > 0 {
 						t.Errorf("round %d: %d connections of %s, %v", round, len(reached), user, err)
@@ -118,6 +117,7 @@ func TestBansCut(t *testing.T) {
 				if n := connects.inside(user); n > 0 {
 					t.Errorf("round %d: %d connections of %s are in the room", round, n, user)
 				}
+				time.Sleep(100 * time.Millisecond)
 			}
 			list, _, err := nodes[0].hub.History(t.Context(), "lobby", chathub.Range{After: head.Seq, Limit: 10_000})
 			if err != nil || len(list) == 0 {
@@ -170,6 +170,7 @@ func stay(ctx context.Context, c *client.Client) {
 	}
 	for i := 0; ctx.Err() == nil; i++ {
 		if _, err := room.Send(ctx, fmt.Sprint(i)); err != nil {
+			time.Sleep(200 * time.Millisecond) // it is for the hub to take it out
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
