@@ -103,6 +103,8 @@ func (cmd *incomingNote) run(l *loop) {
 		l.hearInspect(from, n)
 	case note.OpTold:
 		l.hearTold(n)
+	case note.OpSettle:
+		l.hearSettle(from, n)
 	}
 }
 

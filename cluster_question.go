@@ -322,6 +322,26 @@ func replyOf(c *Client, a answer) note.Reply {
 	return r
 }
 
+// promise begins an inquiry of another node that asks no clients. It returns
+// the command that says that this hub has done what it was asked to. If the
+// inquiry was heard before, it returns nil, and repeats the answer if there is
+// one.
+func (l *loop) promise(from *node, n *note.Note, cancel func()) (confirm call) {
+	key := questionKey{from.id, n.ID}
+	if q := l.nodes.questions[key]; q != nil {
+		if q.heardAt = l.now(); q.final > 0 {
+			l.sendReplies(key, q, nil)
+		}
+		return nil
+	}
+	q := &question{cancel: cancel, heardAt: l.now()}
+	l.nodes.questions[key] = q
+	return func(l *loop) {
+		q.final = 1
+		l.sendReplies(key, q, nil)
+	}
+}
+
 // sendReplies sends some of the replies to the node that has asked.
 func (l *loop) sendReplies(to questionKey, q *question, replies []note.Reply) {
 	n := &note.Note{Op: note.OpAnswers, ID: to.id, Have: uint64(len(q.replies)), Replies: replies}

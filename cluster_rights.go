@@ -51,26 +51,17 @@ func revocationOf(n *note.Note) revocation {
 // hearRevoke carries out a revocation of another node, and answers when
 // nothing of the right works here any more.
 func (l *loop) hearRevoke(from *node, n *note.Note) {
-	key := questionKey{from.id, n.ID}
-	if q := l.nodes.questions[key]; q != nil {
-		if q.heardAt = l.now(); q.final > 0 {
-			l.sendReplies(key, q, nil)
-		}
+	confirm := l.promise(from, n, func() {})
+	if confirm == nil {
 		return
 	}
-	q := &question{cancel: func() {}, heardAt: l.now()}
-	l.nodes.questions[key] = q
 	published := l.revoke(revocationOf(n), l.find(n))
-	done := call(func(l *loop) {
-		q.final = 1
-		l.sendReplies(key, q, nil)
-	})
 	if len(published) == 0 {
-		done(l)
+		confirm(l)
 		return
 	}
 	go func() {
 		published.wait(l.hub)
-		_ = l.hub.post(done) // a closed hub has no clients
+		_ = l.hub.post(confirm) // a closed hub has no clients
 	}()
 }

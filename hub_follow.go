@@ -197,9 +197,8 @@ func (t Tenant) Follow(ctx context.Context, room string, from Position, fn func(
 }
 
 func (h *Hub) follow(ctx context.Context, t Topic, from Position, fn func(ctx context.Context, e Entry) error) error {
-	wake, stop := h.follows.add(t)
-	defer stop()
-	f := follower{hub: h, topic: t, at: from, fn: fn}
+	f := follower{hub: h, topic: t, at: from, fn: fn, progress: h.follows.add(t)}
+	defer h.follows.remove(t, f.progress)
 	for acquired := false; ; {
 		if err := cmp.Or(ctx.Err(), h.checkOpen()); err != nil {
 			return err
@@ -228,7 +227,7 @@ func (h *Hub) follow(ctx context.Context, t Topic, from Position, fn func(ctx co
 			return err
 		}
 		select {
-		case <-wake:
+		case <-f.progress.wake:
 		case <-pause:
 		case <-ctx.Done():
 		case <-h.life.done:
@@ -238,12 +237,13 @@ func (h *Hub) follow(ctx context.Context, t Topic, from Position, fn func(ctx co
 
 // follower is a running call of Follow.
 type follower struct {
-	hub   *Hub
-	topic Topic
-	at    Position // after the last entry that fn has taken
-	gap   bool     // before the next entry
-	fn    func(context.Context, Entry) error
-	fnErr error
+	hub      *Hub
+	topic    Topic
+	at       Position // after the last entry that fn has taken
+	gap      bool     // before the next entry
+	fn       func(context.Context, Entry) error
+	fnErr    error
+	progress *progress
 }
 
 // next hands the next entries to fn. It reports whether there may be more.
@@ -282,50 +282,104 @@ func (f *follower) next(ctx context.Context) (more bool, err error) {
 			f.gap = false
 		}
 		f.at.Seq = m.Seq
+		f.hub.follows.took(f.topic, f.progress, f.at.Seq)
+	}
+	if !page.More {
+		f.hub.follows.took(f.topic, f.progress, max(f.at.Seq, page.Head.Seq))
 	}
 	return page.More && len(page.Messages) > 0, nil
 }
 
-// follows are the running calls of Follow. Any goroutine may use it.
+// follows are the running calls of Follow, and those of settled that wait for
+// them. Any goroutine may use it.
 type follows struct {
-	count atomic.Int64
+	count, watchers atomic.Int64
 
 	mu     sync.Mutex
-	topics map[Topic][]chan struct{}
+	topics map[Topic][]*progress
 }
 
-// add returns a channel that gets a value when a topic has a new message, and
-// a function that ends this.
-func (fs *follows) add(t Topic) (<-chan struct{}, func()) {
-	wake := make(chan struct{}, 1) // one is enough: everything new is read
+// progress is how far a call of Follow is.
+type progress struct {
+	wake    chan struct{} // has room for one value, since everything new is read
+	watches bool          // it is a call of settled: it takes nothing
+	taken   atomic.Uint64 // position up to which Follow is done
+}
+
+// add begins a call of Follow. Its wake gets a value when the topic has a new
+// message. It must be removed.
+func (fs *follows) add(t Topic) *progress { return fs.register(t, false) }
+
+// watch is add for a call of settled, whose wake also gets a value when a call
+// of Follow has gone on.
+func (fs *follows) watch(t Topic) *progress {
+	fs.watchers.Add(1)
+	return fs.register(t, true)
+}
+
+func (fs *follows) register(t Topic, watches bool) *progress {
+	p := &progress{wake: make(chan struct{}, 1), watches: watches}
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if fs.topics == nil {
-		fs.topics = make(map[Topic][]chan struct{})
+		fs.topics = make(map[Topic][]*progress)
 	}
-	fs.topics[t] = append(fs.topics[t], wake)
+	fs.topics[t] = append(fs.topics[t], p)
 	fs.count.Add(1)
-	return wake, func() {
-		fs.mu.Lock()
-		defer fs.mu.Unlock()
-		fs.count.Add(-1)
-		fs.topics[t] = slices.DeleteFunc(fs.topics[t], func(c chan struct{}) bool { return c == wake })
-		if len(fs.topics[t]) == 0 {
-			delete(fs.topics, t)
-		}
-	}
+	return p
 }
 
-// wake tells the calls that follow a topic of a new message.
+func (fs *follows) remove(t Topic, p *progress) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	fs.count.Add(-1)
+	if p.watches {
+		fs.watchers.Add(-1)
+	}
+	fs.topics[t] = slices.DeleteFunc(fs.topics[t], func(other *progress) bool { return other == p })
+	if len(fs.topics[t]) == 0 {
+		delete(fs.topics, t)
+	}
+	fs.wakeSome(t, true) // they may have waited for p
+}
+
+// took notes that a call of Follow is done up to a position.
+func (fs *follows) took(t Topic, p *progress, seq uint64) {
+	p.taken.Store(seq)
+	if fs.watchers.Load() == 0 {
+		return
+	}
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	fs.wakeSome(t, true)
+}
+
+// behind reports whether a call of Follow is not done up to a position.
+func (fs *follows) behind(t Topic, seq uint64) bool {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	return slices.ContainsFunc(fs.topics[t], func(p *progress) bool { return !p.watches && p.taken.Load() < seq })
+}
+
+// wake tells the calls for a topic of a new message.
 func (fs *follows) wake(t Topic) {
 	if fs.count.Load() == 0 {
 		return
 	}
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	for _, c := range fs.topics[t] {
+	fs.wakeSome(t, false)
+}
+
+// wakeSome wakes the calls for a topic, or only those that watch. The caller
+// holds the mutex.
+func (fs *follows) wakeSome(t Topic, watching bool) {
+	for _, p := range fs.topics[t] {
+		if watching && !p.watches {
+			continue
+		}
 		select {
-		case c <- struct{}{}:
+		case p.wake <- struct{}{}:
 		default:
 		}
 	}

@@ -21,6 +21,7 @@ type config struct {
 	origins        []string
 	dataDir        string
 	natsURL        string
+	moderators     moderators
 }
 
 const usage = `Usage: chat [flags]
@@ -56,6 +57,7 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 	fs.TextVar(&cfg.logLevel, "log-level", slog.LevelInfo, "lowest `level` to log: debug, info, warn or error")
 	fs.StringVar(&cfg.dataDir, "data", "", "keep messages in this `directory`; without it and -nats they are in memory only")
 	fs.StringVar(&cfg.natsURL, "nats", "", "share messages with other instances through NATS servers with JetStream at this `URL`")
+	names := fs.String("moderators", "", "`names` of users who may moderate, separated by commas")
 	switch err := fs.Parse(args); {
 	case err == flag.ErrHelp: //nolint:errorlint // the flag package never wraps it
 		fs.SetOutput(help)
@@ -73,6 +75,7 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 		return cfg, errors.New("-data and -nats exclude each other (see chat -help)")
 	}
 
+	cfg.moderators = parseModerators(*names)
 	cfg.secret = []byte(getenv("JWT_SECRET"))
 	switch n := len(cfg.secret); {
 	case n == 0 && cfg.natsURL != "":

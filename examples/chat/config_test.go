@@ -52,7 +52,7 @@ func TestHelp(t *testing.T) {
 	if err := run(t.Context(), []string{"-help"}, func(string) string { return "" }, &out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"-addr", "-rate", "-log-level", "-data", "-nats", "PORT", "JWT_SECRET", "CLIENT_URL", ":5000"} {
+	for _, want := range []string{"-addr", "-rate", "-log-level", "-data", "-nats", "-moderators", "PORT", "JWT_SECRET", "CLIENT_URL", ":5000"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("help without %s:\n%s", want, &out)
 		}

@@ -56,7 +56,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 			log.Error("closing the broker failed", "err", err)
 		}
 	}()
-	hub, err := chathub.New(chathub.Config{
+	hubConfig := chathub.Config{
 		Broker:       broker,
 		Auth:         &chathub.JWT{Key: cfg.secret},
 		Origins:      cfg.origins,
@@ -64,11 +64,17 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 		ReadReceipts: true,
 		ClientState:  maySet,
 		Logger:       log,
-	})
+	}
+	mod := cfg.moderators.moderation()
+	mod.Install(&hubConfig)
+	hub, err := chathub.New(hubConfig)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = hub.Close() }() // does nothing after shutdown
+	if err := mod.Start(ctx, hub); err != nil {
+		return err
+	}
 
 	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.addr)
 	if err != nil {

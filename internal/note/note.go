@@ -57,6 +57,9 @@ const (
 	// OpInspect, to everyone: which of the connections or rooms (Event) of a
 	// node are on the page that Data asks for? A node answers with OpAnswers.
 	OpInspect
+	// OpSettle, to everyone: a node answers with OpAnswers without replies when
+	// it has dealt with the log of Room up to Seq.
+	OpSettle
 	opNoteEnd
 )
 
@@ -219,6 +222,9 @@ func (n *Note) fields(c *coder) {
 		c.audience(n)
 		each(c, &n.Rooms, c.text)
 		c.bytes(&n.Data)
+	case OpSettle:
+		c.text(&n.Room)
+		c.number(&n.Seq)
 	case OpAnswers:
 		c.number(&n.Have)
 		each(c, &n.Replies, func(r *Reply) {

@@ -76,6 +76,11 @@ var golden = []struct {
 			"\x03c_3\x02u1\x05Ünal\x02\x00\bconflict\x02No\x03c_4\x02u1\x05Ünal\x03\x00\x00\x00",
 	},
 	{note.Note{Op: note.OpQuestionDone, ID: 2}, "G\x03n_1\x02"},
+	{
+		note.Note{Op: note.OpRevoke, ID: 3, Topics: []note.Topic{{User: "u1"}}, Rooms: []string{"red"}, Data: []byte("No")},
+		"H\x03n_1\x03\x01\x00\x02u1\x00\x00\x01\x03red\x01\x02No",
+	},
+	{note.Note{Op: note.OpSettle, ID: 4, Room: "red", Seq: 300}, "K\x03n_1\x04\x03red\xac\x02"},
 }
 
 func TestNoteBytes(t *testing.T) {
@@ -115,7 +120,7 @@ func TestNoteDamaged(t *testing.T) {
 		}
 		refuse(append(body, 0))
 	}
-	refuse([]byte{byte(note.OpQuestionDone) + 1, 0, 0})
+	refuse([]byte{byte(note.OpSettle) + 1, 0, 0})
 	refuse([]byte{byte(note.OpBeat) - 1, 0, 0, 0})
 }
 
