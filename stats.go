@@ -29,6 +29,12 @@ type Stats struct {
 	Delivered     uint64 `json:"delivered"`     // frames handed to outboxes
 	Dropped       uint64 `json:"dropped"`       // volatile frames that found their outbox half full
 	SlowConsumers uint64 `json:"slowConsumers"` // clients closed with 4001
+	// Calls of Config.OnAway: those that returned nil, those that were given
+	// up, of Config.Members too, and messages for which there was no room in
+	// the queue.
+	Away        uint64 `json:"away"`
+	AwayFailed  uint64 `json:"awayFailed"`
+	AwayDropped uint64 `json:"awayDropped"`
 }
 
 // counters are what Stats reports. Any goroutine may read them and add to them.
@@ -36,6 +42,7 @@ type counters struct {
 	accepted, refused                 atomic.Uint64
 	received, malformed, rateLimited  atomic.Uint64
 	delivered, dropped, slowConsumers atomic.Uint64
+	away, awayFailed, awayDropped     atomic.Uint64
 
 	// Set by the loop at the end of each burst.
 	connections, users, rooms, presenceWaiting atomic.Int64
@@ -61,6 +68,9 @@ func (h *Hub) Stats() Stats {
 		Delivered:       n.delivered.Load(),
 		Dropped:         n.dropped.Load(),
 		SlowConsumers:   n.slowConsumers.Load(),
+		Away:            n.away.Load(),
+		AwayFailed:      n.awayFailed.Load(),
+		AwayDropped:     n.awayDropped.Load(),
 	}
 	if since := n.queuedSince.Load(); since != 0 {
 		stats.QueueAge = time.Since(time.Unix(0, since))
