@@ -414,7 +414,7 @@ func (a *away) isStopping() bool {
 
 // drain begins nothing more, and waits for the calls that are running, unless
 // cutShort gets a value first. What has not begun is for other nodes.
-func (a *away) drain(cutShort <-chan error) {
+func (a *away) drain(cutShort chan error) {
 	a.endStarting()
 	ended := make(chan struct{})
 	go func() {
@@ -423,7 +423,11 @@ func (a *away) drain(cutShort <-chan error) {
 	}()
 	select {
 	case <-ended:
-	case <-cutShort: //nolint:errcheck // why does not matter: all clients have gone
+	case why := <-cutShort:
+		select {
+		case cutShort <- why: // for what comes next
+		default:
+		}
 	}
 }
 
