@@ -179,7 +179,8 @@ func membersOf(users ...string) func(context.Context, string, string) iter.Seq2[
 // as nobody is killed.
 func TestOnAwayLossy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newAwayCluster(t, 3, chathub.Config{NodeLease: 30 * time.Second}) // or a living one is given up
+		// With a short lease, a node that lives would be given up now and then.
+		c := newAwayCluster(t, 3, chathub.Config{NodeLease: 30 * time.Second})
 		c.broker.weather(0.2, 0.2, 200*time.Millisecond)
 		for i := range 30 {
 			post(t, c.hubs[i%3].ToUser(fmt.Sprint("user", i)), "ana", "", i)
