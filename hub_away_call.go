@@ -193,7 +193,7 @@ func (a *away) await(ctx context.Context, result chan error) error {
 		}
 	}
 	go func() {
-		_ = <-result
+		<-result //nolint:errcheck // nobody waits for it any more
 		a.lost.Add(-1)
 	}()
 	return errAwayHangs
