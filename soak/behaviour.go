@@ -227,7 +227,7 @@ func (p *peer) fetch(s *session) {
 	var f hubtest.Frame
 	for _, name := range p.rooms {
 		if t := p.tracks[room(name)]; t != nil && !s.fetching && f.Type == "" {
-			if g, ok := t.fillable(); ok {
+			if g, ok := t.Fillable(); ok {
 				f = p.history(s, t, name, g)
 			}
 		}
@@ -263,7 +263,7 @@ func (p *peer) caughtUp() (ok bool, missing, unacked int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, t := range p.tracks {
-		missing += t.missing(p.ledger) + t.stale(p.ledger)
+		missing += t.Missing(p.ledger) + t.Stale(p.ledger)
 	}
 	unacked = len(p.unacked)
 	ready := p.session != nil && p.session.isReady()
