@@ -75,3 +75,11 @@ func upperEnd(i int) uint64 {
 	shift := i/sub - 1
 	return (uint64(i%sub+sub)+1)<<shift - 1
 }
+
+// Below returns how many values are less than d, to 3 % of d.
+func (h *Histogram) Below(d time.Duration) (n uint64) {
+	for i := range bucketOf(uint64(max(d, 0))) {
+		n += h.counts[i].Load()
+	}
+	return n
+}
