@@ -169,7 +169,7 @@ func (s *sending) lines(ctx context.Context, id string) error {
 			put(line{err: in.Err()})
 		}
 	}()
-	defer func() { s.say("%d messages stored", s.stored) }()
+	defer func() { s.say("stored: %d", s.stored) }()
 	for n := 1; ; n++ {
 		var l line
 		var ok bool

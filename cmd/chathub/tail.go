@@ -95,9 +95,9 @@ func (e *env) print(ctx context.Context, events iter.Seq[client.Event], ended fu
 	var last client.Position
 	defer func() {
 		if last.Seq > 0 {
-			e.say("%d events; go on with -since %s", n, positionText(last))
+			e.say("events: %d; go on with -since %s", n, positionText(last))
 		} else {
-			e.say("%d events", n)
+			e.say("events: %d", n)
 		}
 	}()
 	for event := range events {
