@@ -23,7 +23,7 @@ Exit status:
 Examples:
   JWT_SECRET=... chathub token -secret-env JWT_SECRET -user u1 -name Ana
   chathub token -secret-file key -user ci -for 10m -tenant acme
-  CHATHUB_TOKEN=$(chathub token -secret-file key -user u1) chathub tail URL -room lobby
+  export CHATHUB_TOKEN=$(chathub token -secret-file key -user u1)
 `
 
 // minSecret is the least length of a key for HS256 in bytes (RFC 7518 section

@@ -33,8 +33,7 @@ Exit status:
 ` + exits + `
 Examples:
   chathub verify wss://chat.example.com/ws -login https://chat.example.com/login
-  JWT_SECRET=... chathub verify wss://chat.example.com/ws -secret-env JWT_SECRET \
-      -users 20 -duration 0 # until Ctrl-C
+  chathub verify URL -secret-env JWT_SECRET -users 20 -duration 0 # until Ctrl-C
   chathub verify URL -token-file token -duration 10m -json >report.json
 `
 
