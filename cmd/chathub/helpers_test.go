@@ -143,7 +143,7 @@ type spoiler struct {
 	hub http.Handler
 	// down returns what a client gets instead of a message of the hub. Up does
 	// the same for what a client sends; nil passes everything on.
-	down func(f frame, raw string, send func(string))
+	down   func(f frame, raw string, send func(string))
 	up     func(f frame, raw string, send, back func(string))
 	header func(http.Header) // changes the header of the handshake
 }

@@ -27,7 +27,7 @@ Exit status:
 Examples:
   chathub send wss://chat.example.com/ws -room lobby 'Back in five minutes'
   chathub send URL -to u2 -id deploy-17 'Deployed' # repeat it safely
-  git log --format=%s -5 | chathub send URL -room news -id $(git rev-parse HEAD) -
+  git log --format=%s -5 | chathub send URL -room news -id week-48 -
   chathub send URL -room lobby -data '{"text":"Hi","urgent":true}'
 `
 
