@@ -72,14 +72,14 @@ func startNginxWithout(t *testing.T, directive string, servers ...*httptest.Serv
 	}
 	var others []string
 	for _, s := range servers[1:] {
-		others = append(others, "server "+s.Listener.Addr().String()+";")
+		others = append(others, "server "+s.Listener.Addr().String()+" max_fails=0;")
 	}
 	for old, replacement := range map[string]string{
 		"listen 443 ssl;":                       "listen " + l.Addr().String() + " ssl;",
 		"/etc/ssl/certs/chat.example.com.pem":   write(t, dir, "cert.pem", cert),
 		"/etc/ssl/private/chat.example.com.key": write(t, dir, "key.pem", key),
-		"server 127.0.0.1:5000;":                "server " + servers[0].Listener.Addr().String() + ";",
-		"server 127.0.0.1:5001;":                strings.Join(others, "\n"),
+		"server 127.0.0.1:5000 max_fails=0;":    "server " + servers[0].Listener.Addr().String() + " max_fails=0;",
+		"server 127.0.0.1:5001 max_fails=0;":    strings.Join(others, "\n"),
 	} {
 		if strings.Count(text, old) != 1 {
 			t.Fatalf("deploy/nginx.conf does not have %q once", old)

@@ -92,7 +92,13 @@ func runConform(ctx context.Context, e *env, args []string) error {
 	}
 	srv := &http.Server{Handler: c, ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = srv.Serve(ln) }() // ends with Close
-	defer srv.Close()
+	defer func() {
+		// The driver may be in the middle of its last report.
+		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = srv.Shutdown(ending)
+		_ = srv.Close()
+	}()
 	c.base = ln.Addr().String()
 	report, err := c.driven(ctx, command)
 	if err != nil {

@@ -22,6 +22,7 @@ type conform struct {
 	base      string // host and port
 	scenarios []scenario
 	commands  chan order // for the driver
+	orders    int        // so far; a late report of one scenario is none of the next
 
 	mu    sync.Mutex
 	trial *trial // nil between scenarios
@@ -112,7 +113,6 @@ type trial struct {
 	finished map[int]finish     // by the number of the order
 	shown    map[string][]event // what the client has shown, by room
 	wake     chan struct{}      // closed and replaced at each report
-	orders   int
 	current  *peer // the newest connection
 
 	mu       sync.Mutex
@@ -237,7 +237,10 @@ func (t *trial) close() {
 		return
 	}
 	defer func() { _ = recover() }() // without a driver, order gives up
-	t.order(order{Do: "close"})
+	n := t.order(order{Do: "close"})
+	if !t.manual {
+		t.until(func() bool { _, ok := t.finished[n]; return ok }, func() {})
+	}
 }
 
 // done waits until an order is carried out, and returns the code of the error.

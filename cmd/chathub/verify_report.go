@@ -28,6 +28,7 @@ type verifyTally struct {
 	ends   map[string]int // of connections, by close code or reason
 	errors map[string]int // by code
 	notes  []string       // the first few findings
+	noted  map[string]int // by format
 }
 
 func (t *verifyTally) reconnects() int64 { return t.again.Load() }
@@ -51,14 +52,16 @@ func count(m *map[string]int, key string) {
 	(*m)[key]++
 }
 
-// note notes a finding. The first few are enough.
+// note notes a finding. The first few of a kind are enough.
 func (t *verifyTally) note(format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.notes) < 20 {
+	if count(&t.noted, format); t.noted[format] <= mostNotes {
 		t.notes = append(t.notes, fmt.Sprintf(format, args...))
 	}
 }
+
+const mostNotes = 3
 
 // wrong counts what the protocol does not allow.
 func (t *verifyTally) wrong(format string, args ...any) {
