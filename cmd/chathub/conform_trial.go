@@ -107,13 +107,13 @@ type trial struct {
 	scenario
 	ctx      context.Context
 	peers    chan *peer         // connections that the client makes
-	refusing chan<- struct{}    // if not nil, gets a token for each connection, which is refused with 503
+	refusing chan<- struct{}    // if not nil, counts connections, which are refused with 503
 	tokens   []string           // that the client was given
 	contents map[string]string  // what each id was used for
 	finished map[int]finish     // by the number of the order
 	shown    map[string][]event // what the client has shown, by room
 	wake     chan struct{}      // closed and replaced at each report
-	current  *peer // the newest connection
+	current  *peer              // the newest connection
 
 	mu       sync.Mutex
 	problems []problem

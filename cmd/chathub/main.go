@@ -1,7 +1,7 @@
 // Command chathub is for people who run a chat. It checks a deployment, loads
 // it, listens to it and sends to it, and it tests other people's clients:
 //
-//	chathub verify wss://chat.example.com/ws -login https://chat.example.com/login
+//	chathub verify wss://chat.example.com/ws -token-file token
 //
 // Its README describes the subcommands, and `chathub help` lists them.
 package main

@@ -18,7 +18,8 @@ type verifyTally struct {
 	sent, acked, refused, received atomic.Int64
 	doubled, reordered, bad        atomic.Int64
 	gaps, backfilled               atomic.Int64
-	again, failures                atomic.Int64 // connections after a user's first; attempts that failed
+	again                          atomic.Int64 // connections after a user's first
+	failures                       atomic.Int64 // attempts that failed before anybody was connected
 	connected                      atomic.Bool  // somebody has been
 	latency, ackLatency            histogram.Histogram
 	silence, outage                longest
