@@ -29,7 +29,7 @@ not what it shows.
 FLAGS
 Exit status:
   0  the client passes all scenarios
-  1  it does not
+  1  it does not, or not all were played
 ` + exits + `
 Examples:
   chathub conform -- node driver.mjs
@@ -109,7 +109,7 @@ func runConform(ctx context.Context, e *env, args []string) error {
 	} else {
 		err = report.print(e.out)
 	}
-	if err == nil && report.Failed > 0 {
+	if err == nil && report.Failed+report.NotRun > 0 {
 		return errWrong
 	}
 	return err
@@ -149,8 +149,8 @@ func (c *conform) driven(ctx context.Context, command []string) (*conformReport,
 		}()
 	}
 	report, err := c.run(ctx)
-	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {
-		return nil, cause
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) && (err != nil || report.NotRun > 0) {
+		return nil, cause // the driver has ended too early
 	}
 	return report, err
 }

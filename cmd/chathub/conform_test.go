@@ -67,6 +67,104 @@ func TestConformGoClient(t *testing.T) {
 	})
 }
 
+// TestMain is the driver of the Go client, if conform starts it.
+func TestMain(m *testing.M) {
+	if base := os.Getenv("CHATHUB_CONFORM"); base != "" {
+		d := &driver{http: http.DefaultClient, base: base}
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		if slices.Contains(os.Args, "quits") {
+			d.closed = cancel
+		}
+		if err := d.run(ctx); err != nil {
+			os.Exit(1)
+		}
+		return
+	}
+	m.Run()
+}
+
+// TestConformCommand: conform starts a driver, over the network.
+func TestConformCommand(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := ran(t, nil, "conform", "-json", "-run", "^(connect|send|resume)$", "--", exe)
+	r.want(t, statusDone, "listening on http://127.0.0.1:", "3/3 resume")
+	if report := decoded[conformReport](t, r); report.Passed != 3 || report.Failed != 0 || len(report.Scenarios) != 3 {
+		t.Errorf("%+v", report)
+	}
+	ran(t, nil, "conform", "--", "/no/such/driver").want(t, statusFailed, "no such file")
+	ran(t, nil, "conform", "--", exe, "quits").want(t, statusFailed, "1/24", "2/24", "the driver ended")
+	ran(t, nil, "conform", "--", "false").want(t, statusFailed, "the driver ended")
+	ran(t, nil, "conform", "-list").want(t, statusDone, "silence    it notices")
+}
+
+// TestConformInterrupted: what is done so far is reported.
+func TestConformInterrupted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var progress output
+		c := newConform(newEnv(nil, nil, &progress, &progress), conformOptions{patience: time.Minute, quiet: time.Second})
+		c.base = "conform.test"
+		h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Upgrade") != "" {
+				w = &upgradeWriter{w}
+			}
+			c.ServeHTTP(w, r)
+		})
+		d := &driver{http: hubtest.HTTPClient(h), base: "http://conform.test"}
+		driven := make(chan error, 1)
+		go func() { driven <- d.run(t.Context()) }()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		report, err := c.run(ctx)
+		if err != nil || !report.Interrupted || report.NotRun == 0 || report.Passed == 0 || report.Failed > 0 {
+			t.Errorf("%+v, %v", report, err)
+		}
+		if err := <-driven; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestConformManual: a person lets the client connect, and reports nothing.
+func TestConformManual(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var progress output
+		c := newConform(newEnv(nil, nil, &progress, &progress), conformOptions{manual: true, patience: time.Minute, quiet: time.Second})
+		c.scenarios = slices.DeleteFunc(c.scenarios, func(s scenario) bool { return s.name != "join" })
+		c.base = "conform.test"
+		h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.ServeHTTP(&upgradeWriter{w}, r) })
+		go func() {
+			cl, err := client.Dial(t.Context(), "ws://conform.test/any/path", client.Options{HTTPClient: hubtest.HTTPClient(h)})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			t.Cleanup(cl.Close)
+			room, err := cl.Join(t.Context(), "lobby", client.JoinOptions{SendOnly: true})
+			if err == nil {
+				err = room.Leave(t.Context())
+			}
+			if err == nil {
+				_, err = cl.Join(t.Context(), "hall", client.JoinOptions{SendOnly: true})
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}()
+		report, err := c.run(t.Context())
+		if err != nil || !report.Manual || report.Passed != 1 {
+			t.Errorf("%+v, %v", report, err)
+		}
+		if said := progress.String(); !strings.Contains(said, "-> make a new client, and connect it to ws://conform.test/join with the token token-1") ||
+			!strings.Contains(said, `-> join the room "lobby"`) {
+			t.Error(said)
+		}
+	})
+}
+
 // drop lets all but some frames of the server pass.
 func drop(match func(frame) bool) *spoiler {
 	return &spoiler{down: func(f frame, raw string, send func(string)) {

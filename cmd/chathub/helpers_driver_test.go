@@ -20,6 +20,8 @@ type driver struct {
 	base string
 	// spoil may change the options of the client, to see that conform notices.
 	spoil func(*client.Options)
+	// closed is called when the first client is closed. It may be nil.
+	closed func()
 
 	reporting sync.Mutex // reports go one after another
 	running   sync.WaitGroup
@@ -64,6 +66,9 @@ func (d *driver) run(ctx context.Context) error {
 		case "close":
 			end()
 			d.report(driverReport{Report: "done", N: o.N})
+			if d.closed != nil {
+				d.closed()
+			}
 			continue
 		case "connect":
 			end()

@@ -147,6 +147,9 @@ func (v *verify) do(ctx context.Context) (*verifyReport, error) {
 	}
 	err := v.progress(acting)
 	stop()
+	for _, u := range v.users {
+		u.heardNothing()
+	}
 	var unfinished int
 	if err == nil {
 		v.say("%4.0fs  no more messages; catching up", time.Since(v.began).Seconds())

@@ -146,6 +146,9 @@ func (s *verifySession) run(ctx context.Context) {
 	}
 	s.tally.connected.Store(true)
 	s.mu.Lock()
+	if s.last.IsZero() {
+		s.last = time.Now()
+	}
 	for _, m := range s.lanes { // the connection is new
 		m.retryAt = time.Time{}
 	}

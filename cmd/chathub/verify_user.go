@@ -39,7 +39,7 @@ type verifyUser struct {
 	lanes   map[string]*outgoing      // the message that waits for its ack, by topic
 	heard   map[string]map[string]int // the number last heard, by topic and sender
 	count   int
-	last    time.Time // of the last delivery
+	last    time.Time // of the last delivery or, before the first, of the first join
 	came    int       // connections so far
 }
 
@@ -298,11 +298,18 @@ func (u *verifyUser) got(topic string, f frame) {
 
 // delivered measures how long nothing came. The caller holds u.mu.
 func (u *verifyUser) delivered(now time.Time) {
-	if !u.last.IsZero() {
-		u.tally.silence.note(now.Sub(u.last), u.name, u.last.Sub(u.began))
-	}
+	u.tally.silence.note(now.Sub(u.last), u.name, u.last.Sub(u.began))
 	u.last = now
 	u.tally.deliveredTo(now, u.began)
+}
+
+// heardNothing measures how long nothing has come until now.
+func (u *verifyUser) heardNothing() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if now := time.Now(); !u.last.IsZero() {
+		u.tally.silence.note(now.Sub(u.last), u.name, u.last.Sub(u.began))
+	}
 }
 
 // isReady reports whether the user is connected and has resumed.
