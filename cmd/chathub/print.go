@@ -112,6 +112,20 @@ func millisOf(t time.Time) int64 {
 	return t.UnixMilli()
 }
 
+// presenceText returns who comes or goes, and how many users are there then.
+func presenceText(e client.Event) string {
+	var d struct {
+		Users []client.User `json:"users"`
+		Count int           `json:"count"`
+	}
+	_ = e.Decode(&d) // the zero value has no names
+	names := make([]string, 0, len(d.Users))
+	for _, u := range d.Users {
+		names = append(names, printable(u.Name))
+	}
+	return fmt.Sprintf("%s (%d in the room)", strings.Join(names, ", "), d.Count)
+}
+
 // lineOf returns an event as a line for people.
 func lineOf(e client.Event) string {
 	var b strings.Builder
@@ -132,6 +146,8 @@ func lineOf(e client.Event) string {
 		if !e.Edited.IsZero() {
 			b.WriteString(" (edited)")
 		}
+	case e.Type == client.TypeUserJoined || e.Type == client.TypeUserLeft:
+		fmt.Fprintf(&b, "* %s %s", printable(e.Type), presenceText(e))
 	case e.From == client.User{}:
 		fmt.Fprintf(&b, "* %s %s", printable(e.Type), textOf(e.Data))
 	default:

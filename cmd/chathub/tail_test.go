@@ -80,7 +80,7 @@ func TestTailGoesOn(t *testing.T) {
 		if _, err := next.To("lobby").Post(t.Context(), chathub.Post{Type: "room-message", Data: "after"}); err != nil {
 			t.Fatal(err)
 		}
-		again := dialHub(t, s, "ben")
+		again := dialHub(t, s, "ben") // which the tail hears of
 		r, err := again.Join(t.Context(), "lobby", client.JoinOptions{SendOnly: true})
 		if err != nil {
 			t.Fatal(err)
@@ -92,7 +92,7 @@ func TestTailGoesOn(t *testing.T) {
 		}
 		synctest.Wait()
 		cancel()
-		result{<-ended, out.String(), errs.String()}.want(t, statusDone, `{"n":3}  [3]`, "the application: after  [4]", "ben: tick", "the connection is lost", "connected again")
+		result{<-ended, out.String(), errs.String()}.want(t, statusDone, `{"n":3}  [3]`, "the application: after  [4]", "ben: tick", "* user-joined ben (", "the connection is lost", "connected again")
 	})
 }
 
