@@ -36,14 +36,42 @@ func newHub(t *testing.T, cfg chathub.Config) *chathub.Hub {
 
 // output is a buffer for several goroutines.
 type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
+	mu      sync.Mutex
+	buf     bytes.Buffer
+	changed chan struct{} // closed at the next write, if somebody waits
 }
 
 func (o *output) Write(b []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.changed != nil {
+		close(o.changed)
+		o.changed = nil
+	}
 	return o.buf.Write(b)
+}
+
+// await waits until a text is written.
+func (o *output) await(t *testing.T, text string) {
+	t.Helper()
+	timeout := time.After(10 * time.Minute)
+	for {
+		o.mu.Lock()
+		found := strings.Contains(o.buf.String(), text)
+		if o.changed == nil {
+			o.changed = make(chan struct{})
+		}
+		changed := o.changed
+		o.mu.Unlock()
+		if found {
+			return
+		}
+		select {
+		case <-changed:
+		case <-timeout:
+			t.Fatalf("no %q in:\n%s", text, o)
+		}
+	}
 }
 
 func (o *output) String() string {

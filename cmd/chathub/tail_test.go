@@ -10,8 +10,8 @@ import (
 	"github.com/chathub-go/chathub/client"
 )
 
-// told returns a room with three messages of Ana.
-func told(t *testing.T, hub *chathub.Hub) *client.Room {
+// told lets Ana send three messages to the lobby, and leave.
+func told(t *testing.T, hub *chathub.Hub) {
 	t.Helper()
 	ana := dialHub(t, hub, "ana")
 	room, err := ana.Join(t.Context(), "lobby", client.JoinOptions{SendOnly: true})
@@ -23,7 +23,7 @@ func told(t *testing.T, hub *chathub.Hub) *client.Room {
 			t.Fatal(err)
 		}
 	}
-	return room
+	ana.Close()
 }
 
 func TestTailHistory(t *testing.T) {
@@ -64,35 +64,33 @@ func TestTailGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := &chathub.MemoryBroker{}
 		s := &service{hub: newHub(t, chathub.Config{Broker: broker})}
-		room := told(t, s.hub)
+		told(t, s.hub)
 		var out, errs output
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan int, 1)
 		go func() {
 			ended <- run(ctx, []string{"tail", hubURL, "-secret-env", "TEST_SECRET", "-room", "lobby", "-history", "1"}, newEnv(s, nil, &out, &errs))
 		}()
-		synctest.Wait()
+		out.await(t, `{"n":3}`)
 		next := newHub(t, chathub.Config{Broker: broker})
-		_ = room // of a client that does not follow
 		if err := s.replace(next); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := next.To("lobby").Post(t.Context(), chathub.Post{Type: "room-message", Data: "after"}); err != nil {
 			t.Fatal(err)
 		}
-		again := dialHub(t, s, "ben") // which the tail hears of
-		r, err := again.Join(t.Context(), "lobby", client.JoinOptions{SendOnly: true})
+		errs.await(t, "connected again")
+		ben, err := dialHub(t, s, "ben").Join(t.Context(), "lobby", client.JoinOptions{SendOnly: true})
 		if err != nil {
 			t.Fatal(err)
 		}
-		for !strings.Contains(errs.String(), "connected again") {
-			if _, err := r.Send(t.Context(), "tick"); err != nil { // time passes
-				t.Fatal(err)
-			}
+		out.await(t, "* user-joined ben (2 in the room)")
+		if _, err := ben.Send(t.Context(), "here"); err != nil {
+			t.Fatal(err)
 		}
-		synctest.Wait()
+		out.await(t, "ben: here")
 		cancel()
-		result{<-ended, out.String(), errs.String()}.want(t, statusDone, `{"n":3}  [3]`, "the application: after  [4]", "ben: tick", "* user-joined ben (", "the connection is lost", "connected again")
+		result{<-ended, out.String(), errs.String()}.want(t, statusDone, `{"n":3}  [3]`, "the application: after  [4]", "ben: here", "the connection is lost", "connected again")
 	})
 }
 
