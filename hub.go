@@ -23,7 +23,7 @@ type Hub struct {
 	cfg     Config
 	log     *slog.Logger
 	node    string // its address; see Topic
-	session BrokerSession
+	session *countedSession
 	flusher *wire.Flusher
 	poller  wire.Poller
 
@@ -44,6 +44,7 @@ type Hub struct {
 	away      away
 	courier   courier
 	counters  counters
+	readiness readiness
 
 	lines             lineLimits
 	nodeCount         atomic.Int64 // other nodes that are alive
@@ -80,7 +81,7 @@ func New(cfg Config) (*Hub, error) {
 		h.life.cancel()
 		return nil, fmt.Errorf("chathub: attach to the broker: %w", err)
 	}
-	h.session = session
+	h.session = &countedSession{BrokerSession: session, calls: &h.counters.broker}
 	ctx, cancel := h.brokerContext()
 	defer cancel()
 	if _, err := session.Subscribe(ctx, Topic{Node: h.node}); err != nil {
@@ -194,6 +195,7 @@ func (h *Hub) barrier(ctx context.Context) error {
 func (h *Hub) guard(what string, f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
+			h.counters.panics.Add(1)
 			h.logLimited("panic in "+what, slog.LevelError, "chathub: panic", func() []any {
 				return []any{"in", what, "panic", v, "stack", string(debug.Stack())}
 			})
