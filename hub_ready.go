@@ -13,6 +13,9 @@ const (
 	readyFor = time.Second
 	// probePatience bounds a probe.
 	probePatience = 2 * time.Second
+	// probeBytes is a page of common file systems. Less than that may fit into
+	// a page that a file has already, and a full disk would not show.
+	probeBytes = 4096
 )
 
 // probeTopic is where probes are stored. No client can name this room, because
@@ -26,7 +29,7 @@ var probeTopic = Topic{Room: "\x7fready"}
 // so does its return. The connected clients need neither.
 //
 // If a message was stored within the last second, Ready returns at once.
-// Otherwise it stores a small one that replaces the one before, under a name
+// Otherwise it stores one of 4 KiB that replaces the one before, under a name
 // that no client can reach. That takes two seconds at most, and happens at most
 // once a second, however often Ready is called. If ctx ends first, Ready
 // returns its error.
@@ -86,7 +89,7 @@ func (p *probe) run(h *Hub) {
 	defer close(p.ended)
 	ctx, cancel := context.WithTimeout(h.life.ctx, probePatience)
 	defer cancel()
-	_, err := h.session.Publish(ctx, Message{Topic: probeTopic, Name: "ready/probe", Body: []byte("probe")})
+	_, err := h.session.Publish(ctx, Message{Topic: probeTopic, Name: "ready/probe", Body: make([]byte, probeBytes)})
 	if err != nil {
 		p.err = fmt.Errorf("chathub: the broker does not store messages: %w", err)
 	}

@@ -85,9 +85,9 @@ type RecoveryResult string
 const (
 	RecoveryComplete RecoveryResult = "complete" // nothing was missed for good
 	RecoveryNewLog   RecoveryResult = "new_log"  // the position was of another epoch
-	RecoveryAhead    RecoveryResult = "ahead"    // the position is beyond the log, which was restored to an older state
+	RecoveryAhead    RecoveryResult = "ahead"    // the log was restored to an older state
 	RecoveryDropped  RecoveryResult = "dropped"  // the log has dropped some of it
-	RecoveryTooMuch  RecoveryResult = "too_much" // more than ReplayLimit, or than an answer may have
+	RecoveryTooMuch  RecoveryResult = "too_much" // more than an answer may have
 	RecoveryOff      RecoveryResult = "off"      // ReplayLimit is negative
 	RecoveryFailed   RecoveryResult = "failed"   // the log could not be read
 )

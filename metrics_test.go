@@ -46,7 +46,8 @@ func TestMetricsEvents(t *testing.T) {
 		})
 		ana := p.dial("ana", "red")
 		ana.Must(hubtest.Frame{Type: "slow"})
-		ana.Request(hubtest.Frame{Type: "slow", Data: hubtest.Data(map[string]int{})}) // handled as odd
+		// The middleware turns it into an odd one.
+		ana.Request(hubtest.Frame{Type: "slow", Data: hubtest.Data(map[string]int{})})
 		ana.Request(hubtest.Frame{Type: "odd"})
 		ana.Request(hubtest.Frame{Type: "bad"})
 		for i := range 100 {

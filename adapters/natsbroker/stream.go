@@ -20,6 +20,7 @@ type streamState struct {
 	firstSeq    uint64 // of all topics; older messages have been dropped
 	firstTime   time.Time
 	lastSeq     uint64
+	messages    uint64
 	maxMessages int // per subject; 0 or less: no bound
 	maxAge      time.Duration
 	// raised is the last position that was stored under a lower maxMessages or
@@ -44,6 +45,7 @@ func newState(i *jetstream.StreamInfo) *streamState {
 		firstSeq:    i.State.FirstSeq,
 		firstTime:   i.State.FirstTime,
 		lastSeq:     i.State.LastSeq,
+		messages:    i.State.Msgs,
 		maxMessages: int(i.Config.MaxMsgsPerSubject),
 		maxAge:      i.Config.MaxAge,
 		bytes:       i.State.Bytes,
