@@ -3,7 +3,7 @@
 //
 //	registry := prometheus.NewRegistry()
 //	registry.MustRegister(chatprom.NewCollector(hub))
-//	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+//	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, opts))
 //
 // with this package imported as chatprom. The package natsprom does the same
 // for natsbroker. The README lists the metrics, and what they cost.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"strings"
 )
 
@@ -22,6 +23,8 @@ type config struct {
 	dataDir        string
 	natsURL        string
 	moderators     moderators
+	proxies        []netip.Prefix
+	version        bool // print it and end
 }
 
 const usage = `Usage: chat [flags]
@@ -58,6 +61,8 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 	fs.StringVar(&cfg.dataDir, "data", "", "keep messages in this `directory`; without it and -nats they are in memory only")
 	fs.StringVar(&cfg.natsURL, "nats", "", "share messages with other instances through NATS servers with JetStream at this `URL`")
 	names := fs.String("moderators", "", "`names` of users who may moderate, separated by commas")
+	fs.Func("trusted-proxies", "`networks` of proxies whose X-Forwarded-For is believed, separated by commas: 127.0.0.1/32,10.0.0.0/8", cfg.addProxies)
+	fs.BoolVar(&cfg.version, "version", false, "print the version and end")
 	switch err := fs.Parse(args); {
 	case err == flag.ErrHelp: //nolint:errorlint // the flag package never wraps it
 		fs.SetOutput(help)
@@ -71,6 +76,9 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 		return cfg, fmt.Errorf("unexpected argument %q (see chat -help)", fs.Arg(0))
 	}
 
+	if cfg.version {
+		return cfg, nil
+	}
 	if cfg.dataDir != "" && cfg.natsURL != "" {
 		return cfg, errors.New("-data and -nats exclude each other (see chat -help)")
 	}
@@ -94,4 +102,15 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 		}
 	}
 	return cfg, nil
+}
+
+func (cfg *config) addProxies(list string) error {
+	for s := range strings.SplitSeq(list, ",") {
+		p, err := netip.ParsePrefix(strings.TrimSpace(s))
+		if err != nil {
+			return err
+		}
+		cfg.proxies = append(cfg.proxies, p)
+	}
+	return nil
 }
