@@ -24,7 +24,8 @@ type config struct {
 	natsURL        string
 	moderators     moderators
 	proxies        []netip.Prefix
-	version        bool // print it and end
+	version        bool   // print it and end
+	probe          string // ask this URL and end
 }
 
 const usage = `Usage: chat [flags]
@@ -62,6 +63,7 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 	fs.StringVar(&cfg.natsURL, "nats", "", "share messages with other instances through NATS servers with JetStream at this `URL`")
 	names := fs.String("moderators", "", "`names` of users who may moderate, separated by commas")
 	fs.Func("trusted-proxies", "`networks` of proxies whose X-Forwarded-For is believed, separated by commas: 127.0.0.1/32,10.0.0.0/8", cfg.addProxies)
+	fs.StringVar(&cfg.probe, "probe", "", "ask this `URL`, such as http://127.0.0.1:5000/readyz, and end; for containers without a shell")
 	fs.BoolVar(&cfg.version, "version", false, "print the version and end")
 	switch err := fs.Parse(args); {
 	case err == flag.ErrHelp: //nolint:errorlint // the flag package never wraps it
@@ -76,7 +78,7 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 		return cfg, fmt.Errorf("unexpected argument %q (see chat -help)", fs.Arg(0))
 	}
 
-	if cfg.version {
+	if cfg.version || cfg.probe != "" {
 		return cfg, nil
 	}
 	if cfg.dataDir != "" && cfg.natsURL != "" {

@@ -43,6 +43,12 @@ func TestMonitoring(t *testing.T) {
 			if a := s.request(t, http.MethodGet, "readyz", "", nil); a.status != http.StatusOK || !strings.Contains(a.body, `"ready":true`) {
 				t.Errorf("/readyz: %d %s", a.status, a.body)
 			}
+			for path, ok := range map[string]bool{"readyz": true, "nowhere": false} {
+				err := run(t.Context(), []string{"-probe", s.url + path}, func(string) string { return "" }, t.Output())
+				if (err == nil) != ok {
+					t.Errorf("a probe of %s: %v", path, err)
+				}
+			}
 			a := s.request(t, http.MethodGet, "metrics", "", nil)
 			for _, want := range append(tt.metrics, "chathub_connections 1", `chathub_handshakes_total{result="accepted"} 1`, "go_goroutines ", "process_open_fds ") {
 				if !strings.Contains(a.body, want) {

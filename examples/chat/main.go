@@ -49,6 +49,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 		_, err := fmt.Fprintln(stderr, "chat", buildVersion())
 		return err
 	}
+	if cfg.probe != "" {
+		return probe(ctx, cfg.probe)
+	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: cfg.logLevel}))
 	if cfg.secretIsRandom {
 		log.Warn("JWT_SECRET is not set: tokens are signed with a random key and end with this process")
