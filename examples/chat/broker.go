@@ -20,7 +20,11 @@ func openBroker(cfg *config, registry *prometheus.Registry, log *slog.Logger) (c
 	var err error
 	switch {
 	case cfg.dataDir != "":
-		broker, err = natsbroker.Embedded(cfg.dataDir, natsbroker.Logger(log), natsbroker.MaxMessages(maxMessages))
+		options := []natsbroker.Option{natsbroker.Logger(log), natsbroker.MaxMessages(maxMessages)}
+		if cfg.restored != "" {
+			options = append(options, natsbroker.Restored(cfg.restored))
+		}
+		broker, err = natsbroker.Embedded(cfg.dataDir, options...)
 	case cfg.natsURL != "":
 		broker, err = natsbroker.Connect(cfg.natsURL, natsbroker.Logger(log), natsbroker.MaxMessages(maxMessages))
 	default:

@@ -23,6 +23,7 @@ type config struct {
 	dataDir        string
 	natsURL        string
 	moderators     moderators
+	restored       string
 	proxies        []netip.Prefix
 	version        bool   // print it and end
 	probe          string // ask this URL and end
@@ -60,6 +61,7 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 	fs.Float64Var(&cfg.rate, "rate", 0, "`events` per second that a client may send: 0 for the hub's default, negative for no limit")
 	fs.TextVar(&cfg.logLevel, "log-level", slog.LevelInfo, "lowest `level` to log: debug, info, warn or error")
 	fs.StringVar(&cfg.dataDir, "data", "", "keep messages in this `directory`; without it and -nats they are in memory only")
+	fs.StringVar(&cfg.restored, "restored", "", "`name` of the backup that the directory of -data was restored from; new for each restore")
 	fs.StringVar(&cfg.natsURL, "nats", "", "share messages with other instances through NATS servers with JetStream at this `URL`")
 	names := fs.String("moderators", "", "`names` of users who may moderate, separated by commas")
 	fs.Func("trusted-proxies", "`networks` of proxies whose X-Forwarded-For is believed, separated by commas: 127.0.0.1/32,10.0.0.0/8", cfg.addProxies)
