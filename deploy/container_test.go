@@ -137,7 +137,8 @@ func descendant(t *testing.T, ancestor int, name string) int {
 		if err != nil {
 			continue // it has ended
 		}
-		// proc_pid_stat(5): the name is in parentheses, and may have some itself.
+		// proc_pid_stat(5): the name is in parentheses, and may have some
+		// itself.
 		begin, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
 		var pid, parent int
 		var state string

@@ -89,7 +89,8 @@ func TestCaddyPath(t *testing.T) {
 	_, servers := pairReady(t, behindProxy())
 	f := caddy(t, servers)
 	for _, path := range []string{"/readyz", "/metrics", "/ws/readyz"} {
-		if got := status(t, f.from("127.0.0.1"), f.url+path); got != 200 { // an empty page of Caddy's own
+		// An empty page of Caddy's own.
+		if got := status(t, f.from("127.0.0.1"), f.url+path); got != 200 {
 			t.Errorf("%s got %d", path, got)
 		}
 	}

@@ -24,8 +24,8 @@ import (
 // front is a running proxy in front of two servers.
 type front struct {
 	url    string                         // its origin
-	from   func(addr string) *http.Client // whose connections come from an address of 127.0.0.0/8
-	reload func()                         // has it read its configuration anew, and waits until it has
+	from   func(addr string) *http.Client // its connections come from addr
+	reload func()                         // waits until it is done
 	log    *watchedLog
 	ready  string // what it logs when it serves
 	served int    // how often it has been waited for
@@ -126,7 +126,8 @@ func deployed(t *testing.T, name string, edits ...string) string {
 	return text
 }
 
-// withReady serves a hub at /ws, and whether it is ready, as examples/chat does.
+// withReady serves a hub at /ws, and whether it is ready, as examples/chat
+// does.
 func withReady(hub *chathub.Hub) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/ws", hub)

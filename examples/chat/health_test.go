@@ -14,7 +14,7 @@ import (
 func (s *server) awaitReady(t *testing.T, status int) string {
 	t.Helper()
 	var a answer
-	for end := time.Now().Add(patience); time.Now().Before(end); { // each takes some time while it fails
+	for end := time.Now().Add(patience); time.Now().Before(end); {
 		if a = s.request(t, http.MethodGet, "readyz", "", nil); a.status == status {
 			return a.body
 		}
