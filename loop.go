@@ -51,9 +51,9 @@ type presences struct {
 
 // sweeping is how far the sweep has come.
 type sweeping struct {
-	began time.Time
-	world int // 0: everyone; else one more than the index in worlds
-	next  int // index in that audience of the next client to check
+	began  time.Time
+	world  int // 0: everyone; else one more than the index in worlds
+	next   int // index in that audience of the next client to check
 	online int // users of all tenants, but those of none, at the last sweep
 	// waiting is what the clients that were checked have in their outboxes, in
 	// bytes.

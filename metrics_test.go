@@ -220,3 +220,17 @@ func TestUnknownEvents(t *testing.T) {
 	}()
 	chathub.On(hubtest.New(t, chathub.Config{}), chathub.UnknownEvents, func(context.Context, *chathub.Client, struct{}) error { return nil })
 }
+
+// A hub counts its tenants, and the users of all of them.
+func TestMetricsTenants(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := hubtest.New(t, chathub.Config{})
+		for _, user := range []string{"ana", "ana/Ana/a", "ben/Ben/a", "ana/Ana/b"} {
+			hubtest.Dial(t, hub, user)
+		}
+		time.Sleep(2 * time.Second) // for the sweep
+		if s := hub.Stats(); s.Tenants != 2 || s.Online != 4 || s.Connections != 4 {
+			t.Errorf("%+v", s)
+		}
+	})
+}

@@ -66,7 +66,8 @@ type counters struct {
 
 	// Set by the loop at the end of each burst.
 	connections, users, rooms, tenants, online, presenceWaiting atomic.Int64
-	outboxBytes                                                 atomic.Int64 // set by the loop's sweep
+	// Set by the loop's sweep.
+	outboxBytes atomic.Int64
 	// queuedSince is when commands began to wait without a break, in Unix
 	// nanoseconds. It is 0 if none wait.
 	queuedSince atomic.Int64

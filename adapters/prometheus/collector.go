@@ -38,7 +38,9 @@ var (
 	connections = describe("connections", "Connections to this node.")
 	users       = describe("users", "Users with a connection to this node.")
 	rooms       = describe("rooms", "Rooms with a member on this node.")
+	tenants     = describe("tenants", "Tenants with a connection to this node, besides the empty one.")
 	online      = describe("online_users", "Users online on any node, as this node knows it.")
+	presence    = describe("presence_calls_waiting", "Calls of OnPresence that are due, or are to be repeated.")
 	nodes       = describe("other_nodes", "Other nodes that this node takes to be alive.")
 	queueLength = describe("loop_queue_length", "Commands that wait for the loop.")
 	queueAge    = describe("loop_queue_age_seconds", "How long commands have been waiting for the loop without a break.")
@@ -65,7 +67,7 @@ var (
 // Describe implements [prometheus.Collector].
 func (*Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		connections, users, rooms, online, nodes, queueLength, queueAge, outbox,
+		connections, users, rooms, tenants, online, presence, nodes, queueLength, queueAge, outbox,
 		handshakes, disconnects, received, rejected, events, eventDuration, delivered, dropped, slow,
 		recoveries, calls, callDuration, panics,
 	} {
@@ -85,7 +87,9 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(connections, float64(m.Connections))
 	gauge(users, float64(m.Users))
 	gauge(rooms, float64(m.Rooms))
+	gauge(tenants, float64(m.Tenants))
 	gauge(online, float64(m.Online))
+	gauge(presence, float64(m.PresenceWaiting))
 	gauge(nodes, float64(m.Nodes))
 	gauge(queueLength, float64(m.QueueLength))
 	gauge(queueAge, m.QueueAge.Seconds())
