@@ -35,7 +35,7 @@ func TestReadyEmbeddedDiskFull(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer filler.Close()
+		defer func() { _ = filler.Close() }()
 		for block := make([]byte, 4096); err == nil; {
 			_, err = filler.Write(block)
 		}
