@@ -302,13 +302,6 @@ func (c *Conn) MessageBegun() time.Time { return timeOf(c.begun.Load()) }
 // it. It is zero if nothing waits.
 func (c *Conn) StuckSince() time.Time { return timeOf(c.stuck.Load()) }
 
-// Waiting returns how many bytes wait to be sent.
-func (c *Conn) Waiting() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.waiting
-}
-
 // LocalAddr implements net.Conn.
 func (c *Conn) LocalAddr() net.Addr { return c.raw.LocalAddr() }
 
