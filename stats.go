@@ -46,7 +46,8 @@ type Stats struct {
 	Away        uint64 `json:"away"`
 	AwayFailed  uint64 `json:"awayFailed"`
 	AwayDropped uint64 `json:"awayDropped"`
-	Panics        uint64 `json:"panics"`        // of handlers, middleware and callbacks
+	// Panics of handlers, middleware and callbacks.
+	Panics uint64 `json:"panics"`
 }
 
 // counters are what Stats and Metrics report. Any goroutine may read them and
