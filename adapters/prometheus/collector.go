@@ -61,6 +61,7 @@ var (
 	recoveries    = describe("recoveries_total", "Logs that clients continued from a position, by kind of topic, result, and reason if it is incomplete.", "topic", "result", "reason")
 	calls         = describe("broker_calls_total", "Calls of the broker by method and result: ok, or the code of the error.", "method", "result")
 	callDuration  = describe("broker_call_duration_seconds", "Time that calls of the broker took.", "method")
+	awayCalls     = describe("away_calls_total", "Calls of OnAway by result: ok, failed after all attempts, or dropped because too many waited.", "result")
 	panics        = describe("panics_total", "Panics of handlers, middleware and callbacks.")
 )
 
@@ -69,7 +70,7 @@ func (*Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		connections, users, rooms, tenants, online, presence, nodes, queueLength, queueAge, outbox,
 		handshakes, disconnects, received, rejected, events, eventDuration, delivered, dropped, slow,
-		recoveries, calls, callDuration, panics,
+		recoveries, calls, callDuration, awayCalls, panics,
 	} {
 		ch <- d
 	}
@@ -117,6 +118,9 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		count(recoveries, n, topic(r), result, reason)
 	}
 	collectCalls(ch, calls, callDuration, m.Broker)
+	count(awayCalls, m.Away, "ok")
+	count(awayCalls, m.AwayFailed, "failed")
+	count(awayCalls, m.AwayDropped, "dropped")
 	count(panics, m.Panics)
 }
 

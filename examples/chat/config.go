@@ -25,6 +25,7 @@ type config struct {
 	moderators     moderators
 	restored       string
 	proxies        []netip.Prefix
+	inspect        string
 	version        bool   // print it and end
 	probe          string // ask this URL and end
 }
@@ -65,6 +66,7 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 	fs.StringVar(&cfg.natsURL, "nats", "", "share messages with other instances through NATS servers with JetStream at this `URL`")
 	names := fs.String("moderators", "", "`names` of users who may moderate, separated by commas")
 	fs.Func("trusted-proxies", "`networks` of proxies whose X-Forwarded-For is believed, separated by commas: 127.0.0.1/32,10.0.0.0/8", cfg.addProxies)
+	fs.StringVar(&cfg.inspect, "inspect", "", "`address` that only operators reach, such as 127.0.0.1:5001, for a page that shows connections and rooms")
 	fs.StringVar(&cfg.probe, "probe", "", "ask this `URL`, such as http://127.0.0.1:5000/readyz, and end; for containers without a shell")
 	fs.BoolVar(&cfg.version, "version", false, "print the version and end")
 	switch err := fs.Parse(args); {

@@ -77,7 +77,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 		Rate:           cfg.rate,
 		ReadReceipts:   true,
 		ClientState:    maySet,
-		Logger:         log,
+		// What the page for operators shows of a connection.
+		KeepConnectionInfo: cfg.inspect != "",
+		Logger:             log,
 	}
 	mod := cfg.moderators.moderation()
 	mod.Install(&hubConfig)
@@ -91,6 +93,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 	}
 
 	registry.MustRegister(chatprom.NewCollector(hub))
+	if err := serveInspect(ctx, cfg.inspect, hub, mod, log); err != nil {
+		return err
+	}
 
 	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.addr)
 	if err != nil {
