@@ -14,8 +14,8 @@ import (
 )
 
 // serveInspect serves the page for operators at an address of its own, until
-// ctx ends. Whoever reaches the address is an operator, so it should be one that
-// only operators reach, such as 127.0.0.1:5001.
+// ctx ends. Whoever reaches the address is an operator, so it should be one
+// that only operators reach, such as 127.0.0.1:5001.
 func serveInspect(ctx context.Context, addr string, hub *chathub.Hub, mod *moderation.Moderation, log *slog.Logger) error {
 	if addr == "" {
 		return nil
