@@ -18,10 +18,21 @@ export interface RowActions {
   copyLink: ((m: Message) => void) | undefined;
   /** Pins it, or takes the pin back. Undefined if there are no pins here. */
   pin: ((m: Message, on: boolean) => void) | undefined;
+  /** Asks why moderators should look at it. */
+  report(m: Message): void;
+  /** Shows what a moderator can do about its author. */
+  moderate(m: Message): void;
   /** Shows the message that it answers. */
   jump(m: Message): void;
   /** Shows what can be done in a dialog, on a screen without hovering. */
   menu(m: Message): void;
+}
+
+/** What the user may do with messages. */
+export interface Rights {
+  /** Not if the user is muted or the room is frozen. */
+  readonly write: boolean;
+  readonly moderate: boolean;
 }
 
 const REACTIONS = {
@@ -39,11 +50,12 @@ interface Props {
   message: Message;
   mine: boolean;
   pinned: boolean;
+  may: Rights;
   on: RowActions;
 }
 
 /** The bar of a message that the pointer is over, or that has focus. */
-export function ActionBar({ message, mine, pinned, on }: Props): ReactNode {
+export function ActionBar({ message, mine, pinned, may, on }: Props): ReactNode {
   const [picking, setPicking] = useState(false);
   const bar = useRef<HTMLFieldSetElement>(null);
   const picked = useRef(picking);
@@ -64,12 +76,12 @@ export function ActionBar({ message, mine, pinned, on }: Props): ReactNode {
       aria-label={picking ? 'Reactions' : 'Actions for this message'}
       onKeyDown={keydown}
     >
-      {picking ? (
+      {picking && may.write ? (
         <Palette message={message} onPick={() => setPicking(false)} on={on} />
       ) : (
         <>
-          <IconButton icon="react" label="React" onClick={() => setPicking(true)} />
-          {actionsOf({ message, mine, pinned, on }).map(({ icon, label, act }) => (
+          {may.write && <IconButton icon="react" label="React" onClick={() => setPicking(true)} />}
+          {actionsOf({ message, mine, pinned, may, on }).map(({ icon, label, act }) => (
             <IconButton key={label} icon={icon} label={label} onClick={act} />
           ))}
         </>
@@ -78,24 +90,30 @@ export function ActionBar({ message, mine, pinned, on }: Props): ReactNode {
   );
 }
 
-function actionsOf({ message, mine, pinned, on }: Props): { icon: IconName; label: string; act: () => void }[] {
-  const { copyLink, pin } = on;
-  return [
-    { icon: 'reply', label: 'Reply', act: () => on.reply(message) },
-    ...(mine
-      ? ([
-          { icon: 'edit', label: 'Edit', act: () => on.edit(message) },
-          { icon: 'delete', label: 'Delete', act: () => on.remove(message) },
-        ] as const)
-      : []),
-    ...(pin
-      ? [{ icon: pinned ? 'unpin' : 'pin', label: pinned ? 'Unpin' : 'Pin', act: () => pin(message, !pinned) } as const]
-      : []),
-    ...(copyLink ? [{ icon: 'link', label: 'Copy link', act: () => copyLink(message) } as const] : []),
-  ];
+interface Item {
+  icon: IconName;
+  label: string;
+  act: () => void;
 }
 
-function Palette({ message, on, onPick }: Omit<Props, 'mine' | 'pinned'> & { onPick: () => void }): ReactNode {
+function actionsOf({ message, mine, pinned, may, on }: Props): Item[] {
+  const { copyLink, pin } = on;
+  const others = !mine && message.from !== undefined;
+  const all: (Item | false | undefined)[] = [
+    may.write && { icon: 'reply', label: 'Reply', act: () => on.reply(message) },
+    may.write && mine && { icon: 'edit', label: 'Edit', act: () => on.edit(message) },
+    // What was written before a mute can still be deleted.
+    (mine || may.moderate) && { icon: 'delete', label: 'Delete', act: () => on.remove(message) },
+    may.write &&
+      pin && { icon: pinned ? 'unpin' : 'pin', label: pinned ? 'Unpin' : 'Pin', act: () => pin(message, !pinned) },
+    copyLink && { icon: 'link', label: 'Copy link', act: () => copyLink(message) },
+    others && { icon: 'flag', label: 'Report', act: () => on.report(message) },
+    others && may.moderate && { icon: 'shield', label: 'Moderate', act: () => on.moderate(message) },
+  ];
+  return all.filter((item) => item !== false && item !== undefined);
+}
+
+function Palette({ message, on, onPick }: Omit<Props, 'mine' | 'pinned' | 'may'> & { onPick: () => void }): ReactNode {
   return Object.entries(REACTIONS).map(([key, name]) => {
     const pressed = message.mine?.includes(key) ?? false;
     return (
@@ -123,9 +141,11 @@ export function ActionSheet({ onClosed, ...props }: Props & { onClosed: () => vo
     <Dialog title="Message" className="sheet action-sheet" onClosed={onClosed}>
       {(close) => (
         <>
-          <fieldset className="palette" aria-label="Reactions">
-            <Palette {...props} onPick={close} />
-          </fieldset>
+          {props.may.write && (
+            <fieldset className="palette" aria-label="Reactions">
+              <Palette {...props} onPick={close} />
+            </fieldset>
+          )}
           <ul>
             {actionsOf(props).map(({ icon, label, act }) => (
               <li key={label}>

@@ -1,5 +1,9 @@
 import type { ConnectionState } from 'chathub-client';
-import { type ReactNode, useEffect, useState } from 'react';
+import { type ReactNode, useEffect, useMemo, useState } from 'react';
+import { banOf } from './banned.js';
+import { Countdown } from './Countdown.js';
+import { endText } from './format.js';
+import { Name } from './parts.js';
 
 const SOON = 600; // ms: a first connection is usually made within this time
 
@@ -14,19 +18,27 @@ export function Banner({ state, onRetry }: { state: ConnectionState; onRetry: ()
     return () => clearTimeout(timer);
   }, [first]);
   const text = first && !late ? '' : textOf(state);
+  const ban = useMemo(() => banOf(state), [state]);
+  const said = ban ? (
+    <>
+      You are banned. <Name of={ban.reason} /> {endText(ban.until)}
+    </>
+  ) : (
+    text
+  );
   const stopped = state.status === 'disconnected' && state.retryAt === null;
   // A server that is restarting has said when to come back.
   const canRetry = state.status === 'disconnected' && state.reason !== 'restart';
   return (
     <>
       <div className="sr" role="status">
-        {text}
+        {said}
       </div>
       <div className="banner" data-stopped={stopped} hidden={text === ''}>
         {!stopped && <span className="spinner" aria-hidden="true" />}
-        <span className="banner-text">{text}</span>
+        <span className="banner-text">{said}</span>
         {state.status === 'disconnected' && state.retryAt !== null && (
-          <Countdown key={state.retryAt} to={state.retryAt} />
+          <Countdown key={state.retryAt} to={state.retryAt} text={(left) => `Next try in ${left} s`} />
         )}
         {canRetry && (
           <button type="button" onClick={onRetry}>
@@ -54,18 +66,4 @@ function textOf(state: ConnectionState): string {
         ? 'The connection is lost. Your messages will be sent when it is back.'
         : 'You are offline. Your messages will be sent when you are back online.';
   }
-}
-
-function Countdown({ to }: { to: number }): ReactNode {
-  const [now, setNow] = useState(Date.now);
-  useEffect(() => {
-    const timer = setInterval(() => setNow(Date.now()), 250);
-    return () => clearInterval(timer);
-  }, []);
-  const left = Math.ceil((to - now) / 1_000);
-  return (
-    <span className="countdown" aria-hidden="true">
-      {left > 0 && `Next try in ${left} s`}
-    </span>
-  );
 }

@@ -10,6 +10,7 @@ import { Drafts } from './drafts.js';
 import type { Refused } from './Editor.js';
 import { useHeads } from './following.js';
 import { useLink } from './link.js';
+import { useReports, useStanding, useWritten } from './moderation.js';
 import { KnownUsers, useNames } from './names.js';
 import { useNotifications } from './notify.js';
 import { useReceipts } from './receipts.js';
@@ -45,6 +46,9 @@ export function Chat({ session, onEnd }: Props): ReactNode {
   const heads = useHeads();
   const receipts = useReceipts();
   const breaks = useBreaks();
+  const standing = useStanding(undefined, connection.status === 'connected');
+  const reports = useReports(standing.moderator);
+  const written = useWritten(me);
   const { refused, onRefused } = useRefused();
   const { toasts, say } = useToasts();
   const notifications = useNotifications(me.id, unread, (place, seq) => seq > heads.of(place), open);
@@ -122,6 +126,9 @@ export function Chat({ session, onEnd }: Props): ReactNode {
     say,
     onBack: back,
     onMessage: (user: User) => open(privately(user)),
+    standing,
+    reports,
+    written,
     onSeeing: setSeeing,
   };
   const known = useMemo(() => ({ me, names }), [me, names]);

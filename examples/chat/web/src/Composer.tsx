@@ -7,6 +7,10 @@ import { shortOf } from './types.js';
 interface Props {
   label: string;
   disabled: boolean;
+  /** The next message can be written, and not be sent yet. */
+  waiting: boolean;
+  /** A long text cannot go out in parts. */
+  single: boolean;
   draft: string;
   /** The message that the next one answers. */
   replyTo: Message | undefined;
@@ -24,11 +28,13 @@ interface Props {
 export const phone = matchMedia('(max-width: 760px)');
 
 export function Composer(props: Props): ReactNode {
-  const { label, disabled, draft, replyTo, onDraft, onSend, onNoReply, onEditLast, onTyping } = props;
+  const { label, disabled, waiting, single, draft, replyTo, onDraft, onSend, onNoReply, onEditLast, onTyping } = props;
   const [text, setText] = useState(draft);
   const area = useRef<HTMLTextAreaElement>(null);
-  const tooLong = text.length > LONGEST;
-  const parts = tooLong ? [] : partsOf(text);
+  const cut = text.length > LONGEST ? [] : partsOf(text);
+  const tooMany = single && cut.length > 1;
+  const tooLong = text.length > LONGEST || tooMany;
+  const parts = tooLong ? [] : cut;
 
   useEffect(() => {
     if (phone.matches) document.querySelector<HTMLElement>('.bar h2')?.focus();
@@ -48,14 +54,14 @@ export function Composer(props: Props): ReactNode {
   function submit(event: FormEvent) {
     event.preventDefault();
     area.current?.focus();
-    if (parts.length === 0 || disabled) return;
+    if (parts.length === 0 || disabled || waiting) return;
     onSend(parts);
     setText('');
     onDraft('');
   }
 
   return (
-    <form className={parts.length > 0 ? 'composer ready' : 'composer'} onSubmit={submit}>
+    <form className={parts.length > 0 && !waiting ? 'composer ready' : 'composer'} onSubmit={submit}>
       {replyTo && (
         <div className="replying">
           <p>
@@ -74,7 +80,8 @@ export function Composer(props: Props): ReactNode {
         </div>
       )}
       <p className="composer-note" role="status" hidden={parts.length < 2 && !tooLong}>
-        {tooLong && `This is too long. ${LONGEST.toLocaleString('en')} characters can be sent at once.`}
+        {tooMany && 'This is too long for one message, and in slow mode you can send one at a time.'}
+        {tooLong && !tooMany && `This is too long. ${LONGEST.toLocaleString('en')} characters can be sent at once.`}
         {parts.length > 1 && `This is long. It will be sent as ${parts.length} messages.`}
       </p>
       <textarea
@@ -101,7 +108,7 @@ export function Composer(props: Props): ReactNode {
           event.currentTarget.form?.requestSubmit();
         }}
       />
-      <button className="send" type="submit" aria-label="Send" title="Send" disabled={disabled}>
+      <button className="send" type="submit" aria-label="Send" title="Send" disabled={disabled || waiting}>
         <Icon of="send" />
       </button>
     </form>

@@ -1,15 +1,21 @@
 import type { User } from 'chathub-client';
 import { type Message, useChat, useConnection, usePrivateMessages, useRoom } from 'chathub-client/react';
 import { type ReactNode, useEffect, useMemo, useState } from 'react';
-import { peopleText, refusalText } from './format.js';
+import { useBan } from './banned.js';
+import { endText, peopleText, refusalText } from './format.js';
+import { useHold } from './Hold.js';
 import { type Link, linkTo } from './link.js';
+import { ModerateDialog } from './Moderate.js';
+import { type Report, rulesOf, useStanding } from './moderation.js';
 import { useOnline } from './online.js';
 import { PeopleDialog, PeopleList } from './People.js';
 import { Avatar, Icon, IconButton, Name, RoomAvatar } from './parts.js';
 import { QuotedRoom } from './Quote.js';
 import { PinsDialog, Topic, TopicDialog } from './RoomHead.js';
+import { RoomDialog } from './RoomModeration.js';
 import type { Receipts } from './receipts.js';
 import { pin, pinsOf, topicOf } from './roomState.js';
+import { load, ofBrowser, save } from './storage.js';
 import { type Shared, Thread } from './Thread.js';
 import { privately, room } from './types.js';
 
@@ -26,10 +32,17 @@ export function RoomConversation({ name, receipts, onLeave, ...shared }: RoomPro
   const { status, error, removed, users, count, typing } = view;
   const client = useChat();
   const [listing, setListing] = useState(false);
-  const [open, setOpen] = useState<'topic' | 'pins'>();
+  const [open, setOpen] = useState<'topic' | 'pins' | 'moderation'>();
   const [wanted, setWanted] = useState<Link | null>(null);
   const pins = useMemo(() => pinsOf({ state: view.state }), [view.state]);
   const here = client.room(name);
+  const standing = useStanding(name, status === 'joined', view.versions.moderation);
+  const rules = useMemo(() => rulesOf(view.state), [view.state]);
+  const hold = useHold(rules, standing);
+  const ban = useBan(name, error, removed);
+  const [moderated, setModerated] = useState<User>();
+  const onModerate = standing.moderator && status === 'joined' ? setModerated : undefined;
+  const fresh = useFresh(shared.me.id, shared.reports);
   const close = () => setOpen(undefined);
   const setPinned = (seq: number, on: boolean) => {
     const failed = (err: Error) => shared.say(on ? 'Not pinned' : 'Not unpinned', `${err.message}.`);
@@ -47,6 +60,8 @@ export function RoomConversation({ name, receipts, onLeave, ...shared }: RoomPro
       <p>There are no messages yet. Everyone in the room can read what you write.</p>
     </>
   );
+  // Its state has the error.
+  const joinAgain = () => void here.join({ history: 50 }).catch(ignore);
   function copyLink({ seq = 0 }: Message) {
     const link = linkTo({ room: name, seq });
     const copied = navigator.clipboard?.writeText(link) ?? Promise.reject();
@@ -61,7 +76,12 @@ export function RoomConversation({ name, receipts, onLeave, ...shared }: RoomPro
         <Head
           title={name}
           sub={sub}
-          more={<Topic topic={topicOf(view)} onChange={status === 'joined' ? () => setOpen('topic') : undefined} />}
+          more={
+            <Topic
+              topic={topicOf(view)}
+              onChange={status === 'joined' && !hold?.closed ? () => setOpen('topic') : undefined}
+            />
+          }
           picture={<RoomAvatar />}
           onBack={shared.onBack}
         >
@@ -71,6 +91,17 @@ export function RoomConversation({ name, receipts, onLeave, ...shared }: RoomPro
               label={pins.length === 1 ? '1 pinned message' : `${pins.length} pinned messages`}
               count={pins.length}
               onClick={() => setOpen('pins')}
+            />
+          )}
+          {onModerate && (
+            <IconButton
+              icon="shield"
+              label={fresh.count > 0 ? `Moderation, ${fresh.count} new reports` : 'Moderation'}
+              {...(fresh.count > 0 ? { count: fresh.count } : {})}
+              onClick={() => {
+                fresh.seen();
+                setOpen('moderation');
+              }}
             />
           )}
           <IconButton icon="people" label="Who is here" className="people-toggle" onClick={() => setListing(true)} />
@@ -102,15 +133,23 @@ export function RoomConversation({ name, receipts, onLeave, ...shared }: RoomPro
             typing={typing}
             refusal={
               refused
-                ? {
-                    title: removed ? `${refused} from this room` : `${refused} this room`,
-                    reason: removed ? removed.reason : (error?.message ?? ''),
-                    again: removed ? 'Join again' : 'Try again',
-                    // Its state has the error.
-                    onAgain: () => client.room(name).join({ history: 50 }).catch(ignore),
-                  }
+                ? ban
+                  ? {
+                      title: `You are banned from this room. ${endText(ban.until)}`,
+                      reason: ban.reason,
+                      again: 'Try again',
+                      onAgain: joinAgain,
+                    }
+                  : {
+                      title: removed ? `${refused} from this room` : `${refused} this room`,
+                      reason: removed ? removed.reason : (error?.message ?? ''),
+                      again: removed ? 'Join again' : 'Try again',
+                      onAgain: joinAgain,
+                    }
                 : undefined
             }
+            hold={hold}
+            onModerate={onModerate}
             onTyping={(is) => (is ? view.setTyping() : view.stopTyping())}
           />
         </QuotedRoom>
@@ -119,7 +158,7 @@ export function RoomConversation({ name, receipts, onLeave, ...shared }: RoomPro
         <h2 id="people">
           Who is here <span className="count">{count > 0 && count}</span>
         </h2>
-        <PeopleList me={shared.me} users={users} count={count} onMessage={shared.onMessage} />
+        <PeopleList me={shared.me} users={users} count={count} onMessage={shared.onMessage} onModerate={onModerate} />
       </aside>
       {open === 'topic' && <TopicDialog room={here} onClosed={close} />}
       {open === 'pins' && (
@@ -133,12 +172,32 @@ export function RoomConversation({ name, receipts, onLeave, ...shared }: RoomPro
           onClosed={close}
         />
       )}
+      {open === 'moderation' && (
+        <RoomDialog
+          room={name}
+          rules={rules}
+          standing={standing}
+          reports={shared.reports}
+          onModerate={setModerated}
+          onClosed={close}
+        />
+      )}
+      {moderated && (
+        <ModerateDialog
+          user={moderated}
+          room={name}
+          standing={standing}
+          say={shared.say}
+          onClosed={() => setModerated(undefined)}
+        />
+      )}
       {listing && (
         <PeopleDialog
           me={shared.me}
           users={users}
           count={count}
           onMessage={shared.onMessage}
+          onModerate={onModerate}
           onClosed={() => setListing(false)}
         />
       )}
@@ -153,6 +212,8 @@ export function PrivateConversation({ user, ...shared }: Shared & { user: User }
   const { status } = useConnection();
   const online = useOnline()(id);
   const ready = status === 'connected' && client.inbox !== null;
+  const hold = useHold(undefined, shared.standing);
+  const [moderating, setModerating] = useState(false);
   const { loadMore } = view;
   useEffect(() => {
     if (ready) loadMore().catch(ignore); // what is older than the page
@@ -184,7 +245,18 @@ export function PrivateConversation({ user, ...shared }: Shared & { user: User }
         ready={ready}
         epoch={client.inbox?.epoch}
         dataOf={(text) => ({ text, toName: name })}
+        hold={hold}
+        onModerate={shared.standing.moderator ? () => setModerating(true) : undefined}
       />
+      {moderating && (
+        <ModerateDialog
+          user={user}
+          room={undefined}
+          standing={shared.standing}
+          say={shared.say}
+          onClosed={() => setModerating(false)}
+        />
+      )}
     </div>
   );
 }
@@ -222,6 +294,20 @@ function Head({ title, sub, more, picture, onBack, children }: HeadProps): React
       {children}
     </header>
   );
+}
+
+/** Returns how many reports the moderator has not seen, in any tab. */
+function useFresh(me: string, reports: readonly Report[]) {
+  const key = `chathub:reports:${me}`;
+  const [seen, setSeen] = useState(() => Number(load(ofBrowser, key)));
+  return {
+    count: reports.filter(({ ts, by }) => ts > seen && by?.id !== me).length,
+    seen: () => {
+      const last = reports[0]?.ts ?? 0;
+      save(ofBrowser, key, last);
+      setSeen(last);
+    },
+  };
 }
 
 const ignore = () => {};

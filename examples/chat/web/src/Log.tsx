@@ -1,7 +1,7 @@
 import type { User } from 'chathub-client';
 import type { Message } from 'chathub-client/react';
 import { Fragment, type KeyboardEvent, type ReactNode, useContext } from 'react';
-import type { RowActions } from './Actions.js';
+import type { Rights, RowActions } from './Actions.js';
 import type { Break } from './breaks.js';
 import type { Refused } from './Editor.js';
 import { dayKey, dayOf } from './format.js';
@@ -40,6 +40,7 @@ interface Props {
   withNames: boolean;
   /** The end of the log has come into sight, or left it. */
   onEnd: (inSight: boolean) => void;
+  may: Rights;
   on: RowActions;
 }
 
@@ -60,6 +61,7 @@ export function Log(props: Props): ReactNode {
     more,
     newer,
     receipts,
+    may,
     on,
   } = props;
   const { ref, atEnd, missed, toEnd, lineAbove, toLine } = useScroll(messages, me.id, more, newer, target, props.onEnd);
@@ -106,6 +108,7 @@ export function Log(props: Props): ReactNode {
                 marked={m.key === target}
                 readBy={readers.get(m) ?? ''}
                 answered={m.re === undefined ? undefined : answered(m)}
+                may={may}
                 on={on}
               />
               {broken.has(m) && <BreakNote missing={broken.get(m) === true} />}

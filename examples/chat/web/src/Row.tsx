@@ -1,6 +1,6 @@
 import type { Message } from 'chathub-client/react';
 import { memo, type ReactNode, type TouchEvent, useEffect, useId, useRef, useState } from 'react';
-import { ActionBar, type RowActions } from './Actions.js';
+import { ActionBar, type Rights, type RowActions } from './Actions.js';
 import { Editor, type Refused } from './Editor.js';
 import { fullTimeOf, linked, timeOf } from './format.js';
 import { Avatar, colored, Icon, Name, Spoken } from './parts.js';
@@ -27,12 +27,13 @@ interface Props {
   readBy: string;
   /** The message that it answers, if that is loaded. */
   answered: Message | undefined;
+  may: Rights;
   on: RowActions;
 }
 
 /** One message. */
 export const Row = memo(function Row(props: Props): ReactNode {
-  const { message, mine, withName, first, end, current, editing, pinned, refused, marked, readBy, answered, on } =
+  const { message, mine, withName, first, end, current, editing, pinned, refused, marked, readBy, answered, may, on } =
     props;
   const { key, id = '', from, data, status, error, ts, edited, deleted, re } = message;
   const own = useId();
@@ -106,7 +107,12 @@ export const Row = memo(function Row(props: Props): ReactNode {
             </span>
           </div>
         )}
-        {!gone && <Reactions message={message} onReact={able ? (key, is) => on.react(message, key, is) : undefined} />}
+        {!gone && (
+          <Reactions
+            message={message}
+            onReact={able && may.write ? (key, is) => on.react(message, key, is) : undefined}
+          />
+        )}
         {status === 'failed' && (
           <p className="failure">
             Not sent: {error?.message ?? 'unknown'}.
@@ -118,7 +124,9 @@ export const Row = memo(function Row(props: Props): ReactNode {
             </button>
           </p>
         )}
-        {able && (over || focused) && !editing && <ActionBar message={message} mine={mine} pinned={pinned} on={on} />}
+        {able && (over || focused) && !editing && (
+          <ActionBar message={message} mine={mine} pinned={pinned} may={may} on={on} />
+        )}
         {able && (
           <button type="button" className="sr more" tabIndex={-1} onClick={() => on.menu(message)}>
             Actions

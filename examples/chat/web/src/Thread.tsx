@@ -1,8 +1,9 @@
 import type { ChatError, PrivateRef, User } from 'chathub-client';
-import type { Message } from 'chathub-client/react';
+import { type Message, useChat, useConnection } from 'chathub-client/react';
 import type { Actions, Shown as Messages } from 'chathub-client/store';
 import { type ReactNode, useEffect, useMemo, useRef, useState } from 'react';
 import { ActionSheet, type RowActions } from './Actions.js';
+import { banOf } from './banned.js';
 import type { Break } from './breaks.js';
 import { Composer, phone } from './Composer.js';
 import { DeleteDialog } from './dialogs.js';
@@ -10,12 +11,15 @@ import type { Drafts } from './drafts.js';
 import type { Refused } from './Editor.js';
 import { type Heads, useNews } from './following.js';
 import { typingText } from './format.js';
+import { type Hold, HoldLine } from './Hold.js';
 import { Log } from './Log.js';
 import type { Link } from './link.js';
+import { ReportDialog } from './Moderate.js';
+import { type Asked, type Report, usePending } from './moderation.js';
 import { Name } from './parts.js';
 import { useReading } from './reading.js';
 import type { Receipts } from './receipts.js';
-import { keyOf, type Place, type Text } from './types.js';
+import { keyOf, type Place, type Text, textOf } from './types.js';
 
 /** What all conversations get from the page. */
 export interface Shared {
@@ -35,6 +39,12 @@ export interface Shared {
   /** Back to the list of conversations, on a narrow screen. */
   onBack: () => void;
   onMessage: (user: User) => void;
+  /** What concerns the user in the whole service. */
+  standing: Asked;
+  /** For moderators, the newest first. */
+  reports: readonly Report[];
+  /** When the user has last written in a room. */
+  written: (room: string) => number;
   /** The reader sees the newest messages, or no longer does. */
   onSeeing: (is: boolean) => void;
 }
@@ -70,16 +80,20 @@ interface Props extends Shared {
   onPin?: (m: Message, on: boolean) => void;
   typing?: readonly User[];
   refusal?: Refusal | undefined;
+  hold: Hold | undefined;
+  /** Shows what a moderator can do about a user. Undefined for others. */
+  onModerate: ((user: User) => void) | undefined;
   onTyping?: (is: boolean) => void;
 }
 
 const NO_PINS: readonly number[] = [];
+const LONGEST_QUOTE = 600; // characters, of which the server counts the bytes
 const MANY = 100; // the server counts no more unread messages
 
 /** The messages of a conversation, and the field for the next one. */
 export function Thread(props: Props): ReactNode {
   const { me, drafts, heads, breaks, say, onSeeing, place, title, label, intro, of, epoch, dataOf } = props;
-  const { receipts, typing = [], pins = NO_PINS, refusal, onTyping } = props;
+  const { receipts, typing = [], pins = NO_PINS, refusal, hold, onTyping } = props;
   const { messages, hasMore, hasNewer, loading, loadMore, loadNewer, showNewest } = of;
   const skip = place.kind === 'room' ? heads.of(place) : -1;
   const { firstNew, firstVisit, seeing, hideNew, seen } = useReading(of, skip);
@@ -89,6 +103,16 @@ export function Thread(props: Props): ReactNode {
   const [replyTo, setReplyTo] = useState<Message>();
   const [menu, setMenu] = useState<Message>();
   const [deleting, setDeleting] = useState<Message>();
+  const [reporting, setReporting] = useState<Message>();
+  const client = useChat();
+  const moderates = props.onModerate !== undefined;
+  const banned = banOf(useConnection()) !== undefined;
+  const closed = banned || refusal !== undefined || hold?.closed === true;
+  const may = useMemo(() => ({ write: !closed, moderate: moderates }), [closed, moderates]);
+  // Slow mode counts from the last message, and from one that is not sent yet.
+  const slow = (place.kind === 'room' && hold?.everyMs) || 0;
+  const next = slow > 0 ? props.written(place.kind === 'room' ? place.name : '') + slow : 0;
+  const waiting = usePending(next) || (slow > 0 && messages.some((m) => m.status === 'sending'));
 
   // The line above the new messages shows once all of them are loaded.
   const missing = !firstVisit && of.unread && of.firstUnread === undefined && hasMore && messages.length > 0;
@@ -136,6 +160,8 @@ export function Thread(props: Props): ReactNode {
       react: (m, key, is) => void of().react(m, key, is).catch(tell('No reaction')),
       copyLink: latest.current.props.copyLink && ((m) => latest.current.props.copyLink?.(m)),
       pin: latest.current.props.onPin && ((m, is) => latest.current.props.onPin?.(m, is)),
+      report: setReporting,
+      moderate: ({ from }) => from && latest.current.props.onModerate?.(from),
       jump: (m) => latest.current.go(m.re),
       menu: setMenu,
     };
@@ -158,6 +184,12 @@ export function Thread(props: Props): ReactNode {
     }
   }
 
+  function report({ seq, id, from, data }: Message, reason: string) {
+    if (place.kind === 'room') return client.send('report', { seq, reason }, { room: place.name });
+    const quote = textOf(data).slice(0, LONGEST_QUOTE);
+    return client.send('report', { id, author: from?.id, reason, quote }, { to: place.id });
+  }
+
   return (
     <>
       <Log
@@ -177,6 +209,7 @@ export function Thread(props: Props): ReactNode {
         receipts={receipts}
         withNames={place.kind === 'room'}
         onEnd={seen}
+        may={may}
         on={on}
       />
       <div className="sr" role="status">
@@ -201,9 +234,12 @@ export function Thread(props: Props): ReactNode {
           </button>
         </div>
       )}
+      {hold && !refusal && <HoldLine of={hold} until={next} />}
       <Composer
         label={`Message ${title}`}
-        disabled={refusal !== undefined}
+        disabled={closed}
+        waiting={waiting}
+        single={slow > 0}
         draft={drafts.of(keyOf(place))}
         replyTo={replyTo}
         onDraft={(text) => drafts.set(keyOf(place), text)}
@@ -217,8 +253,19 @@ export function Thread(props: Props): ReactNode {
           message={menu}
           mine={menu.from?.id === me.id}
           pinned={menu.seq !== undefined && pins.includes(menu.seq)}
+          may={may}
           on={on}
           onClosed={() => setMenu(undefined)}
+        />
+      )}
+      {reporting && (
+        <ReportDialog
+          message={reporting}
+          onReport={async (reason) => {
+            await report(reporting, reason);
+            say('Reported', 'Moderators will look at it.');
+          }}
+          onClosed={() => setReporting(undefined)}
         />
       )}
       {deleting && (

@@ -5,6 +5,7 @@ const full = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 
 const weekday = new Intl.DateTimeFormat('en', { weekday: 'long' });
 const day = new Intl.DateTimeFormat('en', { weekday: 'long', day: 'numeric', month: 'long' });
 const oldDay = new Intl.DateTimeFormat('en', { day: 'numeric', month: 'long', year: 'numeric' });
+const date = new Intl.DateTimeFormat('en', { day: 'numeric', month: 'long' });
 
 export const timeOf = (ts: number): string => time.format(ts);
 export const fullTimeOf = (ts: number): string => full.format(ts);
@@ -18,6 +19,24 @@ export function dayOf(ts: number): string {
   if (days === 1) return 'Yesterday';
   if (days < 7) return weekday.format(ts);
   return (days < 300 ? day : oldDay).format(ts);
+}
+
+/** "Until 14:35.", "Until 3 March, 14:35.". Without an end it is empty. */
+export function endText(until: number): string {
+  if (until === 0) return '';
+  const days = dayKey(until) === dayKey(Date.now()) ? '' : `${date.format(until)}, `;
+  return `Until ${days}${timeOf(until)}.`;
+}
+
+/** "5 s", "5 min", "2 h". */
+export function durationText(ms: number): string {
+  const [unit, name] = (
+    [
+      [3_600_000, 'h'],
+      [60_000, 'min'],
+    ] as const
+  ).find(([unit]) => ms % unit === 0) ?? [1_000, 's'];
+  return `${Math.ceil(ms / unit)} ${name}`;
 }
 
 /** "Ana", "Ana and Ben", "Ana, Ben and 3 others". */

@@ -5,6 +5,7 @@ import './styles/base.css';
 import './styles/frame.css';
 import './styles/log.css';
 import './styles/message.css';
+import './styles/moderation.css';
 
 createRoot(document.getElementById('root') as HTMLElement).render(
   <StrictMode>

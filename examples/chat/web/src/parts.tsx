@@ -24,6 +24,10 @@ const paths = {
   unpin: 'M9 4.5h6l-1 6 3 3.500v1H7v-1l3-3.500-1-6M12 14.500V20M4 4l16 16',
   bell: 'M6.5 16.5V11a5.5 5.5 0 0 1 11 0v5.5l1.5 1.5H5l1.5-1.5M10 20.5h4',
   muted: 'M6.5 16.5V11a5.5 5.5 0 0 1 11 0v5.5l1.5 1.5H5l1.5-1.5M10 20.5h4M4 4l16 16',
+  flag: 'M6 20.500V4.500M6 5c4-2 7.500 2 12 0v8.500c-4.500 2-8-2-12 0',
+  shield:
+    'M12 3.500l7 2.500v5.500c0 4.200-2.800 7.500-7 9c-4.200-1.500-7-4.800-7-9V6l7-2.500M9 12l2.200 2.200L15.200 10',
+  snow: 'M12 3.500v17M4.600 7.800l14.800 8.400M19.400 7.800L4.600 16.200',
   alert: 'M20.5 12a8.5 8.5 0 1 1-17 0a8.5 8.5 0 0 1 17 0M12 7.5v5.5M12 16v.2',
 };
 
@@ -104,7 +108,7 @@ export function useHeight(area: RefObject<HTMLTextAreaElement | null>, text: str
 }
 
 interface DialogProps {
-  title: string;
+  title: ReactNode;
   className?: string;
   /** The dialog is closed, and focus is back where it was. */
   onClosed: () => void;
@@ -119,7 +123,7 @@ export function Dialog({ title, className = '', onClosed, children }: DialogProp
   useEffect(() => {
     const dialog = ref.current as HTMLDialogElement;
     if (!dialog.open) dialog.showModal();
-    dialog.querySelector('input')?.focus(); // instead of the close button
+    dialog.querySelector<HTMLElement>('input, textarea')?.focus(); // instead of the close button
   }, []);
   const close = () => ref.current?.close();
   return (

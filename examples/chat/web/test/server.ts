@@ -10,6 +10,8 @@ export interface ServerOptions {
   secret?: string;
   /** The directory that keeps the messages. Default: they are in memory. */
   data?: string | undefined;
+  /** Names, separated by commas. Default: nobody may moderate. */
+  moderators?: string;
 }
 
 /** The chat program in its own process, on a free port. */
@@ -22,8 +24,8 @@ export class Server {
     this.port = port;
   }
 
-  static async start({ secret = SECRET, data }: ServerOptions = {}): Promise<Server> {
-    const args = ['-addr', '127.0.0.1:0', '-rate', '-1', ...(data ? ['-data', data] : [])];
+  static async start({ secret = SECRET, data, moderators = '' }: ServerOptions = {}): Promise<Server> {
+    const args = ['-addr', '127.0.0.1:0', '-rate', '-1', '-moderators', moderators, ...(data ? ['-data', data] : [])];
     const process = spawn(inject('binary'), args, {
       env: { JWT_SECRET: secret },
       stdio: ['ignore', 'ignore', 'pipe'],
