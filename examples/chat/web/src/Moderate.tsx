@@ -1,7 +1,7 @@
 import type { ChatError, User } from 'chathub-client';
 import { type Message, useChat } from 'chathub-client/react';
 import { type FormEvent, type ReactNode, useContext, useState } from 'react';
-import { endText } from './format.js';
+import { durationText, endText } from './format.js';
 import { type Asked, type Decision, liftOf, moderate } from './moderation.js';
 import { KnownUsers } from './names.js';
 import { Dialog, Name } from './parts.js';
@@ -147,7 +147,8 @@ export function Decisions(props: { of: readonly Decision[]; label: string; ask: 
             <p className="decision">
               <span>
                 {d.user && <Name of={nameOf(d.user)} className="item-title" />} {done[d.kind]}
-                {d.room === undefined && ' everywhere'}. {endText(d.until)}
+                {d.everyMs > 0 && `: one message every ${durationText(d.everyMs)}`}
+                {d.user && d.room === undefined && ' everywhere'}. {endText(d.until)}
               </span>
               {d.reason && <Name of={d.reason} className="item-sub" />}
               {d.by && (

@@ -30,8 +30,8 @@ export function banOf(state: ConnectionState): Ban | undefined {
 }
 
 /**
- * Returns the ban from a room. `error` says why it was not joined. Whoever was
- * removed from the room is banned if nothing may be read there either.
+ * Returns the ban from a room. `error` says why it was not joined. If the user
+ * was removed, the server is asked whether that is a ban.
  */
 export function useBan(room: string, error: ChatError | undefined, removed: object | undefined): Ban | undefined {
   const client = useChat();
@@ -40,10 +40,7 @@ export function useBan(room: string, error: ChatError | undefined, removed: obje
     setBan(error && banIn(error));
     if (!removed) return;
     let wanted = true;
-    client
-      .room(room)
-      .history({ limit: 1 })
-      .catch((err: ChatError) => wanted && setBan(banIn(err)));
+    client.send('moderation', {}, { room }).catch((err: ChatError) => wanted && setBan(banIn(err)));
     return () => {
       wanted = false;
     };
