@@ -61,7 +61,7 @@ export function Composer(props: Props): ReactNode {
   }
 
   return (
-    <form className={parts.length > 0 && !waiting ? 'composer ready' : 'composer'} onSubmit={submit}>
+    <form className={parts.length > 0 && !waiting && !disabled ? 'composer ready' : 'composer'} onSubmit={submit}>
       {replyTo && (
         <div className="replying">
           <p>

@@ -96,7 +96,9 @@ export function RoomConversation({ name, receipts, onLeave, ...shared }: RoomPro
           {onModerate && (
             <IconButton
               icon="shield"
-              label={fresh.count > 0 ? `Moderation, ${fresh.count} new reports` : 'Moderation'}
+              label={
+                fresh.count > 0 ? `Moderation, ${fresh.count} new report${fresh.count > 1 ? 's' : ''}` : 'Moderation'
+              }
               {...(fresh.count > 0 ? { count: fresh.count } : {})}
               onClick={() => {
                 fresh.seen();

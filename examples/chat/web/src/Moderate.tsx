@@ -129,7 +129,7 @@ export function ModerateDialog({ user, room, standing, say, onClosed }: Moderate
   );
 }
 
-const hints = { Mute: 'Who is muted reads, and writes nothing.', Ban: 'Who is banned is taken out.' };
+const hints = { Mute: 'They can read, but not write.', Ban: 'They are taken out, and cannot come back.' };
 
 /** Decisions that hold, each with a button that lifts it. */
 export function Decisions(props: { of: readonly Decision[]; label: string; ask: () => void }): ReactNode {

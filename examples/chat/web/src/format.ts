@@ -28,7 +28,7 @@ export function endText(until: number): string {
   return `Until ${days}${timeOf(until)}.`;
 }
 
-/** "5 s", "5 min", "2 h". */
+/** "5 s", "5 min", "2 h", in one line. */
 export function durationText(ms: number): string {
   const [unit, name] = (
     [
@@ -36,7 +36,7 @@ export function durationText(ms: number): string {
       [60_000, 'min'],
     ] as const
   ).find(([unit]) => ms % unit === 0) ?? [1_000, 's'];
-  return `${Math.ceil(ms / unit)} ${name}`;
+  return `${Math.ceil(ms / unit)}\u00a0${name}`;
 }
 
 /** "Ana", "Ana and Ben", "Ana, Ben and 3 others". */

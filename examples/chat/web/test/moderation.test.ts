@@ -342,3 +342,33 @@ test('a phone in the dark has it too', async () => {
     expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0);
   }
 });
+
+test('names and reasons from others are only ever text', async () => {
+  await current.startAnother({ moderators: 'Mia' });
+  const name = '\u202e<b onclick=alert(1)>Ben';
+  const mia = await logIn('Mia');
+  const ben = await logIn(name);
+  await mia.write('Hello');
+  await ben.sees('Hello');
+  await act(ben, 'Hello', 'Report');
+  const reason = '\u202e<img src=x onerror=alert(1)>\u2069 "reason"';
+  await ben.page.getByLabel('What is wrong with it?').fill(reason);
+  await ben.page.keyboard.press('Enter');
+  await mia.page.getByRole('button', { name: 'Moderation, 1 new report', exact: true }).click();
+  const item = roomDialog(mia).getByRole('list', { name: 'Reports' }).getByRole('listitem');
+  await item.waitFor();
+  await expect.poll(() => item.locator('bdi').allTextContents(), POLL).toEqual([reason, 'Hello', name, 'Mia', 'lobby']);
+  await mia.page.keyboard.press('Escape');
+  await mia.page
+    .locator('.people')
+    .getByRole('button', { name: `Moderate \u2068${name}\u2069` })
+    .click();
+  expect(await mia.page.locator('dialog h2 bdi').textContent()).toBe(name);
+  await decide(mia, 'Mute', reason);
+  expect(await mia.page.locator('.toast bdi').first().textContent()).toBe(name);
+  await expect.poll(() => hold(ben).locator('p bdi').allTextContents(), POLL).toEqual([reason]);
+  await roomButton(mia).click();
+  const decision = roomDialog(mia).getByRole('list', { name: 'Decisions' }).locator('bdi');
+  await expect.poll(() => decision.allTextContents(), POLL).toEqual([name, reason, 'Mia']);
+  for (const { page } of [mia, ben]) expect(await page.locator('main img[src=x], main b').count()).toBe(0);
+});

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { expect, test } from 'vitest';
 
-const LIMIT = 107_000; // bytes with gzip, 68,000 of them for React
+const LIMIT = 112_000; // bytes with gzip, 68,000 of them for React
 
 test('the page is small', () => {
   const dist = join(import.meta.dirname, '../dist');
