@@ -118,8 +118,8 @@ export interface Asked extends Standing {
 
 /**
  * Asks what concerns the user in a room or, without a room, in the whole
- * service: when it is `ready`, and after a mute or its end. Moderators ask again
- * when `version` changes.
+ * service: when it is `ready`, and after a mute or its end. Moderators ask
+ * again when `version` changes.
  */
 export function useStanding(room: string | undefined, ready: boolean, version = 0): Asked {
   const client = useChat();
