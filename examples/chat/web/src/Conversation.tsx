@@ -137,7 +137,8 @@ export function RoomConversation({ name, receipts, onLeave, ...shared }: RoomPro
               refused
                 ? ban
                   ? {
-                      title: `You are banned from this room. ${endText(ban.until)}`,
+                      title: 'You are banned from this room',
+                      end: endText(ban.until),
                       reason: ban.reason,
                       again: 'Try again',
                       onAgain: joinAgain,

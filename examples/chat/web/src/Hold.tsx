@@ -1,6 +1,6 @@
 import { type ReactNode, useState } from 'react';
 import { Countdown } from './Countdown.js';
-import { durationText, endText } from './format.js';
+import { durationText, endText, leftText } from './format.js';
 import { type Muted, type Rules, type Standing, usePending } from './moderation.js';
 import { Icon, type IconName, Name } from './parts.js';
 
@@ -42,8 +42,16 @@ function mutedText({ room, until, reason }: Muted) {
   return { title: `${where} ${endText(until) || 'Until a moderator lifts it.'}`, reason };
 }
 
-/** Says it above the field. `until` is when the user may write again. */
-export function HoldLine({ of, until }: { of: Hold; until: number }): ReactNode {
+interface Props {
+  of: Hold;
+  /** When the user may write again. */
+  until: number;
+}
+
+const againText = (seconds: number) => `You can write again in ${leftText(seconds)}`;
+
+/** Says it above the field. */
+export function HoldLine({ of, until }: Props): ReactNode {
   const waiting = usePending(until);
   return (
     <div className={of.closed ? 'hold closed' : 'hold'}>
@@ -52,17 +60,24 @@ export function HoldLine({ of, until }: { of: Hold; until: number }): ReactNode 
         <span>{of.title}</span>
         {of.reason && <Name of={of.reason} />}
       </p>
-      {waiting && <Countdown key={until} to={until} text={(left) => `You can write again in ${left} s`} />}
-      <span className="sr" role="status">
-        {of.title} {of.reason && <Name of={of.reason} />}
-        {waiting && <Once key={until} until={until} />}
-      </span>
+      {waiting && <Countdown key={until} to={until} text={againText} />}
     </div>
+  );
+}
+
+/** The same for screen readers. */
+export function HoldSpoken({ of, until }: Props): ReactNode {
+  const waiting = usePending(until);
+  return (
+    <>
+      {of.title} {of.reason && <Name of={of.reason} />}
+      {waiting && <Once key={until} until={until} />}
+    </>
   );
 }
 
 /** Stays as it was at first, so that it is read out once. */
 function Once({ until }: { until: number }): ReactNode {
   const [left] = useState(() => Math.ceil((until - Date.now()) / 1_000));
-  return `You can write again in ${left} s.`;
+  return `${againText(left)}.`;
 }

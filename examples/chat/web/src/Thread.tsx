@@ -11,7 +11,7 @@ import type { Drafts } from './drafts.js';
 import type { Refused } from './Editor.js';
 import { type Heads, useNews } from './following.js';
 import { typingText } from './format.js';
-import { type Hold, HoldLine } from './Hold.js';
+import { type Hold, HoldLine, HoldSpoken } from './Hold.js';
 import { Log } from './Log.js';
 import type { Link } from './link.js';
 import { ReportDialog } from './Moderate.js';
@@ -54,6 +54,8 @@ export interface Refusal {
   title: string;
   /** Possibly empty. */
   reason: string;
+  /** Until when, as a sentence. */
+  end?: string;
   /** What the button says. */
   again: string;
   onAgain: () => void;
@@ -106,6 +108,7 @@ export function Thread(props: Props): ReactNode {
   const [reporting, setReporting] = useState<Message>();
   const client = useChat();
   const moderates = props.onModerate !== undefined;
+  const held = refusal ? undefined : hold;
   const banned = banOf(useConnection()) !== undefined;
   const closed = banned || refusal !== undefined || hold?.closed === true;
   const may = useMemo(() => ({ write: !closed, moderate: moderates }), [closed, moderates]);
@@ -213,7 +216,10 @@ export function Thread(props: Props): ReactNode {
         on={on}
       />
       <div className="sr" role="status">
-        {refusal ? `${refusal.title}. ${refusal.reason}` : news}
+        {refusal ? `${refusal.title}. ${refusal.end ? `${refusal.end} ` : ''}${refusal.reason}` : news}
+      </div>
+      <div className="sr" role="status">
+        {held && <HoldSpoken of={held} until={next} />}
       </div>
       <div className={typing.length > 0 ? 'typing on' : 'typing'}>
         <span className="dots" aria-hidden="true">
@@ -227,6 +233,7 @@ export function Thread(props: Props): ReactNode {
         <div className="refusal">
           <p>
             <strong>{refusal.title}</strong>
+            {refusal.end}
             <Name of={refusal.reason} />
           </p>
           <button type="button" onClick={refusal.onAgain}>
@@ -234,7 +241,7 @@ export function Thread(props: Props): ReactNode {
           </button>
         </div>
       )}
-      {hold && !refusal && <HoldLine of={hold} until={next} />}
+      {held && <HoldLine of={held} until={next} />}
       <Composer
         label={`Message ${title}`}
         disabled={closed}

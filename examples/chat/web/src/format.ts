@@ -39,6 +39,10 @@ export function durationText(ms: number): string {
   return `${Math.ceil(ms / unit)}\u00a0${name}`;
 }
 
+/** "12 s", "4 min 12 s". */
+export const leftText = (seconds: number): string =>
+  seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+
 /** "Ana", "Ana and Ben", "Ana, Ben and 3 others". */
 export function listOf(users: readonly User[]): string {
   // Isolated, so that a name cannot change the direction of the text around it.
