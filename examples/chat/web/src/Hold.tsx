@@ -24,8 +24,7 @@ export function useHold(rules: Rules | undefined, standing: Standing): Hold | un
   const isSlow = useHolds(rules?.slowUntil ?? 0) && rules?.everyMs;
   if (isMuted) return { icon: 'shield', ...mutedText(isMuted), closed: true, everyMs: 0 };
   if (isFrozen) {
-    const who = exempt ? 'Only moderators can write.' : 'Nobody can write.';
-    const title = `This room is frozen. ${who} ${endText(rules?.frozenUntil ?? 0)}`;
+    const title = `This room is frozen. Only moderators can write. ${endText(rules?.frozenUntil ?? 0)}`;
     return { icon: 'snow', title, reason: '', closed: !exempt, everyMs: 0 };
   }
   if (!isSlow) return undefined;

@@ -1,6 +1,6 @@
 import type { ChatError, User } from 'chathub-client';
 import { type Message, useChat } from 'chathub-client/react';
-import { type FormEvent, type ReactNode, useContext, useState } from 'react';
+import { type FormEvent, type ReactNode, useContext, useEffect, useState } from 'react';
 import { durationText, endText } from './format.js';
 import { type Asked, type Decision, liftOf, moderate } from './moderation.js';
 import { KnownUsers } from './names.js';
@@ -54,6 +54,8 @@ export function ModerateDialog({ user, room, standing, say, onClosed }: Moderate
   const [reason, setReason] = useState('');
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState('');
+  const { ask, decisions } = standing;
+  useEffect(ask, [ask]); // others may have decided
 
   async function decide(close: () => void) {
     setBusy(true);
@@ -67,7 +69,7 @@ export function ModerateDialog({ user, room, standing, say, onClosed }: Moderate
         reason: reason.replace(/\s+/g, ' ').trim(),
       });
       close();
-      standing.ask();
+      ask();
       say(user.name, kind === 'Mute' ? 'is muted.' : 'is banned.');
     } catch (err) {
       setProblem(`Not done: ${(err as ChatError).message}.`);
@@ -86,9 +88,9 @@ export function ModerateDialog({ user, room, standing, say, onClosed }: Moderate
           }}
         >
           <Decisions
-            of={standing.decisions.filter((d) => d.user === user.id)}
+            of={decisions.filter((d) => d.user === user.id)}
             label={`What holds for \u2068${user.name}\u2069`}
-            ask={standing.ask}
+            ask={ask}
           />
           <Choice label="What" options={['Mute', 'Ban']} value={kind} onChange={setKind} />
           {room !== undefined && (
