@@ -11,7 +11,7 @@ export interface Ban {
 
 const DISCONNECTED = 4503; // close code: by a moderator
 
-// What the server says to who is banned. The reason comes last.
+// What the server tells a user who is banned. The reason comes last.
 const BANNED = /^You are banned(?: from this room)?(?:: (.*))?$/s;
 
 /** Returns the ban that a refusal is about, if it is about one. */

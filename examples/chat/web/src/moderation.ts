@@ -31,8 +31,9 @@ export interface Decision {
   readonly kind: Kind;
   /** Undefined: the whole service. */
   readonly room: string | undefined;
-  /** The ids of whom it is about and of who made it. Possibly empty. */
+  /** The id of the user whom it is about. Possibly empty. */
   readonly user: string;
+  /** The id of the moderator. Possibly empty. */
   readonly by: string;
   readonly everyMs: number;
   readonly until: number;
@@ -63,7 +64,7 @@ export interface Report {
   /** The id of the author. Possibly empty. */
   readonly author: string;
   readonly reason: string;
-  /** What a private message says, according to who reports it. */
+  /** What a private message says, according to the user who reports it. */
   readonly quote: string;
 }
 

@@ -86,7 +86,7 @@ test('a mute ends by itself, and one that is for the whole service is for privat
   await openField(ben, 'Mia').toBe(true);
 });
 
-test('who is banned from a room is told so, and does not come back', async () => {
+test('a user who is banned from a room is told so, and does not come back', async () => {
   await current.startAnother({ moderators: 'Mia' });
   const mia = await logIn('Mia');
   const ben = await logIn('Ben');
@@ -122,7 +122,7 @@ test('who is banned from a room is told so, and does not come back', async () =>
   await ben.sees('Buy this');
 });
 
-test('who is banned from the service is told so, also at the next log-in', async () => {
+test('a user who is banned from the service is told so, also at the next log-in', async () => {
   await current.startAnother({ moderators: 'Mia' });
   const mia = await logIn('Mia');
   const ben = await logIn('Ben');
