@@ -43,7 +43,8 @@ test('a moderator mutes a user, who sees why and cannot write, and lifts it', as
     .getByText(/^You are muted in this room\. Until .*\d.*\.$/)
     .waitFor();
   expect(await hold(ben).locator('p bdi').textContent()).toBe(reason);
-  await ben.page.getByRole('status').getByText(reason, { exact: true }).waitFor(); // for screen readers
+  // For screen readers.
+  await ben.page.getByRole('status').getByText(reason, { exact: true }).waitFor();
   await openField(ben).toBe(false);
   await accessible(ben.page);
   // What is left to do: delete what is there.
