@@ -21,7 +21,7 @@ export function Banner({ state, onRetry }: { state: ConnectionState; onRetry: ()
   const ban = useMemo(() => banOf(state), [state]);
   const said = ban ? (
     <>
-      You are banned. <Name of={ban.reason} /> {endText(ban.until)}
+      You are banned. {endText(ban.until)} <Name of={ban.reason} />
     </>
   ) : (
     text

@@ -113,7 +113,7 @@ export function ModerateDialog({ user, room, standing, say, onClosed }: Moderate
           <p id="reason-hint" className={problem ? 'hint bad' : 'hint'} role="status">
             {problem || (
               <>
-                <Name of={user.name} /> sees it. {hints[kind]}
+                <Name of={user.name} /> sees the reason. {hints[kind]}
               </>
             )}
           </p>

@@ -108,8 +108,8 @@ export function Thread(props: Props): ReactNode {
   const [reporting, setReporting] = useState<Message>();
   const client = useChat();
   const moderates = props.onModerate !== undefined;
-  const held = refusal ? undefined : hold;
   const banned = banOf(useConnection()) !== undefined;
+  const held = banned || refusal ? undefined : hold;
   const closed = banned || refusal !== undefined || hold?.closed === true;
   const may = useMemo(() => ({ write: !closed, moderate: moderates }), [closed, moderates]);
   // Slow mode counts from the last message, and from one that is not sent yet.

@@ -64,7 +64,7 @@ test('two people and three tabs edit, delete, react and reply', async () => {
       .row('Hello')
       .locator('.actions button')
       .evaluateAll((all) => all.map((b) => b.ariaLabel)),
-  ).toEqual(['React', 'Reply', 'Pin', 'Copy link']);
+  ).toEqual(['React', 'Reply', 'Pin', 'Copy link', 'Report']);
   await ben.row(GONE).locator('.bubble').hover();
   expect(await ben.row(GONE).locator('.actions').count()).toBe(0);
 });
@@ -281,7 +281,7 @@ test('a long press on a phone opens what can be done', async () => {
 
   await press('From Ben');
   await accessible(ana.page);
-  expect(await sheet.locator('li').allTextContents()).toEqual(['Reply', 'Pin', 'Copy link']);
+  expect(await sheet.locator('li').allTextContents()).toEqual(['Reply', 'Pin', 'Copy link', 'Report']);
   await sheet.getByRole('button', { name: 'React with party' }).tap();
   await expect.poll(() => reactions(ben, 'From Ben').allTextContents(), POLL).toEqual(['🎉 1']);
   await press('From Ana');
