@@ -41,7 +41,7 @@ export class Nginx {
       ['listen 443 ssl;', `listen ${at} ssl;`],
       ['/etc/ssl/certs/chat.example.com.pem', join(dir, 'cert.pem')],
       ['/etc/ssl/private/chat.example.com.key', join(dir, 'key.pem')],
-      ['server 127.0.0.1:5000;', `server ${address};`],
+      ['server 127.0.0.1:5000 max_fails=0;', `server ${address} max_fails=0;`],
       ['server 127.0.0.1:5001;', ''],
       ['location /ws {', 'location / { proxy_pass http://chathub; }\n    location /ws {'],
     ] as const) {
