@@ -42,7 +42,7 @@ export class Nginx {
       ['/etc/ssl/certs/chat.example.com.pem', join(dir, 'cert.pem')],
       ['/etc/ssl/private/chat.example.com.key', join(dir, 'key.pem')],
       ['server 127.0.0.1:5000 max_fails=0;', `server ${address} max_fails=0;`],
-      ['server 127.0.0.1:5001;', ''],
+      ['server 127.0.0.1:5001 max_fails=0;', ''],
       ['location /ws {', 'location / { proxy_pass http://chathub; }\n    location /ws {'],
     ] as const) {
       if (site.split(from).length !== 2) throw new Error(`deploy/nginx.conf does not have ${from} once`);
