@@ -34,7 +34,7 @@ const isType: Check = (value) => isText(value) && /^[a-z0-9][a-z0-9:._-]{0,63}$/
 const listOf =
   (check: Check): Check =>
   (value) =>
-    Array.isArray(value) && value.every((v) => check(v));
+    Array.isArray(value) && value.every(check);
 
 const mapOf =
   (check: Check): Check =>
@@ -53,11 +53,10 @@ export function shape<T>(
 ): (value: unknown) => value is T;
 export function shape<T>(must: { readonly [K in keyof T]: Check }): (value: unknown) => value is T;
 export function shape(must: object, may = {}): Check {
-  const [needed = [], optional = []] = [must, may].map((fields) => Object.entries<Check>(fields as never));
+  const checks = Object.entries<Check>({ ...must, ...may });
   return (value) =>
     isObject(value) &&
-    needed.every(([name, check]) => check(value[name])) &&
-    optional.every(([name, check]) => value[name] === undefined || check(value[name]));
+    checks.every(([name, check]) => (name in may && value[name] === undefined) || check(value[name]));
 }
 
 const isUser = shape<User>({ id: isText, name: isText });

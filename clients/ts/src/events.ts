@@ -84,18 +84,17 @@ export interface Emitter {
  * listener throws.
  */
 export function newEmitter(report: (err: unknown) => void): Emitter {
-  const listeners = new Map<string, Set<readonly [Fn]>>();
+  const listeners = new Set<readonly [string, Fn]>();
   return {
     on(name, fn) {
-      const entry = [fn] as const; // the same function can be registered twice
-      const set = listeners.get(name) ?? new Set();
-      listeners.set(name, set.add(entry));
-      return () => void set.delete(entry);
+      const entry = [name, fn] as const; // the same function can be registered twice
+      listeners.add(entry);
+      return () => void listeners.delete(entry);
     },
     _emit(name, ...args) {
-      for (const [fn] of [...(listeners.get(name) ?? [])]) {
+      for (const [type, fn] of [...listeners]) {
         try {
-          fn(...(args as never[]));
+          if (type === name) fn(...(args as never[]));
         } catch (err) {
           report(err);
         }

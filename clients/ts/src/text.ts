@@ -3,11 +3,11 @@
  * of an emoji ends with one, and no UTF-8 can hold it.
  */
 export function wellFormed(text: string): string {
-  return text.replace(/[\ud800-\udfff]/gu, '\ufffd');
+  return JSON.parse(toJSON(text));
 }
 
 /** Encodes a value as JSON, with well-formed texts and names only. */
-export function toJSON(value: object): string {
+export function toJSON(value: object | string): string {
   // JSON.stringify escapes unpaired surrogates, and no other character from
   // U+D000 on. The dot skips over other escapes, such as that of a backslash.
   return JSON.stringify(value).replace(/\\(?:ud...|.)/g, (found) => (found.length > 2 ? '\ufffd' : found));
