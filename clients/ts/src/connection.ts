@@ -98,7 +98,7 @@ export function newConnection(url: string, options: ChatOptions, owner: Owner): 
   let run = 0; // counts attempts and ends, to recognise results of older ones
   let attempt = 0; // attempts since the last connection that lasted
   let readySince = 0;
-  let token: string | null = null;
+  let token: string | null | undefined;
   let tokenReason: TokenReason = 'connect';
   let tokenExpires = Infinity; // by the local clock
   let clockOffset = 0; // how far the server's clock is ahead
@@ -134,9 +134,9 @@ export function newConnection(url: string, options: ChatOptions, owner: Owner): 
     if (id !== run) return; // a listener has closed it
 
     expectWithin();
-    if (options.getToken && (token === null || tokenExpires <= Date.now())) {
+    if (options.getToken && (!token || tokenExpires <= Date.now())) {
       try {
-        const next = await askToken(tokenReason);
+        const next = await options.getToken(tokenReason);
         if (id !== run) return;
         token = next;
       } catch (cause) {
@@ -169,10 +169,6 @@ export function newConnection(url: string, options: ChatOptions, owner: Owner): 
   }
 
   const late = () => lost(timedOut());
-
-  async function askToken(reason: TokenReason): Promise<string | null> {
-    return (await options.getToken?.(reason)) ?? null;
-  }
 
   function closed(code: number, reason: string) {
     const error = (other: 'closed' | 'token_expired') => refusal ?? new ChatError(other, reason || undefined);
@@ -287,8 +283,8 @@ export function newConnection(url: string, options: ChatOptions, owner: Owner): 
 
   async function refresh(id: number) {
     try {
-      const next = await askToken('refresh');
-      if (next === null || id !== run) return;
+      const next = await options.getToken?.('refresh');
+      if (!next || id !== run) return;
       const expires = await owner._refresh(next);
       if (id !== run) return;
       token = next;

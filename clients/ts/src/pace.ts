@@ -26,30 +26,28 @@ export interface Pace {
 export function newPace(send: () => void): Pace {
   let slow = false;
   let gap = 0; // ms
-  let stopped = false;
   let until = 0; // when it goes on
-  let timer: ReturnType<typeof setTimeout> | undefined;
+  let timer: ReturnType<typeof setTimeout> | undefined; // if it is stopped
 
   function stop(ms: number) {
     const end = Date.now() + ms;
-    if (stopped && end <= until) return;
+    if (timer && end <= until) return;
     clearTimeout(timer);
-    stopped = true;
     until = end;
     timer = setTimeout(() => {
-      stopped = false;
+      timer = undefined;
       send();
     }, ms);
   }
 
   return {
     _waiting: 0,
-    _allows: (waiting) => !stopped && waiting < (slow ? 1 : CROWD),
+    _allows: (waiting) => !timer && waiting < (slow ? 1 : CROWD),
     _refused({ retryAfterMs }) {
       const ms = retryAfterMs || 1_000;
       // Others may use up the same limit, so each wait makes the gap longer. Of
       // events that were refused together, the first counts.
-      if (!stopped && ms < GAP_MAX) gap = Math.min(gap + ms, GAP_MAX);
+      if (!timer && ms < GAP_MAX) gap = Math.min(gap + ms, GAP_MAX);
       slow = true;
       stop(ms);
       return ms;
@@ -64,7 +62,8 @@ export function newPace(send: () => void): Pace {
     },
     _reset() {
       clearTimeout(timer);
-      slow = stopped = false;
+      timer = undefined;
+      slow = false;
       gap = 0;
     },
   };

@@ -62,8 +62,6 @@ const TYPING_END = 4_000; // without another key
 const LEFT: RoomState = {
   ...NOBODY,
   status: 'left',
-  error: undefined,
-  removed: undefined,
   typing: [],
   state: {},
   versions: {},
@@ -153,8 +151,8 @@ export function newRoom<E>(name: string, host: ChannelHost): Room<E> {
   let typingSince = 0; // when `typing` was sent last, or 0
   let typingTimer: ReturnType<typeof setTimeout> | undefined;
 
-  function set(change: Partial<RoomState>) {
-    state = { ...state, ...change };
+  function set(change: Partial<RoomState>, from = state) {
+    state = { ...from, ...change };
     _emit('\nstate', state);
   }
 
@@ -214,15 +212,15 @@ export function newRoom<E>(name: string, host: ChannelHost): Room<E> {
   }
 
   function refused(error: ChatError, removed?: Removed) {
-    end({ ...LEFT, status: 'refused', error, removed }, error);
+    end({ status: 'refused', error, removed }, error);
   }
 
-  function end(last: RoomState, error: ChatError) {
+  function end(last: Partial<RoomState>, error: ChatError) {
     wanted = log._position = joining = null;
     rest();
     queue._forget(joinId); // it may be waiting to be sent again
     reject(error);
-    set(last);
+    set(last, LEFT);
     queue._fail((m) => m.room === name, error);
   }
 
@@ -254,7 +252,7 @@ export function newRoom<E>(name: string, host: ChannelHost): Room<E> {
           resolve = done;
           reject = failed;
         });
-        set({ ...LEFT, status: 'joining' });
+        set({ status: 'joining' }, LEFT);
         if (connection._ready) joinNow();
       }
       return joining;
@@ -262,7 +260,7 @@ export function newRoom<E>(name: string, host: ChannelHost): Room<E> {
     leave() {
       if (!wanted) return;
       write('leave-room');
-      end(LEFT, new ChatError('not_in_room'));
+      end({}, new ChatError('not_in_room'));
     },
     send(data, options) {
       stopTyping();
