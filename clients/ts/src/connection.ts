@@ -1,5 +1,5 @@
 import { isCount, isEnvelope, isObject, isWelcome, TIMER_MAX } from './check.js';
-import { ChatError, errorOf, invalid, timedOut } from './error.js';
+import { ChatError, errorOf, invalid } from './error.js';
 import type { ChatOptions, TokenReason, WebSocketConstructor, WebSocketLike } from './options.js';
 import type { Envelope, User, Welcome } from './protocol.js';
 import { toJSON } from './text.js';
@@ -168,7 +168,7 @@ export function newConnection(url: string, options: ChatOptions, owner: Owner): 
     after((options.connectTimeout ?? 10_000) + more, late);
   }
 
-  const late = () => lost(timedOut());
+  const late = () => lost(new ChatError('timeout'));
 
   function closed(code: number, reason: string) {
     const error = (other: 'closed' | 'token_expired') => refusal ?? new ChatError(other, reason || undefined);

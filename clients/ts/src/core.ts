@@ -3,7 +3,7 @@
 import { type Channel, type ChannelHost, newChannel } from './channel.js';
 import { CHECKS, isCount, isJoined, isObject, isOverview, isPosition, isText, shape } from './check.js';
 import { newConnection } from './connection.js';
-import { ChatError, closed, errorOf, invalid, otherUser, tooLarge } from './error.js';
+import { ChatError, errorOf, invalid, otherUser } from './error.js';
 import { type Emitter, newEmitter } from './events.js';
 import { newId } from './id.js';
 import { type Log, newLog } from './log.js';
@@ -73,12 +73,12 @@ export function newCore(url: string, options: ChatOptions): Core {
     _dropped(code) {
       inbox._end();
       // The same message would end the next connection too.
-      if (code === TOO_BIG || code === INVALID_TEXT) queue._fail((_, inFlight) => inFlight === true, tooLarge());
+      if (code === TOO_BIG || code === INVALID_TEXT) queue._fail((_, inFlight) => inFlight === true, new ChatError('too_large'));
       for (const room of rooms.values()) room._dropped();
       queue._dropped();
     },
     _changed(state) {
-      if (connection._stopped) queue._dropped(closed());
+      if (connection._stopped) queue._dropped(new ChatError('closed'));
       events._emit('\nstate', state);
     },
     async _refresh(token) {

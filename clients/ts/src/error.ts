@@ -39,10 +39,6 @@ export function errorOf(data: unknown): ChatError {
 
 /** For an answer that is not what the protocol says. */
 export const invalid = () => new ChatError('internal', 'Invalid answer');
-export const closed = () => new ChatError('closed');
 export const conflict = () => new ChatError('conflict', 'Id in use');
-export const overflow = () => new ChatError('overflow');
 export const otherUser = () => new ChatError('forbidden', 'Another user');
 export const lostLog = () => new ChatError('conflict', 'The log is lost');
-export const tooLarge = () => new ChatError('too_large');
-export const timedOut = () => new ChatError('timeout');

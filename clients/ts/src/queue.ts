@@ -1,6 +1,6 @@
 import { isReceipt } from './check.js';
 import type { Connection } from './connection.js';
-import { ChatError, closed, conflict, lostLog, otherUser, overflow, timedOut, tooLarge } from './error.js';
+import { ChatError, conflict, lostLog, otherUser } from './error.js';
 import { newId } from './id.js';
 import type { ChatOptions } from './options.js';
 import type { Outgoing, SendEvent, StoredOutbox, WaitOptions } from './outbox.js';
@@ -120,7 +120,7 @@ export function newQueue(connection: Connection, owner: QueueOwner, options: Cha
         const epoch = owner._epochOf(message);
         const lost = (message.epoch ?? epoch) !== epoch;
         if (lost || isOver(e._text, queue._maxMessage)) {
-          end(e, lost ? lostLog() : tooLarge());
+          end(e, lost ? lostLog() : new ChatError('too_large'));
           return flush();
         }
       } else if (_inFlight || (e._mode !== 'now' && !connection._ready)) continue;
@@ -218,12 +218,12 @@ export function newQueue(connection: Connection, owner: QueueOwner, options: Cha
           if (entries.has(message.id)) return settle(conflict());
           const e = entryOf(message, text);
           e._settle = settle;
-          if (list(true).length >= maxOutbox) return end(e, overflow());
+          if (list(true).length >= maxOutbox) return end(e, new ChatError('overflow'));
           entries.set(e._id, e);
           save();
           queued(message);
           flush();
-          if (connection._stopped) abandon(e, closed());
+          if (connection._stopped) abandon(e, new ChatError('closed'));
         },
         (error) => fail((m) => m === message, error),
         options,
@@ -242,10 +242,10 @@ export function newQueue(connection: Connection, owner: QueueOwner, options: Cha
       const text = encode({ ...event, id });
       const { length } = list(false);
       if (text instanceof ChatError) return settle(text);
-      if (connection._stopped) return settle(closed());
-      if (isOver(text, queue._maxMessage)) return settle(tooLarge());
+      if (connection._stopped) return settle(new ChatError('closed'));
+      if (isOver(text, queue._maxMessage)) return settle(new ChatError('too_large'));
       if (mode !== 'now' && !(asked._allows(length) && connection._ready) && length >= maxOutbox) {
-        return settle(overflow());
+        return settle(new ChatError('overflow'));
       }
       if (entries.has(id)) return settle(conflict());
       entries.set(id, {
@@ -314,7 +314,7 @@ function cancellable<T>(
     if (signal?.aborted) return reject(aborted());
     const abort = () => cancel(aborted());
     signal?.addEventListener('abort', abort);
-    const late = () => cancel(timedOut());
+    const late = () => cancel(new ChatError('timeout'));
     let timer: ReturnType<typeof setTimeout> | undefined;
     const expireIn = (ms: number) => {
       clearTimeout(timer);
