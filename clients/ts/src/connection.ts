@@ -96,6 +96,7 @@ export function newConnection(url: string, options: ChatOptions, owner: Owner): 
   let state: ConnectionState = { status: 'disconnected', reason: 'idle', retryAt: null };
   let ws: WebSocketLike | null = null;
   let run = 0; // counts attempts and ends, to recognise results of older ones
+  let ended = true; // whether there is no connection, nor will be another attempt
   let attempt = 0; // attempts since the last connection that lasted
   let readySince = 0;
   let token: string | null | undefined;
@@ -122,9 +123,6 @@ export function newConnection(url: string, options: ChatOptions, owner: Owner): 
 
   const disconnected = (reason: DisconnectReason, retryAt: number | null, error?: ChatError, code?: number) =>
     setState({ status: 'disconnected', reason, retryAt, code, error });
-
-  // Whether there is neither a connection nor to be another attempt.
-  const isEnded = () => state.status === 'disconnected' && state.retryAt === null;
 
   async function open() {
     const id = ++run;
@@ -217,6 +215,7 @@ export function newConnection(url: string, options: ChatOptions, owner: Owner): 
 
   function stop(reason: DisconnectReason, error?: ChatError, code?: number) {
     drop();
+    ended = true;
     token = null;
     tokenReason = 'connect';
     readySince = restartAt = 0;
@@ -296,7 +295,7 @@ export function newConnection(url: string, options: ChatOptions, owner: Owner): 
 
   function wake() {
     if (state.status === 'connected') ping();
-    else if (state.status === 'disconnected' && !isEnded() && restartAt === 0) open();
+    else if (state.status === 'disconnected' && !ended && restartAt === 0) open();
   }
 
   function listen(change: 'addEventListener' | 'removeEventListener') {
@@ -316,19 +315,20 @@ export function newConnection(url: string, options: ChatOptions, owner: Owner): 
       return ws !== null && state.status === 'connected';
     },
     get _stopped() {
-      return isEnded() && (state as { reason: DisconnectReason }).reason !== 'idle';
+      return ended && (state as { reason: DisconnectReason }).reason !== 'idle';
     },
     get _socket() {
       return ws;
     },
     _open() {
-      if (!isEnded()) return;
+      if (!ended) return;
+      ended = false;
       attempt = 0;
       listen('addEventListener');
       open();
     },
     _close() {
-      if (!isEnded()) stop('closed');
+      if (!ended) stop('closed');
     },
     _wake: wake,
     _write: write,
