@@ -157,7 +157,7 @@ export function newCore(url: string, options: ChatOptions): Core {
     }
     if (gone()) return;
     for (const room of rooms.values()) room._rejoin();
-    if (core._user) queue._opened(core._user.id);
+    if (core._user) queue._open(core._user.id);
   }
 
   // Receiving.

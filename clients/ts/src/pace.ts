@@ -13,13 +13,13 @@ export interface Pace {
   /** How many events wait for their answers, by the owner's count. */
   _waiting: number;
   /** Whether to send another event while so many wait for their answers. */
-  _allows(waiting: number): boolean;
+  _canSend(waiting: number): boolean;
   /** The server has asked to wait. Returns how long, in ms. */
   _refused(error: ChatError): number;
   /** The server has answered an event, and so many are left. Sends more. */
-  _answered(left: number): void;
+  _answer(left: number): void;
   /** The server has asked for nothing on this connection. */
-  _reset(): void;
+  _dropped(): void;
 }
 
 /** `send` is called when more may be sent. */
@@ -42,7 +42,7 @@ export function newPace(send: () => void): Pace {
 
   return {
     _waiting: 0,
-    _allows: (waiting) => !timer && waiting < (slow ? 1 : CROWD),
+    _canSend: (waiting) => !timer && waiting < (slow ? 1 : CROWD),
     _refused({ retryAfterMs }) {
       const ms = retryAfterMs || 1_000;
       // Others may use up the same limit, so each wait makes the gap longer. Of
@@ -52,7 +52,7 @@ export function newPace(send: () => void): Pace {
       stop(ms);
       return ms;
     },
-    _answered(left) {
+    _answer(left) {
       if (left === 0) {
         slow = false;
         gap = 0;
@@ -60,7 +60,7 @@ export function newPace(send: () => void): Pace {
       if (gap > 0) stop(gap);
       else send();
     },
-    _reset() {
+    _dropped() {
       clearTimeout(timer);
       timer = undefined;
       slow = false;

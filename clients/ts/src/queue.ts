@@ -87,7 +87,7 @@ export interface Queue extends StoredOutbox {
    * The connection can be used. Messages that another user left here fail,
    * since this user must not send them.
    */
-  _opened(user: string): void;
+  _open(user: string): void;
   /**
    * The connection is gone. With an `error`, all callers get it, and only the
    * durable events stay.
@@ -130,7 +130,7 @@ export function newQueue(connection: Connection, owner: QueueOwner, options: Cha
     next.sort((a, b) => a._refusals - b._refusals);
     for (const e of next) {
       // A listener may have sent it meanwhile.
-      if (e._inFlight || (e._pace && !e._pace._allows(e._pace._waiting++))) continue;
+      if (e._inFlight || (e._pace && !e._pace._canSend(e._pace._waiting++))) continue;
       e._inFlight = true;
       e._expireIn?.(timeout);
       connection._write(e._text);
@@ -176,7 +176,7 @@ export function newQueue(connection: Connection, owner: QueueOwner, options: Cha
       return connection._postpone(_pace._refused(result));
     }
     end(e, result);
-    _pace?._answered(list(e._message !== undefined).length);
+    _pace?._answer(list(e._message !== undefined).length);
   }
 
   function fail(choose: (message: Outgoing, inFlight: boolean | undefined) => boolean, error: ChatError) {
@@ -244,7 +244,7 @@ export function newQueue(connection: Connection, owner: QueueOwner, options: Cha
       if (text instanceof ChatError) return settle(text);
       if (connection._stopped) return settle(new ChatError('closed'));
       if (isOver(text, queue._maxMessage)) return settle(new ChatError('too_large'));
-      if (mode !== 'now' && !(asked._allows(length) && connection._ready) && length >= maxOutbox) {
+      if (mode !== 'now' && !(asked._canSend(length) && connection._ready) && length >= maxOutbox) {
         return settle(new ChatError('overflow'));
       }
       if (entries.has(id)) return settle(conflict());
@@ -265,7 +265,7 @@ export function newQueue(connection: Connection, owner: QueueOwner, options: Cha
       flush();
     },
     _fail: fail,
-    _opened(id) {
+    _open(id) {
       if (user !== undefined && user !== id) fail(() => true, otherUser());
       user = id;
       isOpen = true;
@@ -274,8 +274,8 @@ export function newQueue(connection: Connection, owner: QueueOwner, options: Cha
     },
     _dropped(error) {
       isOpen = false;
-      kept._reset();
-      asked._reset();
+      kept._dropped();
+      asked._dropped();
       for (const e of entries.values()) {
         const { _mode } = e;
         if (!e._message && (error || _mode === 'now' || (_mode === 'once' && e._inFlight))) {
