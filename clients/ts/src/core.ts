@@ -123,41 +123,35 @@ export function newCore(url: string, options: ChatOptions): Core {
     queue._maxMessage = maxMessage || Infinity;
     const resumed = inbox._position !== null;
     inbox._position ??= { epoch: head.epoch, seq: start === 'new' ? head.seq : 0 };
-    let resuming = [...rooms.values()].filter((r) => r._resumeFrom);
+    const resuming = [...rooms.values()].filter((r) => r._resumeFrom);
     // fromEntries defines own properties, so a room may be called __proto__.
     const data = { rooms: Object.fromEntries(resuming.map((r) => [r.name, r._resumeFrom])), inbox: inbox._position };
-    if (isOver(JSON.stringify(data), queue._maxMessage - 100)) {
-      data.rooms = {};
-      resuming = []; // rejoin takes them one by one
-    }
+    // If there are too many, rejoin takes them one by one.
+    if (isOver(JSON.stringify(data), queue._maxMessage - 100)) data.rooms = {};
     queue._ask({ type: 'resume', data }, 'now', (answer) => {
       if (answer instanceof ChatError) {
         if (answer.code !== 'disconnected') connection._lost(answer);
-      } else if (isResumed(answer.data)) whenResumed(answer.data, resuming, resumed);
+      } else if (isResumed(answer.data)) whenResumed(answer.data, resumed, user.id);
       else connection._lost(invalid());
     });
   }
 
   // The missed messages follow in the same task, so this must not wait for a
   // microtask.
-  function whenResumed({ inbox: info, rooms: parts }: Resumed, resuming: readonly Room<never>[], resumed: boolean) {
+  function whenResumed({ inbox: info, rooms: parts }: Resumed, resumed: boolean, userId: string) {
     if (info.epoch !== inbox._position?.epoch) renewConversations();
     inbox._begin(info);
-    const { _socket } = connection;
-    const gone = () => _socket !== connection._socket; // closed by a listener
     connection._markReady();
-    if (gone()) return;
-    events._emit('\ninbox', { ...info, resumed });
-    for (const room of resuming) {
+    // Each listener may close the connection.
+    if (connection._ready) events._emit('\ninbox', { ...info, resumed });
+    for (const room of rooms.values()) {
+      if (!connection._ready) return;
       const part = parts[room.name]; // no room is called like a method with an epoch
-      if (gone()) return;
       if (isJoined(part)) room._resumed(part);
-      // If not, rejoin follows.
       else if (isObject(part) && part.error) room._resumed(errorOf(part.error));
+      room._rejoin();
     }
-    if (gone()) return;
-    for (const room of rooms.values()) room._rejoin();
-    if (core._user) queue._open(core._user.id);
+    if (connection._ready) queue._open(userId);
   }
 
   // Receiving.

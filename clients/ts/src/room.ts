@@ -167,6 +167,7 @@ export function newRoom<E>(name: string, host: ChannelHost): Room<E> {
   }
 
   function joinNow() {
+    if (!connection._ready) return;
     joinSent = true;
     const options = wanted;
     const since = log._position;
@@ -253,7 +254,7 @@ export function newRoom<E>(name: string, host: ChannelHost): Room<E> {
           reject = failed;
         });
         set({ status: 'joining' }, LEFT);
-        if (connection._ready) joinNow();
+        joinNow();
       }
       return joining;
     },
