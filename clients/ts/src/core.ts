@@ -157,18 +157,17 @@ export function newCore(url: string, options: ChatOptions): Core {
   // Receiving.
 
   function receive(e: Envelope) {
-    const { type, room: name, id = '' } = e;
-    if (CHECKS[type]?.(e.data) === false) return;
-    if (type === 'ack' || type === 'error') {
-      return queue._answer(id, type === 'error' ? errorOf(e.data) : e);
-    }
-    if (type === 'online-users') setOnline(usersOf(e.data as Presence));
+    const { type, room: name, id = '', from, to = '' } = e;
+    const data = e.data as Presence & { position?: number };
+    if (CHECKS[type]?.(data) === false) return;
+    if (type === 'ack') return queue._answer(id, e);
+    if (type === 'error') return queue._answer(id, errorOf(data));
+    if (type === 'online-users') setOnline(usersOf(data));
     else if (type === 'user-online' || type === 'user-offline') {
-      setOnline(usersAfter(core._online, e.data as Presence, type === 'user-online'));
-      list(e.data as Presence, core._online);
+      setOnline(usersAfter(core._online, data, type === 'user-online'));
+      list(data, core._online);
     } else if (type === 'removed' && !(isObject(e.data) && isText(e.data.reason))) e = { ...e, data: { reason: '' } };
     if (e.ack) return reply(e);
-    const { from, to = '' } = e;
     const channel =
       name === undefined
         ? conversations.get((from?.id === core._user?.id ? to : from?.id) ?? '')
@@ -177,7 +176,7 @@ export function newCore(url: string, options: ChatOptions): Core {
     // data.
     const isRead = type === 'read';
     const log = logOf(isRead ? undefined : name);
-    const seq = isRead ? (e.data as { position?: number }).position : e.seq;
+    const seq = isRead ? data.position : e.seq;
     if (seq !== undefined) {
       if (log === inbox ? !isNew(e, seq) : !(rooms.get(name ?? '')?._isNew(seq) ?? true)) return;
       e = withEpoch(e, log?._epoch);
