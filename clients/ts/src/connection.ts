@@ -218,7 +218,6 @@ export function newConnection(url: string, options: ChatOptions, owner: Owner): 
     ended = true;
     token = null;
     tokenReason = 'connect';
-    readySince = restartAt = 0;
     listen('removeEventListener');
     disconnected(reason, null, error, code);
   }

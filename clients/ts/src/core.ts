@@ -73,7 +73,7 @@ export function newCore(url: string, options: ChatOptions): Core {
     _dropped(code) {
       inbox._end();
       // The same message would end the next connection too.
-      if (code === TOO_BIG || code === INVALID_TEXT) queue._fail((_, inFlight) => inFlight === true, new ChatError('too_large'));
+      if (code === TOO_BIG || code === INVALID_TEXT) queue._fail((_, inFlight) => inFlight, new ChatError('too_large'));
       for (const room of rooms.values()) room._dropped();
       queue._dropped();
     },

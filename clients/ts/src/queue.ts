@@ -82,7 +82,7 @@ export interface Queue extends StoredOutbox {
   /** Forgets what has that id. Its answer is ignored. */
   _forget(id: string): void;
   /** Fails the chosen messages. Returns whether there were any. */
-  _fail(choose: (message: Outgoing, inFlight: boolean | undefined) => boolean, error: ChatError): boolean;
+  _fail(choose: (message: Outgoing, inFlight: boolean | undefined) => unknown, error: ChatError): boolean;
   /**
    * The connection can be used. Messages that another user left here fail,
    * since this user must not send them.
@@ -179,7 +179,7 @@ export function newQueue(connection: Connection, owner: QueueOwner, options: Cha
     _pace?._answer(list(e._message !== undefined).length);
   }
 
-  function fail(choose: (message: Outgoing, inFlight: boolean | undefined) => boolean, error: ChatError) {
+  function fail(choose: (message: Outgoing, inFlight: boolean | undefined) => unknown, error: ChatError) {
     const failed = list(true).filter((e) => choose(e._message as Outgoing, e._inFlight));
     for (const e of failed) end(e, error);
     if (failed.length > 0) flush();
@@ -202,7 +202,7 @@ export function newQueue(connection: Connection, owner: QueueOwner, options: Cha
       const found = messages.filter(({ id }) => !entries.has(id));
       entries = new Map([...found.map((m) => entryOf(m, toJSON(m), true)), ...entries.values()].map((e) => [e._id, e]));
       for (const message of found) queued(message);
-      if (user !== undefined && from !== undefined && from !== user) fail((m) => found.includes(m), otherUser());
+      if ((from ?? user) !== (user ?? from)) fail((m) => found.includes(m), otherUser());
       user ??= from;
       flush();
     },
@@ -266,7 +266,7 @@ export function newQueue(connection: Connection, owner: QueueOwner, options: Cha
     },
     _fail: fail,
     _open(id) {
-      if (user !== undefined && user !== id) fail(() => true, otherUser());
+      if ((user ?? id) !== id) fail(() => true, otherUser());
       user = id;
       isOpen = true;
       save();

@@ -320,8 +320,7 @@ export function newRoom<E>(name: string, host: ChannelHost): Room<E> {
       const data = e.data as Presence & Removed & StateChanged;
       const { typing } = state;
       if (type === 'user-joined' || type === 'user-left') {
-        const came = type === 'user-joined';
-        set({ ...usersAfter(state, data, came), typing: came ? typing : without(typing, data.users ?? []) });
+        set({ ...usersAfter(state, data, type === 'user-joined'), typing: without(typing, data.users ?? []) });
         list(data, state);
       } else if (type === 'removed') {
         refused(new ChatError('not_in_room', data.reason || 'Removed from the room'), data);

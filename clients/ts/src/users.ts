@@ -29,8 +29,7 @@ export function usersOf({ users = [], count = users.length }: Partial<Presence>)
 
 /** The users after some of them came or went. */
 export function usersAfter({ users }: Users, { users: some = [], count }: Presence, came: boolean): Users {
-  const others = without(users, some);
-  return { users: came ? [...others, ...some] : others, count };
+  return { users: [...without(users, some), ...(came ? some : [])], count };
 }
 
 export function without(users: readonly User[], some: readonly (User | undefined)[]): readonly User[] {
