@@ -157,8 +157,8 @@ export function newConnection(url: string, options: ChatOptions, owner: Owner): 
       // The cause is dropped because it may quote the token.
       return stop('refused', new ChatError('bad_request', 'No WebSocket, or an invalid URL'));
     }
-    ws.onmessage = ({ data }: { data: string }) => receive(data);
-    ws.onclose = ({ code = 1006, reason = '' }: { code?: number; reason?: string }) => closed(code, reason);
+    ws.onmessage = receive;
+    ws.onclose = closed;
     ws.onerror = () => {}; // onclose follows
   }
 
@@ -168,7 +168,7 @@ export function newConnection(url: string, options: ChatOptions, owner: Owner): 
 
   const late = () => lost(new ChatError('timeout'));
 
-  function closed(code: number, reason: string) {
+  function closed({ code = 1006, reason = '' }: { code?: number; reason?: string }) {
     const error = (other: 'closed' | 'token_expired') => refusal ?? new ChatError(other, reason || undefined);
     drop(code);
     if (code >= 4500 && code <= 4999) return stop('refused', error('closed'), code);
@@ -222,7 +222,7 @@ export function newConnection(url: string, options: ChatOptions, owner: Owner): 
     disconnected(reason, null, error, code);
   }
 
-  function receive(data: string) {
+  function receive({ data }: { data: string }) {
     lastFrame = Date.now();
     if (pinging) heartbeat();
     let e: unknown;

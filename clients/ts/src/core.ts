@@ -20,7 +20,7 @@ import {
 } from './protocol.js';
 import { newQueue } from './queue.js';
 import { newRoom, type Room } from './room.js';
-import { isOver, toJSON, wellFormed } from './text.js';
+import { isOver, wellFormed } from './text.js';
 import { listing, NOBODY, type Users, usersAfter, usersOf } from './users.js';
 
 /** The answer to `resume`. */
@@ -200,19 +200,19 @@ export function newCore(url: string, options: ChatOptions): Core {
   async function reply(e: Envelope) {
     const { type, id } = e;
     const { _socket } = connection;
-    let text: string;
+    const write = (type: string, data: unknown) => {
+      if (_socket === connection._socket) connection._write({ type, id, data });
+    };
     try {
       const fn = core._answers.get(type);
       if (!fn) throw new ChatError('unknown_type');
-      const data = (await fn(e.data as never, e as Envelope<never>)) ?? null;
-      text = toJSON({ type: 'ack', id, data });
+      write('ack', (await fn(e.data as never, e as Envelope<never>)) ?? null);
     } catch (err) {
       const known = err instanceof ChatError;
       if (!known) report(err);
       const { code, message } = known ? err : new ChatError('internal', 'Internal error');
-      text = toJSON({ type: 'error', id, data: { code, message } });
+      write('error', { code, message });
     }
-    if (_socket === connection._socket) connection._write(text);
   }
 
   const core: Core = {
