@@ -114,7 +114,7 @@ export interface Channel<Data = unknown, Ref extends Re = Re> {
   /** Another log begins, whose positions do not compare. @internal */
   _renew(): void;
   /** Updates the state from an event. @internal */
-  _observe(e: Envelope): void;
+  _receive(e: Envelope): void;
 }
 
 /** Makes a channel of a log. `type` is that of its messages. */
@@ -228,7 +228,7 @@ export function newChannel<Data, Ref extends Re>(
     _events: events,
     _learn: learn,
     _renew: renew,
-    _observe(e) {
+    _receive(e) {
       const { data } = e;
       if (e.type === 'read') {
         if (!isReading(data)) return;

@@ -100,7 +100,7 @@ export class ChatClient<E = ChatEvents, C = ChatCalls, Q = ChatQuestions> {
 
   /** Position of the last private message or notification. */
   get inbox(): Position | null {
-    return this.#core._inbox._position;
+    return this.#core._log._position;
   }
 
   /**

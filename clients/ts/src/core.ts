@@ -34,7 +34,7 @@ export interface Core extends ChannelHost {
   readonly _events: Emitter;
   /** Answer the server's questions, by type. */
   readonly _answers: Map<string, (data: never, event: Envelope<never>) => unknown>;
-  readonly _inbox: Log;
+  readonly _log: Log;
   _off: readonly string[];
   _online: Users;
   _room(name: string): Room<never>;
@@ -71,7 +71,7 @@ export function newCore(url: string, options: ChatOptions): Core {
     _welcome: welcomed,
     _receive: receive,
     _dropped(code) {
-      inbox._end();
+      inbox._close();
       // The same message would end the next connection too.
       if (code === TOO_BIG || code === INVALID_TEXT) queue._fail((_, inFlight) => inFlight, new ChatError('too_large'));
       for (const room of rooms.values()) room._dropped();
@@ -89,7 +89,7 @@ export function newCore(url: string, options: ChatOptions): Core {
   const queue = newQueue(
     connection,
     {
-      _roomReady: (room) => rooms.get(room)?._canSend,
+      _canSend: (room) => rooms.get(room)?._canSend,
       _epochOf: ({ room }) => logOf(room)?._epoch,
       _changed(event) {
         events._emit('\nsend', event);
@@ -140,7 +140,7 @@ export function newCore(url: string, options: ChatOptions): Core {
   // microtask.
   function whenResumed({ inbox: info, rooms: parts }: Resumed, resumed: boolean, userId: string) {
     if (info.epoch !== inbox._position?.epoch) renewConversations();
-    inbox._begin(info);
+    inbox._open(info);
     connection._markReady();
     // Each listener may close the connection.
     if (connection._ready) events._emit('\ninbox', { ...info, resumed });
@@ -149,7 +149,7 @@ export function newCore(url: string, options: ChatOptions): Core {
       const part = parts[room.name]; // no room is called like a method with an epoch
       if (isJoined(part)) room._resumed(part);
       else if (isObject(part) && part.error) room._resumed(errorOf(part.error));
-      room._rejoin();
+      room._open();
     }
     if (connection._ready) queue._open(userId);
   }
@@ -181,7 +181,7 @@ export function newCore(url: string, options: ChatOptions): Core {
       if (log === inbox ? !isNew(e, seq) : !(rooms.get(name ?? '')?._isNew(seq) ?? true)) return;
       e = withEpoch(e, log?._epoch);
     }
-    channel?._observe(e);
+    channel?._receive(e);
     events._emit(type, e.data, e);
     channel?._events._emit(type, e.data, e);
   }
@@ -220,7 +220,7 @@ export function newCore(url: string, options: ChatOptions): Core {
     _queue: queue,
     _events: events,
     _answers: new Map(),
-    _inbox: inbox,
+    _log: inbox,
     _user: undefined,
     _off: [],
     _online: NOBODY,

@@ -14,9 +14,9 @@ export interface Log {
    * Takes the answer after which events come. They begin after the position, or
    * after `first` if there is none. Returns whether there was one.
    */
-  _begin(answer: Joined, first?: number): boolean;
+  _open(answer: Joined, first?: number): boolean;
   /** Events come no longer. */
-  _end(): void;
+  _close(): void;
   /** Whether an event is new. If so, moves the position to it. */
   _isNew(seq: number): boolean;
 }
@@ -29,7 +29,7 @@ export function newLog(): Log {
     get _epoch() {
       return log._live ? log._position?.epoch : undefined;
     },
-    _begin({ epoch, seq, recovered }, first = 0) {
+    _open({ epoch, seq, recovered }, first = 0) {
       const asked = log._position;
       const from = recovered ? asked?.seq : undefined;
       log._position = { epoch, seq: asked ? (from ?? 0) : first };
@@ -37,7 +37,7 @@ export function newLog(): Log {
       log._live = true;
       return asked !== null;
     },
-    _end() {
+    _close() {
       log._live = false;
       log._heardFrom = 0;
     },

@@ -15,7 +15,7 @@ export interface Pace {
   /** Whether to send another event while so many wait for their answers. */
   _canSend(waiting: number): boolean;
   /** The server has asked to wait. Returns how long, in ms. */
-  _refused(error: ChatError): number;
+  _postpone(error: ChatError): number;
   /** The server has answered an event, and so many are left. Sends more. */
   _answer(left: number): void;
   /** The server has asked for nothing on this connection. */
@@ -43,7 +43,7 @@ export function newPace(send: () => void): Pace {
   return {
     _waiting: 0,
     _canSend: (waiting) => !timer && waiting < (slow ? 1 : CROWD),
-    _refused({ retryAfterMs }) {
+    _postpone({ retryAfterMs }) {
       const ms = retryAfterMs || 1_000;
       // Others may use up the same limit, so each wait makes the gap longer. Of
       // events that were refused together, the first counts.

@@ -47,7 +47,7 @@ export interface QueueOwner {
    * Whether messages for a room can be sent. Undefined if the application has
    * not joined the room.
    */
-  _roomReady(room: string): boolean | undefined;
+  _canSend(room: string): boolean | undefined;
   /** The epoch of the log that the server stores a message in. */
   _epochOf(message: Outgoing): string | undefined;
   _changed(event: SendEvent): void;
@@ -116,7 +116,7 @@ export function newQueue(connection: Connection, owner: QueueOwner, options: Cha
         const { room = '' } = message;
         if (busyRooms.has(room)) continue;
         busyRooms.add(room);
-        if (_inFlight || !isOpen || (room && !(owner._roomReady(room) ?? !_restored))) continue;
+        if (_inFlight || !isOpen || (room && !(owner._canSend(room) ?? !_restored))) continue;
         const epoch = owner._epochOf(message);
         const lost = (message.epoch ?? epoch) !== epoch;
         if (lost || isOver(e._text, queue._maxMessage)) {
@@ -173,7 +173,7 @@ export function newQueue(connection: Connection, owner: QueueOwner, options: Cha
       else entries.delete(id);
       entries.set(id, e); // a request goes behind the others
       e._expireIn?.(Infinity);
-      return connection._postpone(_pace._refused(result));
+      return connection._postpone(_pace._postpone(result));
     }
     end(e, result);
     _pace?._answer(list(e._message !== undefined).length);

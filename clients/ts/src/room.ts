@@ -122,7 +122,7 @@ export interface Room<E = ChatEvents> extends Channel<EventData<E, 'room-message
   /** The connection is gone. @internal */
   _dropped(): void;
   /** The connection is back. Joins if it was not resumed. @internal */
-  _rejoin(): void;
+  _open(): void;
   /** Another user has connected, who has seen nothing yet. @internal */
   _forget(): void;
   /** Takes this room's part of the answer to `resume`. @internal */
@@ -203,7 +203,7 @@ export function newRoom<E>(name: string, host: ChannelHost): Room<E> {
 
   function joined(info: Joined) {
     const { epoch, seq, read, unread } = info;
-    const resumed = log._begin(info, wanted?.history ? 0 : seq);
+    const resumed = log._open(info, wanted?.history ? 0 : seq);
     joinSent = false;
     if (read !== undefined && unread !== undefined) channel._learn({ seq: read, unread, head: seq }, epoch);
     set({ status: 'joined', ...usersOf(info), typing: [], ...stateOf(info) });
@@ -227,7 +227,7 @@ export function newRoom<E>(name: string, host: ChannelHost): Room<E> {
 
   function rest() {
     joinSent = false;
-    log._end();
+    log._close();
     clearTimeout(typingTimer);
     typingSince = 0;
   }
@@ -290,7 +290,7 @@ export function newRoom<E>(name: string, host: ChannelHost): Room<E> {
       rest();
       if (wanted) set({ status: 'joining', typing: [] });
     },
-    _rejoin() {
+    _open() {
       if (wanted && !log._live && !joinSent) joinNow();
     },
     _forget() {
@@ -313,8 +313,8 @@ export function newRoom<E>(name: string, host: ChannelHost): Room<E> {
       // Events that come before the answer come again after it, in their place.
       return log._position === null && !wanted.history;
     },
-    _observe(e) {
-      channel._observe(e);
+    _receive(e) {
+      channel._receive(e);
       if (!log._live) return; // the answer to the join has the users
       const { type, from } = e;
       const data = e.data as Presence & Removed & StateChanged;
