@@ -204,10 +204,14 @@ export function newChannel<Data, Ref extends Re>(
     react: (message, key, on = true, options) => change('react', message, { key, on }, options),
     async history(options = {}) {
       const { data } = await queue._send({ type: 'history', ...to, data: options }, 'read');
-      if (!isObject(data) || !Array.isArray(data.messages)) throw invalid();
-      const messages = data.messages.filter(isEnvelope).map((e) => withEpoch(e, log._epoch)) as Envelope<never>[];
-      const { more, newer, next } = data as unknown as History;
-      return { messages, more: more === true, newer: newer === true, next };
+      const { messages, more, newer, next } = (isObject(data) ? data : {}) as Partial<History>;
+      if (!Array.isArray(messages)) throw invalid();
+      return {
+        messages: messages.filter(isEnvelope).map((e) => withEpoch(e, log._epoch)) as Envelope<never>[],
+        more: more === true,
+        newer: newer === true,
+        next,
+      };
     },
     get read() {
       return reading?.seq;

@@ -98,7 +98,7 @@ export function newConnection(url: string, options: ChatOptions, owner: Owner): 
   let run = 0; // counts attempts and ends, to recognise results of older ones
   let ended = true; // whether there is no connection, nor will be another attempt
   let attempt = 0; // attempts since the last connection that lasted
-  let readySince = 0;
+  let readySince = Infinity;
   let token: string | null | undefined;
   let tokenReason: TokenReason = 'connect';
   let tokenExpires = Infinity; // by the local clock
@@ -171,11 +171,12 @@ export function newConnection(url: string, options: ChatOptions, owner: Owner): 
   function closed({ code = 1006, reason = '' }: { code?: number; reason?: string }) {
     const error = (other: 'closed' | 'token_expired') => refusal ?? new ChatError(other, reason || undefined);
     drop(code);
-    if (code >= 4500 && code <= 4999) return stop('refused', error('closed'), code);
-    if (code !== TOKEN_EXPIRED) return wait(restartAt > 0 || code === RESTART ? 'restart' : 'lost', refusal, code);
-    token = null;
-    tokenReason = 'expired';
-    wait('token', error('token_expired'), code);
+    if (code >= 4500 && code <= 4999) stop('refused', error('closed'), code);
+    else if (code === TOKEN_EXPIRED) {
+      token = null;
+      tokenReason = 'expired';
+      wait('token', error('token_expired'), code);
+    } else wait(restartAt || code === RESTART ? 'restart' : 'lost', refusal, code);
   }
 
   // Does not wait for the close handshake, which takes long if the server has
@@ -204,10 +205,10 @@ export function newConnection(url: string, options: ChatOptions, owner: Owner): 
     // The bound starts again only after a connection that lasted, so that a
     // server that fails right after the welcome gets no more attempts than a
     // dead one.
-    if (readySince > 0 && now - readySince > max) attempt = 1;
-    readySince = 0;
+    if (now - readySince > max) attempt = 1;
+    readySince = Infinity;
     const cap = Math.min(max, min * 2 ** (attempt - 1));
-    const planned = restartAt > 0 ? Math.max(0, restartAt - now) : cap * Math.random();
+    const planned = restartAt ? Math.max(0, restartAt - now) : cap * Math.random();
     const delay = planned + (error?.retryAfterMs ?? 0); // the server is busy
     after(delay, open);
     disconnected(reason, now + delay, error, code);
@@ -350,7 +351,7 @@ export function newConnection(url: string, options: ChatOptions, owner: Owner): 
 function bearer(token: string): string {
   if (/^[\w!#$%&'*+.^`|~-]+$/.test(token)) return `chathub.bearer.${token}`;
   const base64 = btoa(String.fromCharCode(...new TextEncoder().encode(token)));
-  return `chathub.bearer64.${base64.replace(/[+/=]/g, (c) => '-_'['+/'.indexOf(c)] ?? '')}`;
+  return `chathub.bearer64.${base64.replace(/\+/g, '-').replace(/\//g, '_').replace(/=/g, '')}`;
 }
 
 // Completes a path with the page's origin, and turns http into ws.

@@ -14,6 +14,7 @@ import {
   isDurable,
   type Joined,
   type Overview,
+  type Position,
   type Presence,
   type Welcome,
   withEpoch,
@@ -244,7 +245,7 @@ export function newCore(url: string, options: ChatOptions): Core {
         rooms.get(name)?._learn({ seq: read, unread, head: seq }, epoch);
       }
       for (const { user, read, unread, last } of data.conversations ?? []) {
-        const { seq, epoch } = data.inbox ?? { seq: last?.seq ?? 0 };
+        const { seq = last?.seq ?? 0, epoch } = data.inbox ?? ({} as Partial<Position>);
         core._conversation(user.id)._learn({ seq: read, unread, head: seq }, epoch);
       }
       return data;

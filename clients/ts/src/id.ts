@@ -2,6 +2,5 @@
 export function newId(): string {
   // React Native has no crypto object, and pages served over plain http have no
   // randomUUID.
-  const random = () => Math.random().toString(36).slice(2);
-  return `${Date.now().toString(36)}-${random()}${random()}`;
+  return [Date.now(), Math.random(), Math.random()].map((n) => n.toString(36)).join('-');
 }

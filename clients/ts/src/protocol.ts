@@ -218,7 +218,7 @@ export interface Receipt {
 
 /** Adds the epoch to an event or a receipt that has a position. */
 export function withEpoch<T extends { readonly seq?: number }>(value: T, epoch: string | undefined): T {
-  return value.seq === undefined || epoch === undefined ? value : { ...value, epoch };
+  return value.seq !== undefined && epoch !== undefined ? { ...value, epoch } : value;
 }
 
 /** A page of a log, oldest message first. */

@@ -110,8 +110,8 @@ export function newQueue(connection: Connection, owner: QueueOwner, options: Cha
     const next: Entry[] = [];
     kept._waiting = asked._waiting = 0;
     for (const e of entries.values()) {
-      const { _message: message, _inFlight, _pace, _restored } = e;
-      if (_inFlight && _pace) _pace._waiting++;
+      const { _message: message, _inFlight, _restored } = e;
+      if (_inFlight && e._pace) e._pace._waiting++;
       if (message) {
         const { room = '' } = message;
         if (busyRooms.has(room)) continue;
@@ -143,16 +143,14 @@ export function newQueue(connection: Connection, owner: QueueOwner, options: Cha
     e._inFlight = true; // it must not be sent any more
     if (!message) return _settle?.(answer as never);
     save();
-    const failed = answer instanceof ChatError;
-    const result = failed
-      ? answer
-      : withEpoch({ ...(isReceipt(answer.data) && answer.data), id }, owner._epochOf(message));
-    _settle?.(result as never);
-    owner._changed(
-      (failed
-        ? { status: 'failed', message, error: result }
-        : { status: 'sent', message, receipt: result }) as SendEvent,
-    );
+    if (answer instanceof ChatError) {
+      _settle?.(answer as never);
+      owner._changed({ status: 'failed', message, error: answer });
+    } else {
+      const receipt = withEpoch({ ...(isReceipt(answer.data) && answer.data), id }, owner._epochOf(message));
+      _settle?.(receipt as never);
+      owner._changed({ status: 'sent', message, receipt });
+    }
   }
 
   function entryOf(message: Outgoing, text: string, restored?: boolean): Entry {
@@ -182,7 +180,7 @@ export function newQueue(connection: Connection, owner: QueueOwner, options: Cha
   function fail(choose: (message: Outgoing, inFlight: boolean | undefined) => unknown, error: ChatError) {
     const failed = list(true).filter((e) => choose(e._message as Outgoing, e._inFlight));
     for (const e of failed) end(e, error);
-    if (failed.length > 0) flush();
+    flush();
     return failed.length > 0;
   }
 

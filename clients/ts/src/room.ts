@@ -246,7 +246,7 @@ export function newRoom<E>(name: string, host: ChannelHost): Room<E> {
     onJoined: (fn) => on('\njoined', fn),
     on,
     join(options = {}) {
-      if (!wanted || !joining) {
+      if (!joining) {
         wanted = { ...options };
         log._position = options.since ?? null;
         joining = new Promise((done, failed) => {
@@ -328,11 +328,8 @@ export function newRoom<E>(name: string, host: ChannelHost): Room<E> {
         const { key, value } = data;
         const seq = e.seq as number;
         if (seq <= (state.versions[key] as number)) return; // false if there is none
-        const after = <T>(map: Readonly<Record<string, T>>, next: T) => {
-          const changed = { ...map, [key]: next };
-          if (value === null) delete changed[key];
-          return changed;
-        };
+        const after = <T>({ [key]: _, ...others }: Readonly<Record<string, T>>, next: T) =>
+          value === null ? others : { ...others, [key]: next };
         set({ state: after(state.state, value), versions: after(state.versions, seq) });
       } else if (type === 'typing') {
         if (from && from.id !== host._user?.id && !has(typing, from)) set({ typing: [...typing, from] });
@@ -347,6 +344,5 @@ export function newRoom<E>(name: string, host: ChannelHost): Room<E> {
 // The state of a room in an answer. Nothing if the server could not find it out
 // or it was too large, so that what is known stays.
 function stateOf({ unread, state, versions = {} }: Joined): Partial<RoomState> {
-  if (state === null || (!state && unread === undefined)) return {};
-  return { state: state ?? {}, versions };
+  return state || (state === undefined && unread !== undefined) ? { state: state ?? {}, versions } : {};
 }
