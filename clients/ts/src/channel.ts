@@ -243,7 +243,7 @@ export function newChannel<Data, Ref extends Re>(
         tell();
       } else if (e.type === 'message-changed' && (data as Changed).change === 'deleted') {
         const { seq, id } = data as Changed;
-        const gone = seen.find((m) => (id === undefined ? m.seq === seq : m.id === id));
+        const gone = seen.find((m) => (id ? m.id === id : m.seq === seq));
         deleted(gone?.seq ?? seq, gone, e.seq);
       }
     },

@@ -155,7 +155,7 @@ export function newConnection(url: string, options: ChatOptions, owner: Owner): 
       ws = new Socket(absolute(url), protocols);
     } catch {
       // The cause is dropped because it may quote the token.
-      return stop('refused', new ChatError('bad_request', 'No WebSocket, or an invalid URL'));
+      return stop('refused', new ChatError('bad_request', 'No WebSocket or invalid URL'));
     }
     ws.onmessage = receive;
     ws.onclose = closed;
@@ -295,7 +295,7 @@ export function newConnection(url: string, options: ChatOptions, owner: Owner): 
 
   function wake() {
     if (state.status === 'connected') ping();
-    else if (state.status === 'disconnected' && !ended && restartAt === 0) open();
+    else if (state.status === 'disconnected' && !ended && !restartAt) open();
   }
 
   function listen(change: 'addEventListener' | 'removeEventListener') {
@@ -312,7 +312,7 @@ export function newConnection(url: string, options: ChatOptions, owner: Owner): 
       return state;
     },
     get _ready() {
-      return ws !== null && state.status === 'connected';
+      return !!ws && state.status === 'connected';
     },
     get _stopped() {
       return ended && (state as { reason: DisconnectReason }).reason !== 'idle';

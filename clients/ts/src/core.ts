@@ -179,7 +179,7 @@ export function newCore(url: string, options: ChatOptions): Core {
     const log = logOf(isRead ? undefined : name);
     const seq = isRead ? data.position : e.seq;
     if (seq !== undefined) {
-      if (log === inbox ? !isNew(e, seq) : !(rooms.get(name ?? '')?._isNew(seq) ?? true)) return;
+      if (!(log === inbox ? isNew(e, seq) : (rooms.get(name ?? '')?._isNew(seq) ?? true))) return;
       e = withEpoch(e, log?._epoch);
     }
     channel?._receive(e);
@@ -190,7 +190,7 @@ export function newCore(url: string, options: ChatOptions): Core {
   // For events of the inbox. After a reconnect it repeats the user's own
   // private messages, which this client has already.
   function isNew({ id, from }: Envelope, seq: number): boolean {
-    return inbox._isNew(seq) && !(id !== undefined && from?.id === core._user?.id && own.has(id));
+    return inbox._isNew(seq) && !(from?.id === core._user?.id && own.has(id ?? ''));
   }
 
   function setOnline(online: Users) {
@@ -250,7 +250,7 @@ export function newCore(url: string, options: ChatOptions): Core {
       }
       return data;
     },
-    _count: ({ room }) => core._overview(room === undefined ? { inbox: true } : { rooms: [room] }),
+    _count: ({ room }) => core._overview(room ? { rooms: [room] } : { inbox: true }),
   };
   return core;
 }

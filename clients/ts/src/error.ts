@@ -41,4 +41,4 @@ export function errorOf(data: unknown): ChatError {
 export const invalid = () => new ChatError('internal', 'Invalid answer');
 export const conflict = () => new ChatError('conflict', 'Id in use');
 export const otherUser = () => new ChatError('forbidden', 'Another user');
-export const lostLog = () => new ChatError('conflict', 'The log is lost');
+export const lostLog = () => new ChatError('conflict', 'Log is lost');

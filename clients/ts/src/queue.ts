@@ -138,17 +138,17 @@ export function newQueue(connection: Connection, owner: QueueOwner, options: Cha
   }
 
   function end(e: Entry, answer: Answer) {
-    const { _id: id, _message: message, _settle } = e;
+    const { _id: id, _message: message } = e;
     entries.delete(id);
     e._inFlight = true; // it must not be sent any more
-    if (!message) return _settle?.(answer as never);
+    if (!message) return e._settle?.(answer as never);
     save();
     if (answer instanceof ChatError) {
-      _settle?.(answer as never);
+      e._settle?.(answer as never);
       owner._changed({ status: 'failed', message, error: answer });
     } else {
       const receipt = withEpoch({ ...(isReceipt(answer.data) && answer.data), id }, owner._epochOf(message));
-      _settle?.(receipt as never);
+      e._settle?.(receipt as never);
       owner._changed({ status: 'sent', message, receipt });
     }
   }
@@ -164,17 +164,16 @@ export function newQueue(connection: Connection, owner: QueueOwner, options: Cha
   function answer(id: string, result: Answer) {
     const e = entries.get(id);
     if (!e || (e._message && !e._inFlight)) return;
-    const { _pace } = e;
-    if (_pace && result instanceof ChatError && result.temporary) {
+    if (e._pace && result instanceof ChatError && result.temporary) {
       e._inFlight = false;
       if (e._message) e._refusals++;
       else entries.delete(id);
       entries.set(id, e); // a request goes behind the others
       e._expireIn?.(Infinity);
-      return connection._postpone(_pace._postpone(result));
+      return connection._postpone(e._pace._postpone(result));
     }
     end(e, result);
-    _pace?._answer(list(e._message !== undefined).length);
+    e._pace?._answer(list(e._message !== undefined).length);
   }
 
   function fail(choose: (message: Outgoing, inFlight: boolean | undefined) => unknown, error: ChatError) {
@@ -198,7 +197,7 @@ export function newQueue(connection: Connection, owner: QueueOwner, options: Cha
     },
     restore(messages, from) {
       const found = messages.filter(({ id }) => !entries.has(id));
-      entries = new Map([...found.map((m) => entryOf(m, toJSON(m), true)), ...entries.values()].map((e) => [e._id, e]));
+      entries = new Map([...found.map((m) => [m.id, entryOf(m, toJSON(m), true)] as const), ...entries]);
       for (const message of found) queued(message);
       if ((from ?? user) !== (user ?? from)) fail((m) => found.includes(m), otherUser());
       user ??= from;
