@@ -28,7 +28,7 @@ export const isText = (value: unknown): value is string => typeof value === 'str
 export const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 export const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === 'object' && value !== null;
-const isFlag: Check = (value) => typeof value === 'boolean';
+const isFlag: Check = (value) => value === true || value === false;
 const isType: Check = (value) => isText(value) && /^[a-z0-9][a-z0-9:._-]{0,63}$/.test(value);
 
 const listOf =

@@ -122,7 +122,7 @@ export function newCore(url: string, options: ChatOptions): Core {
     core._user = user;
     core._off = off;
     queue._maxMessage = maxMessage || Infinity;
-    const resumed = inbox._position !== null;
+    const resumed = !!inbox._position;
     inbox._position ??= { epoch: head.epoch, seq: start === 'new' ? head.seq : 0 };
     const resuming = [...rooms.values()].filter((r) => r._resumeFrom);
     // fromEntries defines own properties, so a room may be called __proto__.

@@ -53,11 +53,11 @@ export function newPace(send: () => void): Pace {
       return ms;
     },
     _answer(left) {
-      if (left === 0) {
+      if (!left) {
         slow = false;
         gap = 0;
       }
-      if (gap > 0) stop(gap);
+      if (gap) stop(gap);
       else send();
     },
     _dropped() {

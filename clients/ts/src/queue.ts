@@ -173,7 +173,7 @@ export function newQueue(connection: Connection, owner: QueueOwner, options: Cha
       return connection._postpone(e._pace._postpone(result));
     }
     end(e, result);
-    e._pace?._answer(list(e._message !== undefined).length);
+    e._pace?._answer(list(!!e._message).length);
   }
 
   function fail(choose: (message: Outgoing, inFlight: boolean | undefined) => unknown, error: ChatError) {

@@ -162,7 +162,7 @@ export function newRoom<E>(name: string, host: ChannelHost): Room<E> {
 
   function stopTyping() {
     clearTimeout(typingTimer);
-    if (typingSince > 0) write('stop-typing');
+    if (typingSince) write('stop-typing');
     typingSince = 0;
   }
 
