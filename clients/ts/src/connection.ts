@@ -171,7 +171,7 @@ export function newConnection(url: string, options: ChatOptions, owner: Owner): 
   function closed({ code = 1006, reason = '' }: { code?: number; reason?: string }) {
     const error = (other: 'closed' | 'token_expired') => refusal ?? new ChatError(other, reason || undefined);
     drop(code);
-    if (code >= 4500 && code <= 4999) stop('refused', error('closed'), code);
+    if (code >= 4500 && code < 5000) stop('refused', error('closed'), code);
     else if (code === TOKEN_EXPIRED) {
       token = null;
       tokenReason = 'expired';
@@ -208,8 +208,8 @@ export function newConnection(url: string, options: ChatOptions, owner: Owner): 
     if (now - readySince > max) attempt = 1;
     readySince = Infinity;
     const cap = Math.min(max, min * 2 ** (attempt - 1));
-    const planned = restartAt ? Math.max(0, restartAt - now) : cap * Math.random();
-    const delay = planned + (error?.retryAfterMs ?? 0); // the server is busy
+    const busy = error?.retryAfterMs ?? 0;
+    const delay = busy + (restartAt ? Math.max(0, restartAt - now) : cap * Math.random());
     after(delay, open);
     disconnected(reason, now + delay, error, code);
   }

@@ -35,7 +35,7 @@ export function newLog(): Log {
       log._position = { epoch, seq: asked ? (from ?? 0) : first };
       log._heardFrom = from ?? seq;
       log._live = true;
-      return asked !== null;
+      return !!asked;
     },
     _close() {
       log._live = false;

@@ -274,8 +274,7 @@ export function newQueue(connection: Connection, owner: QueueOwner, options: Cha
       kept._dropped();
       asked._dropped();
       for (const e of entries.values()) {
-        const { _mode } = e;
-        if (!e._message && (error || _mode === 'now' || (_mode === 'once' && e._inFlight))) {
+        if (!e._message && (error || e._mode === 'now' || (e._mode === 'once' && e._inFlight))) {
           answer(e._id, error ?? new ChatError('disconnected'));
         } else {
           e._inFlight = false;
