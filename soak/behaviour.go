@@ -257,17 +257,21 @@ func (p *peer) settle(s *session) {
 	}
 }
 
-// caughtUp reports whether the peer has all there is and all its messages are
-// accepted, and otherwise what is missing.
-func (p *peer) caughtUp() (ok bool, missing, unacked int) {
+// standing is what a peer lacks.
+type standing struct {
+	ready            bool // it is connected, and in all its rooms
+	missing, unacked int
+}
+
+func (p *peer) standing() (st standing) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, t := range p.tracks {
-		missing += t.missing(p.ledger) + t.stale(p.ledger)
+		st.missing += t.missing(p.ledger) + t.stale(p.ledger)
 	}
-	unacked = len(p.unacked)
-	ready := p.session != nil && p.session.isReady()
-	return ready && missing == 0 && unacked == 0, missing, unacked
+	st.unacked = len(p.unacked)
+	st.ready = p.session != nil && p.session.isReady()
+	return st
 }
 
 func (s *session) isReady() bool {
