@@ -274,6 +274,18 @@ func (p *peer) standing() (st standing) {
 	return st
 }
 
+// noteMissing notes what the peer lacks, by log.
+func (p *peer) noteMissing() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, t := range p.tracks {
+		if missing, stale := t.missing(p.ledger), t.stale(p.ledger); missing+stale > 0 {
+			p.note("%s lacks %d messages of %s, and shows %d in an old form; it is at %d, of which history has to fill up to %d, and lacks %v",
+				p.id, missing, t.topic, stale, t.last, t.hole, t.gaps[:min(len(t.gaps), 5)])
+		}
+	}
+}
+
 func (s *session) isReady() bool {
 	select {
 	case <-s.ready:

@@ -223,6 +223,9 @@ func (s *soak) catchUp(r *report) {
 			least, end = left, time.Now().Add(s.patience)
 		} else if time.Now().After(end) {
 			s.note("%d clients did not catch up; private messages that no client saw: %v", behind, broken[:min(len(broken), 5)])
+			for _, p := range s.peers {
+				p.noteMissing()
+			}
 			return
 		}
 	}
