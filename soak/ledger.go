@@ -248,9 +248,11 @@ func (t *track) fill(seq uint64) outcome {
 	return filled
 }
 
-// fillable returns a gap that history may fill.
+// fillable returns the newest gap that history may fill. Positions of a log are
+// not dense on every broker, so most gaps are no messages. The page before the
+// newest one says so of many at once.
 func (t *track) fillable() (stretch, bool) {
-	for _, g := range t.gaps {
+	for _, g := range slices.Backward(t.gaps) {
 		if g.from <= t.hole {
 			return g, true
 		}
