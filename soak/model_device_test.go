@@ -150,7 +150,7 @@ func (d *device) dial(n *node) *conn {
 	w := d.w
 	before := w.mark(d.inbox)
 	inHall := w.mark(hall)
-	client, err := hubtest.DialHeader(w.tb, n.hub, http.Header{"Authorization": {"Bearer " + d.user.ID + "/" + d.user.Name}})
+	client, err := hubtest.DialHeader(w.tb, n.hub, http.Header{"Authorization": {"Bearer " + d.user.ID + "/" + d.user.Name + "/" + w.tenant}})
 	if err != nil {
 		w.fatalf("dial: %v", err)
 	}
@@ -158,7 +158,13 @@ func (d *device) dial(n *node) *conn {
 	var f hubtest.Frame
 	if w.tight { // the outbox may be full before the welcome is sent
 		synctest.Wait()
-		if rest = client.Pending(); len(rest) == 0 {
+		rest = client.Pending()
+		for waited := 0; len(rest) == 0 && waited < 10; waited++ { // or the broker is slow
+			time.Sleep(time.Second)
+			synctest.Wait()
+			rest = client.Pending()
+		}
+		if len(rest) == 0 {
 			if code, _ := client.Closed(); code != 4001 {
 				w.fatalf("no welcome, closed with %d", code)
 			}
@@ -221,7 +227,6 @@ func (d *device) dial(n *node) *conn {
 	}
 	w.note("%s connects, device %d, hub %d", c, slices.Index(w.devices, d), slices.Index(w.nodes, n))
 	w.conns = append(w.conns, c)
-	w.byID[c.id] = c
 	d.conn = c
 	c.take(rest)
 	return c

@@ -248,7 +248,7 @@ func tell(t *rapid.T, story *string, l *lie) {
 			panic(v)
 		}
 	}()
-	w := newWorld(t, story, setting{broker: &chathub.MemoryBroker{}, keys: true, lie: l, replayLimit: 256, hubs: 2})
+	w := newStage(t, story, setting{broker: &chathub.MemoryBroker{}, keys: true, lie: l, replayLimit: 256, hubs: 2, tenants: []string{""}}).worlds[0]
 	conns := make(map[string]*conn)
 	for i, name := range []string{"ana", "bo", "cy", "ana 2"} {
 		w.devices[i].connect(w.nodes[i%2], "forget")
