@@ -46,6 +46,7 @@ var operations = []struct {
 	{5, "emit", (*world).opEmit},
 	{3, "move", (*world).opMove},
 	{1, "throw out", (*world).opThrowOut},
+	{3, "ban", (*world).opBan},
 	{1, "restart", (*world).opRestart},
 	{4, "fail", (*world).opFail},
 	{3, "wait", (*world).opWait},

@@ -116,7 +116,9 @@ type world struct {
 	ids       map[string]int
 	// moved says that the application has moved or disconnected clients since
 	// the last quiet time. Clients that connect now may be among them.
-	moved bool
+	moved  bool
+	rights rights
+	strays []*stray
 }
 
 // of returns the world's tenant on a hub.
@@ -158,6 +160,7 @@ type setting struct {
 	lag         time.Duration
 	hubs        int
 	tenants     []string
+	hesitant    bool // the application takes a while to answer
 }
 
 // drawSetting draws a setting.
@@ -188,6 +191,7 @@ func drawSetting(t *rapid.T) setting {
 	}
 	s.receipts = rapid.Bool().Draw(t, "read receipts")
 	s.hubs = rapid.IntRange(1, 3).Draw(t, "hubs")
+	s.hesitant = rapid.Bool().Draw(t, "hesitant")
 	s.tenants = rapid.SampledFrom([][]string{{"acme", "zeta"}, {"", "acme"}, {""}}).Draw(t, "tenants")
 	return s
 }
@@ -211,7 +215,8 @@ func newStage(t *rapid.T, story *string, set setting) *stage {
 		t.Fatal(err)
 	}
 	s.cfg = chathub.Config{
-		Auth:         hubtest.Auth{},
+		Auth:         s,
+		Authorize:    s.authorize,
 		Broker:       s.shared,
 		Logger:       slog.New(handler{slog.DiscardHandler, s.shared.truths[0]}),
 		Rate:         -1,
@@ -236,6 +241,7 @@ func newStage(t *rapid.T, story *string, set setting) *stage {
 		s.nodes = append(s.nodes, &node{hub: s.newHub()})
 	}
 	for _, truth := range s.shared.truths {
+		truth.hesitant = set.hesitant
 		s.worlds = append(s.worlds, newWorld(s, truth))
 	}
 	return s
@@ -249,6 +255,8 @@ func newWorld(s *stage, truth *truth) *world {
 		volatiles: make(map[string]*volatile),
 		ids:       make(map[string]int),
 	}
+	w.rights.pause = truth.hesitate
+	w.rights.restore()
 	for i := range devicesPerUser * len(users) {
 		u := users[i%len(users)]
 		w.devices = append(w.devices, &device{
@@ -432,6 +440,8 @@ func (w *world) check() {
 		c.checkView()
 	}
 	w.checkVolatiles()
+	w.checkStrays()
+	w.forgive()
 	w.moved = false
 	live := w.conns[:0]
 	for _, c := range w.conns {

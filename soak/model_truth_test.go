@@ -32,6 +32,8 @@ type truth struct {
 	markers  map[markerOf][]marker
 	calls    int // under way
 	findings []string
+	silent   [][2]string // users and rooms, see silence
+	hesitant bool
 }
 
 // fault is a way in which a call of a broker's session fails.
@@ -117,6 +119,17 @@ func (t *truth) pause() {
 	var d time.Duration
 	if t.lag > 0 && t.rand.IntN(2) == 0 {
 		d = time.Duration(t.rand.Int64N(int64(t.lag)))
+	}
+	t.mu.Unlock()
+	time.Sleep(d)
+}
+
+// hesitate waits as long as the application takes to answer.
+func (t *truth) hesitate() {
+	t.mu.Lock()
+	var d time.Duration
+	if t.hesitant {
+		d = time.Duration(t.rand.IntN(50)) * time.Millisecond
 	}
 	t.mu.Unlock()
 	time.Sleep(d)
@@ -330,5 +343,6 @@ func (t *truth) record(ctx context.Context, m chathub.Message, r chathub.Receipt
 	}
 	t.accepted[o.client+o.event.ID] = true
 	e.origin = o
+	t.checkSilent(m.Topic, e)
 	l.entries = append(l.entries, e)
 }
