@@ -47,7 +47,7 @@ func (sh *shared) Attach(ctx context.Context, deliver func(chathub.Message)) (ch
 		return &watched{s, sh}, err
 	}
 	sh.hubs++
-	l := &liar{lie: sh.lie, hub: sh.hubs}
+	l := &liar{lie: sh.lie, hub: sh.hubs, also: deliver}
 	s, err := sh.Broker.Attach(ctx, func(m chathub.Message) {
 		if sh.lie.deliver == nil || sh.lie.deliver(l, &m) {
 			deliver(m)

@@ -107,21 +107,18 @@ func (w *world) opBan(t *rapid.T) {
 		conns = append(conns, c)
 	}
 	w.useRights(t, user, room, conns)
+	w.ban(n, user, room, conns)
+}
+
+// ban takes away the right to be in a room, or without a room the right to
+// connect, of a user who has the given connections.
+func (w *world) ban(n *node, user chathub.User, room string, conns []*conn) {
 	w.moved = true
-	target := w.of(n.hub).ToUser(user.ID)
-	if room == "" && rapid.Bool().Draw(t, "connections") && len(conns) > 0 {
-		var ids []string
-		for _, c := range conns {
-			ids = append(ids, c.id)
-		}
-		target = w.of(n.hub).ToClient(ids...) // and no handshake
-	}
 	w.note("hub %d bans %s from %q: %v", w.index(n.hub), user.ID, room, conns)
 	w.rights.take(user.ID, room)
+	target := w.of(n.hub).ToUser(user.ID)
 	if room == "" {
 		w.mayBeSlow(target.Disconnect(w.ctx, "banned"))
-		// ToClient leaves out a connection that is not there yet.
-		w.mayBeSlow(w.of(n.hub).ToUser(user.ID).Disconnect(w.ctx, "banned"))
 	} else {
 		w.mayBeSlow(target.Remove(w.ctx, "banned", room))
 	}
