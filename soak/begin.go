@@ -54,7 +54,8 @@ func (p *peer) ask(s *session, make func() hubtest.Frame, answered func(a hubtes
 // later makes and sends a request after a while, if the session still lasts. It
 // holds p.mu when it calls make.
 func (p *peer) later(s *session, e *refusal, make func() hubtest.Frame) {
-	pause := time.Duration(e.RetryAfter)*time.Millisecond + retryAfter/2 + rand.N(retryAfter) //nolint:gosec // not a secret
+	jitter := rand.N(retryAfter) //nolint:gosec // not a secret
+	pause := time.Duration(e.RetryAfter)*time.Millisecond + retryAfter/2 + jitter
 	time.AfterFunc(pause, func() {
 		p.mu.Lock()
 		if p.session != s {

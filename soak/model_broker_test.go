@@ -166,7 +166,8 @@ func (s *watched) Subscribe(ctx context.Context, topic chathub.Topic) (chathub.P
 		return chathub.Position{}, unavailable(failSubscribe)
 	}
 	p, err := s.BrokerSession.Subscribe(ctx, topic)
-	if topic = plain(topic); err == nil && topic != (chathub.Topic{}) { // everyone in the tenant has no log
+	// Everyone in a tenant is a topic without a log.
+	if topic = plain(topic); err == nil && topic != (chathub.Topic{}) {
 		t.life(topic, p.Epoch)
 	}
 	t.yield()

@@ -90,7 +90,8 @@ func (c *conn) check(f hubtest.Frame) {
 		if _, may := c.removed[f.Room]; !may {
 			c.w.fatalf("%s was not put out of a room, and got %s", c, show(f))
 		}
-		if c.removed[f.Room] = false; !c.expelled[f.Room] { // or it comes again, after the answer to a join
+		// It may come again, after the answer to a join that was under way.
+		if c.removed[f.Room] = false; !c.expelled[f.Room] {
 			delete(c.removed, f.Room)
 		}
 	case "reconnect":

@@ -22,9 +22,10 @@ type options struct {
 	clients, rooms    int
 	seed              uint64
 	broker            string // memory or nats
+	failing           int    // of so many reads of the broker, one fails; 0: none
 	logLength         int    // messages that the broker keeps for each log
-	// patience is how long clients may take to get any of the messages that they
-	// lack, and then the server to be empty.
+	// patience is how long clients may take to get any of the messages that
+	// they lack, and then the server to be empty.
 	patience time.Duration
 }
 
@@ -77,7 +78,7 @@ func runSoak(ctx context.Context, o options, progress io.Writer) (*report, error
 	}
 	_, _ = rand.Read(s.secret) // it never fails
 	var err error
-	if s.server, err = startServer(context.WithoutCancel(ctx), settings{Secret: s.secret, LogLength: o.logLength, Broker: o.broker}); err != nil {
+	if s.server, err = startServer(context.WithoutCancel(ctx), settings{Secret: s.secret, LogLength: o.logLength, Broker: o.broker, Failing: o.failing}); err != nil {
 		return nil, err
 	}
 	s.addr = s.server.start.Addr
