@@ -368,6 +368,6 @@ func tell(t *rapid.T, story *string, l *lie) {
 
 	bo.ask(&request{frame: hubtest.Frame{Type: "room-message", ID: bo.nextID(), Room: "attic", Data: hubtest.Data(lastWords)}})
 	synctest.Wait()
-	w.ban(w.nodes[0], bo.d.user, "attic", []*conn{bo})
+	w.ban(bo.node, bo.d.user, "attic", []*conn{bo})
 	w.settle()
 }
