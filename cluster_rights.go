@@ -29,8 +29,11 @@ func (t Target) revoke(ctx context.Context, r note.Routed) error {
 		// Where this node's own clients are not in the topic, act has not
 		// reached the checks that are under way.
 		l.hub.rights.revoke(revocationOf(n))
-		if len(l.nodes.all) > 0 && len(t.topics) > 0 {
+		if len(t.topics) > 0 {
+			// It is sent even if no node is known, since one may have just
+			// started.
 			q = l.startInquiry(ctx, n)
+			q.endIfComplete()
 		}
 	})
 	rightOf(ctx).renew()

@@ -125,7 +125,7 @@ func (w *world) opMove(t *rapid.T) {
 		// What is under way may fail, or be read later, and the outcome is
 		// unknown. For the same reason the client itself does not join or leave
 		// the room meanwhile.
-		if c.member[room] == unsure || c.paused || w.any(func(w *world) bool { return w.truth.failing() }) {
+		if c.member[room] == unsure || c.expelled[room] || c.paused || w.any(func(w *world) bool { return w.truth.failing() }) {
 			t.SkipNow()
 		}
 		moved = append(moved, c)

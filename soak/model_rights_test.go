@@ -234,6 +234,7 @@ func (w *world) checkStrays() {
 		if st.client == nil {
 			continue
 		}
+		w.note("%s, who knocked at hub %d, must be disconnected", st.user, w.index(st.hub))
 		code, reason := st.client.Closed()
 		if w.index(st.hub) < 0 {
 			continue // the hub has shut down meanwhile, and may have cut it off

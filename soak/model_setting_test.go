@@ -67,13 +67,13 @@ func newStage(t *rapid.T, story *string, set setting) *stage {
 	s := &stage{
 		story:       story,
 		t:           t,
-		tb:          bench{t: t, ctx: ctx},
 		ctx:         ctx,
 		ends:        ends{of: make(map[string]chathub.Disconnect)},
 		replayLimit: set.replayLimit,
 		tight:       set.tight,
 		slow:        set.lag > 0,
 	}
+	s.tb = bench{s: s}
 	var err error
 	if s.shared, err = newShared(set); err != nil {
 		t.Fatal(err)

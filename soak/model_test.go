@@ -131,20 +131,18 @@ type node struct {
 	stopped chan error // not nil while the hub shuts down
 }
 
-// bench is the testing.TB for hubtest. It reports failures to rapid, which
-// finds the shortest run that fails.
+// bench is the testing.TB for hubtest. It ends the run if something fails.
 type bench struct {
 	testing.TB
-	t   *rapid.T
-	ctx context.Context
+	s *stage
 }
 
 func (b bench) Helper()                           {}
-func (b bench) Context() context.Context          { return b.ctx }
-func (b bench) Cleanup(f func())                  { b.t.Cleanup(f) }
-func (b bench) Error(args ...any)                 { b.t.Error(args...) }
-func (b bench) Fatal(args ...any)                 { b.t.Fatal(args...) }
-func (b bench) Fatalf(format string, args ...any) { b.t.Fatalf(format, args...) }
+func (b bench) Context() context.Context          { return b.s.ctx }
+func (b bench) Cleanup(f func())                  { b.s.t.Cleanup(f) }
+func (b bench) Error(args ...any)                 { b.s.t.Error(args...) }
+func (b bench) Fatal(args ...any)                 { b.s.fatalf("%s", fmt.Sprint(args...)) }
+func (b bench) Fatalf(format string, args ...any) { b.s.fatalf(format, args...) }
 
 // handler turns errors in a hub's log into findings.
 type handler struct {
