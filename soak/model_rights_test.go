@@ -251,10 +251,10 @@ func (w *world) forgive() {
 	w.rights.restore()
 	w.truth.silence("", "")
 	for _, c := range w.conns {
-		if !c.mustEnd {
+		if !c.mustEnd && !c.paused { // else what came before is still to be checked
 			clear(c.limits)
+			clear(c.expelled)
 		}
-		clear(c.expelled)
 	}
 }
 
