@@ -28,7 +28,7 @@ func (t Target) revoke(ctx context.Context, r note.Routed) error {
 	var published publishes
 	err := t.hub.onLoop(func(l *loop) {
 		// If none of this node's clients was in the topic, act has reached
-		// neither the checks that are under way nor a client that has just come.
+		// neither the checks that are under way nor a client that just came.
 		published = l.revoke(revocationOf(n), l.find(n))
 		if len(t.topics) > 0 {
 			// It is sent even if no node is known, since one may have just
