@@ -33,7 +33,7 @@ test: tidy-check lint test-deps unit ts page fuzz ## Run all checks of CI: go.mo
 	$(call say,All checks passed)
 
 .PHONY: test-deps
-test-deps: ## Install what the tests need besides Go: Node, npm packages, Python, nginx, Chromium
+test-deps: ## Install what the tests need besides Go: Node, npm packages, Python, proxies, Chromium
 	$(call say,Test dependencies)
 	@scripts/install-test-deps
 

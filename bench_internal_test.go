@@ -128,6 +128,34 @@ func BenchmarkRoom(b *testing.B) {
 	}
 }
 
+// BenchmarkMetrics compares what is counted for a message with its whole way,
+// in one run. The part that grows with the audience is one counter for each
+// burst, and is in both.
+func BenchmarkMetrics(b *testing.B) {
+	for _, members := range []int{1, 10, 100} {
+		b.Run(fmt.Sprintf("members=%d", members), func(b *testing.B) {
+			p := newParlour(b, members, 0)
+			hub := newBenchHub(b, 0)
+			const batch = 100
+			var said, counted time.Duration
+			for b.Loop() {
+				began := time.Now()
+				p.say(b)
+				between := time.Now()
+				for range batch {
+					hub.session.count(callPublish, time.Now(), nil)
+					hub.countEvent(eventRoomMessage, time.Millisecond, nil)
+				}
+				said += between.Sub(began)
+				counted += time.Since(between) / batch
+			}
+			b.ReportMetric(float64(counted.Nanoseconds())/float64(b.N), "ns/counting")
+			b.ReportMetric(float64(said.Nanoseconds())/float64(b.N*members), "ns/delivery")
+			b.ReportMetric(100*float64(counted)/float64(said), "%counting")
+		})
+	}
+}
+
 // TestAllocations bounds the allocations for a message. They are counted over
 // the whole process, so the clients here allocate nothing.
 func TestAllocations(t *testing.T) {

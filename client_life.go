@@ -167,6 +167,7 @@ func (c *Client) reportDisconnected(err error) {
 	if h.cfg.OnDisconnect != nil {
 		_ = h.guard("OnDisconnect", func() error { h.cfg.OnDisconnect(c, end); return nil })
 	}
+	h.countDisconnect(end)
 	h.traceDisconnected(c, end)
 }
 

@@ -2,6 +2,8 @@ package chathub
 
 import (
 	"context"
+	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/chathub-go/chathub/internal/note"
@@ -33,6 +35,7 @@ type nodes struct {
 	nextLookup *lookup // waits for it
 	inquiries  map[uint64]*inquiry
 	questions  map[questionKey]*question // of other nodes
+	away       awayNodes
 }
 
 const (
@@ -56,13 +59,17 @@ func (ns *nodes) init(h *Hub) {
 	ns.courier = &h.courier
 	ns.inquiries = make(map[uint64]*inquiry)
 	ns.questions = make(map[questionKey]*question)
+	ns.away.init()
 }
 
 // hearNote is the part of deliver for notes.
 func (h *Hub) hearNote(m Message) {
 	cmd := &incomingNote{}
 	if err := cmd.Decode(m.Body); err != nil {
-		h.log.Error("chathub: message from another node cannot be read", "topic", m.Topic, "err", err)
+		// A newer node may say what this one does not understand, and often.
+		h.logLimited("unreadable note", slog.LevelError, "chathub: message from another node cannot be read", func() []any {
+			return []any{"topic", m.Topic, "err", err}
+		})
 		return
 	}
 	if cmd.From != h.node {
@@ -105,6 +112,8 @@ func (cmd *incomingNote) run(l *loop) {
 		l.hearTold(n)
 	case note.OpSettle:
 		l.hearSettle(from, n)
+	case note.OpAway:
+		l.hearAway(from, n)
 	}
 }
 
@@ -163,6 +172,7 @@ func (l *loop) dropNode(gone *node, since time.Time, goodbye bool) {
 	l.dropReplicas(gone, since)
 	l.lookupAnswered(gone, 0)
 	l.dropQuestions(gone, goodbye)
+	l.dropAway(gone)
 }
 
 // sendNote sends n to a topic, in as many notes as it takes. It does not wait.
@@ -189,18 +199,27 @@ func (h *Hub) sendNote(m Message) {
 		if failing {
 			h.log.Warn("chathub: other nodes cannot be told of this one", "err", err)
 		} else {
+			h.notesSince.Store(time.Now().UnixNano())
 			h.log.Info("chathub: other nodes can be told of this one again")
 		}
 	}
 }
 
-// sendBye tells the other nodes that this hub ends. Its loop has ended before.
+// sendBye tells the other nodes that this hub ends, and what it leaves to be
+// done. Its loop has ended before.
 func (h *Hub) sendBye() {
 	ctx, cancel := context.WithTimeout(context.Background(), brokerTimeout)
 	defer cancel()
-	n := note.Note{Op: note.OpBye, From: h.node}
-	if err := h.session.Send(ctx, Message{Body: n.Encode()}); err != nil {
-		h.log.Warn("chathub: goodbye to other nodes", "err", err) // they find out
+	notes := []*note.Note{{Op: note.OpBye, From: h.node}}
+	if h.cfg.OnAway != nil {
+		left := note.Note{Op: note.OpAway, From: h.node, Jobs: append([]note.Job{{State: note.JobNone}}, h.away.all()...)}
+		notes = append(slices.Collect(left.Split()), notes...)
+	}
+	for _, n := range notes {
+		if err := h.session.Send(ctx, Message{Body: n.Encode()}); err != nil {
+			h.log.Warn("chathub: goodbye to other nodes", "err", err) // they find out
+			return
+		}
 	}
 }
 
@@ -234,6 +253,7 @@ func (l *loop) sweepNodes(now time.Time) {
 	l.sweepHooks(now)
 	l.sweepLookup(now)
 	l.sweepQuestions(now)
+	l.sweepAway(now)
 }
 
 // beat says that this hub is alive.
@@ -319,6 +339,9 @@ func (l *loop) hearCheck(from *node, n *note.Note) {
 		if l.position(p) != m.Seq || n.Fresh && p.roster.Lingering() {
 			l.sendWhole(from, p)
 		}
+	}
+	if n.Fresh && len(n.Marks) > 0 && n.Marks[0].Room == "" { // a checkAll
+		l.sendAway(from)
 	}
 	if n.ID != 0 {
 		l.sendNote(Topic{Node: from.id}, &note.Note{Op: note.OpCheckDone, ID: n.ID})

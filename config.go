@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"math"
 	"net/http"
@@ -18,7 +19,8 @@ import (
 // heartbeat, and so on). [New] reads a Config once.
 //
 // Callbacks run on the goroutine of the client concerned. They may block, and
-// only that client waits. A panic in a callback is logged with its stack, and
+// only that client waits. OnAway and Members, which concern none, have
+// goroutines of their own. A panic in a callback is logged with its stack, and
 // the client gets [CodeInternal].
 type Config struct {
 	// Auth says which user a connection belongs to. Required: [JWT], an
@@ -105,6 +107,35 @@ type Config struct {
 	// those who have read, even if HideRoomUsers is set. Default: only a user's
 	// own connections are told.
 	ReadReceipts bool
+
+	// OnAway is called for a message that a user has not read and who is away,
+	// so that the application can send a push notification. That is so for each
+	// private-message and notification, and for each room-message if there are
+	// Members. It does not matter whether a client has sent it or Post or Emit.
+	// It is called for each recipient but the sender, AwayDelay after the
+	// message was stored, if at that moment the user has no connection to any
+	// node and is not in the PresenceGrace, the user's marker is before the
+	// message, and the message is not deleted. A repetition changes nothing.
+	//
+	// One node calls it, once for each user and message. If a node is killed,
+	// another one makes its calls, and some of them may be made twice. Only
+	// calls for what was stored in its last 100 ms are lost then. A hub that
+	// ends and is alone on its Broker makes none any more. Up to 8 calls run at
+	// a time, on goroutines of their own, and never hold up a message. ctx ends
+	// after 10 s, or when the hub ends. A call that ignores this counts as
+	// failed. So do an error and a panic: the call is made again after 1, 4 and
+	// 16 s, and then given up. At most 65,536 messages wait, and further ones
+	// are dropped. [Stats] counts both.
+	//
+	// All hubs on a Broker must have OnAway and Members, or none. See
+	// docs/push.md.
+	OnAway func(ctx context.Context, a Away) error
+	// Members yields the ids of the users who belong to a room, whether they
+	// are connected or not. Only the application knows. OnAway needs it for
+	// room-messages. It is called once for each of them, as OnAway is: for 10 s
+	// at most, and again after an error. The first 50,000 users are looked at.
+	// Default: OnAway is not called for room-messages.
+	Members func(ctx context.Context, tenant, room string) iter.Seq2[string, error]
 
 	// ClientState reports whether a client may set a key of the state of a room
 	// that it is in, such as a pinned message or the topic. Authorize is asked
@@ -238,6 +269,11 @@ type Config struct {
 	// PresenceListLimit is the number of users, in the hub or in a room, above
 	// which only their count is sent. Default 256.
 	PresenceListLimit int
+	// AwayDelay is how long after a message was stored it is decided whether
+	// OnAway is called. A connection that broke without a sign counts as one
+	// until a ping is not answered (PingInterval and PongTimeout). Default:
+	// PresenceGrace. Negative: no delay.
+	AwayDelay time.Duration
 	// NodeLease is how long another node may be silent before its users count
 	// as gone. Their PresenceGrace runs from its last sign of life. All hubs on
 	// a Broker must use the same value. Minimum 3s, since nodes announce
@@ -296,6 +332,7 @@ func (cfg Config) withDefaults() Config {
 	def(&cfg.WriteTimeout, 10*time.Second)
 	def(&cfg.PresenceInterval, 100*time.Millisecond)
 	def(&cfg.PresenceGrace, 5*time.Second)
+	def(&cfg.AwayDelay, cfg.PresenceGrace)
 	def(&cfg.PresenceListLimit, 256)
 	def(&cfg.NodeLease, 5*time.Second)
 	def(&cfg.TypingTimeout, 10*time.Second)
@@ -390,6 +427,9 @@ func (cfg Config) validate() error {
 	}
 	if cfg.CompressFrom > 0 && cfg.MaxMessageBytes < 0 {
 		bad("MaxMessageBytes cannot be off with CompressFrom: what a message is decompressed to must be bounded")
+	}
+	if cfg.Members != nil && cfg.OnAway == nil {
+		bad("Members is for OnAway, which is nil")
 	}
 	if cfg.WriteTimeout < 0 {
 		bad("WriteTimeout cannot be off: a stuck client must be given up at some time")

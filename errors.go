@@ -28,6 +28,11 @@ const (
 	CodeInternal        Code = "internal"        // a fault of the server; its log has the details
 )
 
+var codes = []Code{
+	CodeBadRequest, CodeUnknownType, CodeUnauthenticated, CodeTokenExpired, CodeForbidden, CodeNotInRoom,
+	CodeTooLarge, CodeRateLimited, CodeLimitExceeded, CodeConflict, CodeUnavailable, CodeInternal,
+}
+
 // Error is an error that a client may see. A handler, middleware or callback
 // returns one, wrapped or not, to decide what the client is told. A context's
 // error, [ErrClosed] and [ErrClientGone] reach the client as [CodeUnavailable].

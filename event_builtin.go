@@ -138,7 +138,7 @@ func onRoomMessage(ctx context.Context, c *Client, e *Event) (any, error) {
 	}
 	env := envelope{typ: eventRoomMessage, trace: e.Trace, id: durableID(e), room: e.Room, from: c.user(), re: e.answered(), data: e.Data}
 	s := c.sender()
-	return answerOf(s.publish(ctx, s.message(room, e, &env, note.Routed{})))
+	return answerOf(s.store(ctx, e, &env, room, note.Routed{}))
 }
 
 // durableID returns the id of a durable event. If the client gave none, it is
@@ -205,7 +205,7 @@ func onPrivateMessage(ctx context.Context, c *Client, e *Event) (any, error) {
 func onSendNotification(ctx context.Context, c *Client, e *Event) (any, error) {
 	env := envelope{typ: eventNotification, trace: e.Trace, id: durableID(e), to: e.To, from: c.user(), data: e.Data}
 	s := c.sender()
-	receipt, err := s.publish(ctx, s.message(c.world().user(e.To), e, &env, note.Routed{}))
+	receipt, err := s.store(ctx, e, &env, c.world().user(e.To), note.Routed{})
 	if err != nil || e.To == c.User().ID {
 		return answerOf(receipt, err)
 	}

@@ -12,7 +12,7 @@ import (
 // handle handles one event of a client and answers it.
 func (c *Client) handle(e *Event) {
 	h := c.hub
-	start := time.Now()
+	start, kind := time.Now(), e.Type // which middleware may change
 	var ack []byte
 	published := false
 	err := h.guard(e.Type, func() error {
@@ -44,7 +44,9 @@ func (c *Client) handle(e *Event) {
 	} else {
 		c.answer(e, ack, public)
 	}
-	h.traceHandled(c, e, time.Since(start), public)
+	took := time.Since(start)
+	h.countEvent(kind, took, public)
+	h.traceHandled(c, e, took, public)
 }
 
 // ackCommand sends the ack of a published message. It goes through the loop,

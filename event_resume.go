@@ -130,40 +130,70 @@ func (cu *catchUp) ahead(ctx context.Context, t Topic, pos *Position, since *Pos
 	return true, nil
 }
 
+// recover reads the messages that a client wants after its position in a log
+// that is on hold. It counts whether the client then misses nothing, which it
+// reports.
+func (cu *catchUp) recover(ctx context.Context, t Topic, pos *Position, w replayRequest, budget *int) (frames [][]byte, recovered bool, err error) {
+	result := RecoveryComplete
+	ahead, err := cu.ahead(ctx, t, pos, w.Since)
+	if err == nil && !ahead {
+		frames, result, err = cu.c.replay(ctx, t, *pos, w, budget)
+	}
+	if err != nil {
+		result = RecoveryFailed
+	}
+	if w.Since != nil {
+		cu.c.hub.counters.recoveries.add(Recovery{Inbox: t.User != "", Result: result})
+	}
+	return frames, result == RecoveryComplete, err
+}
+
 // replay reads the messages that a client wants, up to pos. It takes at most
 // budget bytes and reduces the budget by them. If the budget is used up, replay
 // still asks whether anything was missed, since in a quiet room nothing was.
-// recovered reports whether the client then misses nothing.
-func (c *Client) replay(ctx context.Context, t Topic, pos Position, w replayRequest, budget *int) (frames [][]byte, recovered bool, err error) {
+// Without a position to continue from, the result is RecoveryNewLog.
+func (c *Client) replay(ctx context.Context, t Topic, pos Position, w replayRequest, budget *int) (frames [][]byte, result RecoveryResult, err error) {
 	limit := min(w.History, max(c.hub.cfg.ReplayLimit, 0))
 	r := Range{Before: pos.Seq + 1, Limit: limit, Ordinary: w.Since == nil}
-	known := w.Since != nil && w.Since.Epoch == pos.Epoch && w.Since.Seq <= pos.Seq
+	result = RecoveryComplete
+	switch {
+	case w.Since == nil || w.Since.Epoch != pos.Epoch:
+		result = RecoveryNewLog
+	case w.Since.Seq > pos.Seq:
+		result = RecoveryAhead
+	}
 	if w.Since != nil {
 		r.Limit = max(c.hub.cfg.ReplayLimit, 0)
-		if known {
+		if result == RecoveryComplete {
 			if r.After = w.Since.Seq; r.After == pos.Seq {
-				return nil, true, nil
+				return nil, result, nil
 			}
 		}
 	}
 	if r.Limit <= 0 {
-		return nil, false, nil
+		return nil, RecoveryOff, nil
 	}
 	if r.MaxBytes = *budget; r.MaxBytes <= 0 {
 		r.MaxBytes, r.Limit = 1, 1 // no message is that small
 	}
 	page, err := c.readLog(ctx, t, r)
 	if err != nil {
-		return nil, false, err
+		return nil, result, err
 	}
-	recovered = known && !page.More && page.Trimmed <= w.Since.Seq
+	switch {
+	case result != RecoveryComplete:
+	case page.Trimmed > w.Since.Seq:
+		result = RecoveryDropped
+	case page.More:
+		result = RecoveryTooMuch
+	}
 	if page.More && t.User != "" {
 		if page.Messages, err = c.partOfInbox(ctx, t, r); err != nil {
-			return nil, false, err
+			return nil, result, err
 		}
 	}
 	if len(page.Messages) == 0 {
-		return nil, recovered, nil
+		return nil, result, nil
 	}
 	p := presented{c: c, topic: t, messages: page.Messages, from: r.After + 1, to: r.Before}
 	if page.More {
@@ -174,15 +204,18 @@ func (c *Client) replay(ctx context.Context, t Topic, pos Position, w replayRequ
 	}
 	all, err := p.frames(ctx)
 	if err != nil {
-		return nil, false, err
+		return nil, result, err
 	}
 	frames, size := newestFrames(all, *budget)
 	if len(frames) < len(all) {
 		*budget = 0
-		return frames, false, nil
+		if result == RecoveryComplete {
+			result = RecoveryTooMuch
+		}
+		return frames, result, nil
 	}
 	*budget -= size
-	return frames, recovered, nil
+	return frames, result, nil
 }
 
 // newestFrames returns the newest frames that have at most so many bytes
@@ -260,11 +293,7 @@ func (c *Client) rejoin(ctx context.Context, room string, right *check, w replay
 	if j.fresh {
 		f.fresh = append(f.fresh, room)
 	}
-	var frames [][]byte
-	recovered, err := f.ahead(ctx, t, &j.pos, w.Since)
-	if err == nil && !recovered {
-		frames, recovered, err = c.replay(ctx, t, j.pos, w, budget)
-	}
+	frames, recovered, err := f.recover(ctx, t, &j.pos, w, budget)
 	if err != nil {
 		if j.fresh {
 			f.lost = append(f.lost, room)
@@ -350,11 +379,9 @@ func onResume(ctx context.Context, c *Client, e *Event) (any, error) {
 			return nil, err
 		}
 		f.hold(t)
-		recovered, err := f.ahead(ctx, t, &pos, data.Inbox)
-		if err == nil && !recovered {
-			inbox, recovered, err = c.replay(ctx, t, pos, replayRequest{Since: data.Inbox}, &budget)
-		}
-		if err != nil {
+		var recovered bool
+		var err error
+		if inbox, recovered, err = f.recover(ctx, t, &pos, replayRequest{Since: data.Inbox}, &budget); err != nil {
 			return nil, err
 		}
 		result.Inbox = positionData(pos, recovered)

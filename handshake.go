@@ -262,6 +262,7 @@ func (h *Hub) dispose(ws *websocket.Conn, conn *wire.Conn) {
 // countRefused is to be called once for each refused handshake.
 func (h *Hub) countRefused(e *Error) {
 	h.counters.refused.Add(1)
+	h.counters.refusedBy.add(codeOf(e))
 	h.traceRefused(e)
 }
 

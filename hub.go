@@ -23,7 +23,7 @@ type Hub struct {
 	cfg     Config
 	log     *slog.Logger
 	node    string // its address; see Topic
-	session BrokerSession
+	session *countedSession
 	flusher *wire.Flusher
 	poller  wire.Poller
 
@@ -41,13 +41,16 @@ type Hub struct {
 	tails     tails
 	infos     infos
 	states    stateLocks
+	away      away
 	courier   courier
 	counters  counters
+	readiness readiness
 
 	lines             lineLimits
 	nodeCount         atomic.Int64 // other nodes that are alive
 	noteSentAt        atomic.Int64 // when a note was sent last, in Unix nanoseconds
 	notesFailing      atomic.Bool  // other nodes could not be reached lately
+	notesSince        atomic.Int64 // since when they can be, in Unix nanoseconds
 	noteCourier       courier      // for what is sent to other nodes
 	noteCourierRuns   bool         // owned by the loop, then by shutdown once the loop has ended
 	compressedClients atomic.Int64 // registered clients that accept compressed frames
@@ -78,7 +81,7 @@ func New(cfg Config) (*Hub, error) {
 		h.life.cancel()
 		return nil, fmt.Errorf("chathub: attach to the broker: %w", err)
 	}
-	h.session = session
+	h.session = &countedSession{BrokerSession: session, calls: &h.counters.broker}
 	ctx, cancel := h.brokerContext()
 	defer cancel()
 	if _, err := session.Subscribe(ctx, Topic{Node: h.node}); err != nil {
@@ -92,6 +95,8 @@ func New(cfg Config) (*Hub, error) {
 	h.noteCourier.init()
 	h.handlers.init()
 	h.flusher = wire.NewFlusher()
+	h.away.init(h)
+	h.notesSince.Store(time.Now().UnixNano())
 	l := newLoop(h)
 	go func() {
 		l.run()
@@ -193,6 +198,7 @@ func (h *Hub) barrier(ctx context.Context) error {
 func (h *Hub) guard(what string, f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
+			h.counters.panics.Add(1)
 			h.logLimited("panic in "+what, slog.LevelError, "chathub: panic", func() []any {
 				return []any{"in", what, "panic", v, "stack", string(debug.Stack())}
 			})
@@ -262,24 +268,37 @@ func (t Tenant) RoomUsers(ctx context.Context, room string) (users []User, err e
 
 // usersIn returns the users that are in a room, or in the world of a tenant.
 func (h *Hub) usersIn(ctx context.Context, t Topic) (users []User, err error) {
+	err = h.readPresence(ctx, t, func(p *presence) {
+		if p != nil {
+			users = p.users()
+		}
+	})
+	return users, err
+}
+
+// readPresence has the loop call read with the presence of a room, or of the
+// world of a tenant. Nil: nobody is there. It may call it twice. The second
+// call, after the other nodes have been asked, is the better one.
+func (h *Hub) readPresence(ctx context.Context, t Topic, read func(p *presence)) error {
 	known := false
-	list := func(l *loop) {
+	look := func(l *loop) {
 		r := l.rooms[t.Room]
 		known = len(l.nodes.all) == 0 || r != nil && r.known
-		if r != nil {
-			users = r.presence.users()
+		if r == nil {
+			read(nil)
+			return
 		}
+		read(&r.presence)
 	}
-	if err := h.onLoop(list); err != nil || known {
-		return users, err
+	if err := h.onLoop(look); err != nil || known {
+		return err
 	}
 	// To hear of changes while the others answer.
 	if _, err := h.subs.acquire(ctx, t); err != nil {
-		return nil, err
+		return err
 	}
 	defer h.release(t)
-	err = errors.Join(h.lookUp(ctx, t.Room), h.onLoop(list))
-	return users, err
+	return errors.Join(h.lookUp(ctx, t.Room), h.onLoop(look))
 }
 
 // timestamp is the time that events carry, in Unix milliseconds.

@@ -12,15 +12,17 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Entry is a durable event in the log of a room, as an application reads it.
+// Entry is a durable event in the log of a room, or of a user's inbox, as an
+// application reads it.
 type Entry struct {
 	Position
 	Time time.Time // when it was stored
 	Type string    // such as "room-message" or "message-changed"
-	Room string
+	Room string    // empty: it is in the inbox of a user
+	To   string    // the user whom an event in an inbox was sent to
 	ID   string
 	From User // zero: the application
-	// Re is the message that a room-message answers.
+	// Re is the message that a room-message or private-message answers.
 	Re MessageRef
 	// Trace is a traceparent, or empty; see [Event].Trace.
 	Trace string
@@ -111,13 +113,27 @@ func decodeEntry(body []byte) (Entry, error) {
 		Type  string         `json:"type"`
 		ID    string         `json:"id"`
 		Room  string         `json:"room"`
+		To    string         `json:"to"`
 		From  User           `json:"from"`
-		Re    uint64         `json:"re"`
+		Re    jsontext.Value `json:"re"`
 		Trace string         `json:"trace"`
 		Data  jsontext.Value `json:"data"`
 	}
 	err := json.Unmarshal(body, &env)
-	return Entry{Type: env.Type, ID: env.ID, Room: env.Room, From: env.From, Re: MessageRef{Seq: env.Re}, Trace: env.Trace, Data: env.Data}, err
+	e := Entry{Type: env.Type, ID: env.ID, Room: env.Room, To: env.To, From: env.From, Trace: env.Trace, Data: env.Data}
+	switch {
+	case err != nil || env.Re == nil:
+	case env.Re.Kind() == '{':
+		var re struct {
+			ID     string `json:"id"`
+			Author string `json:"author"`
+		}
+		err = json.Unmarshal(env.Re, &re)
+		e.Re = MessageRef{ID: re.ID, Author: re.Author}
+	default:
+		err = json.Unmarshal(env.Re, &e.Re.Seq)
+	}
+	return e, err
 }
 
 func appendDeleted(entries []Entry, epoch string, st *present) []Entry {

@@ -82,7 +82,7 @@ func (t Target) Post(ctx context.Context, p Post) (Receipt, error) {
 		except := note.Routed{Except: t.except}
 		return s.private(ctx, e, env, except, except)
 	}
-	return s.publish(ctx, s.message(topic, e, env, note.Routed{Except: t.except}))
+	return s.store(ctx, e, env, topic, note.Routed{Except: t.except})
 }
 
 func (p *Post) check(topic Topic) error {
@@ -117,6 +117,15 @@ func (s *sender) publish(ctx context.Context, m Message) (Receipt, error) {
 		return s.client.publish(ctx, m)
 	}
 	return s.tenant.hub.session.Publish(ctx, m)
+}
+
+// store stores an event in one log.
+func (s *sender) store(ctx context.Context, e *Event, env *envelope, t Topic, r note.Routed) (Receipt, error) {
+	receipt, err := s.publish(ctx, s.message(t, e, env, r))
+	if err == nil {
+		s.tenant.hub.away.stored(t, env.typ, s.user, receipt)
+	}
+	return receipt, err
 }
 
 // message returns the message that stores the envelope of an event. The sender
@@ -158,6 +167,7 @@ func (s *sender) private(ctx context.Context, e *Event, env *envelope, theirs, o
 	if err != nil {
 		return Receipt{}, err
 	}
+	s.tenant.hub.away.stored(first.Topic, env.typ, s.user, r)
 	if m.Key != "" {
 		m.Key = s.user + "\x01" + strconv.FormatUint(m.Sum, 36) + "\x00" + e.ID
 	}

@@ -82,6 +82,7 @@ func (h *Hub) shutdown() {
 	_ = h.onLoop((*loop).drain)
 	select {
 	case <-gone:
+		h.away.drain(h.life.cutShort)
 		h.awaitLast()
 	case why := <-h.life.cutShort:
 		h.cutShort(gone, why)
@@ -91,6 +92,7 @@ func (h *Hub) shutdown() {
 	h.courier.stop()
 	<-h.life.loopEnded
 	h.receipts.stop()
+	h.away.stop()
 	if h.noteCourierRuns {
 		h.noteCourier.stop()
 		h.sendBye()

@@ -52,9 +52,13 @@ type presences struct {
 
 // sweeping is how far the sweep has come.
 type sweeping struct {
-	began time.Time
-	world int // 0: everyone; else one more than the index in worlds
-	next  int // index in that audience of the next client to check
+	began  time.Time
+	world  int // 0: everyone; else one more than the index in worlds
+	next   int // index in that audience of the next client to check
+	online int // users of all tenants, but those of none, at the last sweep
+	// waiting is what the clients that were checked have in their outboxes, in
+	// bytes.
+	waiting int64
 }
 
 // newLoop returns the loop of a hub. The caller runs it.
@@ -208,6 +212,8 @@ func (l *loop) publishStats() {
 	n.connections.Store(int64(len(l.clients)))
 	n.users.Store(int64(len(l.users)))
 	n.rooms.Store(int64(len(l.rooms)))
+	n.tenants.Store(int64(len(l.worlds)))
+	n.online.Store(int64(l.presence.online.roster.Count() + l.sweeping.online))
 	switch waiting := len(l.hub.commands) > 0; {
 	case !waiting:
 		n.queuedSince.Store(0)

@@ -20,6 +20,10 @@ func (l *loop) sweep(now time.Time) time.Duration {
 		l.expireTyping(now)
 		l.sweepNodes(now)
 		l.sweeping.began = now
+		l.sweeping.online = 0
+		for _, r := range l.worlds {
+			l.sweeping.online += r.presence.roster.Count()
+		}
 	}
 	parts := (l.sweepClients(now) + sweepPart - 1) / sweepPart
 	return sweepInterval / time.Duration(max(parts, 1))
@@ -41,14 +45,17 @@ func (l *loop) sweepClients(now time.Time) (all int) {
 		end := min(s.next+left, len(members))
 		left -= max(end-s.next, 0)
 		for ; s.next < end; s.next++ {
-			l.check(members[s.next].c, now)
+			c := members[s.next].c
+			s.waiting += int64(c.conn.Waiting())
+			l.check(c, now)
 		}
 		if end < len(members) {
 			break
 		}
 		s.next = 0
 		if s.world++; s.world > len(l.worlds) {
-			s.world = 0
+			l.hub.counters.outboxBytes.Store(s.waiting)
+			s.world, s.waiting = 0, 0
 			break
 		}
 	}

@@ -65,13 +65,13 @@ func TestStats(t *testing.T) {
 		want("at first", chathub.Stats{})
 		knock(t, p.hub, "").Closed()
 		ana, tab, bob := p.dial("ana", "red", "blue"), p.dial("ana"), p.dial("bob", "red")
-		want("connected", chathub.Stats{Connections: 3, Users: 2, Rooms: 2, Accepted: 3, Refused: 1, Delivered: 3})
+		want("connected", chathub.Stats{Connections: 3, Users: 2, Online: 2, Rooms: 2, Accepted: 3, Refused: 1, Delivered: 3})
 		ana.Must(hubtest.Frame{Type: "custom"})
 		ana.Request(hubtest.Frame{Type: "nonsense"})
-		want("two events", chathub.Stats{Connections: 3, Users: 2, Rooms: 2, Accepted: 3, Refused: 1, Received: 2, Delivered: 5})
+		want("two events", chathub.Stats{Connections: 3, Users: 2, Online: 2, Rooms: 2, Accepted: 3, Refused: 1, Received: 2, Delivered: 5})
 		ana.Must(hubtest.Frame{Type: "room-message", Room: "red"})
 		ana.Must(hubtest.Frame{Type: "message"})
-		want("to two and two", chathub.Stats{Connections: 3, Users: 2, Rooms: 2, Accepted: 3, Refused: 1, Received: 4, Delivered: 11})
+		want("to two and two", chathub.Stats{Connections: 3, Users: 2, Online: 2, Rooms: 2, Accepted: 3, Refused: 1, Received: 4, Delivered: 11})
 		tab.Close()
 		bob.Pause()
 		big := strings.Repeat("x", 1<<10)
@@ -85,6 +85,10 @@ func TestStats(t *testing.T) {
 		if s.Dropped == 0 || s.Delivered+s.Dropped != 11+20 || s.Connections != 2 || s.Users != 2 || s.SlowConsumers != 0 {
 			t.Errorf("volatile events to a client that reads nothing: %+v", s)
 		}
+		time.Sleep(2 * time.Second) // for the sweep
+		if n := p.hub.Stats().OutboxBytes; n < 1<<10 || n > 8<<10 {
+			t.Errorf("%d bytes wait in outboxes", n)
+		}
 		for range 10 {
 			if err := p.hub.To("red").Emit(t.Context(), "news", big); err != nil {
 				t.Fatal(err)
@@ -92,7 +96,7 @@ func TestStats(t *testing.T) {
 			synctest.Wait() // so that only the client that reads nothing is slow
 		}
 		time.Sleep(time.Minute)
-		if s := p.hub.Stats(); s.Connections != 1 || s.Users != 1 || s.SlowConsumers != 1 || s.QueueLength != 0 {
+		if s := p.hub.Stats(); s.Connections != 1 || s.Users != 1 || s.SlowConsumers != 1 || s.QueueLength != 0 || s.OutboxBytes != 0 {
 			t.Errorf("durable events to a client that reads nothing: %+v", s)
 		}
 	})

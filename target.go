@@ -131,7 +131,10 @@ func (t Target) emit(ctx context.Context, topic Topic, r note.Routed, e envelope
 	}
 	// Its private messages have no sender to talk to.
 	isNotice := topic.User != "" || noticeIn(topic, e.typ)
-	_, err := t.hub.session.Publish(ctx, Message{Topic: topic, Notice: isNotice, Body: e.body(&r)})
+	receipt, err := t.hub.session.Publish(ctx, Message{Topic: topic, Notice: isNotice, Body: e.body(&r)})
+	if err == nil {
+		t.hub.away.stored(topic, e.typ, "", receipt)
+	}
 	return err
 }
 

@@ -4,7 +4,8 @@ import (
 	"time"
 )
 
-// Trace observes a hub, for metrics. Any field may be nil. The functions are
+// Trace observes a hub, for metrics of the application's own. [Hub.Metrics] has
+// the common ones. Any field may be nil. The functions are
 // called concurrently, on the goroutines of clients, and must return soon.
 type Trace struct {
 	// Connected is called when a client has been welcomed.
@@ -17,7 +18,8 @@ type Trace struct {
 	// handled: bad input, or an event over a rate limit.
 	Rejected func(c *Client, err *Error)
 	// Handled is called when an event of a client has been handled. Err is what
-	// the client was told, or nil.
+	// the client was told, or nil. The client chooses e.Type freely. If err has
+	// CodeUnknownType, do not make a metric of it; see [Metrics].
 	Handled func(c *Client, e *Event, took time.Duration, err *Error)
 }
 

@@ -2,9 +2,7 @@ package integration
 
 import (
 	"bufio"
-	"context"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -17,8 +15,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/coder/websocket"
 
 	"github.com/chathub-go/chathub/hubtest"
 )
@@ -164,6 +160,32 @@ func deployApacheWith(t *testing.T, srv *httptest.Server, timeout string) *apach
 	})
 }
 
+// balanceApache starts Apache with the part of deploy/apache.conf for several
+// servers, in which some strings are replaced.
+func balanceApache(t *testing.T, servers []*httptest.Server, edits ...string) *apache {
+	t.Helper()
+	conf := deployed(t, "apache.conf", append([]string{
+		"#|", "",
+		"ProxyPass /ws ws://127.0.0.1:5000/ws timeout=75", "",
+		"ws://127.0.0.1:5000", "ws://" + servers[0].Listener.Addr().String(),
+		"ws://127.0.0.1:5001", "ws://" + servers[1].Listener.Addr().String(),
+	}, edits...)...)
+	return startApache(t, conf, nil, "proxy_balancer", "lbmethod_bybusyness", "slotmem_shm")
+}
+
+// reload has Apache read its configuration anew, and waits until it serves.
+func (a *apache) reload() {
+	a.t.Helper()
+	if err := a.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+		a.t.Fatal(err)
+	}
+	select {
+	case <-a.ready:
+	case <-time.After(patience):
+		a.t.Fatal("Apache did not reload")
+	}
+}
+
 // TestApache chats through Apache with deploy/apache.conf.
 func TestApache(t *testing.T) {
 	hub := hubtest.New(t, behindProxy())
@@ -179,32 +201,14 @@ func TestApacheAddresses(t *testing.T) {
 
 func TestApacheReload(t *testing.T) {
 	a := deployApache(t, newServer(t, onServeMux(hubtest.New(t, behindProxy()))))
-	checkReload(t, a.from("127.0.0.1"), a.url+"/ws", func() {
-		if err := a.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
-			t.Fatal(err)
-		}
-		select {
-		case <-a.ready:
-		case <-time.After(patience):
-			t.Fatal("Apache did not reload")
-		}
-	})
+	checkReload(t, a.from("127.0.0.1"), a.url+"/ws", a.reload)
 }
 
 // TestApacheRollingRestart checks the part of deploy/apache.conf for several
 // servers.
 func TestApacheRollingRestart(t *testing.T) {
 	hubs, servers := pair(t, quickDrain())
-	b, err := os.ReadFile("../deploy/apache.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	conf := strings.ReplaceAll(string(b), "#|", "")
-	a := startApache(t, conf, map[string]string{
-		"ProxyPass /ws ws://127.0.0.1:5000/ws timeout=75": "",
-		"ws://127.0.0.1:5000 ":                            "ws://" + servers[0].Listener.Addr().String() + " ",
-		"ws://127.0.0.1:5001 ":                            "ws://" + servers[1].Listener.Addr().String() + " ",
-	}, "proxy_balancer", "lbmethod_bybusyness", "slotmem_shm")
+	a := balanceApache(t, servers)
 	checkRollingRestart(t, hubs, servers, a.from("127.0.0.1"), a.url+"/ws", true)
 }
 
@@ -304,30 +308,7 @@ func TestApacheIdle(t *testing.T) {
 			a := deployApacheWith(t, newServer(t, onServeMux(hubtest.New(t, cfg))),
 				fmt.Sprintf("timeout=%d\nTimeout %d", c.proxying, c.general))
 
-			ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
-			defer cancel()
-			n := 0
-			ws, _, err := websocket.Dial(ctx, a.url+"/ws", &websocket.DialOptions{
-				HTTPClient:   a.from("127.0.0.1"),
-				HTTPHeader:   bearer("ana"),
-				Subprotocols: []string{"chathub.v1"},
-				OnPingReceived: func(ctx context.Context, _ []byte) bool {
-					if n++; n == c.pings {
-						cancel()
-					}
-					return true
-				},
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = ws.CloseNow() }()
-			if _, _, err := ws.Read(ctx); err != nil {
-				t.Fatal(err)
-			}
-			if _, _, err := ws.Read(ctx); errors.Is(err, context.DeadlineExceeded) || n != c.pings {
-				t.Errorf("after %d pings: %v", n, err)
-			}
+			checkPings(t, a.from("127.0.0.1"), a.url+"/ws", c.pings)
 		})
 	}
 }

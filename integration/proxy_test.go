@@ -31,12 +31,19 @@ type nginx struct {
 // startNginx starts nginx in front of two servers, or more.
 func startNginx(t *testing.T, servers ...*httptest.Server) *nginx {
 	t.Helper()
-	return startNginxWithout(t, "", servers...)
+	return startNginxEdited(t, func(conf string) string { return conf }, servers...)
 }
 
 // startNginxWithout is startNginx without the directives that begin in a
 // certain way.
 func startNginxWithout(t *testing.T, directive string, servers ...*httptest.Server) *nginx {
+	t.Helper()
+	lines := regexp.MustCompile(`(?m)^ *` + regexp.QuoteMeta(directive) + `.*$`)
+	return startNginxEdited(t, func(conf string) string { return lines.ReplaceAllString(conf, "") }, servers...)
+}
+
+// startNginxEdited is startNginx with an edited configuration.
+func startNginxEdited(t *testing.T, edit func(conf string) string, servers ...*httptest.Server) *nginx {
 	t.Helper()
 	program, err := exec.LookPath("nginx")
 	if err != nil {
@@ -66,20 +73,17 @@ func startNginxWithout(t *testing.T, directive string, servers ...*httptest.Serv
 
 	dir := t.TempDir()
 	cert, key, roots := certificate(t)
-	text := string(conf)
-	if directive != "" {
-		text = regexp.MustCompile(`(?m)^ *`+regexp.QuoteMeta(directive)+`.*$`).ReplaceAllString(text, "")
-	}
+	text := edit(string(conf))
 	var others []string
 	for _, s := range servers[1:] {
-		others = append(others, "server "+s.Listener.Addr().String()+";")
+		others = append(others, "server "+s.Listener.Addr().String()+" max_fails=0;")
 	}
 	for old, replacement := range map[string]string{
 		"listen 443 ssl;":                       "listen " + l.Addr().String() + " ssl;",
 		"/etc/ssl/certs/chat.example.com.pem":   write(t, dir, "cert.pem", cert),
 		"/etc/ssl/private/chat.example.com.key": write(t, dir, "key.pem", key),
-		"server 127.0.0.1:5000;":                "server " + servers[0].Listener.Addr().String() + ";",
-		"server 127.0.0.1:5001;":                strings.Join(others, "\n"),
+		"server 127.0.0.1:5000 max_fails=0;":    "server " + servers[0].Listener.Addr().String() + " max_fails=0;",
+		"server 127.0.0.1:5001 max_fails=0;":    strings.Join(others, "\n"),
 	} {
 		if strings.Count(text, old) != 1 {
 			t.Fatalf("deploy/nginx.conf does not have %q once", old)
@@ -218,4 +222,13 @@ func TestNginxHeaders(t *testing.T) {
 	srv := newServer(t, onServeMux(hubtest.New(t, behindProxy())))
 	n := startNginxWithout(t, "large_client_header_buffers", srv, srv)
 	checkLongest(t, n.from("127.0.0.1"), n.url, 8139, 6102)
+}
+
+// TestNginxIdle checks that pings keep a connection open for longer than
+// nginx's timeout, and that it is cut without them.
+func TestNginxIdle(t *testing.T) {
+	checkIdle(t, func(t *testing.T, servers []*httptest.Server) *front {
+		n := startNginxEdited(t, func(conf string) string { return strings.ReplaceAll(conf, "_timeout 75s;", "_timeout 3s;") }, servers...)
+		return &front{url: strings.TrimSuffix(n.url, "/ws"), from: n.from}
+	}, true)
 }

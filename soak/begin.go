@@ -6,6 +6,7 @@ import (
 
 	"github.com/chathub-go/chathub"
 	"github.com/chathub-go/chathub/hubtest"
+	"github.com/chathub-go/chathub/internal/ledger"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -107,7 +108,7 @@ func (p *peer) join(s *session, name string) hubtest.Frame {
 	return p.ask(s, func() hubtest.Frame {
 		f := hubtest.Frame{Type: "join-room", Room: name}
 		if t := p.tracks[room(name)]; t != nil {
-			f.Data = hubtest.Data(map[string]chathub.Position{"since": t.position()})
+			f.Data = hubtest.Data(map[string]chathub.Position{"since": positionOf(t)})
 		}
 		return f
 	}, func(a hubtest.Frame) {
@@ -131,11 +132,11 @@ func (p *peer) resume(s *session) (hubtest.Frame, bool) {
 	data := topics[chathub.Position]{Rooms: make(map[string]chathub.Position)}
 	for _, name := range p.rooms {
 		if t := p.tracks[room(name)]; t != nil {
-			data.Rooms[name] = t.position()
+			data.Rooms[name] = positionOf(t)
 		}
 	}
 	if !s.inbox {
-		data.Inbox = p.tracks[inbox(p.id)].position()
+		data.Inbox = positionOf(p.tracks[inbox(p.id)])
 	} else if len(data.Rooms) == 0 {
 		return hubtest.Frame{}, false
 	}
@@ -183,20 +184,22 @@ func (p *peer) joined(s *session, topic string, data []byte) {
 	t := p.tracks[topic]
 	switch {
 	case t == nil:
-		t = newTrack(topic, a.Position)
+		t = ledger.NewTrack(topic, a.Epoch, a.Seq)
 		p.tracks[topic] = t
-	case t.epoch != a.Epoch:
+	case t.Epoch != a.Epoch:
 		p.wrong("%s: %s has become another log", p.id, topic)
-		t.epoch = a.Epoch
+		t.Epoch = a.Epoch
 	case !a.Recovered:
 		p.unrecovered.Add(1)
-		t.hole = a.Seq
-		clear(t.shown) // changes of them may be missing
+		t.Hole = a.Seq
+		clear(t.Shown) // changes of them may be missing
 	}
 	if a.Read != nil {
 		p.hasRead(t, *a.Read)
 	}
 }
 
-// position is where the client goes on.
-func (t *track) position() chathub.Position { return chathub.Position{Epoch: t.epoch, Seq: t.last} }
+// positionOf returns where a client goes on.
+func positionOf(t *ledger.Track) chathub.Position {
+	return chathub.Position{Epoch: t.Epoch, Seq: t.Last}
+}

@@ -227,7 +227,7 @@ func (p *peer) fetch(s *session) {
 	var f hubtest.Frame
 	for _, name := range p.rooms {
 		if t := p.tracks[room(name)]; t != nil && !s.fetching && f.Type == "" {
-			if g, ok := t.fillable(); ok {
+			if g, ok := t.Fillable(); ok {
 				f = p.history(s, t, name, g)
 			}
 		}
@@ -267,7 +267,7 @@ func (p *peer) standing() (st standing) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, t := range p.tracks {
-		st.missing += t.missing(p.ledger) + t.stale(p.ledger)
+		st.missing += t.Missing(p.ledger) + t.Stale(p.ledger)
 	}
 	st.unacked = len(p.unacked)
 	st.ready = p.session != nil && p.session.isReady()
@@ -279,9 +279,9 @@ func (p *peer) noteMissing() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, t := range p.tracks {
-		if missing, stale := t.missing(p.ledger), t.stale(p.ledger); missing+stale > 0 {
+		if missing, stale := t.Missing(p.ledger), t.Stale(p.ledger); missing+stale > 0 {
 			p.note("%s lacks %d messages of %s, and shows %d in an old form; it is at %d, of which history has to fill up to %d, and lacks %v",
-				p.id, missing, t.topic, stale, t.last, t.hole, t.gaps[:min(len(t.gaps), 5)])
+				p.id, missing, t.Topic, stale, t.Last, t.Hole, t.Gaps(5))
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/chathub-go/chathub"
 	"github.com/chathub-go/chathub/hubtest"
+	"github.com/chathub-go/chathub/internal/ledger"
 	"github.com/go-json-experiment/json"
 )
 
@@ -22,34 +23,34 @@ func (m *message) isChange() bool {
 }
 
 // becameOf returns what a message in its present form has become.
-func becameOf(version uint64, f hubtest.Frame) became {
+func becameOf(version uint64, f hubtest.Frame) ledger.Became {
 	if f.Edited == 0 {
 		f.Data = nil // as it was sent
 	}
 	text, err := json.Marshal(hubtest.Frame{Data: f.Data, Edited: f.Edited, Deleted: f.Deleted, Reactions: f.Reactions}, json.Deterministic(true))
 	if err != nil {
-		return became{} // it came as JSON
+		return ledger.Became{} // it came as JSON
 	}
 	if version == 0 {
 		text = nil
 	}
-	return became{version: version, text: string(text), deleted: f.Deleted > 0}
+	return ledger.Became{Version: version, Text: string(text), Deleted: f.Deleted > 0}
 }
 
 // learn tells the ledger, and shows, what a message of a log says.
-func (p *peer) learn(t *track, f hubtest.Frame) {
+func (p *peer) learn(t *ledger.Track, f hubtest.Frame) {
 	if f.Type != "message-changed" {
 		from := ""
 		if f.Type == "room-message" {
 			from = sender(f)
 		}
-		p.ledger.put(t.topic, f.Seq, f.ID, from)
+		p.ledger.Put(t.Topic, f.Seq, f.ID, from)
 		if f.Deleted > 0 && f.Data != nil {
 			p.wrong("%s: a deleted message with data: %s", p.id, f.Data)
 		}
 		now := becameOf(f.Version, f)
-		p.ledger.change(t.topic, f.Seq, now)
-		t.show(f.Seq, now, false)
+		p.ledger.Change(t.Topic, f.Seq, now)
+		t.Show(f.Seq, now, false)
 		return
 	}
 	var data struct {
@@ -61,16 +62,16 @@ func (p *peer) learn(t *track, f hubtest.Frame) {
 		return
 	}
 	now := becameOf(f.Seq, data.Message)
-	p.ledger.change(t.topic, data.Seq, now)
-	t.show(data.Seq, now, true)
+	p.ledger.Change(t.Topic, data.Seq, now)
+	t.Show(data.Seq, now, true)
 }
 
 // hasRead checks that a marker does not move back.
-func (p *peer) hasRead(t *track, seq uint64) {
-	if seq < t.read {
-		p.wrong("%s: the marker of %s moves from %d to %d", p.id, t.topic, t.read, seq)
+func (p *peer) hasRead(t *ledger.Track, seq uint64) {
+	if seq < t.Read {
+		p.wrong("%s: the marker of %s moves from %d to %d", p.id, t.Topic, t.Read, seq)
 	}
-	t.read = max(t.read, seq)
+	t.Read = max(t.Read, seq)
 }
 
 // heardRead handles a read of the inbox, which is the peer's own and comes
@@ -81,7 +82,7 @@ func (p *peer) heardRead(s *session, f hubtest.Frame) {
 		p.note("%s got a read of %s", p.id, sender(f))
 	} else if s.inbox {
 		p.received.Add(1)
-		if p.tracks[inbox(p.id)].saw(f.Seq) == repeated {
+		if p.tracks[inbox(p.id)].Saw(f.Seq) == ledger.Repeated {
 			p.doubled.Add(1)
 		}
 	}
@@ -92,16 +93,16 @@ func (p *peer) heardRead(s *session, f hubtest.Frame) {
 func (p *peer) meddle() (f hubtest.Frame, ok bool) {
 	name := p.rooms[p.rand.IntN(len(p.rooms))]
 	t := p.tracks[room(name)]
-	if t == nil || t.last == 0 {
+	if t == nil || t.Last == 0 {
 		return f, false
 	}
 	if p.rand.IntN(4) == 0 {
-		return p.markRead(t, name, t.last), true
+		return p.markRead(t, name, t.Last), true
 	}
 	// Mostly one of the newest, so that several change one message.
 	seq := uint64(0)
-	for at := range t.shown {
-		if !t.shown[at].deleted && p.rand.IntN(3) == 0 {
+	for at := range t.Shown {
+		if !t.Shown[at].Deleted && p.rand.IntN(3) == 0 {
 			seq = max(seq, at)
 		}
 	}
@@ -109,7 +110,7 @@ func (p *peer) meddle() (f hubtest.Frame, ok bool) {
 		return f, false
 	}
 	f = hubtest.Frame{Type: "react", ID: p.nextID(), Room: name}
-	switch mine := p.ledger.author(t.topic, seq) == p.id; {
+	switch mine := p.ledger.Author(t.Topic, seq) == p.id; {
 	case mine && p.rand.IntN(4) == 0:
 		f.Type, f.Data = "delete-message", hubtest.Data(map[string]uint64{"seq": seq})
 	case mine:
@@ -123,7 +124,7 @@ func (p *peer) meddle() (f hubtest.Frame, ok bool) {
 }
 
 // markRead returns a mark-read, and expects the answer.
-func (p *peer) markRead(t *track, name string, seq uint64) hubtest.Frame {
+func (p *peer) markRead(t *ledger.Track, name string, seq uint64) hubtest.Frame {
 	f := hubtest.Frame{Type: "mark-read", ID: p.nextID(), Room: name, Data: hubtest.Data(map[string]uint64{"seq": seq})}
 	p.session.calls[f.ID] = func(a hubtest.Frame) {
 		var data struct {
@@ -198,7 +199,7 @@ func (p *peer) auditFrames(s *session) (frames []hubtest.Frame, done chan struct
 
 // checkPage checks that the newest messages of a room are in the form that
 // everyone knows.
-func (p *peer) checkPage(t *track, a hubtest.Frame) {
+func (p *peer) checkPage(t *ledger.Track, a hubtest.Frame) {
 	var page struct {
 		Messages []hubtest.Frame `json:"messages"`
 	}
@@ -207,8 +208,8 @@ func (p *peer) checkPage(t *track, a hubtest.Frame) {
 	}
 	for _, m := range page.Messages {
 		p.learn(t, m)
-		if now := p.ledger.now(t.topic, m.Seq); now != becameOf(m.Version, m) {
-			p.wrong("%s: history of %s has %d in version %d, but there is %d: %s", p.id, t.topic, m.Seq, m.Version, now.version, now.text)
+		if now := p.ledger.Now(t.Topic, m.Seq); now != becameOf(m.Version, m) {
+			p.wrong("%s: history of %s has %d in version %d, but there is %d: %s", p.id, t.Topic, m.Seq, m.Version, now.Version, now.Text)
 		}
 	}
 }
@@ -230,21 +231,14 @@ func (p *peer) checkOverview(a hubtest.Frame) {
 		t := p.tracks[room(name)]
 		at, ok := data.Rooms[name]
 		if !ok {
-			if p.ledger.head(t.topic) > 0 {
+			if p.ledger.Head(t.Topic) > 0 {
 				p.wrong("%s: an overview without %s", p.id, name)
 			}
 			continue
 		}
 		p.hasRead(t, at.Read)
-		if n := p.ledger.unread(t.topic, p.id, at.Read, at.Seq); n != at.Unread {
+		if n := p.ledger.Unread(t.Topic, p.id, at.Read, at.Seq); n != at.Unread {
 			p.wrong("%s: %d unread in %s after %d and up to %d, but there are %d", p.id, at.Unread, name, at.Read, at.Seq, n)
 		}
 	}
-}
-
-// author returns who sent the message at a position.
-func (l *ledger) author(topic string, seq uint64) string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.book(topic).from[seq]
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/chathub-go/chathub"
 	"github.com/chathub-go/chathub/hubtest"
+	"github.com/chathub-go/chathub/internal/ledger"
 	"github.com/go-json-experiment/json"
 )
 
@@ -91,7 +92,7 @@ func (l *life) count(t chathub.Topic, user, peer string, marker, head, trimmed u
 			least++
 		}
 	}
-	return min(least, mostUnread), min(most, mostUnread)
+	return min(least, ledger.MostUnread), min(most, ledger.MostUnread)
 }
 
 // checkCount checks a number of unread messages.
@@ -231,7 +232,7 @@ func (c *conn) checkOverview(r *request, f hubtest.Frame) {
 		before = s.Last.Seq
 		c.checkMarker(r, was.life, "seen/"+s.User.ID, s.Read)
 		// Counted as of a time since the request.
-		least, most := mostUnread, 0
+		least, most := ledger.MostUnread, 0
 		trimmed := w.truth.trimmed(t, was.life)
 		for head := max(was.seq, s.Last.Seq); head <= was.life.head(); head++ {
 			low, high := was.life.count(t, c.d.user.ID, s.User.ID, s.Read, head, trimmed)

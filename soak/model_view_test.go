@@ -6,6 +6,7 @@ import (
 
 	"github.com/chathub-go/chathub"
 	"github.com/chathub-go/chathub/hubtest"
+	"github.com/chathub-go/chathub/internal/ledger"
 	"github.com/go-json-experiment/json"
 )
 
@@ -114,7 +115,7 @@ func (v *view) change(f hubtest.Frame, user string) error {
 
 // unread is the number that a client shows, and whether it knows it.
 func (v *view) unread(user string) (n int, known bool) {
-	if v.read.Epoch == "" || v.read.Unread == mostUnread {
+	if v.read.Epoch == "" || v.read.Unread == ledger.MostUnread {
 		return 0, false
 	}
 	for seq, m := range v.messages {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/chathub-go/chathub"
 	"github.com/chathub-go/chathub/hubtest"
+	"github.com/chathub-go/chathub/internal/ledger"
 	"github.com/go-json-experiment/json"
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -24,8 +25,8 @@ type peer struct {
 	rand  *rand.Rand // for the goroutine of run
 
 	mu      sync.Mutex
-	tracks  map[string]*track // by topic
-	changed map[string]bool   // the ids of accepted changes
+	tracks  map[string]*ledger.Track // by topic
+	changed map[string]bool          // the ids of accepted changes
 	unacked map[string]*message
 	recent  []*message // the latest accepted messages, some of which are sent again
 	repeats map[string]*message
@@ -223,7 +224,7 @@ func (p *peer) welcomed(s *session, f hubtest.Frame) {
 	}
 	topic := inbox(p.id)
 	if p.tracks[topic] == nil {
-		p.tracks[topic] = newTrack(topic, data.Inbox)
+		p.tracks[topic] = ledger.NewTrack(topic, data.Inbox.Epoch, data.Inbox.Seq)
 		s.inbox = true
 	}
 	s.live[topic] = data.Inbox.Seq
@@ -241,14 +242,14 @@ func (p *peer) got(s *session, topic string, f hubtest.Frame) {
 	}
 	p.received.Add(1)
 	p.learn(t, f)
-	switch t.saw(f.Seq) {
-	case repeated:
+	switch t.Saw(f.Seq) {
+	case ledger.Repeated:
 		p.doubled.Add(1)
 		p.note("%s got %d of %s again", p.id, f.Seq, topic)
-	case filled:
+	case ledger.Filled:
 		p.reordered.Add(1)
 		p.note("%s got %d of %s late", p.id, f.Seq, topic)
-	case expected:
+	case ledger.Expected:
 	}
 	var data payload
 	if p.kind == calm && f.Seq > stood && json.Unmarshal(f.Data, &data) == nil && data.Live {
@@ -256,15 +257,15 @@ func (p *peer) got(s *session, topic string, f hubtest.Frame) {
 		// An older one was sent again, and its age tells nothing about the
 		// server.
 		if age < answerWithin {
-			p.latency.add(age)
+			p.latency.Record(age)
 		}
 	}
 }
 
 // history returns the request for the newest page of a gap.
-func (p *peer) history(s *session, t *track, name string, g stretch) hubtest.Frame {
+func (p *peer) history(s *session, t *ledger.Track, name string, g ledger.Stretch) hubtest.Frame {
 	s.fetching = true
-	f := hubtest.Frame{Type: "history", ID: p.nextID(), Room: name, Data: hubtest.Data(map[string]uint64{"before": g.to + 1, "limit": 200})}
+	f := hubtest.Frame{Type: "history", ID: p.nextID(), Room: name, Data: hubtest.Data(map[string]uint64{"before": g.To + 1, "limit": 200})}
 	s.calls[f.ID] = func(a hubtest.Frame) {
 		s.fetching = false
 		if a.Type == "error" {
@@ -278,18 +279,18 @@ func (p *peer) history(s *session, t *track, name string, g stretch) hubtest.Fra
 			p.wrong("%s: history: %s", p.id, a.Data)
 			return
 		}
-		from := g.from
+		from := g.From
 		for i, m := range page.Messages {
 			p.learn(t, m)
 			if i == 0 && page.More {
 				from = m.Seq
 			}
-			if m.Seq >= g.from && t.fill(m.Seq) == filled {
+			if m.Seq >= g.From && t.Fill(m.Seq) == ledger.Filled {
 				p.backfilled.Add(1)
 			}
 		}
-		if !t.searched(p.ledger, from, g.to) && len(page.Messages) == 0 {
-			t.hole = 0 // the log no longer has it
+		if !t.Searched(p.ledger, from, g.To) && len(page.Messages) == 0 {
+			t.Hole = 0 // the log no longer has it
 		}
 		go p.fetch(s) // the next page; this goroutine has to read
 	}
@@ -358,12 +359,12 @@ func (p *peer) accepted(m *message, seq uint64) {
 	// ack.
 	p.repeats[m.frame.ID] = m
 	if m.frame.To == "" {
-		p.ledger.put(room(m.frame.Room), seq, m.frame.ID, p.id)
+		p.ledger.Put(room(m.frame.Room), seq, m.frame.ID, p.id)
 		return
 	}
-	p.ledger.put(inbox(p.id), seq, m.frame.ID, "")
-	p.ledger.promise(inbox(m.frame.To), m.frame.ID)
-	p.tracks[inbox(p.id)].own[seq] = true
+	p.ledger.Put(inbox(p.id), seq, m.frame.ID, "")
+	p.ledger.Promise(inbox(m.frame.To), m.frame.ID)
+	p.tracks[inbox(p.id)].Own[seq] = true
 }
 
 func (p *peer) nextID() string {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/chathub-go/chathub"
+	"github.com/chathub-go/chathub/internal/ledger"
 )
 
 // options are the flags.
@@ -33,7 +34,7 @@ type options struct {
 type soak struct {
 	options
 	*tally
-	ledger *ledger
+	ledger *ledger.Ledger
 	server *process
 	addr   string
 	secret []byte
@@ -70,7 +71,7 @@ func runSoak(ctx context.Context, o options, progress io.Writer) (*report, error
 	s := &soak{
 		options: o,
 		tally:   newTally(),
-		ledger:  newLedger(),
+		ledger:  ledger.New(),
 		secret:  make([]byte, 32),
 		began:   time.Now(),
 		finish:  make(chan struct{}),
@@ -127,7 +128,7 @@ func (s *soak) newPeer(i int) *peer {
 		id:      fmt.Sprintf("u%d", i),
 		kind:    kinds[i%len(kinds)],
 		rand:    random.New(random.NewPCG(s.seed, uint64(i))), //nolint:gosec // not a secret
-		tracks:  make(map[string]*track),
+		tracks:  make(map[string]*ledger.Track),
 		unacked: make(map[string]*message),
 		repeats: make(map[string]*message),
 		changed: make(map[string]bool),
@@ -215,7 +216,7 @@ func (s *soak) catchUp(r *report) {
 				behind++
 			}
 		}
-		broken := s.ledger.broken()
+		broken := s.ledger.Broken()
 		r.Lost += len(broken)
 		if behind == 0 && len(broken) == 0 {
 			return
@@ -274,11 +275,11 @@ func (s *soak) sum(r *report) {
 	r.Doubled, r.Reordered = s.doubled.Load(), s.reordered.Load()
 	r.Foreign, r.Stray, r.BadAnswers = s.foreign.Load(), s.stray.Load(), s.badAnswer.Load()
 	r.Unrecovered, r.Backfilled, r.CutOff = s.unrecovered.Load(), s.backfilled.Load(), s.cutOff.Load()
-	r.Conflicts, r.Logged = len(s.ledger.findings), r.Empty.Errors
+	r.Conflicts, r.Logged = len(s.ledger.Findings()), r.Empty.Errors
 	r.Dials, r.Ends, r.Errors, r.Faults, r.Notes = s.snapshot()
-	r.Notes = append(r.Notes, s.ledger.findings...)
 	r.Unavailable = r.Errors[string(chathub.CodeUnavailable)]
-	r.P50, r.P99, r.P999 = s.latency.quantile(0.5), s.latency.quantile(0.99), s.latency.quantile(0.999)
+	r.Notes = append(r.Notes, s.ledger.Findings()...)
+	r.P50, r.P99, r.P999 = s.latency.Quantile(0.5), s.latency.Quantile(0.99), s.latency.Quantile(0.999)
 	ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 	r.P50ms, r.P99ms, r.P999ms = ms(r.P50), ms(r.P99), ms(r.P999)
 	r.Leaks = r.leaks()

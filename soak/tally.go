@@ -5,6 +5,8 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
+
+	"github.com/chathub-go/chathub/internal/histogram"
 )
 
 // tally counts what all clients see. It may be used concurrently.
@@ -13,8 +15,8 @@ type tally struct {
 	doubled, reordered        atomic.Int64
 	foreign, stray, badAnswer atomic.Int64
 	unrecovered, backfilled   atomic.Int64
-	cutOff                    atomic.Int64 // calm clients closed other than by a drain
-	latency                   histogram    // of calm clients
+	cutOff                    atomic.Int64        // calm clients closed other than by a drain
+	latency                   histogram.Histogram // of calm clients
 
 	mu     sync.Mutex
 	dials  int

@@ -33,9 +33,12 @@ type Broker struct {
 	server *localServer // nil with Connect
 	recent recent
 
-	mu     sync.Mutex
-	closed bool
-	opened bool // the stream exists and has been checked
+	counters counters
+
+	mu       sync.Mutex
+	closed   bool
+	opened   bool                  // the stream exists and has been checked
+	sessions map[*session]struct{} // that are open
 }
 
 // Embedded starts a NATS server inside this process that keeps the stream in
@@ -96,6 +99,12 @@ func (b *Broker) Attach(ctx context.Context, deliver func(chathub.Message)) (cha
 		_ = s.Close(closing) // nothing can delay it yet
 		return nil, err
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.sessions == nil {
+		b.sessions = make(map[*session]struct{})
+	}
+	b.sessions[s] = struct{}{}
 	return s, nil
 }
 

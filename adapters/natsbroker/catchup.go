@@ -11,6 +11,7 @@ import (
 // fallBehind starts catchUp. The caller holds turn.
 func (t *topic) fallBehind(target uint64) {
 	t.behind = true
+	t.s.broker.counters.catchUps.Add(1)
 	t.target = max(t.target, target)
 	t.s.start(t.catchUp)
 }

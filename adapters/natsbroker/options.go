@@ -25,6 +25,7 @@ type config struct {
 	window      time.Duration
 	memory      bool
 	existing    bool
+	restored    string // empty: it was not
 	syncEvery   time.Duration
 	syncAlways  bool
 	timeout     time.Duration
@@ -195,6 +196,24 @@ func ExistingStream() Option {
 	return func(c *config) {
 		c.only(false, "ExistingStream", "only this process can create its stream")
 		c.existing = true
+	}
+}
+
+// Restored says that dir has been restored from a backup, which has a name of 1
+// to 32 ASCII letters, digits, '-' and '_', such as its date. Clients may know
+// positions of messages that are gone. With a name that is new to the stream,
+// none of those positions is valid any more, and each client is told that it
+// may have missed something. Otherwise a client would take later messages for
+// those that it knows, and miss them. The option may stay set until the next
+// restore.
+//
+// With [Connect], set it in the metadata of the stream while no process uses
+// it: nats stream edit chathub --metadata chathub-restored=NAME.
+func Restored(name string) Option {
+	return func(c *config) {
+		c.only(true, "Restored", "set chathub-restored in the stream's metadata")
+		c.check(plain(name) && len(name) <= 32, "Restored %q is not 1 to 32 letters, digits, - and _", name)
+		c.restored = name
 	}
 }
 

@@ -23,6 +23,7 @@ func TestOptions(t *testing.T) {
 		{"SyncEvery 0s", []natsbroker.Option{natsbroker.SyncEvery(0)}},
 		{"Timeout 0s", []natsbroker.Option{natsbroker.Timeout(0)}},
 		{"SweepEvery 0s", []natsbroker.Option{natsbroker.SweepEvery(0)}},
+		{`Restored "a b"`, []natsbroker.Option{natsbroker.Restored("a b")}},
 		{"Logger is nil", []natsbroker.Option{natsbroker.Logger(nil)}},
 		{"Replicas is for Connect", []natsbroker.Option{natsbroker.Replicas(3)}},
 		{"ExistingStream is for Connect", []natsbroker.Option{natsbroker.ExistingStream()}},
@@ -36,6 +37,7 @@ func TestOptions(t *testing.T) {
 	for want, o := range map[string]natsbroker.Option{
 		"SyncEvery is for Embedded":  natsbroker.SyncEvery(time.Second),
 		"SyncAlways is for Embedded": natsbroker.SyncAlways(),
+		"Restored is for Embedded":   natsbroker.Restored("today"),
 		"Replicas is 2":              natsbroker.Replicas(2),
 	} {
 		if _, err := natsbroker.Connect("nats://127.0.0.1", o); err == nil || !strings.Contains(err.Error(), want) {

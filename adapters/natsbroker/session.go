@@ -48,6 +48,7 @@ type session struct {
 	// enough, so it has room for one.
 	resync     chan struct{}
 	overflow   atomic.Bool // arrivals has been full since watch last looked
+	answering  atomic.Bool // the stream, when it was asked last
 	link       atomic.Pointer[link]
 	cacheBytes atomic.Int64 // in the tails of all topics
 	// old is the position of the newest message that an earlier version stored.
@@ -138,6 +139,7 @@ func (s *session) open(ctx context.Context) error {
 		return err
 	}
 	_ = s.observe(ctx) // for the clock; the server has just answered
+	s.answering.Store(true)
 	s.work.Go(s.dispatch)
 	s.work.Go(s.watch)
 	s.work.Go(s.completeErasures)
@@ -307,6 +309,9 @@ func (s *session) Close(ctx context.Context) error {
 	s.closed = true
 	s.mu.Unlock()
 	if first {
+		s.broker.mu.Lock()
+		delete(s.broker.sessions, s)
+		s.broker.mu.Unlock()
 		s.end()
 		if s.nc != nil {
 			s.nc.Close() // after everything that was sent

@@ -20,6 +20,7 @@ type streamState struct {
 	firstSeq    uint64 // of all topics; older messages have been dropped
 	firstTime   time.Time
 	lastSeq     uint64
+	messages    uint64
 	maxMessages int // per subject; 0 or less: no bound
 	maxAge      time.Duration
 	// raised is the last position that was stored under a lower maxMessages or
@@ -37,6 +38,10 @@ type streamState struct {
 // some under the old one, and Read must know that.
 const raisedKey = "chathub-raised-at"
 
+// restoredKey is set in the stream's metadata after the stream was restored
+// from a backup; see [Restored].
+const restoredKey = "chathub-restored"
+
 func newState(i *jetstream.StreamInfo) *streamState {
 	st := &streamState{
 		// It stays the same when servers restart, and no other stream has it.
@@ -44,10 +49,14 @@ func newState(i *jetstream.StreamInfo) *streamState {
 		firstSeq:    i.State.FirstSeq,
 		firstTime:   i.State.FirstTime,
 		lastSeq:     i.State.LastSeq,
+		messages:    i.State.Msgs,
 		maxMessages: int(i.Config.MaxMsgsPerSubject),
 		maxAge:      i.Config.MaxAge,
 		bytes:       i.State.Bytes,
 		maxBytes:    i.Config.MaxBytes,
+	}
+	if word := i.Config.Metadata[restoredKey]; word != "" {
+		st.epoch += "-" + word
 	}
 	if i.State.Msgs == 0 {
 		st.firstSeq = i.State.LastSeq + 1
@@ -181,7 +190,7 @@ func (b *Broker) findStream(ctx context.Context, js jetstream.JetStream, opened 
 		if err := b.fit(&want, stream.CachedInfo()); err != nil {
 			return nil, false, finalError{err}
 		}
-		stream, err = update(ctx, js, stream, want)
+		stream, err = update(ctx, js, stream, want, b.cfg.restored)
 	case err == nil && !b.cfg.existing && (isOld(&stream.CachedInfo().Config) || lacksNames(&stream.CachedInfo().Config)):
 		before = true
 		have := stream.CachedInfo().Config
@@ -204,19 +213,24 @@ func (b *Broker) findStream(ctx context.Context, js jetstream.JetStream, opened 
 }
 
 // update applies changed options to an existing embedded stream.
-func update(ctx context.Context, js jetstream.JetStream, stream jetstream.Stream, want jetstream.StreamConfig) (jetstream.Stream, error) {
+func update(ctx context.Context, js jetstream.JetStream, stream jetstream.Stream, want jetstream.StreamConfig, restored string) (jetstream.Stream, error) {
 	info := stream.CachedInfo()
 	have := info.Config
 	if have.Storage != want.Storage {
 		return nil, finalError{fmt.Errorf("natsbroker: stream %q is stored in %v, and the options ask for %v", want.Name, have.Storage, want.Storage)}
 	}
 	if !isOld(&have) && !lacksNames(&have) && have.MaxMsgsPerSubject == want.MaxMsgsPerSubject && have.MaxAge == want.MaxAge &&
-		have.MaxBytes == want.MaxBytes && have.Duplicates == want.Duplicates {
+		have.MaxBytes == want.MaxBytes && have.Duplicates == want.Duplicates && (restored == "" || have.Metadata[restoredKey] == restored) {
 		return stream, nil
 	}
 	want.Metadata = map[string]string{}
-	if at := have.Metadata[raisedKey]; at != "" {
-		want.Metadata[raisedKey] = at
+	for _, key := range []string{raisedKey, restoredKey} {
+		if word := have.Metadata[key]; word != "" {
+			want.Metadata[key] = word
+		}
+	}
+	if restored != "" {
+		want.Metadata[restoredKey] = restored
 	}
 	if raises(have.MaxMsgsPerSubject, want.MaxMsgsPerSubject) || raises(int64(have.MaxAge), int64(want.MaxAge)) {
 		want.Metadata[raisedKey] = strconv.FormatUint(info.State.LastSeq, 10)

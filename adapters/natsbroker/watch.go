@@ -44,8 +44,10 @@ func (s *session) watch() {
 				s.log.Warn("natsbroker: the stream does not answer", "err", err)
 			}
 			away = true
+			s.answering.Store(false)
 			continue
 		}
+		s.answering.Store(true)
 		if looks++; looks <= 5 && s.broker.server == nil {
 			_ = s.findOld(s.life) // a process of an earlier version may have stored more until now
 		}
@@ -217,6 +219,7 @@ func (w *sweeper) part(s *session) (some []*topic) {
 
 func (s *session) reconnected(nc *nats.Conn) {
 	s.newLink()
+	s.broker.counters.reconnects.Add(1)
 	s.log.Info("natsbroker: connected again", "server", nc.ConnectedServerName())
 	s.suspect()
 }
@@ -225,6 +228,7 @@ func (s *session) disconnected(_ *nats.Conn, err error) {
 	s.hazards.Add(1)
 	s.link.Load().lost()
 	if s.life.Err() == nil {
+		s.broker.counters.disconnects.Add(1)
 		s.log.Warn("natsbroker: connection lost", "err", err)
 	}
 }
@@ -234,6 +238,7 @@ func (s *session) failed(_ *nats.Conn, sub *nats.Subscription, err error) {
 	if errors.Is(err, nats.ErrSlowConsumer) {
 		s.hazards.Add(1)
 		s.overflow.Store(true)
+		s.broker.counters.overflows.Add(1)
 		return // not logged, because there may be thousands
 	}
 	subject := ""

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"strings"
 )
 
@@ -22,6 +23,11 @@ type config struct {
 	dataDir        string
 	natsURL        string
 	moderators     moderators
+	restored       string
+	proxies        []netip.Prefix
+	inspect        string
+	version        bool   // print it and end
+	probe          string // ask this URL and end
 }
 
 const usage = `Usage: chat [flags]
@@ -56,8 +62,13 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 	fs.Float64Var(&cfg.rate, "rate", 0, "`events` per second that a client may send: 0 for the hub's default, negative for no limit")
 	fs.TextVar(&cfg.logLevel, "log-level", slog.LevelInfo, "lowest `level` to log: debug, info, warn or error")
 	fs.StringVar(&cfg.dataDir, "data", "", "keep messages in this `directory`; without it and -nats they are in memory only")
+	fs.StringVar(&cfg.restored, "restored", "", "`name` of the backup that the directory of -data was restored from; new for each restore")
 	fs.StringVar(&cfg.natsURL, "nats", "", "share messages with other instances through NATS servers with JetStream at this `URL`")
 	names := fs.String("moderators", "", "`names` of users who may moderate, separated by commas")
+	fs.Func("trusted-proxies", "`networks` of proxies whose X-Forwarded-For is believed, separated by commas: 127.0.0.1/32,10.0.0.0/8", cfg.addProxies)
+	fs.StringVar(&cfg.inspect, "inspect", "", "`address` that only operators reach, such as 127.0.0.1:5001, for a page that shows connections and rooms")
+	fs.StringVar(&cfg.probe, "probe", "", "ask this `URL`, such as http://127.0.0.1:5000/readyz, and end; for containers without a shell")
+	fs.BoolVar(&cfg.version, "version", false, "print the version and end")
 	switch err := fs.Parse(args); {
 	case err == flag.ErrHelp: //nolint:errorlint // the flag package never wraps it
 		fs.SetOutput(help)
@@ -71,6 +82,9 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 		return cfg, fmt.Errorf("unexpected argument %q (see chat -help)", fs.Arg(0))
 	}
 
+	if cfg.version || cfg.probe != "" {
+		return cfg, nil
+	}
 	if cfg.dataDir != "" && cfg.natsURL != "" {
 		return cfg, errors.New("-data and -nats exclude each other (see chat -help)")
 	}
@@ -94,4 +108,15 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 		}
 	}
 	return cfg, nil
+}
+
+func (cfg *config) addProxies(list string) error {
+	for s := range strings.SplitSeq(list, ",") {
+		p, err := netip.ParsePrefix(strings.TrimSpace(s))
+		if err != nil {
+			return err
+		}
+		cfg.proxies = append(cfg.proxies, p)
+	}
+	return nil
 }

@@ -28,6 +28,7 @@ func TestRunFails(t *testing.T) {
 		"both brokers":      {args: []string{"-data", "d", "-nats", "nats://127.0.0.1"}, want: "-data and -nats"},
 		"no shared secret":  {args: []string{"-nats", "nats://127.0.0.1"}, want: "-nats needs JWT_SECRET"},
 		"no NATS there":     {args: []string{"-nats", "nats://127.0.0.1:1"}, env: map[string]string{"JWT_SECRET": secret}, want: "unavailable"},
+		"no network":        {args: []string{"-trusted-proxies", "127.0.0.1"}, want: "127.0.0.1"},
 		"no directory":      {args: []string{"-data", "/dev/null/data"}, want: "/dev/null"},
 		"argument":          {args: []string{"serve"}, want: `unexpected argument "serve"`},
 	} {

@@ -18,6 +18,10 @@ import (
 	"time"
 
 	"github.com/chathub-go/chathub"
+	chatprom "github.com/chathub-go/chathub/adapters/prometheus"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 // shutdownTimeout is how long requests and connections may take to end.
@@ -41,13 +45,22 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 	if err != nil {
 		return err
 	}
+	if cfg.version {
+		_, err := fmt.Fprintln(stderr, "chat", buildVersion())
+		return err
+	}
+	if cfg.probe != "" {
+		return probe(ctx, cfg.probe)
+	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: cfg.logLevel}))
 	if cfg.secretIsRandom {
 		log.Warn("JWT_SECRET is not set: tokens are signed with a random key and end with this process")
 	}
 	log.Warn("the log-in has no passwords, for demonstration only: anyone can take any name")
 
-	broker, closeBroker, err := openBroker(&cfg, log)
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	broker, closeBroker, err := openBroker(&cfg, registry, log)
 	if err != nil {
 		return err
 	}
@@ -57,13 +70,16 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 		}
 	}()
 	hubConfig := chathub.Config{
-		Broker:       broker,
-		Auth:         &chathub.JWT{Key: cfg.secret},
-		Origins:      cfg.origins,
-		Rate:         cfg.rate,
-		ReadReceipts: true,
-		ClientState:  maySet,
-		Logger:       log,
+		Broker:         broker,
+		Auth:           &chathub.JWT{Key: cfg.secret},
+		Origins:        cfg.origins,
+		TrustedProxies: cfg.proxies,
+		Rate:           cfg.rate,
+		ReadReceipts:   true,
+		ClientState:    maySet,
+		// What the page for operators shows of a connection.
+		KeepConnectionInfo: cfg.inspect != "",
+		Logger:             log,
 	}
 	mod := cfg.moderators.moderation()
 	mod.Install(&hubConfig)
@@ -76,12 +92,18 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 		return err
 	}
 
+	registry.MustRegister(chatprom.NewCollector(hub))
+	if err := serveInspect(ctx, cfg.inspect, hub, mod, log); err != nil {
+		return err
+	}
+
 	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.addr)
 	if err != nil {
 		return err
 	}
 	srv := &http.Server{
-		Handler: routes(hub, &login{key: cfg.secret, origins: cfg.origins, log: log}),
+		Handler: routes(hub, &login{key: cfg.secret, origins: cfg.origins, log: log},
+			promhttp.HandlerFor(registry, promhttp.HandlerOpts{})),
 		// net/http lifts these deadlines when a connection becomes a WebSocket.
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,

@@ -12,9 +12,9 @@ import (
 //go:embed web/dist
 var embedded embed.FS
 
-// routes returns the handler of all paths: the page, the hub at /ws, the log-in
-// and the hub's figures.
-func routes(hub *chathub.Hub, login *login) http.Handler {
+// routes returns the handler of all paths: the page, the hub at /ws, the
+// log-in, and what monitoring asks for.
+func routes(hub *chathub.Hub, login *login, metrics http.Handler) http.Handler {
 	page, err := fs.Sub(embedded, "web/dist")
 	if err != nil {
 		panic(err) // cannot happen: the name is valid
@@ -24,9 +24,20 @@ func routes(hub *chathub.Hub, login *login) http.Handler {
 	mux.Handle("GET /ws", hub)
 	mux.Handle("POST /login", login)
 	mux.Handle("OPTIONS /login", login)
+	// Whether the process lives. It says nothing about the broker, since a
+	// restart would not bring that back.
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, hub.Stats())
 	})
+	// Whether it should get new clients.
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if err := hub.Ready(r.Context()); err != nil {
+			writeJSON(w, http.StatusServiceUnavailable, map[string]any{"ready": false, "reason": err.Error()})
+			return
+		}
+		writeJSON(w, http.StatusOK, map[string]any{"ready": true})
+	})
+	mux.Handle("GET /metrics", metrics)
 	return secured(mux)
 }
 

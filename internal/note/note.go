@@ -60,6 +60,8 @@ const (
 	// OpSettle, to everyone: a node answers with OpAnswers without replies when
 	// it has dealt with the log of Room up to Seq.
 	OpSettle
+	// OpAway, to everyone or to a node: what becomes of the Jobs of From.
+	OpAway
 	opNoteEnd
 )
 
@@ -104,6 +106,8 @@ type Note struct {
 	Event   string
 	Data    []byte
 	Replies []Reply
+
+	Jobs []Job
 }
 
 // Movement is what a node says of one of its users.
@@ -150,6 +154,28 @@ const (
 	Refused             // with Code and Message
 	Gone
 	replyStateEnd
+)
+
+// Job is a stored message, because of which users who are away have to be told.
+type Job struct {
+	State JobState
+	Topic Topic // of its log; the Node is not sent
+	Epoch string
+	Seq   uint64
+	User  string        // the only one; empty: all whom the message is for
+	Delay time.Duration // until it is due
+}
+
+// JobState says what becomes of a job.
+type JobState byte
+
+const (
+	JobPending JobState = iota // the sender has it
+	JobDone
+	JobYours // it was of a node that has gone, and falls to whoever hears this
+	// JobNone is no job: the sender has no others than those that follow.
+	JobNone
+	jobStateEnd
 )
 
 // IsNote tells a Note from a Routed.
@@ -235,6 +261,16 @@ func (n *Note) fields(c *coder) {
 			c.text(&r.Code)
 			c.text(&r.Message)
 		})
+	case OpAway:
+		each(c, &n.Jobs, func(j *Job) {
+			enum(c, &j.State, jobStateEnd)
+			c.text(&j.Topic.Room)
+			c.text(&j.Topic.User)
+			c.text(&j.Epoch)
+			c.number(&j.Seq)
+			c.text(&j.User)
+			c.duration(&j.Delay)
+		})
 	}
 }
 
@@ -248,12 +284,12 @@ func (c *coder) audience(n *Note) {
 	each(c, &n.Clients, c.text)
 }
 
-// Split yields n in as many notes as its users, marks or replies take. One that
-// fits, which includes the notes of another Split, is yielded as it is. The
-// notes share the rest of n, with two exceptions: a whole becomes numbered
-// parts, and the ID of a check is in its last note alone, since the answer to
-// that ID means all of them. A difference that becomes several needs positions
-// between them, which the caller sets.
+// Split yields n in as many notes as its users, marks, replies or jobs take.
+// One that fits, which includes the notes of another Split, is yielded as it
+// is. The notes share the rest of n, with two exceptions: a whole becomes
+// numbered parts, and the ID of a check is in its last note alone, since the
+// answer to that ID means all of them. A difference that becomes several needs
+// positions between them, which the caller sets.
 func (n *Note) Split() iter.Seq[*Note] {
 	return func(yield func(*Note) bool) {
 		rest := *n
@@ -262,7 +298,8 @@ func (n *Note) Split() iter.Seq[*Note] {
 			m.Users, rest.Users = cut(rest.Users)
 			m.Marks, rest.Marks = cut(rest.Marks)
 			m.Replies, rest.Replies = cut(rest.Replies)
-			more = len(rest.Users)+len(rest.Marks)+len(rest.Replies) > 0
+			m.Jobs, rest.Jobs = cut(rest.Jobs)
+			more = len(rest.Users)+len(rest.Marks)+len(rest.Replies)+len(rest.Jobs) > 0
 			if part == 0 && !more {
 				yield(n)
 				return
@@ -299,4 +336,8 @@ func (m Mark) size() int { return len(m.Room) + 8 }
 
 func (r Reply) size() int {
 	return len(r.Client) + len(r.User.ID) + len(r.User.Name) + len(r.Data) + len(r.Message) + 16
+}
+
+func (j Job) size() int {
+	return len(j.Topic.Room) + len(j.Topic.User) + len(j.Epoch) + len(j.User) + 20
 }

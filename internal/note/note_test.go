@@ -81,6 +81,16 @@ var golden = []struct {
 		"H\x03n_1\x03\x01\x00\x02u1\x00\x00\x01\x03red\x01\x02No",
 	},
 	{note.Note{Op: note.OpSettle, ID: 4, Room: "red", Seq: 300}, "K\x03n_1\x04\x03red\xac\x02"},
+	{
+		note.Note{Op: note.OpAway, Jobs: []note.Job{
+			{Topic: note.Topic{Room: "red"}, Epoch: "e1", Seq: 300, User: "u1", Delay: 1500 * time.Millisecond},
+			{State: note.JobDone, Topic: note.Topic{User: "u1"}, Epoch: "e1", Seq: 1},
+			{State: note.JobYours, Topic: note.Topic{User: "u1"}, Epoch: "e1", Seq: 2},
+			{State: note.JobNone},
+		}},
+		"L\x03n_1\x00\x04\x00\x03red\x00\x02e1\xac\x02\x02u1\xdc\v" +
+			"\x01\x00\x02u1\x02e1\x01\x00\x00\x02\x00\x02u1\x02e1\x02\x00\x00\x03\x00\x00\x00\x00\x00\x00",
+	},
 }
 
 func TestNoteBytes(t *testing.T) {
@@ -160,6 +170,10 @@ func TestSplit(t *testing.T) {
 	for i := range 5 {
 		replies = append(replies, note.Reply{Client: fmt.Sprint("c_", i), State: note.Answered, Data: large[:i%2*note.MaxBytes]})
 	}
+	var jobs []note.Job
+	for i := range 2000 {
+		jobs = append(jobs, note.Job{Topic: note.Topic{Room: "red"}, Epoch: "0123456789ab", Seq: uint64(i), User: "u1"})
+	}
 	for _, tc := range []struct {
 		name  string
 		note  note.Note
@@ -176,6 +190,8 @@ func TestSplit(t *testing.T) {
 		{"no answers", note.Note{Op: note.OpAnswers, ID: 9}, 1},
 		{"large answers", note.Note{Op: note.OpAnswers, ID: 9, Have: 5, Replies: replies}, 3},
 		{"a beat", note.Note{Op: note.OpBeat, ID: 9, Seq: 5}, 1},
+		{"a job", note.Note{Op: note.OpAway, Jobs: jobs[:1]}, 1},
+		{"many jobs", note.Note{Op: note.OpAway, Jobs: jobs}, 3},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			before := tc.note
@@ -206,8 +222,9 @@ func TestSplit(t *testing.T) {
 					n.ID = tc.note.ID
 				}
 				users, marks, replies := append(all.Users, n.Users...), append(all.Marks, n.Marks...), append(all.Replies, n.Replies...)
+				jobs := append(all.Jobs, n.Jobs...)
 				all = *n
-				all.Users, all.Marks, all.Replies = users, marks, replies
+				all.Users, all.Marks, all.Replies, all.Jobs = users, marks, replies, jobs
 			}
 			all.Part, all.More = 0, false
 			if !reflect.DeepEqual(all, before) || !reflect.DeepEqual(tc.note, before) {

@@ -235,6 +235,13 @@ func (r *Roster) Users() []note.User {
 	return users
 }
 
+// Has reports whether a user is here, or in a grace that is not over at now. It
+// does not wait for Settle.
+func (r *Roster) Has(id string, now time.Time) bool {
+	e := r.entries[id]
+	return e != nil && (e.here() || !e.graceFrom.IsZero() && now.Sub(e.graceFrom) < r.node.Grace)
+}
+
 // Count returns how many users are present.
 func (r *Roster) Count() int { return r.count }
 

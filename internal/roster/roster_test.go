@@ -143,6 +143,28 @@ func TestSettle(t *testing.T) {
 	}
 }
 
+// TestHas: a user counts until its grace is over, even if Settle comes late.
+func TestHas(t *testing.T) {
+	r := roster.New(&roster.Node{Grace: 5 * time.Second})
+	ana := note.User{ID: "ana"}
+	began := time.Unix(0, 0)
+	want := func(after time.Duration, want bool) {
+		t.Helper()
+		if got := r.Has("ana", began.Add(after)); got != want {
+			t.Errorf("after %v: %t, want %t", after, got, want)
+		}
+	}
+	want(0, false)
+	r.Arrive(ana)
+	want(0, true)
+	r.Depart("ana", began)
+	want(5*time.Second-1, true)
+	want(5*time.Second, false)
+	r.Arrive(ana)
+	r.Depart("ana", time.Time{})
+	want(0, false)
+}
+
 func TestWithoutGrace(t *testing.T) {
 	for _, grace := range []time.Duration{0, -1} {
 		r := roster.New(&roster.Node{Grace: grace})

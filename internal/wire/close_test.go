@@ -179,14 +179,14 @@ func TestCloseWithDiscardInABatch(t *testing.T) {
 		c.Flush()
 		synctest.Wait() // it writes the first frame and a part of the second
 		c.CloseWith(4001, "", true, time.Minute)
-		if n := waitingIn(c); n < 90_000 {
+		if n := c.Waiting(); n < 90_000 {
 			t.Errorf("only %d bytes wait before the peer has read", n)
 		}
 		if _, err := io.CopyN(io.Discard, client, drainPart); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if n := waitingIn(c); n > 10_000 {
+		if n := c.Waiting(); n > 10_000 {
 			t.Errorf("%d bytes wait after the drop", n)
 		}
 		if _, err := io.CopyN(io.Discard, client, 2*10_008-drainPart); err != nil {
@@ -356,8 +356,8 @@ func TestCloseAfter(t *testing.T) {
 		c.CloseAfter(10 * time.Second)
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		if !isClosed(c) || waitingIn(c) > 0 {
-			t.Errorf("closed: %t, %d bytes wait", isClosed(c), waitingIn(c))
+		if !isClosed(c) || c.Waiting() > 0 {
+			t.Errorf("closed: %t, %d bytes wait", isClosed(c), c.Waiting())
 		}
 		c.Flush() // late
 		synctest.Wait()
@@ -437,7 +437,7 @@ func TestAbortBeforeFlush(t *testing.T) {
 			t.Fatal(res)
 		}
 		c.Abort()
-		if n := waitingIn(c); n != 0 || c.queue != nil {
+		if n := c.Waiting(); n != 0 || c.queue != nil {
 			t.Errorf("%d bytes wait", n)
 		}
 		c.Flush()

@@ -25,7 +25,7 @@ func TestOutboxBounds(t *testing.T) {
 		if got != want {
 			t.Fatalf("%s: %d, want %d", name, got, want)
 		}
-		if n := waitingIn(c); n != waiting {
+		if n := c.Waiting(); n != waiting {
 			t.Fatalf("%s: %d bytes wait, want %d", name, n, waiting)
 		}
 	}
@@ -169,13 +169,13 @@ func TestPeerThatDoesNotRead(t *testing.T) {
 				accepted++
 				return false
 			case Overflow: // the socket may have taken some of it meanwhile
-				return waitingIn(c) > outbox-len(f) && !c.StuckSince().IsZero()
+				return c.Waiting() > outbox-len(f) && !c.StuckSince().IsZero()
 			default:
 				t.Fatalf("frame %d: %d", accepted, res)
 				return false
 			}
 		})
-		if n := waitingIn(c); n > outbox {
+		if n := c.Waiting(); n > outbox {
 			t.Errorf("%d bytes wait, more than the bound of %d", n, outbox)
 		}
 		if res := c.Enqueue(Ping, Volatile); res != Dropped {

@@ -119,7 +119,7 @@ func (m *model) enqueue() {
 	if m.rng.IntN(3) == 0 {
 		kind = Volatile
 	}
-	n := waitingIn(m.c) + len(f)
+	n := m.c.Waiting() + len(f)
 	want := Queued
 	switch {
 	case m.sealed:
@@ -149,7 +149,7 @@ func (m *model) take(f []byte) {
 // pong calls Write, which flushes by itself.
 func (m *model) pong() {
 	f := binary.BigEndian.AppendUint32([]byte{finBit | opPong, 4}, uint32(len(m.taken)))
-	fits := !m.sealed && waitingIn(m.c)+len(f) <= m.limit
+	fits := !m.sealed && m.c.Waiting()+len(f) <= m.limit
 	if n, err := m.c.Write(f); n != len(f) || err != nil {
 		m.t.Fatalf("Write: %d, %v", n, err)
 	}
@@ -171,7 +171,7 @@ func (m *model) settle() {
 	if m.ready {
 		return
 	}
-	left := waitingIn(m.c)
+	left := m.c.Waiting()
 	m.flushing = left > 0
 	if unread := m.bytes - len(m.socket.got); !m.discarded && (left < unread || left >= unread+drainPart) {
 		m.t.Fatalf("%d bytes wait, but the peer has not read %d", left, unread)

@@ -265,13 +265,6 @@ func send(c *Conn, b []byte) Result {
 	return res
 }
 
-// waitingIn returns the number of bytes that c has not sent yet.
-func waitingIn(c *Conn) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.waiting
-}
-
 // atRest reports whether c holds nothing and nobody flushes it.
 func atRest(c *Conn) bool {
 	c.mu.Lock()

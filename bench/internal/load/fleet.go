@@ -14,7 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/chathub-go/chathub/bench/internal/stats"
+	"github.com/chathub-go/chathub/internal/histogram"
 	"golang.org/x/sys/unix"
 )
 
@@ -42,7 +42,7 @@ type Config struct {
 
 // Fleet is a crowd of clients of one server.
 type Fleet struct {
-	Latency stats.Histogram // of sampled clients, while Measure is on
+	Latency histogram.Histogram // of sampled clients, while Measure is on
 
 	cfg     Config
 	start   time.Time

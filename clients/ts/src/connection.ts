@@ -213,7 +213,8 @@ export function newConnection(url: string, options: ChatOptions, owner: Owner): 
     if (readySince > 0 && now - readySince > max) attempt = 1;
     readySince = 0;
     const cap = Math.min(max, min * 2 ** (attempt - 1));
-    const delay = restartAt > 0 ? Math.max(0, restartAt - now) : cap * Math.random();
+    const planned = restartAt > 0 ? Math.max(0, restartAt - now) : cap * Math.random();
+    const delay = planned + (error?.retryAfterMs ?? 0); // the server is busy
     after(delay, open);
     disconnected(reason, now + delay, error, code);
   }
