@@ -184,6 +184,12 @@ func (rev *revocation) concerns(c *Client) bool {
 	return slices.Contains(rev.targets, c.world().everyone()) || slices.Contains(rev.targets, c.inbox())
 }
 
+// mayConcern reports whether a revocation may be for a client that is in no
+// room any more.
+func (rev *revocation) mayConcern(c *Client) bool {
+	return rev.concerns(c) || slices.ContainsFunc(rev.targets, func(t Topic) bool { return t.Room != "" && t.world() == c.world() })
+}
+
 // beginPublish is the last check before a message of the client is sent: of
 // its membership, if the message goes to a room, and of the connection. If it
 // returns nil, endPublish must follow. A revocation waits for that.

@@ -199,6 +199,56 @@ func TestLeaveWaitsForMessages(t *testing.T) {
 	})
 }
 
+// So it is if another node takes the right away: the node that stores the
+// message learns it twice, and the second time does not find the client.
+func TestRevocationWaitsElsewhere(t *testing.T) {
+	for what, revoke := range map[string]func(ctx context.Context, h *chathub.Hub) error{
+		"Disconnect": func(ctx context.Context, h *chathub.Hub) error { return h.ToUser("ana").Disconnect(ctx, "banned") },
+		"Disconnect of a room": func(ctx context.Context, h *chathub.Hub) error {
+			return h.To("red").Disconnect(ctx, "banned")
+		},
+		"Leave":           func(ctx context.Context, h *chathub.Hub) error { return h.ToUser("ana").Leave(ctx, "red") },
+		"Leave of a room": func(ctx context.Context, h *chathub.Hub) error { return h.To("red").Leave(ctx, "red") },
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				broker := newGatedBroker()
+				here, there := newParty(t, chathub.Config{Broker: broker}), newParty(t, chathub.Config{Broker: broker})
+				synctest.Wait()
+				time.Sleep(2 * time.Second) // until they know each other
+				red := chathub.Topic{Room: "red"}
+				ana := here.dial("ana", "red")
+				gate := make(chan struct{})
+				set(broker, broker.publishing, red, gate)
+				ana.Send(hubtest.Frame{Type: "room-message", ID: "1", Room: "red", Data: raw(`1`)})
+				synctest.Wait()
+				done := make(chan error, 1)
+				go func() { done <- revoke(t.Context(), there.hub) }()
+				synctest.Wait()
+				select {
+				case err := <-done:
+					t.Errorf("returned %v before the message was stored", err)
+					close(gate)
+					return
+				default:
+				}
+				close(gate)
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+				head, err := there.hub.Head(t.Context(), "red")
+				if err != nil {
+					t.Error(err)
+				}
+				time.Sleep(time.Minute)
+				if later, err := there.hub.Head(t.Context(), "red"); err != nil || later.Seq != head.Seq {
+					t.Errorf("the log was at %d, and is at %d: %v", head.Seq, later.Seq, err)
+				}
+			})
+		})
+	}
+}
+
 // expectRefusal waits for the error that answers an event.
 func expectRefusal(t *testing.T, c *hubtest.Client, id string, code chathub.Code) {
 	t.Helper()

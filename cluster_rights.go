@@ -25,14 +25,19 @@ func (t Target) revoke(ctx context.Context, r note.Routed) error {
 	var q *inquiry
 	ctx, cancel := context.WithTimeout(ctx, t.hub.cfg.NodeLease)
 	defer cancel()
+	var published publishes
 	err := t.hub.onLoop(func(l *loop) {
-		// Where this node's own clients are not in the topic, act has not
-		// reached the checks that are under way.
-		l.hub.rights.revoke(revocationOf(n))
-		if len(l.nodes.all) > 0 && len(t.topics) > 0 {
+		// If none of this node's clients was in the topic, act has reached
+		// neither the checks that are under way nor a client that just came.
+		published = l.revoke(revocationOf(n), l.find(n))
+		if len(t.topics) > 0 {
+			// It is sent even if no node is known, since one may have just
+			// started.
 			q = l.startInquiry(ctx, n)
+			q.endIfComplete()
 		}
 	})
+	published.wait(t.hub)
 	rightOf(ctx).renew()
 	if err != nil || q == nil {
 		return err

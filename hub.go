@@ -106,6 +106,9 @@ func New(cfg Config) (*Hub, error) {
 	}()
 	go h.courier.run(h)
 	_ = h.post(call(func(l *loop) { l.beat(l.now()) })) // the loop is running
+	// A node that does not know this one would not wait for it when it takes a
+	// right away. So no right is checked here before the others were told.
+	_ = h.barrier(ctx) // they find out within a second
 	return h, nil
 }
 

@@ -29,6 +29,7 @@ type loop struct {
 	nodes    nodes   // the other nodes
 	hook     presenceHook
 	sweeping sweeping
+	unstored []unstored
 }
 
 // outgoing is what the commands of a burst leave to be sent.

@@ -2,6 +2,7 @@ package chathub
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/chathub-go/chathub/internal/change"
@@ -154,6 +155,7 @@ func (l *loop) unregister(c *Client) {
 		return
 	}
 	c.onLoop.registered = false
+	l.noteUnstored(c)
 	if c.takesCompressed {
 		l.hub.compressedClients.Add(-1)
 	}
@@ -230,7 +232,8 @@ func (l *loop) tellReconnect(c *Client) {
 
 // revoke carries out a Leave or Disconnect with each of clients, and notes it
 // for checks that are under way. It returns what is left to wait for: messages
-// of the clients that are being stored.
+// that are being stored, of these clients and of those that an earlier one has
+// taken out.
 func (l *loop) revoke(r revocation, clients []*Client) (published publishes) {
 	l.hub.rights.revoke(r)
 	for _, c := range clients {
@@ -241,11 +244,38 @@ func (l *loop) revoke(r revocation, clients []*Client) (published publishes) {
 		for _, name := range r.rooms {
 			l.removeFrom(c, name, r.reason)
 		}
-		if ch := c.publishing(); ch != nil {
-			published = append(published, ch)
+		l.noteUnstored(c)
+	}
+	for _, m := range l.unstored {
+		if r.mayConcern(m.sender) {
+			published = append(published, m.stored)
 		}
 	}
 	return published
+}
+
+// unstored is a message that was being stored when its sender lost a right, or
+// left.
+type unstored struct {
+	sender *Client
+	stored <-chan struct{} // closed when it is stored, or refused
+}
+
+// noteUnstored keeps what a client is publishing. A revocation that comes later
+// waits for it too, although it may not find the client any more: the same
+// revocation reaches a node twice, as a message and as a note.
+func (l *loop) noteUnstored(c *Client) {
+	l.unstored = slices.DeleteFunc(l.unstored, func(m unstored) bool {
+		select {
+		case <-m.stored:
+			return true
+		default:
+			return m.sender == c // there is one at a time
+		}
+	})
+	if stored := c.publishing(); stored != nil {
+		l.unstored = append(l.unstored, unstored{c, stored})
+	}
 }
 
 // removeFrom takes a client out of a room, and tells it, if it is a member.

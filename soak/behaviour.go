@@ -257,17 +257,33 @@ func (p *peer) settle(s *session) {
 	}
 }
 
-// caughtUp reports whether the peer has all there is and all its messages are
-// accepted, and otherwise what is missing.
-func (p *peer) caughtUp() (ok bool, missing, unacked int) {
+// standing is what a peer lacks.
+type standing struct {
+	ready            bool // it is connected, and in all its rooms
+	missing, unacked int
+}
+
+func (p *peer) standing() (st standing) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, t := range p.tracks {
-		missing += t.Missing(p.ledger) + t.Stale(p.ledger)
+		st.missing += t.Missing(p.ledger) + t.Stale(p.ledger)
 	}
-	unacked = len(p.unacked)
-	ready := p.session != nil && p.session.isReady()
-	return ready && missing == 0 && unacked == 0, missing, unacked
+	st.unacked = len(p.unacked)
+	st.ready = p.session != nil && p.session.isReady()
+	return st
+}
+
+// noteMissing notes what the peer lacks, by log.
+func (p *peer) noteMissing() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, t := range p.tracks {
+		if missing, stale := t.Missing(p.ledger), t.Stale(p.ledger); missing+stale > 0 {
+			p.note("%s lacks %d messages of %s, and shows %d in an old form; it is at %d, of which history has to fill up to %d, and lacks %v",
+				p.id, missing, t.Topic, stale, t.Last, t.Hole, t.Gaps(5))
+		}
+	}
 }
 
 func (s *session) isReady() bool {

@@ -147,12 +147,7 @@ func (p *peer) markRead(t *ledger.Track, name string, seq uint64) hubtest.Frame 
 func (p *peer) audit(ctx context.Context) error {
 	for {
 		p.mu.Lock()
-		s := p.session
-		if s == nil || !s.isReady() {
-			p.mu.Unlock()
-			s = nil
-		}
-		if s != nil {
+		if s := p.session; s != nil && s.isReady() {
 			frames, done := p.auditFrames(s)
 			p.mu.Unlock()
 			for _, f := range frames {
@@ -165,6 +160,8 @@ func (p *peer) audit(ctx context.Context) error {
 			case <-ctx.Done():
 				return ctx.Err()
 			}
+		} else {
+			p.mu.Unlock()
 		}
 		select {
 		case <-time.After(100 * time.Millisecond):
@@ -180,8 +177,7 @@ func (p *peer) auditFrames(s *session) (frames []hubtest.Frame, done chan struct
 	done = make(chan struct{})
 	waiting := 1 + len(p.rooms)
 	ask := func(f hubtest.Frame, check func(a hubtest.Frame)) {
-		f.ID = p.nextID()
-		s.calls[f.ID] = func(a hubtest.Frame) {
+		frames = append(frames, p.ask(s, func() hubtest.Frame { return f }, func(a hubtest.Frame) {
 			if a.Type == "error" {
 				p.wrong("%s: %s: %s", p.id, f.Type, a.Data)
 			} else {
@@ -190,8 +186,7 @@ func (p *peer) auditFrames(s *session) (frames []hubtest.Frame, done chan struct
 			if waiting--; waiting == 0 {
 				close(done)
 			}
-		}
-		frames = append(frames, f)
+		}))
 	}
 	for _, name := range p.rooms {
 		t := p.tracks[room(name)]

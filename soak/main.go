@@ -11,7 +11,7 @@
 // react to messages, mark what they have read, and check what they receive.
 // When all is quiet, everyone shows the same, and it is what history and
 // overview say. In the end there is a report. The exit status is 1 if something
-// is wrong.
+// is wrong, or if the server was too slow to check every client in the end.
 //
 // With -broker nats, the hubs are on a NATS server in the process.
 //
@@ -67,11 +67,12 @@ func command(ctx context.Context, args []string, out, progress io.Writer) (clean
 	flags.DurationVar(&o.restart, "restart", 0, "time between restarts of the hub (0 for a quarter of the duration, at most 20s; negative for no restarts)")
 	flags.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "seed of what clients do; the network and the scheduler remain random")
 	flags.StringVar(&o.broker, "broker", "memory", "what the hubs have in common: memory, or nats for a NATS server in the process, with its data on disk")
+	flags.IntVar(&o.failing, "failing", 0, "of so many reads of the broker, one fails as if it were overloaded (0 for none)")
 	file := flags.String("json", "", "write the report as JSON to `file`; - writes it to the standard output instead of the text")
 	if err := flags.Parse(args); err != nil {
 		return false, err
 	}
-	if flags.NArg() > 0 || o.clients < 2 || o.duration <= 0 || o.broker != "memory" && o.broker != "nats" {
+	if flags.NArg() > 0 || o.clients < 2 || o.duration <= 0 || o.failing < 0 || o.broker != "memory" && o.broker != "nats" {
 		return false, fmt.Errorf("usage: soak [flags], with at least two clients, a positive duration, and the broker memory or nats; see -help")
 	}
 	r, err := runSoak(ctx, o, progress)

@@ -20,9 +20,10 @@ func (w *world) except(t *rapid.T) (ids []string) {
 }
 
 func (w *world) opEmit(t *rapid.T) {
-	h := w.pickNode(t).hub
+	n := w.pickNode(t)
+	h := w.of(n.hub)
 	m := &emission{event: "news", data: w.payload(t), except: w.except(t)}
-	ctx := context.WithValue(w.ctx, originKey{}, &origin{emit: m})
+	ctx := context.WithValue(w.ctx, originKey{}, &origin{tenant: w.tenant, emit: m})
 	data := jsontext.Value(m.data)
 	var target chathub.Target
 	var names []string
@@ -54,7 +55,7 @@ func (w *world) opEmit(t *rapid.T) {
 		may = func(*conn) bool { return true }
 	}
 	var err error
-	w.note("hub %d emits %s to %s %v except %v", w.index(h), m.data, what, names, m.except)
+	w.note("hub %d emits %s to %s %v except %v", w.index(n.hub), m.data, what, names, m.except)
 	switch {
 	case what == "everyone" || what == "clients" || rapid.IntRange(0, 3).Draw(t, "volatile") == 0:
 		not := m.except
@@ -93,20 +94,20 @@ func (w *world) mayBeSlow(err error) {
 }
 
 // target draws the target of a command of the application.
-func (w *world) target(t *rapid.T) (func(h *chathub.Hub) chathub.Target, func(c *conn) bool) {
+func (w *world) target(t *rapid.T) (func(h chathub.Tenant) chathub.Target, func(c *conn) bool) {
 	switch rapid.SampledFrom([]string{"user", "room", "client"}).Draw(t, "target") {
 	case "user":
 		u := rapid.SampledFrom(users).Draw(t, "user").ID
-		return func(h *chathub.Hub) chathub.Target { return h.ToUser(u) }, func(c *conn) bool { return c.d.user.ID == u }
+		return func(h chathub.Tenant) chathub.Target { return h.ToUser(u) }, func(c *conn) bool { return c.d.user.ID == u }
 	case "room":
 		room := rapid.SampledFrom(rooms).Draw(t, "of room")
 		if slices.ContainsFunc(w.conns, func(c *conn) bool { return !c.left && c.member[room] == unsure }) {
 			t.SkipNow()
 		}
-		return func(h *chathub.Hub) chathub.Target { return h.To(room) }, func(c *conn) bool { return c.member[room] == in }
+		return func(h chathub.Tenant) chathub.Target { return h.To(room) }, func(c *conn) bool { return c.member[room] == in }
 	default:
 		id := w.pickConn(t).id
-		return func(h *chathub.Hub) chathub.Target { return h.ToClient(id) }, func(c *conn) bool { return c.id == id }
+		return func(h chathub.Tenant) chathub.Target { return h.ToClient(id) }, func(c *conn) bool { return c.id == id }
 	}
 }
 
@@ -124,7 +125,7 @@ func (w *world) opMove(t *rapid.T) {
 		// What is under way may fail, or be read later, and the outcome is
 		// unknown. For the same reason the client itself does not join or leave
 		// the room meanwhile.
-		if c.member[room] == unsure || c.paused || w.truth.failing() {
+		if c.member[room] == unsure || c.expelled[room] || c.paused || w.any(func(w *world) bool { return w.truth.failing() }) {
 			t.SkipNow()
 		}
 		moved = append(moved, c)
@@ -135,9 +136,9 @@ func (w *world) opMove(t *rapid.T) {
 	w.note("hub %d moves %v in %s: %v", w.index(n.hub), moved, room, join)
 	var err error
 	if join {
-		err = target(n.hub).Join(w.ctx, room)
+		err = target(w.of(n.hub)).Join(w.ctx, room)
 	} else {
-		err = target(n.hub).Leave(w.ctx, room)
+		err = target(w.of(n.hub)).Leave(w.ctx, room)
 	}
 	w.mayBeSlow(err)
 	for _, c := range moved {
@@ -168,5 +169,5 @@ func (w *world) opThrowOut(t *rapid.T) {
 	}
 	w.moved = true
 	w.note("hub %d disconnects clients", w.index(n.hub))
-	w.mayBeSlow(target(n.hub).Disconnect(w.ctx, "thrown out"))
+	w.mayBeSlow(target(w.of(n.hub)).Disconnect(w.ctx, "thrown out"))
 }

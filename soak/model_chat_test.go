@@ -289,14 +289,14 @@ func (w *world) opCensor(t *rapid.T) {
 		data := w.payload(t)
 		o.data = string(data)
 		w.asks(o)
-		receipt, err = n.hub.EditMessage(ctx, tg.topic.Room, tg.seq, data)
+		receipt, err = w.of(n.hub).EditMessage(ctx, tg.topic.Room, tg.seq, data)
 	case "deleted":
 		w.asks(o)
-		receipt, err = n.hub.DeleteMessage(ctx, tg.topic.Room, tg.seq)
+		receipt, err = w.of(n.hub).DeleteMessage(ctx, tg.topic.Room, tg.seq)
 	case "erased":
 		o.author = c.d.user.ID
 		w.asks(o)
-		_, err = n.hub.EraseUser(ctx, o.author, tg.topic.Room)
+		_, err = w.of(n.hub).EraseUser(ctx, o.author, tg.topic.Room)
 		w.erased(o, err)
 	}
 	o.pending--

@@ -53,6 +53,8 @@ func (c *conn) verify() {
 		c.complete(s)
 		if s.leaving {
 			delete(c.streams, t)
+			delete(c.rosters, t.Room)
+			delete(c.typing, t.Room)
 		}
 	}
 	clear(c.moving)
@@ -88,7 +90,10 @@ func (c *conn) check(f hubtest.Frame) {
 		if _, may := c.removed[f.Room]; !may {
 			c.w.fatalf("%s was not put out of a room, and got %s", c, show(f))
 		}
-		delete(c.removed, f.Room)
+		// It may come again, after the answer to a join that was under way.
+		if c.removed[f.Room] = false; !c.expelled[f.Room] {
+			delete(c.removed, f.Room)
+		}
 	case "reconnect":
 		c.told = true
 	case "pong":
@@ -125,6 +130,7 @@ func (c *conn) checkDurable(f hubtest.Frame) {
 			}
 		}
 	}
+	c.mayHear(s, f)
 	e := s.life.at(f.Seq)
 	if e == nil {
 		w.fatalf("%s: position %d of %v has no message: %s", c, f.Seq, t, show(f))
@@ -291,7 +297,7 @@ func (c *conn) checkJoin(r *request, t chathub.Topic, a answer, missed int) {
 	w := c.w
 	old := c.streams[t]
 	if a.Error != nil {
-		if a.Error.Code != chathub.CodeUnavailable || !w.faulty {
+		if !(a.Error.Code == chathub.CodeUnavailable && w.faulty || a.Error.Code == chathub.CodeForbidden && c.isBanned(t.Room)) {
 			w.fatalf("%s: rejoining %v: %v", c, t, a.Error.Code)
 		}
 		return
@@ -309,7 +315,7 @@ func (c *conn) checkJoin(r *request, t chathub.Topic, a answer, missed int) {
 		}
 		c.account(old, a.Seq)
 	}
-	s := &stream{topic: t, life: l, cursor: a.Seq, replay: a.Seq}
+	s := &stream{topic: t, life: l, cursor: a.Seq, replay: a.Seq, leaving: c.expelled[t.Room]}
 	if r.known[t].life == l {
 		s.asked = r.known[t].seq
 	}
@@ -389,7 +395,11 @@ func (c *conn) checkError(f hubtest.Frame) {
 	}
 	switch f.Code() {
 	case chathub.CodeUnavailable:
-		if w.faulty {
+		if w.faulty || c.isBanned("") {
+			return
+		}
+	case chathub.CodeForbidden:
+		if r.frame.Type == "join-room" && c.isBanned(r.frame.Room) {
 			return
 		}
 	case chathub.CodeBadRequest:
@@ -401,7 +411,7 @@ func (c *conn) checkError(f hubtest.Frame) {
 			return
 		}
 	case chathub.CodeRateLimited: // too many requests wait for a handler
-		if c.napped || w.slow || w.faulty {
+		if c.napped || w.slow || w.faulty || w.truth.hesitant {
 			return
 		}
 	}

@@ -56,7 +56,7 @@ func (w *world) checkErased() {
 		if l == nil {
 			continue
 		}
-		page, err := w.truth.reader.Read(w.ctx, t, chathub.Range{Limit: 1 << 20})
+		page, err := w.truth.read(t, chathub.Range{Limit: 1 << 20})
 		if err != nil || page.Head.Epoch != l.epoch {
 			continue
 		}

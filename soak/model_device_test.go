@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net/http"
 	"slices"
 	"sync"
 	"testing/synctest"
@@ -47,6 +46,8 @@ type conn struct {
 	moving map[string]bool
 	// Rooms that it may be told it is out of; true: must be.
 	removed  map[string]bool
+	expelled map[string]bool                      // rooms that it lost the right to be in
+	limits   map[chathub.Topic]mark               // the last that it may hear of logs; absent: all
 	heard    map[*emission]map[chathub.Topic]bool // emits to several topics
 	online   *roster
 	rosters  map[string]*roster           // of rooms whose list began with an answer
@@ -150,7 +151,7 @@ func (d *device) dial(n *node) *conn {
 	w := d.w
 	before := w.mark(d.inbox)
 	inHall := w.mark(hall)
-	client, err := hubtest.DialHeader(w.tb, n.hub, http.Header{"Authorization": {"Bearer " + d.user.ID + "/" + d.user.Name}})
+	client, err := hubtest.DialHeader(w.tb, n.hub, w.header(d.user))
 	if err != nil {
 		w.fatalf("dial: %v", err)
 	}
@@ -158,7 +159,13 @@ func (d *device) dial(n *node) *conn {
 	var f hubtest.Frame
 	if w.tight { // the outbox may be full before the welcome is sent
 		synctest.Wait()
-		if rest = client.Pending(); len(rest) == 0 {
+		rest = client.Pending()
+		for waited := 0; len(rest) == 0 && waited < 10; waited++ { // or the broker is slow
+			time.Sleep(time.Second)
+			synctest.Wait()
+			rest = client.Pending()
+		}
+		if len(rest) == 0 {
 			if code, _ := client.Closed(); code != 4001 {
 				w.fatalf("no welcome, closed with %d", code)
 			}
@@ -189,20 +196,22 @@ func (d *device) dial(n *node) *conn {
 	w.dialed++
 	c := &conn{
 		w: w, d: d, node: n, client: client,
-		name:    fmt.Sprintf("%s-%d", d.user.ID, w.dialed),
-		id:      welcome.ClientID,
-		asked:   make(map[string][]*request),
-		awaited: make(map[chathub.Topic]bool),
-		sent:    make(map[string]int),
-		streams: make(map[chathub.Topic]*stream),
-		member:  make(map[string]certainty),
-		moving:  make(map[string]bool),
-		removed: make(map[string]bool),
-		heard:   make(map[*emission]map[chathub.Topic]bool),
-		rosters: make(map[string]*roster),
-		typing:  make(map[string]map[string]string),
-		calm:    !w.tight,
-		mayEnd:  make(map[int]bool),
+		name:     fmt.Sprintf("%s-%d", d.user.ID, w.dialed),
+		id:       welcome.ClientID,
+		asked:    make(map[string][]*request),
+		awaited:  make(map[chathub.Topic]bool),
+		sent:     make(map[string]int),
+		streams:  make(map[chathub.Topic]*stream),
+		member:   make(map[string]certainty),
+		moving:   make(map[string]bool),
+		removed:  make(map[string]bool),
+		expelled: make(map[string]bool),
+		limits:   make(map[chathub.Topic]mark),
+		heard:    make(map[*emission]map[chathub.Topic]bool),
+		rosters:  make(map[string]*roster),
+		typing:   make(map[string]map[string]string),
+		calm:     !w.tight,
+		mayEnd:   make(map[int]bool),
 	}
 	if w.tight {
 		c.mayEnd[4001] = true
@@ -221,7 +230,6 @@ func (d *device) dial(n *node) *conn {
 	}
 	w.note("%s connects, device %d, hub %d", c, slices.Index(w.devices, d), slices.Index(w.nodes, n))
 	w.conns = append(w.conns, c)
-	w.byID[c.id] = c
 	d.conn = c
 	c.take(rest)
 	return c

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/chathub-go/chathub"
 	"github.com/chathub-go/chathub/hubtest"
@@ -34,8 +35,9 @@ type lie struct {
 // liar is a hub's session with a broker that lies.
 type liar struct {
 	chathub.BrokerSession
-	lie *lie
-	hub int // 1, 2, ...
+	lie  *lie
+	hub  int                   // 1, 2, ...
+	also func(chathub.Message) // delivers one more message to the hub
 }
 
 // caught is what the model panics with if it has found a lie.
@@ -78,6 +80,12 @@ func (l *liar) Read(ctx context.Context, t chathub.Topic, r chathub.Range) (chat
 	}
 	return page, err
 }
+
+// other is a tenant beside the one in which a story is told.
+const other = "acme"
+
+// lastWords are in the data of a message of bo, who is banned meanwhile.
+const lastWords = "last words"
 
 // isChange reports whether a message says what another one has become.
 func isChange(m *chathub.Message) bool { return strings.HasPrefix(m.Name, "m/") }
@@ -219,6 +227,33 @@ var lies = []*lie{
 			}
 		},
 	},
+	{
+		name: "a tenant hears another one", finding: "has no message",
+		deliver: func(l *liar, m *chathub.Message) bool {
+			if m.Topic == (chathub.Topic{Room: "attic"}) && m.Seq > 0 {
+				leaked := *m
+				leaked.Topic.Room = other + tenantEnd + m.Topic.Room
+				l.also(leaked)
+			}
+			return true
+		},
+	},
+	{
+		name: "a message goes to another tenant", finding: "no such message",
+		publish: func(_ *liar, m *chathub.Message) {
+			if m.Owner == "bo" && m.Topic.Room != "" && m.Name == "" {
+				m.Topic.Room = other + tenantEnd + m.Topic.Room
+			}
+		},
+	},
+	{
+		name: "a message is stored after its sender was banned", finding: "was stored after bo was banned",
+		publish: func(_ *liar, m *chathub.Message) {
+			if m.Owner == "bo" && m.Topic.Room == "attic" && strings.Contains(string(m.Body), lastWords) {
+				time.Sleep(20 * time.Second) // which is longer than a hub waits
+			}
+		},
+	},
 }
 
 // TestModelFindsLies runs one story with brokers that lie. The model has to
@@ -248,7 +283,11 @@ func tell(t *rapid.T, story *string, l *lie) {
 			panic(v)
 		}
 	}()
-	w := newWorld(t, story, setting{broker: &chathub.MemoryBroker{}, keys: true, lie: l, replayLimit: 256, hubs: 2})
+	s := newStage(t, story, setting{broker: &chathub.MemoryBroker{}, keys: true, lie: l, replayLimit: 256, hubs: 2, tenants: []string{"", other}})
+	w := s.worlds[0]
+	elsewhere := s.worlds[1].devices[0]
+	elsewhere.connect(w.nodes[1], "forget")
+	elsewhere.conn.join("attic", "plain")
 	conns := make(map[string]*conn)
 	for i, name := range []string{"ana", "bo", "cy", "ana 2"} {
 		w.devices[i].connect(w.nodes[i%2], "forget")
@@ -326,4 +365,9 @@ func tell(t *rapid.T, story *string, l *lie) {
 	w.devices[5].conn.join("attic", "history")
 	w.settle()
 	w.checkErased()
+
+	bo.ask(&request{frame: hubtest.Frame{Type: "room-message", ID: bo.nextID(), Room: "attic", Data: hubtest.Data(lastWords)}})
+	synctest.Wait()
+	w.ban(bo.node, bo.d.user, "attic", []*conn{bo})
+	w.settle()
 }

@@ -46,6 +46,7 @@ var operations = []struct {
 	{5, "emit", (*world).opEmit},
 	{3, "move", (*world).opMove},
 	{1, "throw out", (*world).opThrowOut},
+	{3, "ban", (*world).opBan},
 	{1, "restart", (*world).opRestart},
 	{4, "fail", (*world).opFail},
 	{3, "wait", (*world).opWait},
@@ -53,24 +54,28 @@ var operations = []struct {
 	{1, "peace", func(w *world, _ *rapid.T) { w.peace() }},
 }
 
-// run runs random operations.
-func (w *world) run() {
+// run runs random operations, each in one of the tenants.
+func (s *stage) run() {
 	actions := make(map[string]func(*rapid.T))
 	for _, op := range operations {
 		for i := range op.weight {
-			actions[op.name+strings.Repeat("'", i)] = func(t *rapid.T) { op.do(w, t) }
-		}
-	}
-	for i, d := range w.devices[:4] {
-		d.connect(w.nodes[i%len(w.nodes)], "forget")
-		for _, room := range rooms[:rapid.IntRange(0, len(rooms)).Draw(w.t, "rooms to begin with")] {
-			if d.conn != nil { // not cut off at once
-				d.conn.join(room, "plain")
+			actions[op.name+strings.Repeat("'", i)] = func(t *rapid.T) {
+				op.do(s.worlds[rapid.IntRange(0, len(s.worlds)-1).Draw(t, "tenant")], t)
 			}
 		}
 	}
-	w.settle()
-	w.t.Repeat(actions)
+	for _, w := range s.worlds {
+		for i, d := range w.devices[:4] {
+			d.connect(w.nodes[i%len(w.nodes)], "forget")
+			for _, room := range rooms[:rapid.IntRange(0, len(rooms)).Draw(w.t, "rooms to begin with")] {
+				if d.conn != nil { // not cut off at once
+					d.conn.join(room, "plain")
+				}
+			}
+		}
+	}
+	s.settle()
+	s.t.Repeat(actions)
 }
 
 // pick picks a value that suits an operation, or skips the operation if there
@@ -335,9 +340,11 @@ func (w *world) opMisbehave(t *rapid.T) {
 // time.
 func (w *world) opRestart(t *rapid.T) {
 	n := w.pickNode(t)
-	for _, c := range w.conns {
-		if c.node == n && !c.left {
-			c.mayEnd[4000], c.mustEnd = true, true
+	for _, w := range w.worlds {
+		for _, c := range w.conns {
+			if c.node == n && !c.left {
+				c.mayEnd[4000], c.mustEnd = true, true
+			}
 		}
 	}
 	w.note("hub %d restarts", w.index(n.hub))
@@ -358,7 +365,7 @@ func (w *world) opWait(t *rapid.T) {
 
 // opFail makes some of the broker's next calls fail.
 func (w *world) opFail(t *rapid.T) {
-	if w.moved {
+	if w.any(func(w *world) bool { return w.moved }) {
 		t.SkipNow()
 	}
 	w.faulty = true

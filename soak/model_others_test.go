@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/chathub-go/chathub"
 	"github.com/chathub-go/chathub/hubtest"
@@ -126,24 +125,27 @@ func (w *world) checkPeace() {
 			}
 		}
 	}
-	lag := w.truth.hurry() // RoomUsers does not wait long for an answer
-	time.Sleep(5 * time.Second)
+	connections := 0
 	for i, n := range w.nodes {
 		hub := fmt.Sprint("hub ", i)
-		all, err := n.hub.OnlineUsers(w.ctx)
+		here := w.of(n.hub)
+		connections += here.Stats().Connections
+		all, err := here.OnlineUsers(w.ctx)
 		if err != nil {
 			w.fatalf("%s: OnlineUsers: %v", hub, err)
 		}
 		w.compare(hub, "online", newRoster(all).users, online)
 		for room, users := range present {
-			all, err := n.hub.RoomUsers(w.ctx, room)
+			all, err := here.RoomUsers(w.ctx, room)
 			if err != nil {
 				w.fatalf("%s: RoomUsers: %v", hub, err)
 			}
 			w.compare(hub, "in "+room, newRoster(all).users, users)
 		}
 	}
-	w.truth.slow(lag)
+	if connections != len(conns) {
+		w.fatalf("the hubs count %d connections of the tenant, but there are %d", connections, len(conns))
+	}
 	for _, c := range conns {
 		if !c.calm {
 			continue

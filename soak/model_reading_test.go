@@ -367,6 +367,7 @@ func (c *conn) checkHistory(r *request, f hubtest.Frame) {
 	}
 	at := low
 	for _, m := range p.Messages {
+		c.mayHear(s, m)
 		e := c.checkPresent(t, s.life, m, known)
 		if m.Seq <= at || m.Seq >= high || !h.wants(e, c.d.user.ID, peer) {
 			w.fatalf("%s: history after %d: %s", c, at, show(m))

@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -41,7 +39,9 @@ func TestMain(m *testing.M) {
 // TestModel lets a few users with a few devices each do at random what clients
 // and applications do, on one to three hubs with one broker. At quiet times it
 // checks that all of them saw what a simple model of the protocol says: see
-// model_check_test.go.
+// model_check_test.go. Most often there are two tenants, whose users and rooms
+// have the same names. Each has a model of its own, in which the other one does
+// not exist.
 //
 // Time is virtual, so that timeouts cost none. Goroutines run concurrently, so
 // that a failure may not repeat itself. Its log says what was done.
@@ -54,9 +54,9 @@ func TestModel(t *testing.T) {
 	}()
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
-			w := newWorld(t, &story, drawSetting(t))
-			w.run()
-			w.finish()
+			s := newStage(t, &story, drawSetting(t))
+			s.run()
+			s.finish()
 		})
 	})
 }
@@ -77,38 +77,53 @@ const (
 	tightReplay = 2
 )
 
-// world is a run of the model.
-type world struct {
+// stage is a run of the model: one or two tenants on the same hubs.
+type stage struct {
 	t   *rapid.T
 	tb  testing.TB
 	ctx context.Context
 
 	cfg         chathub.Config
-	truth       *truth
+	shared      *shared
+	worlds      []*world
 	tight       bool // small outboxes: a client that does not read may be cut off
-	faulty      bool // the broker was made to fail in this run
 	slow        bool // the broker is slow, unless something waits for quiet
 	replayLimit int
 
-	nodes     []*node
+	nodes    []*node
+	ends     ends
+	count    int // of payloads
+	dialed   int
+	history  []string // what was done
+	story    *string
+	handlers atomic.Int64 // running now
+}
+
+// world is what the model knows of one tenant.
+type world struct {
+	*stage
+	tenant    string
+	truth     *truth
+	faulty    bool // the broker was made to fail in this run
 	devices   []*device
 	conns     []*conn
-	byID      map[string]*conn
-	ends      ends
 	volatiles map[string]*volatile
 	sent      []*request // durable ones, to be repeated
 	ops       []*op
 	receipts  []func() // of changes by the application, to be checked
-	count     int      // of payloads
 	ids       map[string]int
-	dialed    int
-	history   []string // what was done
-	story     *string
-	handlers  atomic.Int64 // running now
 	// moved says that the application has moved or disconnected clients since
 	// the last quiet time. Clients that connect now may be among them.
-	moved bool
+	moved  bool
+	rights rights
+	strays []*stray
 }
+
+// of returns the world's tenant on a hub.
+func (w *world) of(h *chathub.Hub) chathub.Tenant { return h.Tenant(w.tenant) }
+
+// any reports whether a condition holds for one of the worlds.
+func (s *stage) any(is func(w *world) bool) bool { return slices.ContainsFunc(s.worlds, is) }
 
 // node is a hub and its successors.
 type node struct {
@@ -116,123 +131,18 @@ type node struct {
 	stopped chan error // not nil while the hub shuts down
 }
 
-// bench is the testing.TB for hubtest. It reports failures to rapid, which
-// finds the shortest run that fails.
+// bench is the testing.TB for hubtest. It ends the run if something fails.
 type bench struct {
 	testing.TB
-	t   *rapid.T
-	ctx context.Context
+	s *stage
 }
 
 func (b bench) Helper()                           {}
-func (b bench) Context() context.Context          { return b.ctx }
-func (b bench) Cleanup(f func())                  { b.t.Cleanup(f) }
-func (b bench) Error(args ...any)                 { b.t.Error(args...) }
-func (b bench) Fatal(args ...any)                 { b.t.Fatal(args...) }
-func (b bench) Fatalf(format string, args ...any) { b.t.Fatalf(format, args...) }
-
-// setting is in what a run takes place.
-type setting struct {
-	broker      chathub.Broker
-	keys        bool // it remembers all keys for the window, and keeps all names
-	lie         *lie // that it tells; nil: none
-	replayLimit int
-	tight       bool
-	receipts    bool
-	seed        uint64
-	lag         time.Duration
-	hubs        int
-}
-
-// drawSetting draws a setting.
-func drawSetting(t *rapid.T) setting {
-	broker, s := &chathub.MemoryBroker{}, setting{keys: true, replayLimit: 256}
-	if rapid.Bool().Draw(t, "small logs") {
-		broker.MaxMessages = rapid.IntRange(2, 10).Draw(t, "messages of a log")
-		if rapid.Bool().Draw(t, "few idle logs") {
-			broker.MaxIdleTopics = rapid.IntRange(1, 5).Draw(t, "idle logs")
-			s.keys = false
-		}
-		if rapid.Bool().Draw(t, "little memory") {
-			broker.MaxTotalBytes = rapid.IntRange(2_000, 10_000).Draw(t, "bytes of all logs")
-			s.keys = false
-		}
-		if rapid.Bool().Draw(t, "old messages") {
-			broker.MaxAge = time.Minute
-		}
-	}
-	s.broker = broker
-	if rapid.Bool().Draw(t, "short replays") {
-		s.replayLimit = rapid.IntRange(1, 8).Draw(t, "replay limit")
-	}
-	s.tight = rapid.IntRange(0, 3).Draw(t, "tight") == 0
-	s.seed = rapid.Uint64().Draw(t, "seed")
-	if rapid.Bool().Draw(t, "slow broker") {
-		s.lag = rapid.SampledFrom([]time.Duration{time.Millisecond, 50 * time.Millisecond, time.Second}).Draw(t, "lag")
-	}
-	s.receipts = rapid.Bool().Draw(t, "read receipts")
-	s.hubs = rapid.IntRange(1, 3).Draw(t, "hubs")
-	return s
-}
-
-func newWorld(t *rapid.T, story *string, s setting) *world {
-	// Rapid's own context belongs to the test, which is outside the bubble.
-	ctx, cancel := context.WithCancel(context.Background())
-	t.Cleanup(cancel)
-	w := &world{
-		story:       story,
-		t:           t,
-		tb:          bench{t: t, ctx: ctx},
-		ctx:         ctx,
-		ends:        ends{of: make(map[string]chathub.Disconnect)},
-		byID:        make(map[string]*conn),
-		volatiles:   make(map[string]*volatile),
-		ids:         make(map[string]int),
-		replayLimit: s.replayLimit,
-		tight:       s.tight,
-	}
-	var err error
-	if w.truth, err = newTruth(s.broker, s.keys, s.seed); err != nil {
-		t.Fatal(err)
-	}
-	w.truth.lag, w.truth.lie, w.slow = s.lag, s.lie, s.lag > 0
-	w.cfg = chathub.Config{
-		Auth:         hubtest.Auth{},
-		Broker:       w.truth,
-		Logger:       slog.New(handler{slog.DiscardHandler, w.truth}),
-		Rate:         -1,
-		UserRate:     -1,
-		ReplayLimit:  w.replayLimit,
-		OnDisconnect: w.ends.add,
-		OnConnect: func(ctx context.Context, c *chathub.Client, _ *http.Request) error {
-			return errors.Join(c.Emit(ctx, "greeting", nil), c.Join(ctx, hall.Room))
-		},
-		Moderator: func(_ context.Context, c *chathub.Client, _ chathub.Action) bool {
-			return c.User().ID == moderator
-		},
-		Visible: func(_ context.Context, _ *chathub.Client, rooms []string) ([]string, error) {
-			return slices.DeleteFunc(rooms, func(room string) bool { return room == forbidden }), nil
-		},
-		ReadReceipts: s.receipts,
-	}
-	if w.tight {
-		w.cfg.MaxMessageBytes, w.cfg.MaxOutboxBytes = tightOutbox/4, tightOutbox
-	}
-	for range s.hubs {
-		w.nodes = append(w.nodes, &node{hub: w.newHub()})
-	}
-	for i := range devicesPerUser * len(users) {
-		u := users[i%len(users)]
-		w.devices = append(w.devices, &device{
-			w:         w,
-			user:      u,
-			inbox:     chathub.Topic{User: u.ID},
-			positions: make(map[chathub.Topic]chathub.Position),
-			views:     make(map[chathub.Topic]*view),
-		})
-	}
-	return w
-}
+func (b bench) Context() context.Context          { return b.s.ctx }
+func (b bench) Cleanup(f func())                  { b.s.t.Cleanup(f) }
+func (b bench) Error(args ...any)                 { b.s.t.Error(args...) }
+func (b bench) Fatal(args ...any)                 { b.s.fatalf("%s", fmt.Sprint(args...)) }
+func (b bench) Fatalf(format string, args ...any) { b.s.fatalf(format, args...) }
 
 // handler turns errors in a hub's log into findings.
 type handler struct {
@@ -256,13 +166,13 @@ func (h handler) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-func (w *world) newHub() *chathub.Hub {
-	h := hubtest.New(w.tb, w.cfg)
+func (s *stage) newHub() *chathub.Hub {
+	h := hubtest.New(s.tb, s.cfg)
 	h.Use(func(next chathub.Handler) chathub.Handler {
 		return func(ctx context.Context, c *chathub.Client, e *chathub.Event) (any, error) {
-			w.handlers.Add(1)
-			defer w.handlers.Add(-1)
-			o := &origin{client: c.ID(), user: c.User(), event: *e}
+			s.handlers.Add(1)
+			defer s.handlers.Add(-1)
+			o := &origin{tenant: c.Tenant(), client: c.ID(), user: c.User(), event: *e}
 			return next(context.WithValue(ctx, originKey{}, o), c, e)
 		}
 	})
@@ -275,67 +185,90 @@ func (w *world) newHub() *chathub.Hub {
 }
 
 // note notes an operation for the story of a run that fails.
+func (s *stage) note(format string, args ...any) {
+	s.history = append(s.history, fmt.Sprintf("%v ", time.Now().Format("04:05.000"))+fmt.Sprintf(format, args...))
+}
+
+// note notes an operation in the tenant.
 func (w *world) note(format string, args ...any) {
-	w.history = append(w.history, fmt.Sprintf("%v ", time.Now().Format("04:05.000"))+fmt.Sprintf(format, args...))
+	if len(w.worlds) > 1 {
+		format = fmt.Sprintf("%-5s", w.tenant) + format
+	}
+	w.stage.note(format, args...)
 }
 
 // fatalf ends the run. Its story says more than rapid's list of draws. Rapid
 // looks for a shorter run that fails at the same place in the code.
-func (w *world) fatalf(format string, args ...any) {
-	w.note(format, args...)
-	*w.story = strings.Join(w.history, "\n")
-	if w.truth.lie != nil {
+func (s *stage) fatalf(format string, args ...any) {
+	s.note(format, args...)
+	*s.story = strings.Join(s.history, "\n")
+	if s.shared.lie != nil {
 		panic(caught{})
 	}
-	w.t.Fatal("the model disagrees")
+	s.t.Fatal("the model disagrees")
+}
+
+// fatalf ends the run because of the tenant.
+func (w *world) fatalf(format string, args ...any) {
+	w.stage.fatalf(fmt.Sprintf("%-5s", w.tenant)+format, args...)
 }
 
 // settle waits until nothing is under way, and checks everything.
-func (w *world) settle() {
+func (s *stage) settle() {
 	const most = 2 * time.Minute // of virtual time, for the slowest requests
 	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 		synctest.Wait()
-		waiting := int(w.handlers.Load()) // including those whose answer is not read
-		if w.truth.busy() {
-			waiting++
-		}
-		for _, c := range w.conns {
-			if c.left || c.ended {
-				continue
-			}
-			c.read()
-			if _, over := w.ends.get(c.id); !over && !c.paused {
-				waiting += c.unanswered()
-			}
+		waiting := int(s.handlers.Load()) // including those whose answer is not read
+		for _, w := range s.worlds {
+			waiting += w.underWay()
 		}
 		if waiting == 0 {
 			break
 		}
 		if time.Since(start) > most {
-			w.fatalf("%d requests are not answered, or their handlers still run", waiting)
+			s.fatalf("%d requests are not answered, or their handlers still run", waiting)
 		}
 	}
-	for _, c := range w.conns {
-		c.barrier = nil
+	for _, w := range s.worlds {
+		for _, c := range w.conns {
+			c.barrier = nil
+		}
 	}
-	for _, n := range w.nodes {
+	for _, n := range s.nodes {
 		if n.stopped == nil {
 			continue
 		}
 		if err := <-n.stopped; err != nil {
-			w.fatalf("shutdown: %v", err)
+			s.fatalf("shutdown: %v", err)
 		}
-		n.hub, n.stopped = w.newHub(), nil
+		n.hub, n.stopped = s.newHub(), nil
 	}
 	// For things that are not awaited, such as joins on other hubs, and changes
 	// whose client has gone.
 	rest := 500 * time.Millisecond
-	if w.truth.lag > 0 || w.faulty {
+	if s.any(func(w *world) bool { return w.truth.lag > 0 || w.faulty }) {
 		rest = 15 * time.Second
 	}
 	time.Sleep(rest)
 	synctest.Wait()
-	w.check()
+	s.check()
+}
+
+// underWay returns how many requests and calls of the broker are under way.
+func (w *world) underWay() (n int) {
+	if w.truth.busy() {
+		n++
+	}
+	for _, c := range w.conns {
+		if c.left || c.ended {
+			continue
+		}
+		c.read()
+		if _, over := w.ends.get(c.id); !over && !c.paused {
+			n += c.unanswered()
+		}
+	}
+	return n
 }
 
 // unanswered returns how many requests of a client wait for an answer. A
@@ -349,6 +282,13 @@ func (c *conn) unanswered() int {
 }
 
 // check checks everything, while nothing is under way.
+func (s *stage) check() {
+	for _, w := range s.worlds {
+		w.check()
+	}
+	s.note("quiet")
+}
+
 func (w *world) check() {
 	if found := w.truth.recover(); len(found) > 0 {
 		w.fatalf("%s", strings.Join(found, "\n"))
@@ -374,7 +314,8 @@ func (w *world) check() {
 		c.checkView()
 	}
 	w.checkVolatiles()
-	w.note("quiet")
+	w.checkStrays()
+	w.forgive()
 	w.moved = false
 	live := w.conns[:0]
 	for _, c := range w.conns {
@@ -391,25 +332,72 @@ func (w *world) check() {
 
 // peace waits until the hub has found all clients that do not read and no user
 // is in their grace time. Then it checks presence.
-func (w *world) peace() {
-	w.settle()
+func (s *stage) peace() {
+	s.settle()
 	// A client that has stopped reading may still answer the first ping.
 	time.Sleep(90 * time.Second)
 	synctest.Wait()
-	w.check()
-	w.checkPeace()
+	s.check()
+	lag := s.shared.hurry() // RoomUsers does not wait long for an answer
+	time.Sleep(5 * time.Second)
+	for _, w := range s.worlds {
+		w.checkPeace()
+	}
+	s.shared.slow(lag)
 }
 
 // finish lets everyone come back and catch up. It checks that every accepted
 // message has arrived, and that nothing is left once all have gone.
-func (w *world) finish() {
-	w.truth.hurry()
-	w.note("all come back")
-	w.settle()
-	for _, c := range w.conns {
-		c.unpause()
+func (s *stage) finish() {
+	each := func(do func(w *world)) {
+		for _, w := range s.worlds {
+			do(w)
+		}
+		s.settle()
 	}
-	w.settle()
+	s.shared.hurry()
+	s.note("all come back")
+	s.settle()
+	each(func(w *world) {
+		for _, c := range w.conns {
+			c.unpause()
+		}
+	})
+	each((*world).allBack)
+	each(func(w *world) {
+		for i, r := range w.sent {
+			if c := r.conn.d.conn; c != nil && !r.old() {
+				w.sent[i] = r.again()
+				c.ask(w.sent[i])
+			}
+		}
+	})
+	for _, w := range s.worlds {
+		w.checkErased()
+		for _, r := range w.sent {
+			if c := r.conn; !r.acked && c == c.d.conn && r.op == nil && !r.old() && !r.beyond() {
+				w.fatalf("%s: %s was never accepted", c, show(r.frame))
+			}
+		}
+	}
+	s.peace()
+	for _, w := range s.worlds {
+		for i, c := range w.conns {
+			c.leave(i%2 == 0)
+		}
+		w.conns = nil
+	}
+	time.Sleep(time.Minute)
+	synctest.Wait()
+	for _, n := range s.nodes {
+		if st := n.hub.Stats(); st.Connections != 0 || st.Users != 0 || st.Rooms != 0 || st.QueueLength != 0 {
+			s.fatalf("left without any client: %+v", st)
+		}
+	}
+}
+
+// allBack lets all devices connect and join all rooms.
+func (w *world) allBack() {
 	for _, d := range w.devices {
 		if d.conn == nil {
 			d.connect(w.nodes[0], "resume")
@@ -419,32 +407,6 @@ func (w *world) finish() {
 		}
 		for _, room := range allRooms {
 			d.conn.join(room, "since")
-		}
-	}
-	w.settle()
-	for i, r := range w.sent {
-		if c := r.conn.d.conn; c != nil && !r.old() {
-			w.sent[i] = r.again()
-			c.ask(w.sent[i])
-		}
-	}
-	w.settle()
-	w.checkErased()
-	for _, r := range w.sent {
-		if c := r.conn; !r.acked && c == c.d.conn && r.op == nil && !r.old() && !r.beyond() {
-			w.fatalf("%s: %s was never accepted", c, show(r.frame))
-		}
-	}
-	w.peace()
-	for i, c := range w.conns {
-		c.leave(i%2 == 0)
-	}
-	w.conns = nil
-	time.Sleep(time.Minute)
-	synctest.Wait()
-	for _, n := range w.nodes {
-		if s := n.hub.Stats(); s.Connections != 0 || s.Users != 0 || s.Rooms != 0 || s.QueueLength != 0 {
-			w.fatalf("left without any client: %+v", s)
 		}
 	}
 }

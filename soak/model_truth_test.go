@@ -16,13 +16,11 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 )
 
-// truth is a Broker that notes for the model what the broker below it accepted.
-// It can be slow, and fail.
+// truth is what the broker below the model has accepted of one tenant. Its
+// topics have plain names. Calls that concern them can be slow, and fail.
 type truth struct {
-	chathub.Broker
+	tenant string
 	reader chathub.BrokerSession // looks at the logs; subscribes nothing
-	lie    *lie                  // that hubs are told; nil: none
-	hubs   int                   // how many were lied to
 	keys   bool                  // all keys are remembered for the window, and all names kept
 
 	mu       sync.Mutex
@@ -34,6 +32,8 @@ type truth struct {
 	markers  map[markerOf][]marker
 	calls    int // under way
 	findings []string
+	silent   [][2]string // users and rooms, see silence
+	hesitant bool
 }
 
 // fault is a way in which a call of a broker's session fails.
@@ -95,6 +95,7 @@ type entry struct {
 // origin is the cause of a message: a client or the application. It travels in
 // the context of the publish.
 type origin struct {
+	tenant string
 	client string // of the connection
 	user   chathub.User
 	event  chathub.Event
@@ -104,39 +105,6 @@ type origin struct {
 }
 
 type originKey struct{}
-
-// newTruth returns a truth over b. It knows whether b remembers all keys.
-func newTruth(b chathub.Broker, keys bool, seed uint64) (*truth, error) {
-	t := &truth{
-		Broker:   b,
-		keys:     keys,
-		rand:     rand.New(rand.NewPCG(seed, 0)),
-		fail:     make(map[fault]int),
-		topics:   make(map[chathub.Topic]*topicLog),
-		accepted: make(map[string]bool),
-		markers:  make(map[markerOf][]marker),
-	}
-	var err error
-	t.reader, err = b.Attach(context.Background(), func(chathub.Message) {})
-	return t, err
-}
-
-// Attach implements [chathub.Broker].
-func (t *truth) Attach(ctx context.Context, deliver func(chathub.Message)) (chathub.BrokerSession, error) {
-	if t.lie == nil {
-		s, err := t.Broker.Attach(ctx, deliver)
-		return &watched{BrokerSession: s, truth: t}, err
-	}
-	t.hubs++
-	l := &liar{lie: t.lie, hub: t.hubs}
-	s, err := t.Broker.Attach(ctx, func(m chathub.Message) {
-		if t.lie.deliver == nil || t.lie.deliver(l, &m) {
-			deliver(m)
-		}
-	})
-	l.BrokerSession = &watched{BrokerSession: s, truth: t}
-	return l, err
-}
 
 // complain notes a finding. Any goroutine may call it.
 func (t *truth) complain(format string, args ...any) {
@@ -151,6 +119,17 @@ func (t *truth) pause() {
 	var d time.Duration
 	if t.lag > 0 && t.rand.IntN(2) == 0 {
 		d = time.Duration(t.rand.Int64N(int64(t.lag)))
+	}
+	t.mu.Unlock()
+	time.Sleep(d)
+}
+
+// hesitate waits as long as the application takes to answer.
+func (t *truth) hesitate() {
+	t.mu.Lock()
+	var d time.Duration
+	if t.hesitant {
+		d = time.Duration(t.rand.IntN(50)) * time.Millisecond
 	}
 	t.mu.Unlock()
 	time.Sleep(d)
@@ -213,22 +192,6 @@ func (t *truth) busy() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.calls > 0
-}
-
-// hurry ends all delays, and returns the lag before.
-func (t *truth) hurry() time.Duration {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	lag := t.lag
-	t.lag = 0
-	return lag
-}
-
-// slow sets the lag again.
-func (t *truth) slow(lag time.Duration) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.lag = lag
 }
 
 // recover makes all calls succeed from now on, and returns the findings.
@@ -316,7 +279,7 @@ func (t *truth) all() []chathub.Topic {
 
 // trimmed returns the last position that a life of a log has dropped.
 func (t *truth) trimmed(name chathub.Topic, l *life) uint64 {
-	page, err := t.reader.Read(context.Background(), name, chathub.Range{})
+	page, err := t.read(name, chathub.Range{})
 	if err != nil || page.Head.Epoch != l.epoch {
 		return math.MaxUint64
 	}
@@ -328,6 +291,7 @@ const duplicateWindow = 5 * time.Minute
 
 // record notes that m was stored.
 func (t *truth) record(ctx context.Context, m chathub.Message, r chathub.Receipt, head chathub.Position) {
+	m.Topic = plain(m.Topic)
 	log := t.topic(m.Topic)
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -374,102 +338,11 @@ func (t *truth) record(ctx context.Context, m chathub.Message, r chathub.Receipt
 	if e.id != o.id || o.event.ID != "" && e.id != o.event.ID || o.event.ID == "" && o.emit == nil && !strings.HasPrefix(e.id, "m_") {
 		t.findings = append(t.findings, fmt.Sprintf("%v: position %d has the id %q", m.Topic, r.Seq, e.id))
 	}
+	if o.tenant != t.tenant {
+		t.findings = append(t.findings, fmt.Sprintf("%v: position %d is from tenant %q", m.Topic, r.Seq, o.tenant))
+	}
 	t.accepted[o.client+o.event.ID] = true
 	e.origin = o
+	t.checkSilent(m.Topic, e)
 	l.entries = append(l.entries, e)
-}
-
-// watched is a hub's session with a truth.
-type watched struct {
-	chathub.BrokerSession
-	truth *truth
-}
-
-func unavailable(f fault) error {
-	return &chathub.Error{Code: chathub.CodeUnavailable, Message: "made to fail: " + string(f)}
-}
-
-func (s *watched) Publish(ctx context.Context, m chathub.Message) (chathub.Receipt, error) {
-	t := s.truth
-	defer t.call()()
-	t.pause()
-	if t.fails(failPublish) {
-		return chathub.Receipt{}, unavailable(failPublish)
-	}
-	turn := t.topic(m.Topic).turn
-	turn <- struct{}{}
-	r, err := s.BrokerSession.Publish(ctx, m)
-	if err == nil && !r.Duplicate {
-		var page chathub.Page
-		page, err = t.reader.Read(context.WithoutCancel(ctx), m.Topic, chathub.Range{})
-		t.record(ctx, m, r, page.Head)
-	}
-	<-turn
-	if err == nil && t.fails(failReceipt) {
-		err = unavailable(failReceipt)
-	}
-	t.pause()
-	return r, err
-}
-
-func (s *watched) Send(ctx context.Context, m chathub.Message) error {
-	s.truth.pause()
-	if s.truth.fails(slowSend) {
-		time.Sleep(2 * time.Second)
-	}
-	return s.BrokerSession.Send(ctx, m)
-}
-
-func (s *watched) Subscribe(ctx context.Context, topic chathub.Topic) (chathub.Position, error) {
-	if topic.Node != "" { // for a hub that starts
-		return s.BrokerSession.Subscribe(ctx, topic)
-	}
-	s.truth.yield()
-	if s.truth.fails(failSubscribe) {
-		return chathub.Position{}, unavailable(failSubscribe)
-	}
-	p, err := s.BrokerSession.Subscribe(ctx, topic)
-	if err == nil {
-		s.truth.life(topic, p.Epoch)
-	}
-	s.truth.yield()
-	return p, err
-}
-
-func (s *watched) Unsubscribe(ctx context.Context, topic chathub.Topic) error {
-	s.truth.yield()
-	return s.BrokerSession.Unsubscribe(ctx, topic)
-}
-
-func (s *watched) Read(ctx context.Context, topic chathub.Topic, r chathub.Range) (chathub.Page, error) {
-	defer s.truth.call()()
-	s.truth.pause()
-	if s.truth.fails(failRead) {
-		return chathub.Page{}, unavailable(failRead)
-	}
-	page, err := s.BrokerSession.Read(ctx, topic, r)
-	s.truth.pause()
-	return page, err
-}
-
-func (s *watched) ReadNamed(ctx context.Context, queries []chathub.NameQuery) ([][]chathub.Message, error) {
-	defer s.truth.call()()
-	s.truth.pause()
-	if s.truth.fails(failRead) {
-		return nil, unavailable(failRead)
-	}
-	found, err := s.BrokerSession.ReadNamed(ctx, queries)
-	s.truth.pause()
-	return found, err
-}
-
-func (s *watched) Survey(ctx context.Context, queries []chathub.SurveyQuery) ([]chathub.Standing, error) {
-	defer s.truth.call()()
-	s.truth.pause()
-	if s.truth.fails(failRead) {
-		return nil, unavailable(failRead)
-	}
-	standings, err := s.BrokerSession.Survey(ctx, queries)
-	s.truth.pause()
-	return standings, err
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/chathub-go/chathub/hubtest"
 	"github.com/chathub-go/chathub/internal/ledger"
 	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/golang-jwt/jwt/v5"
 )
 
@@ -55,6 +54,7 @@ type session struct {
 	calls    map[string]func(hubtest.Frame) // the handlers of answers
 	inbox    bool                           // live: messages missed before no longer come
 	fetching bool                           // a page of history is requested
+	waiting  int                            // what has to be done before the session is ready
 	live     map[string]uint64              // the head of each topic when it was joined
 	afterMs  int                            // when to come back, if the server said so
 	expires  time.Time                      // of the token
@@ -182,110 +182,6 @@ func (s *session) await(c <-chan struct{}) bool {
 	}
 }
 
-// begin joins the rooms or, after an interruption, resumes.
-func (p *peer) begin(s *session) {
-	if !s.await(s.welcome) {
-		return
-	}
-	p.mu.Lock()
-	var frames []hubtest.Frame
-	waiting := 0
-	done := func() {
-		if waiting--; waiting == 0 {
-			close(s.ready)
-		}
-	}
-	if f, ok := p.resume(s, done); ok {
-		frames = append(frames, f)
-	}
-	for _, name := range p.rooms {
-		if p.tracks[room(name)] != nil {
-			continue
-		}
-		f := hubtest.Frame{Type: "join-room", ID: p.nextID(), Room: name}
-		s.calls[f.ID] = func(a hubtest.Frame) {
-			p.joined(s, room(name), a.Data)
-			done()
-		}
-		frames = append(frames, f)
-	}
-	waiting = len(frames)
-	p.mu.Unlock()
-	for _, f := range frames {
-		_ = s.send(f) // if it fails, reading fails too
-	}
-	s.await(s.ready)
-}
-
-// joinedPart is the part of an answer about one log.
-type joinedPart struct {
-	chathub.Position `json:",inline"`
-	Recovered        bool           `json:"recovered"`
-	Read             uint64         `json:"read"`
-	Error            jsontext.Value `json:"error"`
-}
-
-// resume returns the request for everything that was missed, or false if
-// nothing can have been. It calls done after the answer.
-func (p *peer) resume(s *session, done func()) (hubtest.Frame, bool) {
-	type topics[T any] struct {
-		Rooms map[string]T `json:"rooms"`
-		Inbox T            `json:"inbox,omitzero"`
-	}
-	data := topics[chathub.Position]{Rooms: make(map[string]chathub.Position)}
-	for _, name := range p.rooms {
-		if t := p.tracks[room(name)]; t != nil {
-			data.Rooms[name] = chathub.Position{Epoch: t.Epoch, Seq: t.Last}
-		}
-	}
-	if t := p.tracks[inbox(p.id)]; !s.inbox {
-		data.Inbox = chathub.Position{Epoch: t.Epoch, Seq: t.Last}
-	} else if len(data.Rooms) == 0 {
-		return hubtest.Frame{}, false
-	}
-	f := hubtest.Frame{Type: "resume", ID: p.nextID(), Data: hubtest.Data(data)}
-	s.calls[f.ID] = func(a hubtest.Frame) {
-		defer done()
-		var all topics[jsontext.Value]
-		if err := json.Unmarshal(a.Data, &all); err != nil || a.Type == "error" {
-			p.wrong("%s: resume: %s", p.id, a.Data)
-			return
-		}
-		for name := range data.Rooms {
-			p.joined(s, room(name), all.Rooms[name])
-		}
-		if !s.inbox {
-			p.joined(s, inbox(p.id), all.Inbox)
-			s.inbox = true
-		}
-	}
-	return f, true
-}
-
-// joined notes the head of a log that the peer hears from now on.
-func (p *peer) joined(s *session, topic string, data []byte) {
-	var a joinedPart
-	if err := json.Unmarshal(data, &a); err != nil || a.Epoch == "" {
-		p.wrong("%s: %s: %s", p.id, topic, data)
-		return
-	}
-	s.live[topic] = a.Seq
-	t := p.tracks[topic]
-	switch {
-	case t == nil:
-		t = ledger.NewTrack(topic, a.Position.Epoch, a.Position.Seq)
-		p.tracks[topic] = t
-	case t.Epoch != a.Epoch:
-		p.wrong("%s: %s has become another log", p.id, topic)
-		t.Epoch = a.Epoch
-	case !a.Recovered:
-		p.unrecovered.Add(1)
-		t.Hole = a.Seq
-		clear(t.Shown) // changes of them may be missing
-	}
-	p.hasRead(t, a.Read)
-}
-
 // wrong counts a wrong answer.
 func (p *peer) wrong(format string, args ...any) {
 	p.badAnswer.Add(1)
@@ -403,12 +299,7 @@ func (p *peer) history(s *session, t *ledger.Track, name string, g ledger.Stretc
 
 // answered handles an ack or an error.
 func (p *peer) answered(s *session, f hubtest.Frame) {
-	if f.Type == "error" {
-		var e struct {
-			Code       string `json:"code"`
-			RetryAfter int    `json:"retryAfterMs"`
-		}
-		_ = json.Unmarshal(f.Data, &e) // no code counts as ""
+	if e := refusalOf(f); e != nil {
 		p.soak.answered(e.Code)
 		if m := p.unacked[f.ID]; m != nil && m.isChange() && (e.Code == "conflict" || e.Code == "bad_request") {
 			delete(p.unacked, f.ID) // somebody has deleted the message, or the log has dropped it

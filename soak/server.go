@@ -24,7 +24,8 @@ import (
 type settings struct {
 	Secret    []byte `json:"secret"`
 	LogLength int    `json:"logLength"`
-	Broker    string `json:"broker"` // memory or nats
+	Broker    string `json:"broker"`  // memory or nats
+	Failing   int    `json:"failing"` // of so many reads of the broker, one fails; 0: none
 }
 
 // open returns the broker that the settings name, and a function that ends it.
@@ -109,6 +110,9 @@ func runServer(ctx context.Context, in io.Reader, out io.Writer) error {
 	var err error
 	if s.broker, s.end, err = set.open(); err != nil {
 		return err
+	}
+	if set.Failing > 0 {
+		s.broker = &failing{Broker: s.broker, every: int64(set.Failing)}
 	}
 	defer func() { _ = s.end() }() // unless that was done already
 	if err := s.replace(); err != nil {

@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	random "math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/chathub-go/chathub"
 	"github.com/chathub-go/chathub/internal/ledger"
 )
 
@@ -20,9 +23,10 @@ type options struct {
 	clients, rooms    int
 	seed              uint64
 	broker            string // memory or nats
+	failing           int    // of so many reads of the broker, one fails; 0: none
 	logLength         int    // messages that the broker keeps for each log
-	// patience is how long clients may take to get all messages, and then the
-	// server to be empty.
+	// patience is how long clients may take to get any of the messages that
+	// they lack, and then the server to be empty.
 	patience time.Duration
 }
 
@@ -53,6 +57,7 @@ const (
 	reportEvery  = 3 * time.Second // or a fortieth of the duration
 	stormEvery   = 4 * time.Second
 	mostRestarts = 20 * time.Second // the default between two restarts, at most
+	auditors     = 8                // how many peers audit at a time
 )
 
 // runSoak runs a soak and returns its report. The error says why there is none.
@@ -74,7 +79,7 @@ func runSoak(ctx context.Context, o options, progress io.Writer) (*report, error
 	}
 	_, _ = rand.Read(s.secret) // it never fails
 	var err error
-	if s.server, err = startServer(context.WithoutCancel(ctx), settings{Secret: s.secret, LogLength: o.logLength, Broker: o.broker}); err != nil {
+	if s.server, err = startServer(context.WithoutCancel(ctx), settings{Secret: s.secret, LogLength: o.logLength, Broker: o.broker, Failing: o.failing}); err != nil {
 		return nil, err
 	}
 	s.addr = s.server.start.Addr
@@ -98,7 +103,7 @@ func (s *soak) run(ctx context.Context, progress io.Writer) (*report, error) {
 	if err == nil {
 		_, _ = fmt.Fprintln(progress, "catching up") // progress only
 		s.catchUp(r)
-		s.audit(ctx)
+		s.audit(ctx, r)
 	}
 	close(s.finish)
 	peers.Wait()
@@ -192,17 +197,22 @@ func (s *soak) storm() <-chan struct{} {
 	return s.storms
 }
 
-// catchUp waits until every client has all messages. After s.patience, it
-// counts what is missing.
+// catchUp waits until every client has all messages. When nothing has got
+// better for s.patience, it counts what is missing.
 func (s *soak) catchUp(r *report) {
-	for end := time.Now().Add(s.patience); ; time.Sleep(200 * time.Millisecond) {
+	least := math.MaxInt
+	for end := time.Now(); ; time.Sleep(200 * time.Millisecond) {
 		behind := 0
-		r.Lost, r.Unacked = 0, 0
+		r.Lost, r.Unacked, r.Stranded = 0, 0, 0
 		for _, p := range s.peers {
-			ok, missing, unacked := p.caughtUp()
-			r.Lost += missing
-			r.Unacked += unacked
-			if !ok {
+			st := p.standing()
+			r.Unacked += st.unacked
+			if !st.ready {
+				r.Stranded++
+			} else {
+				r.Lost += st.missing
+			}
+			if !st.ready || st.missing+st.unacked > 0 {
 				behind++
 			}
 		}
@@ -211,27 +221,39 @@ func (s *soak) catchUp(r *report) {
 		if behind == 0 && len(broken) == 0 {
 			return
 		}
-		if time.Now().After(end) {
+		if left := behind + r.Lost + r.Unacked + r.Stranded; left < least {
+			least, end = left, time.Now().Add(s.patience)
+		} else if time.Now().After(end) {
 			s.note("%d clients did not catch up; private messages that no client saw: %v", behind, broken[:min(len(broken), 5)])
+			for _, p := range s.peers {
+				p.noteMissing()
+			}
 			return
 		}
 	}
 }
 
 // audit lets all peers compare what the server says in the end with what they
-// know together.
-func (s *soak) audit(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, s.patience)
-	defer cancel()
+// know together. Only a few do so at a time, since it is no test of load. It
+// counts the clients that get no answers.
+func (s *soak) audit(ctx context.Context, r *report) {
 	var all sync.WaitGroup
+	turns := make(chan struct{}, auditors)
+	var unchecked atomic.Int64
 	for _, p := range s.peers {
+		turns <- struct{}{}
 		all.Go(func() {
+			defer func() { <-turns }()
+			ctx, cancel := context.WithTimeout(ctx, s.patience)
+			defer cancel()
 			if err := p.audit(ctx); err != nil {
-				p.wrong("%s: history and overview in the end: %v", p.id, err)
+				unchecked.Add(1)
+				p.note("%s: history and overview in the end: %v", p.id, err)
 			}
 		})
 	}
 	all.Wait()
+	r.Unchecked = int(unchecked.Load())
 }
 
 // untilEmpty waits until the hub has noticed that all clients have gone.
@@ -255,6 +277,7 @@ func (s *soak) sum(r *report) {
 	r.Unrecovered, r.Backfilled, r.CutOff = s.unrecovered.Load(), s.backfilled.Load(), s.cutOff.Load()
 	r.Conflicts, r.Logged = len(s.ledger.Findings()), r.Empty.Errors
 	r.Dials, r.Ends, r.Errors, r.Faults, r.Notes = s.snapshot()
+	r.Unavailable = r.Errors[string(chathub.CodeUnavailable)]
 	r.Notes = append(r.Notes, s.ledger.Findings()...)
 	r.P50, r.P99, r.P999 = s.latency.Quantile(0.5), s.latency.Quantile(0.99), s.latency.Quantile(0.999)
 	ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

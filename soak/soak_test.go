@@ -12,14 +12,20 @@ import (
 // short is a soak for tests.
 func short(t *testing.T, logLength int, patience time.Duration) *report {
 	t.Helper()
+	return shortWith(t, options{logLength: logLength, patience: patience})
+}
+
+func shortWith(t *testing.T, o options) *report {
+	t.Helper()
 	r, err := runSoak(t.Context(), options{
 		broker:    "memory",
+		failing:   o.failing,
 		duration:  4 * time.Second,
 		restart:   1700 * time.Millisecond,
 		clients:   60,
 		seed:      1,
-		logLength: logLength,
-		patience:  patience,
+		logLength: o.logLength,
+		patience:  o.patience,
 	}, t.Output())
 	if err != nil {
 		t.Fatal(err)
@@ -54,6 +60,29 @@ func TestSoak(t *testing.T) {
 func TestSoakFindsLoss(t *testing.T) {
 	if r := short(t, 1, time.Second); r.clean() || r.Lost == 0 {
 		t.Error("nothing is lost")
+	}
+}
+
+// TestSoakUnavailable: if a broker is overloaded, clients try again, and
+// nothing is wrong.
+func TestSoakUnavailable(t *testing.T) {
+	r := shortWith(t, options{failing: 4, logLength: 5000, patience: 30 * time.Second})
+	if !r.clean() || r.Unavailable == 0 {
+		t.Errorf("not clean, or nothing was unavailable: %d", r.Unavailable)
+	}
+}
+
+// TestReportIncomplete: what could not be checked is not wrong, and a report
+// with it is not clean.
+func TestReportIncomplete(t *testing.T) {
+	for _, r := range []report{{Stranded: 1}, {Unchecked: 1}} {
+		var b strings.Builder
+		if err := r.print(&b); err != nil {
+			t.Fatal(err)
+		}
+		if r.clean() || !r.isRight() || !strings.Contains(b.String(), "INCOMPLETE") {
+			t.Errorf("%+v is reported as %s", r, b.String())
+		}
 	}
 }
 

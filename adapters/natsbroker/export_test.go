@@ -68,3 +68,19 @@ func Check(ctx context.Context, s chathub.BrokerSession, t chathub.Topic) error 
 	defer cancel()
 	return s.(*session).subscribed(t).check(ctx)
 }
+
+// HoldReads lets no call of a session read the stream until release is called.
+func HoldReads(s chathub.BrokerSession) (release func()) {
+	reading := s.(*session).reading
+	for range cap(reading) {
+		reading <- struct{}{}
+	}
+	return func() {
+		for range cap(reading) {
+			<-reading
+		}
+	}
+}
+
+// Requests returns how many messages a session has sent to its server.
+func Requests(s chathub.BrokerSession) uint64 { return s.(*session).nc.Stats().OutMsgs }

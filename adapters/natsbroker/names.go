@@ -85,7 +85,12 @@ func (s *session) ReadNamed(ctx context.Context, queries []chathub.NameQuery) ([
 	if len(exact) == 0 {
 		return results, nil
 	}
-	err := s.persist(ctx, func(ctx context.Context) error {
+	done, err := s.turn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	err = s.persist(ctx, func(ctx context.Context) error {
 		for _, i := range exact {
 			results[i] = nil
 		}
@@ -115,7 +120,21 @@ func (s *session) namesOfKind(ctx context.Context, q *chathub.NameQuery) ([]chat
 	if found, ok := t.names.find(q, s.oldestTime()); ok {
 		return found, nil
 	}
-	if err := t.readIndex(ctx, q.Kind); err != nil {
+	// Clients that come back all at once need the same names.
+	if err := hold(ctx, t.indexing); err != nil {
+		return nil, err
+	}
+	defer func() { <-t.indexing }()
+	if found, ok := t.names.find(q, s.oldestTime()); ok {
+		return found, nil
+	}
+	done, err := s.turn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = t.readIndex(ctx, q.Kind)
+	done()
+	if err != nil {
 		return nil, err
 	}
 	if found, ok := t.names.find(q, s.oldestTime()); ok {
@@ -176,6 +195,11 @@ func (s *session) oldestTime() int64 {
 
 // readKind reads the names of a kind from the stream.
 func (s *session) readKind(ctx context.Context, q *chathub.NameQuery) ([]chathub.Message, error) {
+	done, err := s.turn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	filter := s.broker.cfg.kindFilter(q.Topic, q.Kind)
 	newest := make(map[string]chathub.Message)
 	add := func(e entry) bool {
@@ -186,7 +210,7 @@ func (s *session) readKind(ctx context.Context, q *chathub.NameQuery) ([]chathub
 	}
 	var some []entry
 	tooMany := false
-	err := s.persist(ctx, func(ctx context.Context) (err error) {
+	err = s.persist(ctx, func(ctx context.Context) (err error) {
 		if some, err = s.kindAtOnce(ctx, filter); errors.Is(err, errTooMany) {
 			tooMany, err = true, nil
 		}

@@ -57,6 +57,34 @@ func (s *session) persist(ctx context.Context, f func(ctx context.Context) error
 	}
 }
 
+// readers is how many calls of a session may read the stream at a time.
+const readers = 16
+
+// turn waits until a call may read the stream, for Timeout at most. The call
+// ends with done.
+//
+// The server works off the requests of a connection one after the other, and
+// does not notice that a caller has given up. Without turns, a crowd of readers
+// would make each other, and everyone who publishes, wait for longer than an
+// attempt may take. Then all would ask again, and the server would work for
+// requests whose callers are gone.
+func (s *session) turn(ctx context.Context) (done func(), err error) {
+	if err := s.usable(ctx); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.broker.cfg.timeout)
+	defer cancel()
+	stop := context.AfterFunc(s.life, cancel)
+	defer stop()
+	if err := hold(ctx, s.reading); err != nil {
+		if s.life.Err() != nil {
+			return nil, errSessionClosed
+		}
+		return nil, err
+	}
+	return func() { <-s.reading }, nil
+}
+
 // link is the present connection of a session. Each reconnect makes a new one.
 type link struct {
 	up   context.Context // ends when the connection is lost

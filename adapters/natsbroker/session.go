@@ -60,6 +60,8 @@ type session struct {
 	hazards atomic.Uint64
 	inboxes inboxes
 	owners  ledger
+	// reading is held (up to full) by calls that read the stream; see turn.
+	reading chan struct{}
 	// What the session has seen of other messages than those of its topics.
 	erasures erasures
 	versions versions
@@ -92,6 +94,7 @@ func newSession(b *Broker, deliver func(chathub.Message)) *session {
 		deliver:  deliver,
 		arrivals: make(chan *nats.Msg, arrivalsSize),
 		resync:   make(chan struct{}, 1),
+		reading:  make(chan struct{}, readers),
 		idle:     make(chan struct{}),
 		topics:   make(map[chathub.Topic]*topic),
 		bySub:    make(map[*nats.Subscription]*topic),
@@ -287,6 +290,11 @@ func (s *session) Read(ctx context.Context, t chathub.Topic, r chathub.Range) (p
 			return page, nil
 		}
 	}
+	done, err := s.turn(ctx)
+	if err != nil {
+		return chathub.Page{}, err
+	}
+	defer done()
 	err = s.persist(ctx, func(ctx context.Context) (err error) {
 		page, err = s.read(ctx, t, r)
 		return err

@@ -12,9 +12,11 @@ import (
 // each topic. A topic whose head is not after the position in question needs
 // nothing else. Many requests are under way at a time.
 func (s *session) Survey(ctx context.Context, queries []chathub.SurveyQuery) ([]chathub.Standing, error) {
-	if err := s.usable(ctx); err != nil {
+	done, err := s.turn(ctx)
+	if err != nil {
 		return nil, err
 	}
+	defer done()
 	surveys := make([]*survey, len(queries))
 	standings := make([]chathub.Standing, len(queries))
 	for i := range queries {
@@ -23,7 +25,7 @@ func (s *session) Survey(ctx context.Context, queries []chathub.SurveyQuery) ([]
 	}
 	// Each step is repeated until it succeeds, because all of them may take
 	// longer than one attempt has.
-	err := parallel(ctx, len(surveys), func(ctx context.Context, i int) error {
+	err = parallel(ctx, len(surveys), func(ctx context.Context, i int) error {
 		v, fresh := surveys[i], *surveys[i]
 		return s.persist(ctx, func(ctx context.Context) error {
 			*v = fresh

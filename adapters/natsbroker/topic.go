@@ -26,8 +26,9 @@ type topic struct {
 	// delivered.
 	delivers atomic.Bool
 
-	// calls is held (full) during Subscribe and Unsubscribe.
-	calls chan struct{}
+	// calls is held (full) during Subscribe and Unsubscribe, and indexing while
+	// names are read into the index.
+	calls, indexing chan struct{}
 	// turn is held (full) while a message is delivered, and guards the fields
 	// below. It is a channel so that a caller who waits for it can give up.
 	turn chan struct{}
@@ -56,11 +57,12 @@ type topic struct {
 
 func newTopic(s *session, name chathub.Topic) *topic {
 	t := &topic{
-		s:     s,
-		name:  name,
-		place: s.broker.cfg.place(name),
-		calls: make(chan struct{}, 1),
-		turn:  make(chan struct{}, 1),
+		s:        s,
+		name:     name,
+		place:    s.broker.cfg.place(name),
+		calls:    make(chan struct{}, 1),
+		indexing: make(chan struct{}, 1),
+		turn:     make(chan struct{}, 1),
 	}
 	t.life, t.end = context.WithCancel(s.life)
 	return t

@@ -72,15 +72,20 @@ func (t *Track) Fill(seq uint64) Outcome {
 	return Filled
 }
 
-// Fillable returns a gap that history may fill.
+// Fillable returns the newest gap that history may fill. Positions of a log are
+// not dense on every broker, so most gaps are no messages. The page before the
+// newest one says so of many at once.
 func (t *Track) Fillable() (Stretch, bool) {
-	for _, g := range t.gaps {
+	for _, g := range slices.Backward(t.gaps) {
 		if g.From <= t.Hole {
 			return g, true
 		}
 	}
 	return Stretch{}, false
 }
+
+// Gaps returns the first few gaps, for a report.
+func (t *Track) Gaps(most int) []Stretch { return slices.Clone(t.gaps[:min(len(t.gaps), most)]) }
 
 // Show takes what a message has become, unless the client has a newer version.
 // A change of a message that the client does not have is nothing to it.

@@ -50,3 +50,18 @@ func TestTrack(t *testing.T) {
 		})
 	}
 }
+
+// TestFillable: of what history may fill, the newest comes first.
+func TestFillable(t *testing.T) {
+	tr := ledger.NewTrack("room", "e", 0)
+	for _, seq := range []uint64{2, 5, 9} {
+		tr.Saw(seq)
+	}
+	if g, ok := tr.Fillable(); ok {
+		t.Errorf("%v is to be filled, although everything was replayed", g)
+	}
+	tr.Hole = 5
+	if g, ok := tr.Fillable(); !ok || g != (ledger.Stretch{From: 3, To: 4}) {
+		t.Errorf("%v is to be filled first", g)
+	}
+}
