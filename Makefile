@@ -85,6 +85,10 @@ soak: ## Run many clients with random faults: SOAKFLAGS (-duration 20s)
 faults: ## Provoke the faults of docs/faults.md: FAULTSFLAGS (such as -quick -run SIGSTOP)
 	@go run ./faults $(FAULTSFLAGS)
 
+.PHONY: upgrade
+upgrade: ## Upgrade three instances from the commit FROM, one by one, and verify that nothing is lost
+	@scripts/upgrade '$(FROM)'
+
 .PHONY: cover
 cover: ## Measure the coverage of the root module, into coverage.out
 	@go test -coverprofile=coverage.out -coverpkg=./... ./...
