@@ -162,7 +162,7 @@ func TestRefreshTokenChangesRights(t *testing.T) {
 		c.Must(hubtest.Frame{Type: "join-room", Room: "red"})
 		c.Must(hubtest.Frame{Type: "refresh-token", Data: hubtest.Data(map[string]string{"token": "guest"})})
 		expectRefused(t, c, hubtest.Frame{Type: "join-room", Room: "blue"}, chathub.CodeForbidden)
-		c.Must(hubtest.Frame{Type: "room-message", Room: "red", Data: hubtest.Data("Hello")})
+		c.Send(hubtest.Frame{Type: "room-message", Room: "red", Data: hubtest.Data("Hello")})
 		if from := c.Wait("room-message").From; from == nil || from.Name != "Ana, guest" {
 			t.Errorf("the message is from %v, want the new name", from)
 		}
