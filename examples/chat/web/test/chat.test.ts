@@ -23,6 +23,7 @@ test('two users chat', async () => {
 test('typing shows, and ends with the message or without', async () => {
   const ana = await logIn('Ana');
   const ben = await logIn('Ben', { prepare: (page) => page.clock.install() });
+  for (const user of [ana, ben]) await user.page.getByText('2 people here').first().waitFor();
   await stopClock(ben.page); // otherwise typing ends by itself after a while
   const typing = ana.page.locator('.typing');
   await ben.page.keyboard.type('H');
@@ -43,6 +44,7 @@ test('typing ends when the text is taken back', async () => {
       page.on('websocket', (ws) => ws.on('framesent', ({ payload }) => sent.push(JSON.parse(String(payload)).type)));
     },
   });
+  for (const user of [ana, ben]) await user.page.getByText('2 people here').first().waitFor();
   await stopClock(ben.page); // otherwise typing ends by itself after a while
   await ben.page.keyboard.type('H');
   await ana.page
