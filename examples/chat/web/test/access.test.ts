@@ -220,7 +220,8 @@ test('a screen reader reads new messages, not older ones', async () => {
   const ben = await logIn('Ben');
   await ben.write('Before Ana came', 'And this');
   const ana = await logIn('Ana');
-  const news = ana.page.locator('.conversation > [role=status]').first(); // the other one is about moderation
+  // The second one is about moderation.
+  const news = ana.page.locator('.conversation > [role=status]').first();
   await ana.sees('Before Ana came', 'And this');
   expect(await news.textContent()).toBe('');
   await ben.write('Hello, Ana');
