@@ -104,15 +104,7 @@ func runConform(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	if *asJSON {
-		err = e.printJSON(report, true)
-	} else {
-		err = report.print(e.out)
-	}
-	if err == nil && report.Failed+report.NotRun > 0 {
-		return errWrong
-	}
-	return err
+	return e.printReport(report, *asJSON, report.Failed+report.NotRun == 0)
 }
 
 // driven runs the scenarios, with a driver if there is a command.

@@ -79,6 +79,24 @@ func (e *env) printJSON(v any, indent bool) error {
 	return err
 }
 
+// report is the result of a command, for people. As JSON, it is its fields.
+type report interface{ print(w io.Writer) error }
+
+// printReport writes a report, as JSON or for people. It returns errWrong if
+// the report is not clean.
+func (e *env) printReport(r report, asJSON, clean bool) error {
+	var err error
+	if asJSON {
+		err = e.printJSON(r, true)
+	} else {
+		err = r.print(e.out)
+	}
+	if err == nil && !clean {
+		return errWrong
+	}
+	return err
+}
+
 // say writes a line about progress.
 func (e *env) say(format string, args ...any) {
 	_, _ = fmt.Fprintf(e.err, format+"\n", args...)

@@ -137,15 +137,7 @@ func runLoad(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	if o.asJSON {
-		err = e.printJSON(r, true)
-	} else {
-		err = r.print(e.out)
-	}
-	if err == nil && !r.Clean {
-		return errWrong
-	}
-	return err
+	return e.printReport(r, o.asJSON, r.Clean)
 }
 
 // do runs it, and returns the report. The error says why there is none.

@@ -97,15 +97,7 @@ func runVerify(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	if o.asJSON {
-		err = e.printJSON(r, true)
-	} else {
-		err = r.print(e.out)
-	}
-	if err == nil && !r.Clean {
-		return errWrong
-	}
-	return err
+	return e.printReport(r, o.asJSON, r.Clean)
 }
 
 func newVerify(e *env, con *connector, o verifyOptions) *verify {
